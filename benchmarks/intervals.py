@@ -1,0 +1,171 @@
+"""Do the intervals keep their promise? Two systems of equal skill are compared again and again.
+
+    python -m benchmarks.intervals [--repeats 1000] [--images 100] [--resamples 500] [--seed 0]
+
+In each repeat new images are drawn, and two systems whose errors come from one distribution predict on them.
+The true gain is 0, so a 95 % interval should cover 0 in 95 % of the repeats. Prints the share that did for
+the expanded percentile interval (the pipeline's), the plain one and BCa, with the binomial standard error,
+and the share of undefined intervals.
+"""
+
+import argparse
+import warnings
+from collections.abc import Callable, Iterable
+from functools import partial
+from types import SimpleNamespace
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from models.tasks.records import (
+    Boxes,
+    DetectionPrediction,
+    DetectionRecords,
+    PixelCounts,
+    Records,
+    SegmentationRecords,
+    match_detections,
+)
+from pipeline.statistics import LEVEL, percentile_interval, resample_weights
+
+CLASSES = ("car", "person", "sign")
+SIDE = 256
+Pair = tuple[Records, Records]
+Simulation = Callable[[np.random.Generator, int], Pair]
+
+
+def detection_pair(generator: np.random.Generator, images: int) -> Pair:
+    """Two detectors of equal skill on the same images; how hard an image is, is shared by both."""
+    names = [f"{index:04d}" for index in range(images)]
+    truth = {name: _objects(generator) for name in names}
+    hardness = generator.beta(2, 2, images)
+    sizes = dict.fromkeys(names, (SIDE, SIDE))
+
+    def detector() -> DetectionRecords:
+        pairs = zip(names, hardness, strict=True)
+        found = {name: _detect(generator, truth[name], hard) for name, hard in pairs}
+        return match_detections(found, truth, CLASSES, sizes)
+
+    return detector(), detector()
+
+
+def _objects(generator: np.random.Generator) -> Boxes:
+    count = generator.poisson(3)
+    corner = generator.uniform(0, SIDE * 0.7, (count, 2))
+    extent = generator.uniform(SIDE * 0.05, SIDE * 0.3, (count, 2))
+    return Boxes(np.hstack([corner, corner + extent]), generator.choice(3, count, p=[0.6, 0.3, 0.1]))
+
+
+def _detect(generator: np.random.Generator, truth: Boxes, hardness: float) -> DetectionPrediction:
+    """Some objects missed, some boxes shifted, some invented."""
+    seen = generator.random(len(truth.classes)) > 0.6 * hardness
+    boxes = truth.boxes[seen]
+    extent = np.tile(boxes[:, 2:] - boxes[:, :2], 2)
+    boxes = boxes + generator.normal(0, 0.02 + 0.1 * hardness, boxes.shape) * extent
+    boxes = np.hstack([np.minimum(boxes[:, :2], boxes[:, 2:]), np.maximum(boxes[:, :2], boxes[:, 2:])])
+    invented = _objects(generator)
+    scores = np.concatenate(
+        [generator.beta(5 - 3 * hardness, 2, seen.sum()), generator.beta(1.5, 4, len(invented.classes))]
+    )
+    classes = np.concatenate([truth.classes[seen], invented.classes])
+    return DetectionPrediction(np.vstack([boxes, invented.boxes]), scores, classes)
+
+
+def segmentation_pair(generator: np.random.Generator, images: int) -> Pair:
+    """Two segmenters of equal skill: pixels of each class lost to others, more of them on hard images."""
+    pixels = generator.dirichlet([4, 2, 1, 0.3], images) * 10_000
+    hardness = generator.beta(2, 5, (images, 1))
+
+    def segmenter() -> SegmentationRecords:
+        rate = np.clip(hardness * generator.lognormal(0, 0.5, pixels.shape), 0, 1)
+        missed = (pixels * rate).round().astype(np.int64)
+        target = (np.arange(4) + generator.integers(1, 4, pixels.shape)) % 4
+        false = np.stack([(missed * (target == index)).sum(axis=1) for index in range(4)], axis=1)
+        tp = pixels.round().astype(np.int64) - missed
+        counts = [PixelCounts(*row) for row in zip(tp, false, missed, strict=True)]
+        return SegmentationRecords.stack([f"{n:04d}" for n in range(images)], counts, ["a", "b", "c", "d"])
+
+    return segmenter(), segmenter()
+
+
+def bca_interval(
+    gain: Callable[[NDArray[np.float64]], NDArray[np.float64]], resampled: NDArray[np.float64], images: int
+) -> tuple[float, float]:
+    """SciPy's bias-corrected and accelerated interval around an existing bootstrap distribution."""
+
+    def statistic(indices: NDArray[np.int64], axis: int = -1) -> NDArray[np.float64]:
+        rows = np.moveaxis(np.atleast_2d(indices), axis, -1)
+        counts = np.stack([np.bincount(row, minlength=images) for row in rows]).astype(np.float64)
+        return gain(counts).reshape(np.shape(indices)[:-1])
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # degenerate data: the NaN that comes back is counted below
+        result = stats.bootstrap(
+            (np.arange(images),),
+            statistic,
+            n_resamples=0,
+            bootstrap_result=SimpleNamespace(bootstrap_distribution=resampled),
+            method="BCa",
+            confidence_level=LEVEL,
+            vectorized=True,
+        )
+    return float(result.confidence_interval.low), float(result.confidence_interval.high)
+
+
+def one_repeat(
+    pair: Pair, weights: NDArray[np.int64], rivals: bool
+) -> Iterable[tuple[str, str, tuple[float, float]]]:
+    """Yield (metric, method, interval of the gain)."""
+    ours, theirs = (records.metrics(weights) for records in pair)
+    images = weights.shape[1]
+    for metric in ours:
+        resampled = ours[metric] - theirs[metric]
+        yield metric, "expanded", percentile_interval(resampled, images)
+        if rivals:
+            low, high = np.quantile(resampled, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+            yield metric, "percentile", (float(low), float(high))
+
+            yield metric, "BCa", bca_interval(partial(_gain, pair, metric), resampled, images)
+
+
+def _gain(pair: Pair, metric: str, weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    ours, theirs = (records.metrics(weights)[metric] for records in pair)
+    return ours - theirs
+
+
+def coverage(
+    simulate: Simulation, repeats: int, images: int, resamples: int, seed: int, rivals: bool = True
+) -> dict[tuple[str, str], tuple[float, float]]:
+    """{(metric, method): (share of intervals that cover 0, share that are undefined)}."""
+    intervals: dict[tuple[str, str], list[tuple[float, float]]] = {}
+    for repeat in range(repeats):
+        pair = simulate(np.random.default_rng([seed, repeat]), images)
+        weights = resample_weights(images, resamples, seed=repeat)
+        for metric, method, found in one_repeat(pair, weights, rivals):
+            intervals.setdefault((metric, method), []).append(found)
+    return {
+        key: (
+            float(np.mean([low <= 0 <= high for low, high in found])),
+            float(np.mean([np.isnan(low) for low, _ in found])),
+        )
+        for key, found in intervals.items()
+    }
+
+
+def main() -> None:
+    """Print one line for each metric and method."""
+    parser = argparse.ArgumentParser(description="Coverage of the bootstrap intervals for a gain of 0.")
+    for name, default in (("repeats", 1000), ("images", 100), ("resamples", 500), ("seed", 0)):
+        parser.add_argument(f"--{name}", type=int, default=default)
+    settings = parser.parse_args()
+    error = np.sqrt(LEVEL * (1 - LEVEL) / settings.repeats)
+    for simulate in (detection_pair, segmentation_pair):
+        shares = coverage(simulate, settings.repeats, settings.images, settings.resamples, settings.seed)
+        for (metric, method), (covered, undefined) in shares.items():
+            share = f"{covered:.1%} +- {error:.1%}, undefined {undefined:.1%}"
+            print(f"{metric:9} {method:11} covers 0 in {share}")
+
+
+if __name__ == "__main__":
+    main()

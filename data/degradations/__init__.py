@@ -1,0 +1,176 @@
+"""Degradations: pure functions from a clean image to a degraded one, named by recipes.
+
+    degraded = degrade(image, "fog", severity=3, seed=7, depth=depth)
+
+The same image, recipe, severity, seed and depth give the same bytes in any process, order or number of
+workers. No global random state is read or written, and the input is never written to.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data.degradations.chains import EFFECTS, build_chain
+from data.degradations.effects import (
+    DRAWN,
+    FIELD,
+    METRIC,
+    PSEUDO,
+    SEVERITIES,
+    DegradationError,
+    Depth,
+    Image,
+    Parameters,
+    Recipe,
+    draw,
+    stream,
+)
+from data.degradations.recipes import RECIPES, get_recipe
+
+__all__ = [
+    "EFFECTS", "RECIPES", "SEVERITIES", "DegradationError", "Degraded", "Recipe", "apply_parameters",
+    "build_chain", "degrade", "degrade_with_parameters", "get_recipe", "require_still_pixels",
+]
+
+SMALLEST_SIDE = 32
+
+
+@dataclass(frozen=True)
+class Degraded:
+    """A degraded image and every parameter that was used or drawn for it (numbers, words and lists)."""
+
+    image: NDArray[np.uint8]
+    parameters: Parameters
+
+
+def degrade(
+    image: Image, recipe: str | Recipe, severity: int, seed: int, depth: Depth | None = None
+) -> NDArray[np.uint8]:
+    """Degrade one image.
+
+    Args:
+        image: uint8 RGB (H, W, 3), both sides at least 32.
+        recipe: a name in RECIPES, or a recipe that `build_chain` made.
+        severity: 1 (light) to 5 (heavy). Presets with one published setting give the same at every severity.
+        seed: a whole number >= 0, one for each image.
+        depth: (H, W) metres, > 0, infinity allowed; or None: what needs depth uses IA-YOLO's pseudo-depth.
+
+    Returns:
+        uint8 RGB (H, W, 3), a new array.
+
+    Raises:
+        DegradationError: an argument that does not fit the above; the text names it.
+    """
+    return degrade_with_parameters(image, recipe, severity, seed, depth).image
+
+
+def degrade_with_parameters(
+    image: Image, recipe: str | Recipe, severity: int, seed: int, depth: Depth | None = None
+) -> Degraded:
+    """As `degrade`, with the record from which `apply_parameters` makes the same image again."""
+    recipe = get_recipe(recipe)
+    _check_image(image, depth)
+    if not _is_whole(severity) or severity not in SEVERITIES:
+        raise DegradationError(f"severity: expected a whole number from 1 to 5, got {severity!r}")
+    parameters = _draw(recipe, severity, _check_seed(seed), image.shape[:2])
+    if recipe.uses_depth:
+        parameters["depth"] = PSEUDO if depth is None else METRIC
+    return Degraded(apply_parameters(image, recipe, parameters, seed, depth), parameters)
+
+
+def apply_parameters(
+    image: Image, recipe: str | Recipe, parameters: Mapping[str, Any], seed: int, depth: Depth | None = None
+) -> NDArray[np.uint8]:
+    """Make an image again from its record: byte for byte what `degrade_with_parameters` returned.
+
+    Args:
+        image: the same clean image.
+        recipe: the same recipe.
+        parameters: the record; numbers may be text, as read from a table (`repr` of a float is exact).
+        seed: the same seed: pixel-wise noise is drawn from it again.
+        depth: the same depth map, where the record says `metric`.
+
+    Raises:
+        DegradationError: a parameter is missing or out of range, or depth does not fit the record.
+    """
+    recipe = get_recipe(recipe)
+    _check_image(image, depth)
+    _check_seed(seed)
+    if recipe.uses_depth:
+        depth = _recorded_depth(parameters, depth, recipe.name)
+    result = np.ascontiguousarray(image)
+    for index, step in enumerate(recipe.steps):
+        given = {key: _recorded(parameters, recipe, index, key) for key in step.effect.record}
+        result = step.effect.apply(result, given, stream(seed, index, FIELD), depth)
+    return result.copy() if np.shares_memory(result, image) else result
+
+
+def require_still_pixels(recipe: str | Recipe) -> None:
+    """Refuse a recipe for labelled data where boxes and masks would no longer fit.
+
+    Raises:
+        DegradationError: naming the step that moves pixels.
+    """
+    recipe = get_recipe(recipe)
+    for number, step in enumerate(recipe.steps, start=1):
+        if step.effect.moves_pixels:
+            raise DegradationError(
+                f"{recipe.name}, step {number} ({step.name}) moves pixels, so boxes and masks of the clean "
+                "images would be wrong: leave the step out, or use the recipe on images without labels"
+            )
+
+
+def _draw(recipe: Recipe, severity: int, seed: int, size: tuple[int, int]) -> Parameters:
+    parameters: Parameters = {}
+    for index, step in enumerate(recipe.steps):
+        rng = stream(seed, index, DRAWN)
+        settings = step.effect.settings
+        drawn = {key: draw(value, settings[key], rng) for key, value in step.rows[severity - 1].items()}
+        drawn = step.effect.complete(drawn, rng, size)
+        parameters |= {recipe.key(index, key): value for key, value in drawn.items()}
+    return parameters
+
+
+def _recorded(parameters: Mapping[str, Any], recipe: Recipe, index: int, key: str) -> Any:
+    name = recipe.key(index, key)
+    if name not in parameters:
+        known = ", ".join(parameters)
+        raise DegradationError(f"{recipe.name}: the record has no parameter {name!r}; it has {known}")
+    return recipe.steps[index].effect.record[key].check(parameters[name], f"{recipe.name}, {name}")
+
+
+def _recorded_depth(parameters: Mapping[str, Any], depth: Depth | None, name: str) -> Depth | None:
+    source = parameters.get("depth")
+    if source not in (METRIC, PSEUDO):
+        raise DegradationError(f"{name}, depth: expected {METRIC} or {PSEUDO} in the record, got {source!r}")
+    if source == METRIC and depth is None:
+        raise DegradationError(f"{name}: the record says metric depth, but no depth map was given")
+    return depth if source == METRIC else None
+
+
+def _check_seed(seed: int) -> int:
+    if not _is_whole(seed) or seed < 0:
+        raise DegradationError(f"seed: expected a whole number >= 0, got {seed!r}")
+    return int(seed)
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)
+
+
+def _check_image(image: Image, depth: Depth | None) -> None:
+    if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        got = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
+        raise DegradationError(f"image: expected uint8 RGB (H, W, 3), got {got}")
+    if min(image.shape[:2]) < SMALLEST_SIDE:
+        raise DegradationError(f"image: sides must be {SMALLEST_SIDE} pixels or more, got {image.shape[:2]}")
+    if depth is None:
+        return
+    if not isinstance(depth, np.ndarray) or depth.shape != image.shape[:2]:
+        got = str(getattr(depth, "shape", type(depth).__name__))
+        raise DegradationError(f"depth: expected metres of shape {image.shape[:2]}, got {got}")
+    if not (depth >= 0).all():
+        raise DegradationError("depth: expected metres >= 0 everywhere, got negative values or NaN")

@@ -1,0 +1,130 @@
+"""Blur in linear light: defocus, motion along a path, Gaussian of any shape."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data.degradations.convolution import convolve
+from data.degradations.effects import DegradationError, Depth, Effect, Image, Parameters, Rng, Setting
+from data.degradations.light import round_to_uint8, to_codes, to_light
+
+_OVERSAMPLING = 8    # sub-pixel steps for a disc's edge and along a path
+_PATH_POINTS = 17
+
+
+def disc_kernel(radius: float) -> NDArray[np.float32]:
+    """The image of a point out of focus: a disc of `radius` pixels with a soft edge; sum 1."""
+    reach = int(np.ceil(radius))
+    side = (2 * reach + 1) * _OVERSAMPLING
+    position = (np.arange(side) + 0.5) / _OVERSAMPLING - (reach + 0.5)
+    inside = position[:, None] ** 2 + position[None, :] ** 2 <= (radius + 0.5) ** 2
+    cells = inside.reshape(2 * reach + 1, _OVERSAMPLING, 2 * reach + 1, _OVERSAMPLING).sum(axis=(1, 3))
+    return (cells / cells.sum()).astype(np.float32)
+
+
+def path_kernel(path: NDArray[np.float64]) -> NDArray[np.float32]:
+    """The image of a point that moved along `path`, (P, 2) x and y in pixels, at constant speed; sum 1.
+
+    The path is centred on its mean position, so that the picture as a whole stays where it was.
+    """
+    steps = np.hypot(*np.diff(path, axis=0).T)
+    travelled = np.concatenate([[0.0], np.cumsum(steps)])
+    at = np.linspace(0, travelled[-1], int(np.ceil(travelled[-1] * _OVERSAMPLING)) + 1)
+    points = np.stack([np.interp(at, travelled, path[:, axis]) for axis in (0, 1)], axis=1)
+    points -= points.mean(axis=0)
+    reach = int(np.ceil(np.abs(points).max())) + 1
+    kernel = np.zeros((2 * reach + 1, 2 * reach + 1))
+    corner = np.floor(points).astype(int)
+    right, down = (points - corner).T
+    columns, rows = (corner + reach).T
+    for dy, vertical in enumerate((1 - down, down)):
+        for dx, horizontal in enumerate((1 - right, right)):
+            np.add.at(kernel, (rows + dy, columns + dx), vertical * horizontal)
+    return (kernel / kernel.sum()).astype(np.float32)
+
+
+def gaussian_kernel(sigma: float, ratio: float, angle: float, size: int) -> NDArray[np.float32]:
+    """A Gaussian of `sigma` pixels along `angle` degrees and `ratio * sigma` across it; sum 1.
+
+    `size` is the side in pixels, an even one is taken down to odd; 0 means 4 sigma each way.
+    """
+    reach = max((size - 1) // 2, 0) if size else int(np.ceil(4 * sigma))
+    y, x = np.mgrid[-reach:reach + 1, -reach:reach + 1].astype(float)
+    cosine, sine = np.cos(np.deg2rad(angle)), np.sin(np.deg2rad(angle))
+    along, across = x * cosine + y * sine, y * cosine - x * sine
+    kernel = np.exp(-0.5 * ((along / sigma) ** 2 + (across / (ratio * sigma)) ** 2))
+    return (kernel / kernel.sum()).astype(np.float32)
+
+
+def blur(image: Image, kernel: NDArray[np.float32], light: str = "linear") -> Image:
+    """Convolve light (`linear`, physical) or the 8-bit values (`encoded`); the border is mirrored."""
+    if light == "linear":
+        return to_codes(convolve(to_light(image), kernel))
+    return round_to_uint8(convolve(image.astype(np.float32), kernel))
+
+
+def apply_defocus(image: Image, parameters: Parameters, rng: Rng, depth: Depth | None) -> Image:
+    """Everything equally out of focus."""
+    return blur(image, disc_kernel(parameters["radius_pixels"]))
+
+
+def apply_motion(image: Image, parameters: Parameters, rng: Rng, depth: Depth | None) -> Image:
+    """The camera moved along the recorded path during the exposure."""
+    path = np.asarray(parameters["path"], dtype=np.float64)
+    return blur(image, path_kernel(path))
+
+
+def apply_gaussian(image: Image, parameters: Parameters, rng: Rng, depth: Depth | None) -> Image:
+    """Gaussian blur, round or elongated."""
+    keys = ("sigma_pixels", "ratio", "angle_degrees", "kernel_pixels")
+    return blur(image, gaussian_kernel(*(parameters[key] for key in keys)), parameters["light"])
+
+
+def complete_path(parameters: Parameters, rng: Rng, size: tuple[int, int]) -> Parameters:
+    """Keep a path that was given; else draw one of the asked length, straight to wandering."""
+    if parameters["path"]:
+        return parameters | {"path": _checked_path(parameters["path"])}
+    heading = rng.uniform(0, 2 * np.pi) + parameters["bend"] * np.cumsum(rng.normal(0, 0.6, _PATH_POINTS - 1))
+    stride = parameters["length_pixels"] / (_PATH_POINTS - 1)
+    moves = stride * np.stack([np.cos(heading), np.sin(heading)], axis=1)
+    path = np.concatenate([np.zeros((1, 2)), np.cumsum(moves, axis=0)])
+    return parameters | {"path": np.round(path, 4).tolist()}
+
+
+def _checked_path(path: Any) -> list[list[float]]:
+    try:
+        points = np.asarray(path, dtype=np.float64)
+    except (TypeError, ValueError):
+        points = np.zeros(0)
+    if points.ndim != 2 or points.shape[1] != 2 or len(points) < 2 or not np.isfinite(points).all():
+        raise DegradationError(f"path: expected a list of at least two [x, y] in pixels, got {path!r}")
+    return points.tolist()
+
+
+DEFOCUS = Effect(
+    apply_defocus,
+    {"radius_pixels": Setting(float, "pixels", 0, 100)},
+    "geometric optics: a point becomes a disc, in linear light",
+)
+MOTION = Effect(
+    apply_motion,
+    {
+        "length_pixels": Setting(float, "pixels", 0, 200),
+        "bend": Setting(float, "0 = straight, 1 = wandering", 0, 5),
+        "path": Setting(list, "[x, y] in pixels; empty = drawn"),
+    },
+    "camera shake along a path at constant speed, in linear light; the path is a random walk of headings",
+    complete=complete_path,
+)
+GAUSSIAN = Effect(
+    apply_gaussian,
+    {
+        "sigma_pixels": Setting(float, "pixels, along the longer axis", 0.05, 100),
+        "ratio": Setting(float, "shorter axis / longer axis", 0.05, 1),
+        "angle_degrees": Setting(float, "of the longer axis", -360, 360),
+        "kernel_pixels": Setting(int, "side of the kernel, 0 = 4 sigma each way", 0, 401),
+        "light": Setting(str, "linear is physical", choices=("linear", "encoded")),
+    },
+    "Gaussian point spread function, in linear light",
+)

@@ -1,0 +1,88 @@
+"""Fog: Koschmieder's law with a metric depth map, or with IA-YOLO's pseudo-depth where there is none."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data.degradations.effects import Depth, Effect, Image, Parameters, Rng, Setting
+from data.degradations.light import decode, round_to_uint8, to_codes, to_light
+
+CONTRAST_THRESHOLD = 3.912  # -ln(0.02): at this optical depth a black object keeps 2 % contrast (Koschmieder)
+
+
+def pseudo_depth(height: int, width: int) -> NDArray[np.float32]:
+    """IA-YOLO's stand-in for depth, (H, W): -0.04 * distance to the centre + sqrt(longer side), not below 0.
+
+    One unit is taken as one metre: IA-YOLO's own beta (0.05 to 0.14) is then a visibility of 78 to 28 m.
+    """
+    rows = (np.arange(height, dtype=np.float32) - height // 2) ** 2
+    columns = (np.arange(width, dtype=np.float32) - width // 2) ** 2
+    distance = np.sqrt(rows[:, None] + columns[None, :])
+    return np.maximum(np.float32(max(height, width) ** 0.5) - np.float32(0.04) * distance, np.float32(0))
+
+
+def transmission(depth: Depth, beta: float) -> NDArray[np.float32]:
+    """exp(-beta * depth), (H, W, 1): how much of the light of each pixel arrives."""
+    return np.exp(np.asarray(depth, dtype=np.float32) * np.float32(-beta))[..., None]
+
+
+def veiled_light(image: Image, depth: Depth, beta: float, airlight: float) -> NDArray[np.float32]:
+    """Koschmieder in linear light, I * t + A * (1 - t): float32 (H, W, 3) in [0, 1].
+
+    Args:
+        image: uint8 sRGB (H, W, 3).
+        depth: (H, W), in the unit that beta is the inverse of.
+        beta: extinction coefficient.
+        airlight: sRGB value of endless fog in [0, 1].
+    """
+    return _mix(to_light(image), transmission(depth, beta), float(decode(airlight)))
+
+
+def veiled_levels(image: Image, depth: Depth, beta: float, airlight: float) -> Image:
+    """Koschmieder's formula on the encoded 8-bit values, as IA-YOLO and most fog benchmarks compute it."""
+    return round_to_uint8(_mix(image.astype(np.float32), transmission(depth, beta), airlight * 255))
+
+
+def _mix(values: NDArray[np.float32], through: NDArray[np.float32], ambient: float) -> NDArray[np.float32]:
+    values -= np.float32(ambient)
+    values *= through
+    values += np.float32(ambient)
+    return values
+
+
+def scene_depth(image: Image, depth: Depth | None) -> Depth:
+    """The given depth, or the pseudo-depth of the image's size."""
+    return pseudo_depth(*image.shape[:2]) if depth is None else depth
+
+
+def apply_fog(image: Image, parameters: Parameters, rng: Rng, depth: Depth | None) -> Image:
+    """Homogeneous fog of a stated visibility."""
+    beta = CONTRAST_THRESHOLD / parameters["visibility_metres"]
+    given, airlight = scene_depth(image, depth), parameters["airlight"]
+    if parameters["light"] == "linear":
+        return to_codes(veiled_light(image, given, beta, airlight))
+    return veiled_levels(image, given, beta, airlight)
+
+
+def apply_ia_yolo(image: Image, parameters: Parameters, rng: Rng, depth: Depth | None) -> Image:
+    """IA-YOLO's fog: their pseudo-depth also where a depth map exists, on the encoded values."""
+    return veiled_levels(image, pseudo_depth(*image.shape[:2]), parameters["beta"], parameters["airlight"])
+
+
+FOG = Effect(
+    apply_fog,
+    {
+        "visibility_metres": Setting(float, "m, beta = 3.912 / visibility", 1, 100_000),
+        "airlight": Setting(float, "sRGB value of endless fog, 0 to 1", 0, 1),
+        "light": Setting(str, "linear is physical", choices=("linear", "encoded")),
+    },
+    "Koschmieder 1924; pseudo-depth: Liu et al., IA-YOLO, AAAI 2022",
+    uses_depth=True,
+)
+IA_YOLO_FOG = Effect(
+    apply_ia_yolo,
+    {
+        "beta": Setting(float, "per unit of pseudo-depth", 0, 10),
+        "airlight": Setting(float, "encoded value of endless fog, 0 to 1", 0, 1),
+    },
+    "Liu et al., IA-YOLO, AAAI 2022",
+)

@@ -1,0 +1,102 @@
+"""Low light and night: less light, counted in electrons, and the same lamps."""
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from data.degradations.effects import Depth, Effect, Image, Parameters, Rng, Setting
+from data.degradations.light import count_photons, level_light, to_codes, to_light
+
+_RATES = 512    # a night scene's light is tabulated at this many values, evenly spaced in its square root
+
+_SENSOR = {
+    "exposure_stops": Setting(float, "stops below the clean exposure", 0, 16),
+    "full_well_electrons": Setting(float, "electrons at white of the clean exposure", 10, 50_000),
+    "read_noise_electrons": Setting(float, "electrons, standard deviation", 0, 1000),
+    "cast_red": Setting(float, "gain of the red light", 0.1, 2),
+    "cast_blue": Setting(float, "gain of the blue light", 0.1, 2),
+    "raw_bits": Setting(int, "bits of the converter, 0 = no quantisation", 0, 16),
+}
+
+
+def apply_lowlight(image: Image, parameters: Parameters, rng: Rng, depth: Depth | None) -> Image:
+    """The scene `exposure_stops` stops darker, as the same camera at the same gain records it."""
+    rates = level_light() * _cast(parameters)[:, None] * _gain(parameters)
+    channels = np.array([0, 256, 512], dtype=np.uint16)
+    electrons = count_photons(image + channels, rates.reshape(-1), rng)
+    return _read_out(electrons, parameters, rng)
+
+
+def apply_night(image: Image, parameters: Parameters, rng: Rng, depth: Depth | None) -> Image:
+    """As `lowlight`, but small bright regions are taken for lamps: they keep their light, and glow."""
+    light = to_light(image)
+    mask = lamp_mask(light, parameters["lamp_threshold"], parameters["lamp_largest_share"])
+    lamps = light * mask[..., None]
+    glow = _glow(lamps, parameters["glow_share"] * max(image.shape[:2]))
+    light *= (_cast(parameters) * 2.0 ** -parameters["exposure_stops"]).astype(np.float32)
+    light += glow * np.float32(parameters["glow_gain"])
+    np.maximum(light, lamps, out=light)
+    np.clip(light, 0, 1, out=light)
+    levels = np.rint(np.sqrt(light) * (_RATES - 1)).astype(np.uint16)
+    rates = (np.arange(_RATES) / (_RATES - 1)) ** 2 * parameters["full_well_electrons"]
+    return _read_out(count_photons(levels, rates, rng), parameters, rng)
+
+
+def lamp_mask(light: NDArray[np.float32], threshold: float, largest_share: float) -> NDArray[np.float32]:
+    """Which pixels are lamps, (H, W) in [0, 1] with soft edges.
+
+    A lamp is a connected region brighter than `threshold` that covers at most `largest_share` of the picture:
+    headlights, windows, signs; not the sky.
+    """
+    bright = (light.max(axis=2) > threshold).astype(np.uint8)
+    _, labels, table, _ = cv2.connectedComponentsWithStats(bright)
+    small = table[:, cv2.CC_STAT_AREA] <= largest_share * bright.size
+    small[0] = False
+    return np.asarray(cv2.GaussianBlur(small[labels].astype(np.float32), (0, 0), 0.7))
+
+
+def _glow(lamps: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
+    return np.asarray(cv2.GaussianBlur(lamps, (0, 0), sigma), dtype=np.float32)
+
+
+def _cast(parameters: Parameters) -> NDArray[np.float64]:
+    return np.array([parameters["cast_red"], 1.0, parameters["cast_blue"]])
+
+
+def _gain(parameters: Parameters) -> float:
+    return float(parameters["full_well_electrons"] * 2.0 ** -parameters["exposure_stops"])
+
+
+def _read_out(counts: NDArray[np.uint16], parameters: Parameters, rng: Rng) -> Image:
+    """Electrons to sRGB: read noise, the steps of the converter, the transfer function."""
+    electrons = counts.astype(np.float32)
+    if parameters["read_noise_electrons"]:
+        noise = rng.standard_normal(counts.shape, dtype=np.float32)
+        noise *= parameters["read_noise_electrons"]
+        electrons += noise
+    electrons /= parameters["full_well_electrons"]
+    if parameters["raw_bits"]:
+        steps = np.float32((1 << parameters["raw_bits"]) - 1)
+        electrons *= steps
+        np.rint(electrons, out=electrons)
+        electrons /= steps
+    return to_codes(electrons)
+
+
+LOWLIGHT = Effect(
+    apply_lowlight,
+    _SENSOR,
+    "linear light (IEC 61966-2-1), Poisson shot noise and Gaussian read noise: Foi et al. 2008, the raw-data "
+    "noise model; EMVA 1288",
+)
+NIGHT = Effect(
+    apply_night,
+    {
+        **_SENSOR,
+        "lamp_threshold": Setting(float, "linear light, brightest channel, 0 to 1", 0, 1),
+        "lamp_largest_share": Setting(float, "of the picture's area", 0, 1),
+        "glow_share": Setting(float, "standard deviation / longer side", 0.0005, 1),
+        "glow_gain": Setting(float, "glow light / lamp light", 0, 10),
+    },
+    "as lowlight; lamps are small bright regions that keep their light",
+)

@@ -1,0 +1,97 @@
+"""Images on disk and in memory. The only file that knows ranges, channel order and file formats.
+
+On disk and inside degradations an image is uint8 RGB (H, W, 3); inside networks it is float32 RGB
+(3, H, W) in [0, 1]. OpenCV's BGR never leaves this file.
+"""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+DEPTH_UNITS_PER_METRE = 256  # KITTI's convention: a 16-bit PNG reaches 255.99 m in steps of 4 mm
+
+
+class ImageError(ValueError):
+    """An image file that cannot be read or does not have the expected layout; the text names the file."""
+
+
+def read_image(path: Path) -> NDArray[np.uint8]:
+    """Read a PNG or JPEG as uint8 RGB (H, W, 3).
+
+    Raises:
+        ImageError: the file is missing, truncated or no image.
+    """
+    image = _decode(path, cv2.IMREAD_COLOR)
+    return np.ascontiguousarray(image[:, :, ::-1])
+
+
+def read_mask(path: Path) -> NDArray[np.uint8]:
+    """Read a single-channel 8-bit class-index mask as uint8 (H, W).
+
+    Raises:
+        ImageError: the file is missing or broken, or has several channels or 16 bits.
+    """
+    mask = _decode(path, cv2.IMREAD_UNCHANGED)
+    if mask.ndim != 2 or mask.dtype != np.uint8:
+        raise ImageError(f"{path}: expected one 8-bit channel of class indices, got {mask.dtype} {mask.shape}")
+    return np.asarray(mask, dtype=np.uint8)
+
+
+def read_depth(path: Path) -> NDArray[np.float32]:
+    """Read a 16-bit depth map as float32 metres (H, W); the largest code means 'as far or farther'.
+
+    Raises:
+        ImageError: the file is missing or broken, or not 16-bit single-channel.
+    """
+    depth = _decode(path, cv2.IMREAD_UNCHANGED)
+    if depth.ndim != 2 or depth.dtype != np.uint16:
+        raise ImageError(f"{path}: expected one 16-bit channel of depth, got {depth.dtype} {depth.shape}")
+    return depth.astype(np.float32) / np.float32(DEPTH_UNITS_PER_METRE)
+
+
+def write_image(path: Path, image: NDArray[np.uint8]) -> None:
+    """Write uint8 RGB (H, W, 3) losslessly as PNG."""
+    _encode(path, image[:, :, ::-1])
+
+
+def write_mask(path: Path, mask: NDArray[np.uint8]) -> None:
+    """Write class indices, uint8 (H, W), as 8-bit PNG."""
+    _encode(path, mask)
+
+
+def write_depth(path: Path, depth: NDArray[np.float32]) -> None:
+    """Write depth in metres (H, W) as 16-bit PNG, saturating at the largest code."""
+    codes = np.clip(np.rint(depth * DEPTH_UNITS_PER_METRE), 0, np.iinfo(np.uint16).max)
+    _encode(path, codes.astype(np.uint16))
+
+
+def to_tensor(image: NDArray[np.uint8]) -> torch.Tensor:
+    """uint8 RGB (H, W, 3) to float32 (3, H, W) in [0, 1]."""
+    return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))).float().div_(255)
+
+
+def to_uint8(image: torch.Tensor) -> NDArray[np.uint8]:
+    """Float (3, H, W) in [0, 1] to uint8 RGB (H, W, 3), rounded; values outside the range are clipped."""
+    scaled = image.detach().clamp(0, 1).mul(255).round().to(torch.uint8)
+    return scaled.permute(1, 2, 0).contiguous().cpu().numpy()
+
+
+def _decode(path: Path, flags: int) -> NDArray[np.generic]:
+    try:
+        buffer = np.frombuffer(path.read_bytes(), dtype=np.uint8)
+    except OSError as error:
+        raise ImageError(f"{path}: cannot be read ({error.strerror})") from error
+    image = cv2.imdecode(buffer, flags) if buffer.size else None
+    if image is None:
+        raise ImageError(f"{path}: not a readable image; replace the file or take it out of the data set")
+    return image
+
+
+def _encode(path: Path, image: NDArray[np.integer]) -> None:
+    done, buffer = cv2.imencode(path.suffix, image)
+    if not done:
+        raise ImageError(f"{path}: OpenCV could not encode the image")
+    path.write_bytes(buffer.tobytes())

@@ -1,0 +1,164 @@
+"""The canonical dataset on disk: one folder that every stage reads and every source is turned into.
+
+dataset.json          name, classes, ignore_index, splits (counts), source
+<split>/images/<id>.png
+<split>/labels/<id>.txt     YOLO lines; an absent folder means: no detection labels
+<split>/masks/<id>.png      class indices; an absent folder means: no segmentation labels
+<split>/depth/<id>.png      16-bit depth, metres x 256; optional
+"""
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data import images
+
+IGNORE_INDEX = 255
+INFO_FILE = "dataset.json"
+
+
+class DatasetError(ValueError):
+    """A dataset folder that does not hold what it must; the text names the file."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One labelled image, as a source yields it."""
+
+    id: str
+    split: str
+    image: NDArray[np.uint8]                     # (H, W, 3) RGB
+    boxes: NDArray[np.float64] | None = None     # (K, 5): class index, centre x, centre y, width, height in [0, 1]
+    mask: NDArray[np.uint8] | None = None        # (H, W) class indices, 255 = ignored
+    depth: NDArray[np.float32] | None = None     # (H, W) metres
+
+
+@dataclass(frozen=True)
+class DatasetInfo:
+    """What dataset.json says. `classes` maps a task's name to its class names, in index order."""
+
+    name: str
+    classes: dict[str, list[str]]
+    splits: dict[str, int]
+    source: dict[str, Any]
+    ignore_index: int = IGNORE_INDEX
+
+
+@dataclass(frozen=True)
+class Split:
+    """One split of a dataset: where its files lie and which ids it has."""
+
+    folder: Path
+    ids: tuple[str, ...] = field(repr=False)
+
+    def image(self, name: str) -> NDArray[np.uint8]:
+        """uint8 RGB (H, W, 3)."""
+        return images.read_image(self.folder / "images" / f"{name}.png")
+
+    def mask(self, name: str) -> NDArray[np.uint8]:
+        """uint8 (H, W) class indices."""
+        return images.read_mask(self.folder / "masks" / f"{name}.png")
+
+    def depth(self, name: str) -> NDArray[np.float32] | None:
+        """float32 (H, W) metres, or None where the dataset has no depth."""
+        path = self.folder / "depth" / f"{name}.png"
+        return images.read_depth(path) if path.exists() else None
+
+    def boxes(self, name: str) -> NDArray[np.float64]:
+        """(K, 5): class index, centre x, centre y, width, height, normalised to [0, 1]."""
+        return read_boxes(self.folder / "labels" / f"{name}.txt")
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A canonical dataset folder, opened for reading."""
+
+    folder: Path
+    info: DatasetInfo
+
+    @classmethod
+    def open(cls, folder: Path) -> "Dataset":
+        """Open a folder.
+
+        Raises:
+            DatasetError: there is no valid dataset.json.
+        """
+        path = folder / INFO_FILE
+        try:
+            return cls(folder, DatasetInfo(**json.loads(path.read_text())))
+        except (OSError, TypeError, json.JSONDecodeError) as error:
+            raise DatasetError(f"{path}: not a dataset description ({error})") from error
+
+    @cached_property
+    def evaluation_split(self) -> str:
+        """The split that results are reported on: test, or val where there is no test."""
+        return "test" if "test" in self.info.splits else "val"
+
+    def split(self, name: str) -> Split:
+        """Open one split.
+
+        Raises:
+            DatasetError: no such split, or its files do not match the recorded count.
+        """
+        if name not in self.info.splits:
+            raise DatasetError(f"{self.folder}: no split {name!r}; there are {', '.join(self.info.splits)}")
+        ids = tuple(sorted(path.stem for path in (self.folder / name / "images").glob("*.png")))
+        if len(ids) != self.info.splits[name]:
+            raise DatasetError(
+                f"{self.folder / name / 'images'}: {len(ids)} images, but {INFO_FILE} says {self.info.splits[name]}"
+            )
+        return Split(self.folder / name, ids)
+
+
+def write_sample(folder: Path, sample: Sample) -> None:
+    """Write one sample's files below `folder`, in the layout above."""
+    split = folder / sample.split
+    images.write_image(_file(split, "images", f"{sample.id}.png"), sample.image)
+    if sample.boxes is not None:
+        write_boxes(_file(split, "labels", f"{sample.id}.txt"), sample.boxes)
+    if sample.mask is not None:
+        images.write_mask(_file(split, "masks", f"{sample.id}.png"), sample.mask)
+    if sample.depth is not None:
+        images.write_depth(_file(split, "depth", f"{sample.id}.png"), sample.depth)
+
+
+def write_info(folder: Path, info: DatasetInfo) -> None:
+    """Write dataset.json."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / INFO_FILE).write_text(json.dumps(asdict(info), indent=1) + "\n")
+
+
+def read_boxes(path: Path) -> NDArray[np.float64]:
+    """Read YOLO lines as (K, 5).
+
+    Raises:
+        DatasetError: a line that is not five numbers; the text names file and line.
+    """
+    rows = []
+    for number, line in enumerate(path.read_text().splitlines(), start=1):
+        try:
+            row = [float(word) for word in line.split()]
+        except ValueError:
+            row = []
+        if len(row) != 5:
+            raise DatasetError(f"{path}:{number}: expected 'class cx cy w h', got {line!r}")
+        rows.append(row)
+    return np.array(rows, dtype=np.float64).reshape(-1, 5)
+
+
+def write_boxes(path: Path, boxes: Iterable[Iterable[float]]) -> None:
+    """Write (K, 5) boxes as YOLO lines."""
+    lines = [f"{int(c)} {x:.6f} {y:.6f} {w:.6f} {h:.6f}\n" for c, x, y, w, h in boxes]
+    path.write_text("".join(lines))
+
+
+def _file(split: Path, kind: str, name: str) -> Path:
+    folder = split / kind
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder / name

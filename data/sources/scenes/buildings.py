@@ -1,0 +1,141 @@
+"""Buildings along the street and across its end, the skyline behind them, and what hangs on their fronts."""
+
+import numpy as np
+
+from data.sources.scenes.camera import Camera
+from data.sources.scenes.facades import FacadeStyles, draw_styles
+from data.sources.scenes.faces import Body, Colour, Face, Points, disc, hsv
+from data.sources.scenes.layout import BEHIND, FAR, Street, sign_of
+from data.sources.scenes.shading import Walls
+from data.sources.scenes.textures import BRICK, LEAVES, PLASTER
+
+DEPTH = 12.0       # metres that a building reaches back from the street
+SKYLINE = 245.0    # metres; depth of the skyline
+
+
+def build_buildings(
+    rng: np.random.Generator, street: Street, camera: Camera, labels: dict[str, int]
+) -> tuple[list[Body], FacadeStyles, Walls]:
+    """Bodies in drawing order, the styles of their fronts, and the walls that throw the long shadows."""
+    heights = np.zeros((2, int(FAR - BEHIND) + 1), np.float32)
+    fronts: list[tuple[float, list[Face]]] = []
+    tops: list[float] = []
+    for side in (0, 1):
+        for low, high in _lots(rng, street, side):
+            top = float(rng.uniform(6, 19) if street.frontage[side] == "terrace" else rng.uniform(4.5, 9))
+            heights[side, int(low - BEHIND):int(high - BEHIND) + 1] = top
+            fronts.append((low, _house(rng, street, side, (low, high), top, len(tops))))
+            tops.append(top)
+    fronts.sort(key=lambda front: -front[0])
+    bodies = [_skyline(rng, camera, labels["vegetation"], hills=True)]
+    bodies.append(_skyline(rng, camera, labels["building"], hills=False))
+    if street.end < FAR:
+        top = float(rng.uniform(7, 20))
+        bodies.append(Body(labels["building"], _closing_block(rng, street, top, len(tops)), shadow=False))
+        tops.append(top)
+    bodies += [Body(labels["building"], faces, shadow=False) for _, faces in fronts]
+    walls = Walls((street.wall(0), street.wall(1)), heights, BEHIND)
+    return bodies, draw_styles(rng, tops or [1.0]), walls
+
+
+def _lots(rng: np.random.Generator, street: Street, side: int) -> list[tuple[float, float]]:
+    """From where to where along the street each building of a side stands."""
+    kind = street.frontage[side]
+    if kind == "park":
+        return []
+    lots, start = [], BEHIND + rng.uniform(0, 8)
+    while start < street.end - 8:
+        end = min(start + rng.uniform(7, 18), street.end - 0.5)
+        gap = rng.uniform(3, 12) if kind == "detached" else 0.0
+        blocked = street.crossing is not None and _overlap(start, end, street.crossing, street.crossing_half + 2)
+        if blocked and street.crossing is not None:
+            start, end = _around(start, street.crossing, street.crossing_half + 2)
+        if end - start > 3:
+            lots.append((float(start), float(end)))
+        start = end + gap + (2 * street.crossing_half + 4 if blocked and end < (street.crossing or 0) else 0)
+    return lots
+
+
+def _overlap(start: float, end: float, middle: float, half: float) -> bool:
+    return start < middle + half and end > middle - half
+
+
+def _around(start: float, middle: float, half: float) -> tuple[float, float]:
+    """The part of a lot before a crossing, or an empty lot behind it."""
+    return (start, middle - half) if start < middle - half else (middle + half, middle + half)
+
+
+def _wall_paint(rng: np.random.Generator) -> tuple[Colour, int]:
+    if rng.random() < 0.45:
+        return hsv(rng.uniform(0.0, 0.09), rng.uniform(0.25, 0.65), rng.uniform(0.4, 0.75)), BRICK
+    hue = rng.uniform(0.02, 0.18) + 0.5 * (rng.random() < 0.2)
+    return hsv(hue, rng.uniform(0, 0.4), rng.uniform(0.5, 0.95)), PLASTER
+
+
+def _house(
+    rng: np.random.Generator, street: Street, side: int, lot: tuple[float, float], top: float, style: int
+) -> list[Face]:
+    """End wall, roof, front, and what hangs on it."""
+    sign, (low, high) = sign_of(side), lot
+    near, back = sign * street.wall(side), sign * (street.wall(side) + DEPTH)
+    ridge = (near + back) / 2
+    pitched = rng.random() < 0.6
+    peak = top + (rng.uniform(2, 5) if pitched else 0.0)
+    colour, texture = _wall_paint(rng)
+    tiles = hsv(rng.uniform(0.0, 0.08), rng.uniform(0.1, 0.6), rng.uniform(0.25, 0.55))
+    gable = np.array([[near, 0, low], [back, 0, low], [back, top, low], [ridge, peak, low], [near, top, low]])
+    front = np.array([[near, 0, low], [near, 0, high], [near, top, high], [near, top, low]])
+    faces = [Face(gable, colour, texture)] if low > 0.5 else []
+    if pitched:
+        roof = np.array([[near, top, low], [near, top, high], [ridge, peak, high], [ridge, peak, low]])
+        faces.append(Face(roof, tiles, BRICK))
+    faces.append(Face(front, colour, texture, style))
+    return faces + _ornaments(rng, near - sign * 0.05, lot)
+
+
+def _ornaments(rng: np.random.Generator, x: float, lot: tuple[float, float]) -> list[Face]:
+    """Posters and round or square emblems on the wall: they look like signs and are none."""
+    faces = []
+    for _ in range(int(rng.integers(0, 4))):
+        z, y, size = rng.uniform(lot[0] + 0.8, lot[1] - 0.8), rng.uniform(1.2, 3.6), rng.uniform(0.25, 0.6)
+        shape = disc(size) if rng.random() < 0.4 else size * np.array([[-1, -1.3], [1, -1.3], [1, 1.3], [-1, 1.3]])
+        colour = hsv(rng.random(), rng.uniform(0.2, 0.9), rng.uniform(0.3, 0.95))
+        middle = hsv(rng.random(), rng.uniform(0.0, 0.9), rng.uniform(0.3, 0.95))
+        for part, paint in ((shape, colour), (shape * rng.uniform(0.4, 0.75), middle)):
+            faces.append(Face(np.column_stack([np.full(len(part), x), part[:, 1] + y, part[:, 0] + z]), paint))
+    return faces
+
+
+def _closing_block(rng: np.random.Generator, street: Street, top: float, style: int) -> list[Face]:
+    z, half = street.end, 45.0
+    colour, texture = _wall_paint(rng)
+    front = np.array([[-half, 0, z], [half, 0, z], [half, top, z], [-half, top, z]])
+    tiles = hsv(rng.uniform(0.0, 0.08), rng.uniform(0.1, 0.6), rng.uniform(0.25, 0.55))
+    roof = np.array([[-half, top, z], [half, top, z], [half, top + 3, z + 6], [-half, top + 3, z + 6]])
+    return [Face(roof, tiles, BRICK), Face(front, colour, texture, style)]
+
+
+def _skyline(rng: np.random.Generator, camera: Camera, label: int, hills: bool) -> Body:
+    """Wooded hills or distant blocks, upright and square to the camera."""
+    reach = 1.1 * SKYLINE * camera.width / (2 * camera.focal)
+    depth = SKYLINE if hills else SKYLINE - 8
+    if hills:
+        across = np.linspace(-reach, reach, 60)
+        rise = 5 + rng.uniform(0, 14) * (1 + np.sin(across / rng.uniform(25, 70) + rng.uniform(0, 6)))
+        rise = rise + rng.uniform(0, 2.5, len(across))
+        shape = np.column_stack([np.r_[across, reach, -reach], np.r_[rise, 0, 0]])
+        return Body(label, [Face(_upright(shape, camera, depth), (0.07, 0.12, 0.05), LEAVES)], shadow=False)
+    faces = []
+    for _ in range(int(rng.integers(0, 9))):
+        middle, half, top = rng.uniform(-reach, reach), rng.uniform(4, 22), rng.uniform(8, 40)
+        left, right = middle - half, middle + half
+        block = np.array([[left, 0], [right, 0], [right, top], [left, top]])
+        tone = hsv(rng.uniform(0, 0.7), rng.uniform(0, 0.15), rng.uniform(0.4, 0.7))
+        faces.append(Face(_upright(block, camera, depth), tone, PLASTER))
+    return Body(label, faces, shadow=False)
+
+
+def _upright(shape: Points, camera: Camera, depth: float) -> Points:
+    """(across, up) in metres to a face at one depth."""
+    eyed = np.column_stack([shape[:, 0], camera.eye_height - shape[:, 1], np.full(len(shape), depth)])
+    return eyed @ camera.rotation + camera.eye

@@ -1,0 +1,242 @@
+"""One scene: draw its plan, put everything in its place, render it and read off the labels."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data.manifest import IGNORE_INDEX
+from data.sources.scenes.buildings import build_buildings
+from data.sources.scenes.camera import Camera
+from data.sources.scenes.cars import build_car
+from data.sources.scenes.facades import FacadeStyles
+from data.sources.scenes.faces import Body, back_to_front
+from data.sources.scenes.furniture import build_clutter, build_sign
+from data.sources.scenes.ground import build_ground
+from data.sources.scenes.layout import Street, draw_street, sign_of
+from data.sources.scenes.light import Light, develop, draw_light
+from data.sources.scenes.people import build_person
+from data.sources.scenes.plants import build_bush, build_hedge, build_tree
+from data.sources.scenes.raster import contact_buffer, face_buffer, shadow_buffer, tabulate
+from data.sources.scenes.shading import Walls, shade
+from data.sources.scenes.spots import locate
+
+DETECTION = ["car", "person", "traffic_sign"]
+SEGMENTATION = ["sky", "building", "road", "pavement", "vegetation", *DETECTION]
+LABELS = {name: index for index, name in enumerate(SEGMENTATION)}
+MIN_PIXELS = 16   # a thing with fewer visible pixels has no box
+MIN_SIDE = 3      # pixels; nor has one whose box is narrower or lower than this
+TRIES = 25
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A rendered scene: image (H, W, 3) uint8, mask (H, W), instances (H, W; 0 = none), depth (H, W), boxes (K, 5)."""
+
+    image: NDArray[np.uint8]
+    mask: NDArray[np.uint8]
+    instances: NDArray[np.int32]
+    depth: NDArray[np.float32]
+    boxes: NDArray[np.float64]
+
+
+@dataclass
+class Plan:
+    """What stands in the street, and where there is still room."""
+
+    rng: np.random.Generator
+    camera: Camera
+    street: Street
+    taken: list[tuple[float, float, float, float]] = field(default_factory=list)
+    bodies: list[Body] = field(default_factory=list)
+
+    def fits(self, x: float, z: float, half_x: float, half_z: float) -> bool:
+        """Reserve a rectangle if it is free, before the street's end and at least a metre off the camera."""
+        near = abs(x - self.camera.x) < half_x + 1.0 and z - half_z < 2.0
+        near = near or z + half_z > self.street.end - 1
+        for x0, z0, x1, z1 in self.taken:
+            near = near or (x - half_x < x1 and x + half_x > x0 and z - half_z < z1 and z + half_z > z0)
+        if not near:
+            self.taken.append((x - half_x, z - half_z, x + half_x, z + half_z))
+        return not near
+
+    def seen_spot(self, nearest: float, farthest: float) -> tuple[float, float]:
+        """(x, z) in view: any column, depth drawn on a logarithmic scale."""
+        depth = np.exp(self.rng.uniform(np.log(nearest), np.log(min(farthest, self.street.end - 5))))
+        return self.camera.street_position(self.rng.uniform(-0.03, 1.03) * self.camera.width, float(depth))
+
+    def in_view(self, x: float, z: float, margin: float = 6.0) -> bool:
+        """Whether a spot is in the picture, or no more than a margin (metres) beside it."""
+        right, _, depth = self.camera.to_camera(np.array([x, 0.0, z]))
+        return bool(depth > 2 and abs(right) < depth * self.camera.width / (2 * self.camera.focal) + margin)
+
+    def kerb_spot(self, side: int, inward: float) -> tuple[float, float]:
+        """(x, z) by the kerb of a side, `inward` metres towards the middle of the road."""
+        _, z = self.seen_spot(6, 75)
+        return sign_of(side) * (self.street.road - inward), z
+
+    def is_pavement(self, x: float, z: float) -> bool:
+        """Whether a spot lies on the pavement or the grass before the buildings, and not on the crossing street."""
+        side = int(x > 0)
+        return self.street.road + 0.3 < abs(x) < self.street.wall(side) - 0.4 and not self.street.crossed(z)
+
+
+def draw_camera(rng: np.random.Generator, width: int, height: int, street: Street) -> Camera:
+    """At eye level or on a car's roof, on the road or the pavement, looking more or less along the street."""
+    size = np.sqrt(width * height)
+    reach = street.road + 1.2
+    x = float(rng.uniform(-reach, reach))
+    inward = -np.sign(x) * rng.uniform(0, 0.5) if rng.random() < 0.4 else rng.uniform(-0.3, 0.3)
+    return Camera(
+        width=width,
+        height=height,
+        focal=float(size * rng.uniform(0.85, 1.35)),
+        horizon=float(height * rng.uniform(0.36, 0.56)),
+        x=x,
+        eye_height=float(rng.uniform(1.35, 1.75)),
+        yaw=float(inward),
+    )
+
+
+def compose(rng: np.random.Generator, width: int, height: int) -> Scene:
+    """Draw a whole scene."""
+    street = draw_street(rng)
+    camera = draw_camera(rng, width, height, street)
+    light = draw_light(rng)
+    backdrop = build_ground(rng, street, LABELS)
+    buildings, styles, walls = build_buildings(rng, street, camera, LABELS)
+    plan = Plan(rng, camera, street)
+    _add_parked_cars(plan)
+    _add_moving_cars(plan)
+    _add_signs(plan)
+    _add_plants(plan)
+    _add_people(plan)
+    _add_clutter(plan)
+    return render([*backdrop, *buildings], plan.bodies, styles, walls, camera, light, rng)
+
+
+def render(
+    backdrop: list[Body], bodies: list[Body], styles: FacadeStyles, walls: Walls, camera: Camera, light: Light,
+    rng: np.random.Generator,
+) -> Scene:
+    """Render a backdrop, in the given order, and the bodies in front of it, in the order of their distance."""
+    bodies = back_to_front(bodies, camera.eye)
+    table = tabulate([*backdrop, *bodies], camera)
+    buffer = face_buffer([*backdrop, *bodies], camera)
+    spots = locate(buffer, table, camera)
+    shadow, contact = shadow_buffer(bodies, camera, light.sun), contact_buffer(bodies, camera)
+    linear = shade(spots, table, styles, walls, shadow, contact, camera, light)
+    centres = buffer[1::2, 1::2]
+    mask, instances = table.label[centres], table.instance[centres]
+    return Scene(
+        image=develop(linear, light, rng),
+        mask=mask,
+        instances=instances,
+        depth=spots.depth[1::2, 1::2].copy(),
+        boxes=visible_boxes(instances, mask),
+    )
+
+
+def visible_boxes(instances: NDArray[np.int32], mask: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """YOLO rows (K, 5) around the visible pixels of every instance that is large enough."""
+    height, width = instances.shape
+    rows, columns = np.nonzero(instances)
+    numbers = instances[rows, columns]
+    boxes = []
+    for number in np.unique(numbers):
+        own = numbers == number
+        x0, x1 = columns[own].min(), columns[own].max() + 1
+        y0, y1 = rows[own].min(), rows[own].max() + 1
+        if own.sum() < MIN_PIXELS or min(x1 - x0, y1 - y0) < MIN_SIDE:
+            continue
+        label = mask[rows[own][0], columns[own][0]] - LABELS[DETECTION[0]]
+        boxes.append([label, (x0 + x1) / 2 / width, (y0 + y1) / 2 / height, (x1 - x0) / width, (y1 - y0) / height])
+    return np.array(boxes, np.float64).reshape(-1, 5)
+
+
+def _add_parked_cars(plan: Plan) -> None:
+    rng = plan.rng
+    for side in (0, 1):
+        for _ in range(int(rng.integers(0, 6)) if rng.random() < 0.8 else 0):
+            x, z = plan.kerb_spot(side, inward=1.1)
+            heading = np.pi * (side == 0) + rng.normal(0, 0.03)
+            if plan.fits(x, z, 1.1, 2.75):
+                plan.bodies.append(build_car(rng, x, z, float(heading), plan.camera.eye, LABELS["car"]))
+
+
+def _add_moving_cars(plan: Plan) -> None:
+    """Oncoming, driving ahead, crossing or turning."""
+    rng = plan.rng
+    for _ in range(int(rng.integers(1, 7))):
+        turns = [0.0, np.pi, np.pi / 2, -np.pi / 2, rng.uniform(-np.pi, np.pi)]
+        turn = rng.choice(turns, p=[0.3, 0.35, 0.12, 0.12, 0.11])
+        across = abs(np.sin(turn))
+        half_x, half_z = 1.1 + 1.6 * across, 2.7 - 1.6 * across + 1.0 * np.sin(2 * turn) ** 2
+        for _ in range(TRIES):
+            x, z = plan.seen_spot(8, 75)
+            if abs(x) < plan.street.road - 0.8 and plan.fits(x, z, half_x, half_z):
+                heading = float(turn + rng.normal(0, 0.06))
+                plan.bodies.append(build_car(rng, x, z, heading, plan.camera.eye, LABELS["car"]))
+                break
+
+
+def _add_signs(plan: Plan) -> None:
+    rng = plan.rng
+    for _ in range(int(rng.integers(1, 6))):
+        for _ in range(TRIES):
+            x, z = plan.seen_spot(4, 40)
+            if plan.is_pavement(x, z) and abs(x) < plan.street.road + 2.5 and plan.fits(x, z, 0.35, 0.2):
+                plan.bodies += build_sign(rng, x, z, plan.camera.eye, LABELS["traffic_sign"], IGNORE_INDEX)
+                break
+
+
+def _add_people(plan: Plan) -> None:
+    """Most walk on the pavement, some cross the road; half of them in company."""
+    rng = plan.rng
+    for _ in range(int(rng.integers(1, 8))):
+        on_road = rng.random() < 0.25
+        for _ in range(TRIES):
+            x, z = plan.seen_spot(4, 45)
+            walkable = plan.is_pavement(x, z) != on_road and abs(x) < plan.street.wall(int(x > 0))
+            if not walkable or not plan.fits(x, z, 0.3, 0.3):
+                continue
+            plan.bodies.append(build_person(rng, x, z, plan.camera.eye, LABELS["person"]))
+            side = x + rng.choice([-0.65, 0.65])
+            friend = rng.random() < 0.4 and abs(side) < plan.street.wall(int(side > 0)) - 0.3
+            if friend and plan.fits(side, z + 0.05, 0.3, 0.3):
+                plan.bodies.append(build_person(rng, side, z + 0.05, plan.camera.eye, LABELS["person"]))
+            break
+
+
+def _add_clutter(plan: Plan) -> None:
+    rng = plan.rng
+    for _ in range(int(rng.integers(2, 12))):
+        for _ in range(TRIES):
+            x, z = plan.seen_spot(4, 50)
+            if plan.is_pavement(x, z) and plan.fits(x, z, 0.7, 1.2):
+                plan.bodies.append(build_clutter(rng, x, z, plan.camera.eye, IGNORE_INDEX))
+                break
+
+
+def _add_plants(plan: Plan) -> None:
+    """Street trees, hedges before gardens, shrubs on the grass, and a wood in a park."""
+    rng, street, eye, label = plan.rng, plan.street, plan.camera.eye, LABELS["vegetation"]
+    for side in (0, 1):
+        for _ in range(int(rng.integers(0, 5))):
+            x = sign_of(side) * (street.road + 0.8)
+            _, z = plan.seen_spot(6, 80)
+            if plan.in_view(x, z) and not street.crossed(z) and plan.fits(x, z, 0.4, 0.4):
+                plan.bodies.append(build_tree(rng, x, z, eye, label))
+        if street.frontage[side] == "terrace":
+            continue
+        for start in np.arange(0.0, street.end - 10, 9.0):
+            if rng.random() < 0.5 and not street.crossed(start + 4, margin=7.0) and start < 90:
+                x = sign_of(side) * (street.kerb(side) + 0.5)
+                if plan.fits(x, start + 4, 0.5, 4.0):
+                    plan.bodies.append(build_hedge(rng, x, start + 4, 8.0, eye, label))
+        for _ in range(14 if street.frontage[side] == "park" else 2):
+            reach = rng.uniform(1.5, 30 if street.frontage[side] == "park" else max(1.6, street.verge[side]))
+            x, z = sign_of(side) * (street.kerb(side) + reach), plan.seen_spot(6, 90)[1]
+            if plan.in_view(x, z) and not street.crossed(z) and plan.fits(x, z, 0.6, 0.6):
+                build = build_tree if rng.random() < 0.7 else build_bush
+                plan.bodies.append(build(rng, x, z, eye, label))

@@ -1,0 +1,1 @@
+"""Frozen diffusion models as sources of features: predicted noise and h-space."""

@@ -1,0 +1,206 @@
+"""A frozen diffusion U-Net as a source of features: the noise it predicts and its h-space."""
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+import torch
+from torch import Tensor, nn
+
+from models.diffusion.schedule import NoiseSchedule
+
+NULL_CLASS_FILE = "null_class.json"
+
+
+class PriorError(ValueError):
+    """A diffusion model that cannot serve as a prior, or an input it cannot take."""
+
+
+class Features(NamedTuple):
+    """What the prior says about noisy images."""
+
+    noise: Tensor     # (N,3,H,W) predicted noise
+    hspace: Tensor    # (N,C,h,w) output of the middle block ("h-space", Kwon et al. 2023)
+
+
+class DiffusionPrior(nn.Module):
+    """A diffusers UNet2DModel and its schedule, frozen for good: gradients pass through it, never into it.
+
+    `.train()` and `.requires_grad_()` leave it in eval and frozen, and a parent that thaws its parameters by
+    hand is undone at the next call.
+
+    Args:
+        unet: a UNet2DModel for 3-channel images with a middle block.
+        scheduler: a diffusers scheduler with `alphas_cumprod`; its prediction type is honoured.
+        null_class: index of the "no class" class; needed where the U-Net is class-conditional.
+
+    Raises:
+        PriorError: the U-Net is of a kind that has no h-space or needs inputs that are not given.
+    """
+
+    def __init__(self, unet: nn.Module, scheduler: Any, *, null_class: int | None = None) -> None:
+        super().__init__()
+        self._check_unet(unet, null_class)
+        self.unet = unet
+        self.scheduler = scheduler
+        self.schedule = NoiseSchedule.from_scheduler(scheduler)
+        self.null_class = null_class
+        self._freeze()
+
+    @classmethod
+    def load(cls, source: str | Path, *, null_class: int | None = None) -> "DiffusionPrior":
+        """Load a diffusers folder or hub id: `unet` and `scheduler` sub-folders, or both files side by side.
+
+        Raises:
+            PriorError: there is no such folder or model, or it is no U-Net for pixels.
+        """
+        from models.diffusion.storage import load_prior
+
+        return load_prior(source, null_class=null_class)
+
+    @classmethod
+    def from_guided_diffusion(
+        cls, checkpoint: str | Path | Mapping[str, Tensor], config: str | Path | Mapping[str, Any],
+        *, null_class: int | None = None,
+    ) -> "DiffusionPrior":
+        """Convert a guided-diffusion (ADM) checkpoint, .pt or .safetensors, with its settings (dict or JSON file).
+
+        Raises:
+            models.diffusion.guided.GuidedError: settings or keys that do not fit a stock UNet2DModel.
+        """
+        from models.diffusion.guided import convert
+
+        unet, scheduler = convert(checkpoint, config)
+        return cls(unet, scheduler, null_class=null_class)
+
+    def save(self, folder: str | Path) -> None:
+        """Write the layout that `load` reads: unet/, scheduler/ and, where there is one, the null class."""
+        folder = Path(folder)
+        self.unet.save_pretrained(folder / "unet")  # type: ignore[operator]
+        self.scheduler.save_pretrained(folder / "scheduler")
+        if self.null_class is not None:
+            (folder / NULL_CLASS_FILE).write_text(json.dumps({"null_class": self.null_class}) + "\n")
+
+    def forward(self, noisy: Tensor, timesteps: Tensor) -> Features:
+        """Predicted noise and h-space of noisy images.
+
+        Args:
+            noisy: (N,3,H,W) in diffusion range, that is [-1,1] images plus noise; H and W multiples of
+                `size_multiple`.
+            timesteps: (N,) integers within the schedule.
+
+        Raises:
+            PriorError, ScheduleError: shapes or timesteps that do not fit.
+        """
+        noisy = self._prepare(noisy, timesteps)
+        hspace, skips, embedding = self._encoder(noisy, timesteps)
+        prediction = self._decoder(hspace, skips, embedding)[:, : noisy.shape[1]]   # the rest is learned variance
+        return Features(self.schedule.to_noise(prediction, noisy, timesteps), hspace)
+
+    def hspace(self, noisy: Tensor, timesteps: Tensor) -> Tensor:
+        """The h-space (N,C,h,w) alone: the decoder, more than half of the cost, is never run."""
+        noisy = self._prepare(noisy, timesteps)
+        return self._encoder(noisy, timesteps)[0]
+
+    def encode(self, image: Tensor) -> Tensor:
+        """Images (N,3,H,W) in [-1,1] in the space that the diffusion acts in: here the pixels themselves."""
+        return image
+
+    def add_noise(self, image: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
+        """Forward diffusion of images (N,3,H,W) in [-1,1]; noise of the same shape, timesteps (N,)."""
+        self.schedule.check(timesteps, len(image))
+        return self.schedule.add_noise(image, noise, timesteps)
+
+    @property
+    def size_multiple(self) -> int:
+        """Image sides must be multiples of this: the U-Net halves them once for each level but the last."""
+        return 2 ** (len(self.unet.config.block_out_channels) - 1)  # type: ignore[union-attr, arg-type]
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Type of the weights; inputs are cast to it."""
+        return next(self.parameters()).dtype
+
+    def train(self, mode: bool = True) -> Self:
+        """Stay in eval."""
+        return super().train(False)
+
+    def requires_grad_(self, requires_grad: bool = True) -> Self:
+        """Stay frozen."""
+        return super().requires_grad_(False)
+
+    def _freeze(self) -> None:
+        """Undo what a parent module, or a hand, may have thawed."""
+        if any(parameter.requires_grad for parameter in self.unet.parameters()):
+            self.requires_grad_(False)
+        if any(module.training for module in self.modules()):
+            self.train(False)
+
+    def _prepare(self, noisy: Tensor, timesteps: Tensor) -> Tensor:
+        channels, multiple = self.unet.config.in_channels, self.size_multiple  # type: ignore[union-attr]
+        if noisy.ndim != 4 or noisy.shape[1] != channels:
+            raise PriorError(f"noisy: expected (N,{channels},H,W), got {tuple(noisy.shape)}")
+        if noisy.shape[2] % multiple or noisy.shape[3] % multiple or 0 in noisy.shape[2:]:
+            raise PriorError(
+                f"noisy: the prior needs sides that are multiples of {multiple}, got {tuple(noisy.shape[2:])}; "
+                "crop to such a size or let the loss resize its view"
+            )
+        self.schedule.check(timesteps, len(noisy))
+        self._freeze()
+        return noisy.to(self.dtype)
+
+    def _encoder(self, noisy: Tensor, timesteps: Tensor) -> tuple[Tensor, list[Tensor], Tensor]:
+        """h-space, the skip tensors and the time embedding: the first half of UNet2DModel.forward."""
+        unet: Any = self.unet
+        embedding = unet.time_embedding(unet.time_proj(timesteps.to(noisy.device)).to(noisy.dtype))
+        if self.null_class is not None:
+            classes = torch.full((len(noisy),), self.null_class, device=noisy.device)
+            embedding = embedding + unet.class_embedding(classes)
+        with _full_precision(noisy):
+            sample = unet.conv_in(2 * noisy - 1 if unet.config.center_input_sample else noisy)
+        skips = [sample]
+        for block in unet.down_blocks:
+            sample, outputs = block(hidden_states=sample, temb=embedding)
+            skips.extend(outputs)
+        return unet.mid_block(sample, embedding), skips, embedding
+
+    def _decoder(self, hspace: Tensor, skips: list[Tensor], embedding: Tensor) -> Tensor:
+        """The raw prediction: the second half of UNet2DModel.forward."""
+        unet: Any = self.unet
+        sample, skips = hspace, list(skips)
+        for block in unet.up_blocks:
+            count = len(block.resnets)
+            sample = block(sample, tuple(skips[-count:]), embedding)
+            del skips[-count:]
+        with _full_precision(sample):
+            return unet.conv_out(unet.conv_act(unet.conv_norm_out(sample.to(self.dtype))))
+
+    @staticmethod
+    def _check_unet(unet: nn.Module, null_class: int | None) -> None:
+        config: Any = getattr(unet, "config", None)
+        if type(unet).__name__ != "UNet2DModel" or config is None:
+            raise PriorError(f"expected a diffusers UNet2DModel, got {type(unet).__name__}")
+        refusals: list[tuple[Callable[[], bool], str]] = [
+            (lambda: unet.mid_block is None, "it has no middle block, hence no h-space"),
+            (lambda: config.time_embedding_type == "fourier", "its time is continuous (fourier embedding)"),
+            (lambda: any("Skip" in block for block in config.down_block_types), "it has Skip blocks"),
+        ]
+        for applies, reason in refusals:
+            if applies():
+                raise PriorError(f"this U-Net cannot be a prior: {reason}")
+        conditional = unet.class_embedding is not None
+        if conditional and (config.class_embed_type is not None or not config.num_class_embeds):
+            raise PriorError(f"this U-Net cannot be a prior: class embedding of type {config.class_embed_type!r}")
+        if conditional and null_class is None:
+            raise PriorError(
+                f"this U-Net is conditional on {config.num_class_embeds} classes: pass null_class=<index of its "
+                "'no class' class>; without one it cannot judge images of unknown content"
+            )
+        if null_class is not None and not (conditional and 0 <= null_class < config.num_class_embeds):
+            raise PriorError(f"null_class={null_class}: expected an index below {config.num_class_embeds or 0}")
+
+
+def _full_precision(tensor: Tensor) -> torch.autocast:
+    """The two ends of the U-Net run without autocast: they cost little, and rounding there hides small differences."""
+    return torch.autocast(tensor.device.type, enabled=False)

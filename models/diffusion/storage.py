@@ -1,0 +1,54 @@
+"""Reading priors from diffusers folders and hub ids."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from models.diffusion.prior import NULL_CLASS_FILE, DiffusionPrior, PriorError
+
+# What defines a schedule. Samplers other than DDPM carry more, which says how to sample, not how noise was added.
+SCHEDULE_KEYS = (
+    "num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "trained_betas", "prediction_type",
+    "rescale_betas_zero_snr",
+)
+
+
+def load_prior(source: str | Path, *, null_class: int | None = None) -> DiffusionPrior:
+    """Load a U-Net and its schedule from a folder or hub id; see `DiffusionPrior.load`."""
+    from diffusers import UNet2DModel
+
+    config, subfolder = _read_config(UNet2DModel, source, "unet")
+    if config.get("_class_name") != "UNet2DModel":
+        raise PriorError(f"{source}: expected a UNet2DModel, found {config.get('_class_name')}")
+    unet = UNet2DModel.from_pretrained(source, subfolder=subfolder, low_cpu_mem_usage=False)
+    if null_class is None:
+        null_class = _stored_null_class(Path(source))
+    return DiffusionPrior(unet, load_scheduler(source), null_class=null_class)
+
+
+def load_scheduler(source: str | Path) -> Any:
+    """The DDPM scheduler with the noise schedule of whatever sampler the folder holds."""
+    from diffusers import DDPMScheduler
+
+    config, _ = _read_config(DDPMScheduler, source, "scheduler")
+    return DDPMScheduler(**{key: config[key] for key in SCHEDULE_KEYS if key in config})
+
+
+def _read_config(kind: Any, source: str | Path, part: str) -> tuple[dict[str, Any], str | None]:
+    """The configuration of a part and the sub-folder it lies in (older hub models have none)."""
+    for subfolder in (part, None):
+        try:
+            config = kind.load_config(source, subfolder=subfolder)
+        except OSError as error:
+            failure = error
+        else:
+            return dict(config), subfolder
+    raise PriorError(
+        f"{source}: no {part} found; expected a folder written by DiffusionPrior.save or a diffusers pipeline "
+        f"(sub-folders unet and scheduler), or a hub id that can be reached ({type(failure).__name__})"
+    ) from failure
+
+
+def _stored_null_class(folder: Path) -> int | None:
+    path = folder / NULL_CLASS_FILE
+    return int(json.loads(path.read_text())["null_class"]) if path.exists() else None

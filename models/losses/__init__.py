@@ -1,0 +1,102 @@
+"""Training losses. `LOSSES` is the table of names that an objective may hold; objectives are sums of them."""
+
+import importlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from models.losses.settings import DiffusionSettings, LossError, LpipsSettings, PixelSettings, TaskSettings
+
+if TYPE_CHECKING:
+    from models.diffusion.prior import DiffusionPrior
+    from models.losses.objective import Objective
+
+
+@dataclass(frozen=True)
+class LossSpec:
+    """Where a loss lives and what it needs.
+
+    `module` has a function build(name, settings, frozen, pixel_kind) -> Term (the pixel loss is built in).
+    """
+
+    module: str
+    settings: type[Any]
+    needs_prior: bool = False
+    needs_task: bool = False
+
+
+LOSSES: dict[str, LossSpec] = {
+    "pixel": LossSpec("models.losses.pixel", PixelSettings),
+    "natural": LossSpec("models.losses.diffusion_terms", DiffusionSettings, needs_prior=True),
+    "semantic": LossSpec("models.losses.diffusion_terms", DiffusionSettings, needs_prior=True),
+    "diffloss": LossSpec("models.losses.diffusion_terms", DiffusionSettings, needs_prior=True),
+    "lpips": LossSpec("models.losses.lpips", LpipsSettings),
+    "task": LossSpec("models.losses.task", TaskSettings, needs_task=True),
+}
+
+
+def loss_names(objective: str) -> tuple[str, ...]:
+    """The losses in an objective such as "pixel + diffloss"; the pixel loss comes first, named or not.
+
+    Raises:
+        LossError: a name that is not in the table, or one that occurs twice.
+    """
+    names = [part.strip() for part in objective.split("+")]
+    for name in names:
+        if name not in LOSSES:
+            raise LossError(f"objective {objective!r}: {name!r} is unknown; there are {', '.join(LOSSES)}, and sums")
+        if names.count(name) > 1:
+            raise LossError(f"objective {objective!r}: {name!r} occurs twice")
+    return ("pixel", *(name for name in names if name != "pixel"))
+
+
+def needs_prior(objective: str) -> bool:
+    """Whether an objective needs a diffusion prior."""
+    return any(LOSSES[name].needs_prior for name in loss_names(objective))
+
+
+def needs_task(objective: str) -> bool:
+    """Whether an objective needs the features of a task network."""
+    return any(LOSSES[name].needs_task for name in loss_names(objective))
+
+
+def build_objective(
+    objective: str, settings: Mapping[str, Any], *, prior: "DiffusionPrior | None" = None,
+    task_features: Callable[..., Any] | None = None, bank_folder: Path | None = None,
+) -> "Objective":
+    """Build an objective from its name and the settings of its losses.
+
+    Args:
+        objective: a name of the table or a sum of names; the pixel loss is always part of it.
+        settings: by loss name, a mapping of settings (or the settings object itself); defaults where absent.
+        prior: the diffusion prior, for losses that need one.
+        task_features: images (N,3,H,W) in [0,1] to a list of feature tensors, differentiable, for `task`.
+        bank_folder: where cached features of `bank: disk` lie.
+
+    Raises:
+        LossError: an unknown loss or setting, or something missing that a loss needs.
+    """
+    from models.losses.objective import Objective
+    from models.losses.terms import Frozen
+
+    names = loss_names(objective)
+    frozen = Frozen(prior, task_features, bank_folder)
+    read = {name: _settings(name, settings.get(name, {})) for name in names}
+    pixel = read.pop("pixel")
+    terms = {
+        name: importlib.import_module(LOSSES[name].module).build(name, own, frozen, pixel.kind)
+        for name, own in read.items()
+    }
+    return Objective(pixel, terms)
+
+
+def _settings(name: str, given: Any) -> Any:
+    kind = LOSSES[name].settings
+    if isinstance(given, kind):
+        return given
+    known = [field.name for field in fields(kind)]
+    unknown = sorted(set(given) - set(known))
+    if unknown:
+        raise LossError(f"loss {name!r}: unknown setting {unknown[0]!r}; there are {', '.join(known)}")
+    return kind(**given)

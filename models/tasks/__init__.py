@@ -1,0 +1,28 @@
+"""Recognition tasks: networks that are trained on clean images and then judge restored ones.
+
+To add one, write a module with a class that obeys models.tasks.contract.Task and add a line to TASKS.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from models.tasks.contract import Task
+
+TASKS = {
+    "detection": "models.tasks.detection:Detection",
+    "segmentation": "models.tasks.segmentation:Segmentation",
+}
+
+
+def get_task(name: str) -> "type[Task[Any]]":
+    """Look a task class up by name; its libraries are imported only now.
+
+    Raises:
+        KeyError: no such task; the text lists what exists.
+    """
+    if name not in TASKS:
+        raise KeyError(f"no task {name!r}; there are: {', '.join(TASKS)}")
+    module, attribute = TASKS[name].split(":")
+    task: type[Task[Any]] = getattr(import_module(module), attribute)
+    return task

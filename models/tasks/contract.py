@@ -1,0 +1,121 @@
+"""What every recognition task provides, and what it is given. A task never knows who calls it."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Generic, Protocol, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from models.tasks.records import Records
+
+Image = NDArray[np.uint8]          # (H, W, 3) RGB
+Prediction = TypeVar("Prediction")
+
+
+class TaskError(ValueError):
+    """A task that cannot be built, loaded or trained with what it was given."""
+
+
+class LabelledSplit(Protocol):
+    """One split of a dataset on disk, in the canonical layout (images/, labels/, masks/ under `folder`)."""
+
+    @property
+    def folder(self) -> Path: ...
+    @property
+    def ids(self) -> tuple[str, ...]: ...
+    def image(self, name: str) -> Image: ...
+    def mask(self, name: str) -> NDArray[np.uint8]: ...
+    def boxes(self, name: str) -> NDArray[np.float64]: ...
+
+
+class TrainingLoop(Protocol):
+    """The loop a training runs in: it owns progress, checkpoints, seeds and curves."""
+
+    seed: int
+    device: torch.device
+    work: Path
+
+    def steps(self, total: int, state: Mapping[str, Any]) -> Iterator[int]:
+        """Yield the steps still to do; `state` (objects with state_dict) is saved and restored."""
+        ...
+
+    def log(self, step: int, **values: float) -> None:
+        """Record training curves at a step."""
+        ...
+
+    def bar(self, total: int) -> Any:
+        """A tqdm progress bar, for trainers that bring a loop of their own."""
+        ...
+
+
+Batches = Callable[[int], tuple[torch.Tensor, torch.Tensor]]
+MakeBatches = Callable[[int, int], Batches]
+
+
+class Task(ABC, Generic[Prediction]):
+    """A frozen recognition network together with its training, its predictions and their scores."""
+
+    name: str
+    network: torch.nn.Module
+    classes: list[str]
+
+    @classmethod
+    @abstractmethod
+    def fit(
+        cls,
+        split: LabelledSplit,
+        make_batches: MakeBatches,
+        classes: list[str],
+        settings: Mapping[str, Any],
+        loop: TrainingLoop,
+    ) -> "Task[Prediction]":
+        """Train from scratch, or from `settings["weights"]`, on clean data.
+
+        Args:
+            split: the training split, for trainers that read folders themselves.
+            make_batches: (crop, batch size) -> a function from the step to augmented
+                (images (B, 3, crop, crop) in [0, 1], masks (B, crop, crop) int64), for the others.
+            classes: class names in index order.
+            settings: this task's section of the parameters.
+            loop: progress, checkpoints, seed, device.
+        """
+
+    @abstractmethod
+    def save(self, folder: Path) -> None:
+        """Write weights (safetensors) and settings (JSON) into an existing folder."""
+
+    @classmethod
+    @abstractmethod
+    def load(cls, folder: Path, device: torch.device) -> "Task[Prediction]":
+        """Read what `save` wrote; the network comes back frozen and in eval mode."""
+
+    @abstractmethod
+    def predict(self, image: Image) -> Prediction:
+        """Predict on one uint8 RGB image of any size; deterministic."""
+
+    @staticmethod
+    @abstractmethod
+    def truth(split: LabelledSplit, name: str) -> Prediction:
+        """The labels of one image in the form of a perfect prediction."""
+
+    @abstractmethod
+    def score(self, predictions: Mapping[str, Prediction], split: LabelledSplit) -> Records:
+        """Compare predictions with the labels of `split`: per-image records for metrics and resampling."""
+
+    @staticmethod
+    @abstractmethod
+    def write(folder: Path, predictions: Mapping[str, Prediction]) -> None:
+        """Store predictions below `folder`."""
+
+    @staticmethod
+    @abstractmethod
+    def read(folder: Path) -> dict[str, Prediction]:
+        """Read back what `write` stored."""
+
+    @staticmethod
+    @abstractmethod
+    def draw(image: Image, prediction: Prediction, classes: list[str]) -> Image:
+        """The image with the prediction drawn onto a copy."""

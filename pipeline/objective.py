@@ -1,0 +1,54 @@
+"""Stage objective: what one objective is made of. A restorer is trained again when, and only when, that changes.
+
+DVC cannot say "this item of a matrix needs the prior and that one does not". So this stage writes down the
+settings of the objective's own losses, the digest of their code and, where they need one, of the prior.
+"""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from models.losses import LOSSES, loss_names, needs_prior, needs_task
+from pipeline import runtime
+from pipeline.imports import closure
+from pipeline.params import Params, load_params
+
+
+def describe(objective: str, params: Params, prior: Path, tasks: Path) -> dict[str, Any]:
+    """Everything that a training with this objective depends on and another one may not.
+
+    Raises:
+        models.losses.LossError: an unknown loss in the objective.
+    """
+    names = loss_names(objective)
+    return {
+        "objective": objective,
+        "losses": {name: params.losses[name] for name in names if name in params.losses},
+        "code": {name: _digest(*closure(LOSSES[name].module, Path())) for name in names},
+        "prior": _digest(*_files(prior)) if needs_prior(objective) else None,
+        "tasks": _digest(*_files(tasks)) if needs_task(objective) else None,
+    }
+
+
+def _files(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file()]
+
+
+def _digest(*files: Path) -> str:
+    digest = hashlib.sha256()
+    for path in sorted(files):
+        digest.update(path.as_posix().encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def main() -> None:
+    """Command line."""
+    options = runtime.arguments("objective", "prior", "tasks", "out")
+    description = describe(options.objective, load_params(), Path(options.prior), Path(options.tasks))
+    with runtime.replacing(Path(options.out)) as scratch:
+        scratch.write_text(json.dumps(description, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    runtime.run_stage(main)

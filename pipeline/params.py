@@ -1,0 +1,296 @@
+"""params.yaml as typed, checked values. The only reader of params.yaml."""
+
+import dataclasses
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args, get_type_hints
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    create_model,
+    field_validator,
+    model_validator,
+)
+from ruamel.yaml import YAML, YAMLError
+
+from data.degradations import get_recipe
+from models.losses import LOSSES, loss_names
+from models.tasks import TASKS
+
+PARAMS_FILE = Path("params.yaml")
+
+Count = Annotated[int, Field(ge=1)]
+Positive = Annotated[float, Field(gt=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Names = Annotated[list[str], Field(min_length=1)]
+
+
+class ParamsError(ValueError):
+    """params.yaml cannot be used; the text is one line that names the key and the choices."""
+
+
+class Section(BaseModel):
+    """Unknown keys are mistakes; nothing changes after reading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Scenes(Section):
+    width: Annotated[int, Field(ge=64)]
+    height: Annotated[int, Field(ge=64)]
+    train: Count
+    val: Count
+    test: Count
+
+
+class Masks(Section):
+    name: str
+    classes: Names
+    ignored: list[Annotated[int, Field(ge=0, le=255)]]
+    things: Names
+    min_pixels: Count
+    limit: dict[Literal["train", "val", "test"], Count | None]
+
+
+class Data(Section):
+    source: Literal["scenes", "masks"]
+    root: str
+    scenes: Scenes | None = None
+    masks: Masks | None = None
+
+    @model_validator(mode="after")
+    def _has_section(self) -> "Data":
+        if getattr(self, self.source) is None:
+            raise ValueError(f"source is {self.source!r}, so that a section data.{self.source} is needed")
+        return self
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The section of the chosen source."""
+        section: Section = getattr(self, self.source)
+        return section.model_dump()
+
+
+class Degrade(Section):
+    severity: Annotated[int, Field(ge=1, le=5)]
+
+
+class PriorNetwork(Section):
+    size: Annotated[int, Field(ge=8)]
+    channels: Annotated[list[Annotated[int, Field(ge=8)]], Field(min_length=2)]
+    blocks: Count
+    attention: list[Count]
+
+
+class Schedule(Section):
+    steps: Count
+    kind: Literal["linear", "squaredcos_cap_v2", "scaled_linear"]
+
+
+class TrainPrior(Section):
+    network: PriorNetwork
+    schedule: Schedule
+    crop: Count
+    steps: Count
+    batch: Count
+    learning_rate: Positive
+    ema: Share
+    samples: Count
+
+
+class DetectionTraining(Section):
+    model: str
+    weights: str | None
+    image_size: Annotated[int, Field(ge=32, multiple_of=32)]
+    epochs: Count
+    batch: Annotated[int, Field(ge=2)]
+    learning_rate: Positive
+    mosaic: Share
+
+
+class SegmentationTraining(Section):
+    architecture: str
+    encoder: str
+    weights: str | None
+    steps: Annotated[int, Field(ge=2)]
+    batch: Annotated[int, Field(ge=2)]
+    crop: Annotated[int, Field(ge=32, multiple_of=32)]
+    learning_rate: Positive
+
+
+class TrainTask(Section):
+    detection: DetectionTraining | None = None
+    segmentation: SegmentationTraining | None = None
+
+
+class NafNet(Section):
+    width: Count
+    encoder_blocks: Annotated[list[Count], Field(min_length=1)]
+    middle_blocks: Count
+    decoder_blocks: Annotated[list[Count], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _is_symmetric(self) -> "NafNet":
+        if len(self.encoder_blocks) != len(self.decoder_blocks):
+            raise ValueError("encoder_blocks and decoder_blocks must have the same length")
+        return self
+
+
+class TrainRestorer(Section):
+    restorer: Literal["nafnet"]
+    nafnet: NafNet
+    crop: Annotated[int, Field(ge=16)]
+    steps: Count
+    batch: Count
+    learning_rate: Positive
+
+    @property
+    def network(self) -> dict[str, Any]:
+        """The section of the chosen restorer."""
+        section: Section = getattr(self, self.restorer)
+        return section.model_dump()
+
+
+class Statistics(Section):
+    resamples: Annotated[int, Field(ge=100)]
+    level: Annotated[float, Field(gt=0.5, lt=1)]
+
+
+class Report(Section):
+    pictures: Count
+
+
+class Params(Section):
+    """The whole of params.yaml."""
+
+    seed: Annotated[int, Field(ge=0)]
+    data: Data
+    degradations: Names
+    objectives: Names
+    tasks: Names
+    degrade: Degrade
+    train_prior: TrainPrior
+    train_task: TrainTask
+    losses: dict[str, Any]
+    train_restorer: TrainRestorer
+    statistics: Statistics
+    report: Report
+
+    @field_validator("degradations", "objectives", "tasks")
+    @classmethod
+    def _are_different(cls, names: list[str]) -> list[str]:
+        twice = {name for name in names if names.count(name) > 1}
+        if twice:
+            raise ValueError(f"{min(twice)!r} occurs twice")
+        return names
+
+    @field_validator("degradations")
+    @classmethod
+    def _are_recipes(cls, names: list[str]) -> list[str]:
+        for name in names:
+            get_recipe(name)
+        return names
+
+    @field_validator("objectives")
+    @classmethod
+    def _are_losses(cls, names: list[str]) -> list[str]:
+        for name in names:
+            loss_names(name)
+        return names
+
+    @field_validator("tasks")
+    @classmethod
+    def _are_tasks(cls, names: list[str]) -> list[str]:
+        for name in names:
+            _check_name(name, TASKS, "task")
+        return names
+
+    @field_validator("losses")
+    @classmethod
+    def _fit_their_losses(cls, sections: dict[str, Any]) -> dict[str, Any]:
+        return {name: _read_loss(name, section) for name, section in sections.items()}
+
+    @model_validator(mode="after")
+    def _have_sections(self) -> "Params":
+        for task in self.tasks:
+            if getattr(self.train_task, task) is None:
+                raise ValueError(f"tasks has {task!r}, so that a section train_task.{task} is needed")
+        return self
+
+    def task_settings(self, task: str) -> dict[str, Any]:
+        """The section train_task.<task>.
+
+        Raises:
+            ParamsError: there is none.
+        """
+        section: Section | None = getattr(self.train_task, task, None)
+        if section is None:
+            raise ParamsError(f"{PARAMS_FILE}: train_task.{task}: no such section")
+        return section.model_dump()
+
+    def losses_of(self, objective: str) -> dict[str, Any]:
+        """The sections of losses that an objective is a sum of; empty for `clean` and `degraded`."""
+        if objective not in self.objectives:
+            return {}
+        return {name: self.losses[name] for name in loss_names(objective) if name in self.losses}
+
+
+def load_params(path: Path = PARAMS_FILE) -> Params:
+    """Read and check params.yaml.
+
+    Raises:
+        ParamsError: no such file, no YAML, or a key, type or range that does not fit.
+    """
+    try:
+        content = YAML(typ="safe").load(path)      # YAML 1.2, as DVC reads it
+    except OSError as error:
+        raise ParamsError(f"{path}: cannot be read ({error.strerror}); run in the project's root") from error
+    except YAMLError as error:
+        raise ParamsError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
+    try:
+        return Params.model_validate(content)
+    except ValidationError as error:
+        raise ParamsError(f"{path}: {_one_line(error, Params)}") from error
+
+
+def _read_loss(name: str, section: Any) -> dict[str, Any]:
+    """Check one section of losses against the settings that the loss declares; defaults stay unwritten."""
+    _check_name(name, LOSSES, "loss")
+    kind = LOSSES[name].settings
+    types = get_type_hints(kind)
+    fields: dict[str, Any] = {field.name: (types[field.name], field.default) for field in dataclasses.fields(kind)}
+    checked = create_model(kind.__name__, __base__=Section, **fields)
+    try:
+        return checked.model_validate(section).model_dump(mode="json", exclude_unset=True)
+    except ValidationError as error:
+        raise ValueError(f"{name}.{_one_line(error, checked)}") from error
+
+
+def _check_name(name: str, table: Iterable[str], kind: str) -> None:
+    if name not in table:
+        raise ValueError(f"no {kind} {name!r}; there are: {', '.join(table)}")
+
+
+def _one_line(error: ValidationError, model: type[Section]) -> str:
+    """The first mistake, with its key, and how many more there are."""
+    # A misspelt key is both unknown and missing: the unknown one says which.
+    first, *others = sorted(error.errors(), key=lambda entry: entry["type"] != "extra_forbidden")
+    key = ".".join(str(part) for part in first["loc"]) or "top level"
+    if first["type"] == "extra_forbidden":
+        text = f"unknown key; known here: {', '.join(_known_keys(model, first['loc'][:-1]))}"
+    else:
+        text = first["msg"].removeprefix("Value error, ")
+        text += "" if first["type"] in ("value_error", "missing") else f", got {first['input']!r}"
+    return f"{key}: {text}" + (f" (and {len(others)} more)" if others else "")
+
+
+def _known_keys(section: Any, location: tuple[int | str, ...]) -> list[str]:
+    """The keys of the section at a location below another."""
+    for part in location:
+        annotation = section.model_fields[part].annotation
+        kinds = [kind for kind in (annotation, *get_args(annotation)) if isinstance(kind, type)]
+        section = next(kind for kind in kinds if issubclass(kind, Section))
+    return list(section.model_fields)

@@ -1,0 +1,73 @@
+"""Stage quality: PSNR and SSIM of degraded and restored images against the clean ones."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from joblib import Parallel, delayed
+from numpy.typing import NDArray
+
+from data import images
+from data.manifest import Dataset, Split
+from models.tasks.records import MeanRecords
+from pipeline import runtime
+from pipeline.identity import DEGRADED
+from pipeline.params import load_params
+
+Image = NDArray[np.uint8]
+LARGEST_PSNR = 100.0     # of equal images, where the formula gives infinity
+
+
+def psnr(image: Image, clean: Image) -> float:
+    """Peak signal-to-noise ratio in dB over all pixels and channels of 8-bit images, at most 100."""
+    error = np.mean((image.astype(np.float64) - clean) ** 2)
+    return float(min(10 * np.log10(255**2 / error), LARGEST_PSNR)) if error else LARGEST_PSNR
+
+
+def ssim(image: Image, clean: Image) -> float:
+    """Structural similarity by scikit-image with the settings of Wang et al. 2004 (Gaussian window, sigma 1.5)."""
+    from skimage.metrics import structural_similarity
+
+    return float(structural_similarity(
+        image, clean, channel_axis=2, data_range=255, gaussian_weights=True, sigma=1.5, use_sample_covariance=False
+    ))
+
+
+METRICS: dict[str, Callable[[Image, Image], float]] = {"PSNR": psnr, "SSIM": ssim}
+
+
+def measure(clean: Split, read: Callable[[str], Image]) -> MeanRecords:
+    """Every metric for every image of a split; `read` gives the image to compare by its id."""
+    rows = Parallel(n_jobs=-1)(delayed(_measure_image)(clean, read, id) for id in clean.ids)
+    return MeanRecords.from_values(dict(zip(clean.ids, rows, strict=True)))
+
+
+def _measure_image(clean: Split, read: Callable[[str], Image], id: str) -> dict[str, float]:
+    reference, image = clean.image(id), read(id)
+    return {name: metric(image, reference) for name, metric in METRICS.items()}
+
+
+class FolderReader:
+    """Reads <folder>/<id>.png; a class, so that it can be sent to another process."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __call__(self, id: str) -> Image:
+        return images.read_image(self.folder / f"{id}.png")
+
+
+def main() -> None:
+    """Command line."""
+    options = runtime.arguments("clean", "degraded", "restored", "out")
+    clean = Dataset.open(Path(options.clean))
+    split = clean.evaluation_split
+    folders = {DEGRADED: Path(options.degraded) / split / "images"}
+    folders |= {objective: Path(options.restored) / objective for objective in load_params().objectives}
+    with runtime.replacing_folder(Path(options.out)) as out:
+        for variant, folder in folders.items():
+            measure(clean.split(split), FolderReader(folder)).save(out / f"{variant}.npz")
+
+
+if __name__ == "__main__":
+    runtime.run_stage(main)

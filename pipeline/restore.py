@@ -1,0 +1,47 @@
+"""Stage restore: the evaluation split of a degraded dataset through a trained restorer."""
+
+import json
+import statistics
+import time
+from pathlib import Path
+
+import torch
+
+from data import images
+from data.manifest import Dataset, Split
+from models.restorers import Restorer, load_restorer
+from pipeline import runtime
+from pipeline.training import progress
+
+WARM_UP = 2      # images that are not timed: the first ones pay for allocation
+
+
+def restore_split(restorer: Restorer, degraded: Split, out: Path, description: str) -> list[float]:
+    """Write a restored PNG for every image; returns the seconds of each pass through the restorer."""
+    device = next(restorer.parameters()).device
+    seconds = []
+    with torch.inference_mode(), progress(len(degraded.ids), description, "image") as bar:
+        for id in degraded.ids:
+            batch = images.to_tensor(degraded.image(id))[None].to(device)
+            started = time.perf_counter()
+            restored = restorer(batch)[0].cpu()
+            seconds.append(time.perf_counter() - started)
+            images.write_image(out / f"{id}.png", images.to_uint8(restored))
+            bar.update()
+    return seconds
+
+
+def main() -> None:
+    """Command line."""
+    options = runtime.arguments("restorer", "degraded", "out", "costs")
+    degraded = Dataset.open(Path(options.degraded))
+    restorer = load_restorer(Path(options.restorer) / "restorer.safetensors").to(runtime.device())
+    with runtime.replacing_folder(Path(options.out)) as folder:
+        seconds = restore_split(restorer, degraded.split(degraded.evaluation_split), folder, f"restore {options.out}")
+    timed = seconds[WARM_UP:] or seconds
+    with runtime.replacing(Path(options.costs)) as scratch:
+        scratch.write_text(json.dumps({"milliseconds_per_image": round(1000 * statistics.median(timed), 3)}) + "\n")
+
+
+if __name__ == "__main__":
+    runtime.run_stage(main)

@@ -1,0 +1,129 @@
+"""What every stage process needs before and around its work: quiet libraries, signals, seeds, safe outputs."""
+
+import argparse
+import ctypes
+import hashlib
+import os
+import shutil
+import signal
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+
+WORK = Path("work")                      # scratch: half-written outputs and checkpoints of running trainings
+OUR_PACKAGES = {"data", "models", "pipeline"}
+TERMINATED = 128 + signal.SIGTERM
+PARENT_DEATH_SIGNAL = 1                  # prctl's PR_SET_PDEATHSIG
+
+QUIET = {
+    "NO_ALBUMENTATIONS_UPDATE": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "DO_NOT_TRACK": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "YOLO_OFFLINE": "true",
+    "YOLO_AUTOINSTALL": "false",
+    "YOLO_VERBOSE": "false",
+    "GIT_PYTHON_REFRESH": "quiet",
+    "CUBLAS_WORKSPACE_CONFIG": ":4096:8",     # deterministic matrix products on a GPU
+}
+
+
+def run_stage(main: Callable[[], None]) -> None:
+    """Run a stage's main: our own errors become one line, everything else keeps its traceback."""
+    _quieten()
+    _die_with_parent()
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit("interrupted: `uv run dvc repro` goes on from here")
+    except Exception as error:
+        if type(error).__module__.split(".")[0] not in OUR_PACKAGES:
+            raise
+        sys.exit(f"error: {error}")
+
+
+def arguments(*names: str) -> argparse.Namespace:
+    """Parse required options; those that end in a path name become Path by the caller."""
+    parser = argparse.ArgumentParser()
+    for name in names:
+        parser.add_argument(f"--{name}", required=True)
+    return parser.parse_args()
+
+
+def root() -> Path:
+    """The project's root, also when DVC runs an experiment in a temporary copy of it."""
+    return Path(os.environ.get("DVC_ROOT", Path.cwd()))
+
+
+def device() -> "torch.device":
+    """The GPU where there is one, with deterministic kernels."""
+    import torch
+
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def seed_for(*parts: int | str) -> int:
+    """A 63-bit seed from the run's seed and what it is for: independent streams, the same in any process."""
+    text = "\x1f".join(str(part) for part in parts)
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a scratch path; what is written there replaces `path` at the end, or vanishes on an error."""
+    scratch = WORK / "unfinished" / hashlib.sha256(str(path).encode()).hexdigest()[:16] / path.name
+    _remove(scratch)
+    scratch.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        yield scratch
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _remove(path)
+        scratch.rename(path)
+    finally:
+        _remove(scratch.parent)
+
+
+@contextmanager
+def replacing_folder(path: Path) -> Iterator[Path]:
+    """As `replacing`, with the scratch path made as a folder."""
+    with replacing(path) as scratch:
+        scratch.mkdir()
+        yield scratch
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _quieten() -> None:
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
+    os.environ.setdefault("YOLO_CONFIG_DIR", str(root() / ".cache" / "ultralytics"))
+    os.environ.setdefault("MPLCONFIGDIR", str(root() / ".cache" / "matplotlib"))
+    (root() / ".cache" / "ultralytics").mkdir(parents=True, exist_ok=True)
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    warnings.filterwarnings("ignore", category=DeprecationWarning)
+
+
+def _die_with_parent() -> None:
+    """Killing dvc must not leave a training running: its next start would run beside it."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PARENT_DEATH_SIGNAL, signal.SIGTERM)
+
+
+def _terminate(signum: int, frame: FrameType | None) -> None:
+    raise SystemExit(TERMINATED)

@@ -1,0 +1,100 @@
+"""Stage train_prior: a small diffusion model of the clean training images, for DiffLoss to compare features in."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+
+from data import images
+from data.datasets import CropBatches
+from data.manifest import Dataset
+from models.diffusion.network import build_scheduler, build_unet
+from models.diffusion.prior import DiffusionPrior
+from pipeline import runtime, tracking
+from pipeline.params import TrainPrior, load_params
+from pipeline.training import Loop, checkpoint_folder, fingerprint
+
+SAMPLING_STEPS = 50
+
+
+def train_prior(clean: Dataset, settings: TrainPrior, loop: Loop) -> DiffusionPrior:
+    """Train by predicting the noise (Ho et al., "Denoising diffusion probabilistic models", 2020, algorithm 1).
+
+    Only the train split is seen. Weights are averaged over steps (EMA); the average is what comes back.
+    """
+    from diffusers.training_utils import EMAModel
+
+    torch.manual_seed(loop.seed)
+    unet = build_unet(settings.network.model_dump()).to(loop.device)
+    scheduler = build_scheduler(settings.schedule.model_dump())
+    batches = CropBatches(clean.split("train"), settings.crop, settings.network.size, settings.batch, loop.seed)
+    optimizer = torch.optim.AdamW(unet.parameters(), lr=settings.learning_rate, weight_decay=0.0)
+    average = EMAModel(unet.parameters(), decay=settings.ema, use_ema_warmup=True, power=0.75)
+    for step in loop.steps(settings.steps, {"unet": unet, "optimizer": optimizer, "average": average}):
+        loss = _noise_loss(unet, scheduler, batches(step).to(loop.device), runtime.seed_for(loop.seed, "noise", step))
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(unet.parameters(), 1.0)
+        optimizer.step()
+        average.step(unet.parameters())
+        loop.log(step + 1, loss=loss.item())
+    average.copy_to(unet.parameters())
+    return DiffusionPrior(unet, scheduler)
+
+
+def draw_samples(prior: DiffusionPrior, count: int, seed: int, device: torch.device) -> torch.Tensor:
+    """Images drawn from the prior (DDIM, 50 steps), (count, 3, H, W) in [0, 1]: what it has learned, to look at."""
+    from diffusers import DDIMPipeline, DDIMScheduler
+
+    pipeline: Any = DDIMPipeline(prior.unet, DDIMScheduler.from_config(prior.scheduler.config))
+    pipeline.set_progress_bar_config(disable=True)
+    generator = torch.Generator(device).manual_seed(seed)
+    drawn = pipeline(batch_size=count, generator=generator, num_inference_steps=SAMPLING_STEPS, output_type="np")
+    return torch.from_numpy(drawn.images).permute(0, 3, 1, 2)
+
+
+def _noise_loss(
+    unet: torch.nn.Module, scheduler: object, clean: torch.Tensor, seed: int
+) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    noise = torch.randn(clean.shape, generator=generator).to(clean.device)
+    timesteps = torch.randint(scheduler.config.num_train_timesteps, (len(clean),), generator=generator)  # type: ignore[attr-defined]
+    timesteps = timesteps.to(clean.device)
+    noisy = scheduler.add_noise(clean * 2 - 1, noise, timesteps)  # type: ignore[attr-defined]
+    return F.mse_loss(unet(noisy, timesteps).sample, noise)
+
+
+def _write_nothing(out: Path, costs: Path) -> None:
+    """No objective needs a prior: outputs that say so."""
+    with runtime.replacing_folder(out) as folder:
+        (folder / "not-needed.txt").write_text("No objective in params.yaml needs a prior.\n")
+    with runtime.replacing(costs) as scratch:
+        scratch.write_text("{}\n")
+
+
+def main() -> None:
+    """Command line."""
+    options = runtime.arguments("plan", "clean", "out", "costs")
+    params = load_params()
+    if not json.loads(Path(options.plan).read_text())["prior"]:
+        _write_nothing(Path(options.out), Path(options.costs))
+        return
+    settings, device = params.train_prior, runtime.device()
+    clean = Dataset.open(Path(options.clean))
+    work = checkpoint_folder("train_prior", params.seed, settings.model_dump(), fingerprint(clean.folder / "train"))
+    with tracking.live(clean.info.name, "prior", {"stage": "train_prior"}, str(work)) as stream:
+        loop = Loop("train_prior", work, runtime.seed_for(params.seed, "prior"), device, stream)
+        prior = train_prior(clean, settings, loop)
+    with runtime.replacing_folder(Path(options.out)) as folder:
+        prior.save(folder)
+        loop.write_curve(folder / "curve.csv")
+        samples = draw_samples(prior, settings.samples, params.seed, device)
+        images.write_image(folder / "samples.png", images.to_uint8(torch.cat(list(samples), dim=2)))
+    loop.write_costs(Path(options.costs), prior)
+    loop.finish()
+
+
+if __name__ == "__main__":
+    runtime.run_stage(main)

@@ -1,0 +1,162 @@
+"""The loop that trainings run in: progress, curves, checkpoints, resumption. Not a stage."""
+
+import csv
+import hashlib
+import json
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from pipeline import runtime
+
+CHECKPOINT_SECONDS = 30.0
+Curve = dict[int, dict[str, float]]
+
+
+def checkpoint_folder(*identity: Any) -> Path:
+    """A folder under work/ named by everything that the training depends on: never a stale resumption."""
+    text = json.dumps(identity, sort_keys=True, default=str)
+    return runtime.WORK / "checkpoints" / hashlib.sha256(text.encode()).hexdigest()[:24]
+
+
+def fingerprint(*folders: Path) -> str:
+    """A cheap digest of what lies in folders (names, sizes, times of change): has a training's input changed?"""
+    digest = hashlib.sha256()
+    for folder in folders:
+        for path in sorted(folder.rglob("*")):
+            status = path.stat()
+            digest.update(f"{path.relative_to(folder)}|{status.st_size}|{status.st_mtime_ns}\n".encode())
+    return digest.hexdigest()
+
+
+def progress(total: int, description: str, unit: str) -> "tqdm[Any]":
+    """A progress bar that leaves a log file readable: a line every half minute there."""
+    interval = 1.0 if sys.stderr.isatty() else 30.0
+    return tqdm(total=total, desc=description, unit=unit, mininterval=interval, dynamic_ncols=True)
+
+
+class Loop:
+    """Yields training steps and keeps what a killed training needs to go on as if nothing had happened.
+
+    Randomness must be derived from (seed, step) by whoever runs the step; then a resumed training draws the
+    same numbers, and the result is the same with and without a kill.
+
+    Args:
+        description: the progress bar's text.
+        work: folder for the checkpoint, outside DVC's outs (DVC deletes those before a rerun).
+        seed: of this training.
+        device: where it runs.
+        stream: called with (step, values) while it runs; curves are kept in any case.
+    """
+
+    def __init__(
+        self,
+        description: str,
+        work: Path,
+        seed: int,
+        device: torch.device,
+        stream: Callable[[int, dict[str, float]], None] = lambda step, values: None,
+    ) -> None:
+        self.description = description
+        self.work = work
+        self.seed = seed
+        self.device = device
+        self.curve: Curve = {}
+        self.seconds = 0.0
+        self.steps_run = 0
+        self._stream = stream
+        self._stop = False
+        self._bar: tqdm[Any] | None = None
+        work.mkdir(parents=True, exist_ok=True)
+
+    def steps(self, total: int, state: Mapping[str, Any]) -> Iterator[int]:
+        """Yield the steps still to do; `state` (objects with state_dict) is saved and restored."""
+        first = self._resume(state)
+        before = signal.signal(signal.SIGTERM, self._request_stop)
+        self._bar = self.bar(total)
+        self._bar.update(first)
+        saved = time.monotonic()
+        try:
+            for step in range(first, total):
+                started = time.perf_counter()
+                yield step
+                self.seconds += time.perf_counter() - started
+                self.steps_run += 1
+                self._bar.update()
+                if self._stop or time.monotonic() - saved > CHECKPOINT_SECONDS:
+                    self._save(step + 1, state)
+                    saved = time.monotonic()
+                if self._stop:
+                    raise SystemExit(runtime.TERMINATED)
+        finally:
+            self._bar.close()
+            signal.signal(signal.SIGTERM, before)
+
+    def log(self, step: int, **values: float) -> None:
+        """Record training curves at a step (1-based: after how many steps)."""
+        self.curve[step] = values
+        if self._bar is not None and "loss" in values:
+            self._bar.set_postfix(loss=f"{values['loss']:.4f}", refresh=False)
+        self._stream(step, values)
+
+    def bar(self, total: int) -> "tqdm[Any]":
+        """A progress bar with this training's name."""
+        return progress(total, self.description, "step")
+
+    def finish(self) -> None:
+        """Forget the checkpoint: the result is in its place."""
+        (self.work / "checkpoint.pt").unlink(missing_ok=True)
+
+    def write_curve(self, path: Path) -> None:
+        """Write the curve as CSV: step and one column a value."""
+        columns = list(dict.fromkeys(name for values in self.curve.values() for name in values))
+        with path.open("w", newline="") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(["step", *columns])
+            writer.writerows(
+                [step, *(f"{values[name]:.6g}" if name in values else "" for name in columns)]
+                for step, values in sorted(self.curve.items())
+            )
+
+    def write_costs(self, path: Path, network: torch.nn.Module) -> None:
+        """Write what the training cost, as JSON: seconds, seconds a step, parameters."""
+        costs = {
+            "training_seconds": round(self.seconds, 3),
+            "seconds_per_step": round(self.seconds / max(self.steps_run, 1), 5),
+            "parameters": sum(parameter.numel() for parameter in network.parameters()),
+        }
+        with runtime.replacing(path) as scratch:
+            scratch.write_text(json.dumps(costs, indent=1) + "\n")
+
+    def _resume(self, state: Mapping[str, Any]) -> int:
+        path = self.work / "checkpoint.pt"
+        if not path.exists():
+            return 0
+        saved = torch.load(path, map_location=self.device, weights_only=True)
+        for name, item in state.items():
+            item.load_state_dict(saved["state"][name])
+        self.curve = saved["curve"]
+        self.seconds, self.steps_run = saved["seconds"], saved["steps_run"]
+        return int(saved["step"])
+
+    def _save(self, step: int, state: Mapping[str, Any]) -> None:
+        content = {
+            "step": step,
+            "state": {name: item.state_dict() for name, item in state.items()},
+            "curve": self.curve,
+            "seconds": self.seconds,
+            "steps_run": self.steps_run,
+        }
+        scratch = self.work / "checkpoint.tmp"
+        torch.save(content, scratch)
+        scratch.rename(self.work / "checkpoint.pt")
+
+    def _request_stop(self, signum: int, frame: FrameType | None) -> None:
+        self._stop = True

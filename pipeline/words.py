@@ -1,0 +1,98 @@
+"""The tables in words: report.md and the summary that ends a run. Not a stage."""
+
+from collections.abc import Iterable, Sequence
+
+import pandas as pd
+
+from data.manifest import Dataset
+from pipeline.identity import CLEAN, DEGRADED
+from pipeline.params import Params
+from pipeline.tables import QUALITY
+
+
+def page(params: Params, clean: Dataset, results: pd.DataFrame, gains: pd.DataFrame, costs: pd.DataFrame) -> str:
+    """report.md: verdicts, ledger, costs and pictures of one run."""
+    split = clean.evaluation_split
+    images = clean.info.splits[split]
+    note = "" if split == "test" else " There is no test split: these are validation images, never used to choose."
+    level = f"{100 * params.statistics.level:g} %"
+    parts = [
+        f"# Does restoring help on {clean.info.name}?",
+        f"Data: `{clean.info.name}`, split `{split}`, {images} images.{note} Severity {params.degrade.severity}, "
+        f"seed {params.seed}. Intervals: {level}, paired bootstrap over images "
+        f"({params.statistics.resamples} resamples); training noise (other seeds) is not in them.",
+        "## Verdicts",
+        "\n".join(f"- {line}" for line in verdicts(gains, images)),
+        "## Scores",
+        _score_table(results, gains),
+        "mAP is COCO's, from stored predictions (faster-coco-eval); mIoU is over the whole split, the ignored index "
+        "left out, absent classes not counted; PSNR is the mean over images; SSIM is scikit-image's with a Gaussian "
+        "window. *Recovered* = (variant - degraded) / (clean - degraded).",
+        "## Objectives against the pixel loss",
+        _rival_table(gains),
+        "## Costs on this machine",
+        _table(costs.columns, costs.fillna("").astype(str).values.tolist()),
+        "## Pictures",
+        "\n\n".join(
+            f"{degradation}, {task}:\n\n![{degradation} {task}](pictures/{degradation}-{task}.png)"
+            for degradation in params.degradations for task in params.tasks
+        ),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def verdicts(gains: pd.DataFrame, images: int) -> list[str]:
+    """One sentence for each task, degradation and objective: does it help over the degraded images?"""
+    rows = gains[(gains.versus == DEGRADED) & (gains.variant != CLEAN) & (gains.task != QUALITY)]
+    return [
+        f"{row.task}, {row.degradation}, {row.variant}: restoring {_verdict(row.ci_low, row.ci_high, images)} "
+        f"({row.metric} {row.gain:+.3f}, {row.ci_low:+.3f} to {row.ci_high:+.3f})"
+        for row in rows.itertuples()
+    ]
+
+
+def summary(results: pd.DataFrame, gains: pd.DataFrame) -> str:
+    """The score table as text for a terminal."""
+    return "\n" + _score_table(results, gains) + "\n"
+
+
+def _verdict(low: float, high: float, images: int) -> str:
+    if low > 0:
+        return "helps"
+    return "hurts" if high < 0 else f"can't be told from no effect at {images} images"
+
+
+def _score_table(results: pd.DataFrame, gains: pd.DataFrame) -> str:
+    shares = gains[gains.versus == DEGRADED].set_index(["task", "degradation", "variant", "metric"]).recovered
+    rows = []
+    for row in results.itertuples():
+        share = shares.get((row.task, row.degradation, row.variant, row.metric), float("nan"))
+        recovered = "" if pd.isna(share) or row.variant == CLEAN else f"{share:.2f}"
+        interval = f"{_number(row.ci_low, row.metric)} to {_number(row.ci_high, row.metric)}"
+        value = _number(row.value, row.metric)
+        rows.append([row.task, row.degradation, row.metric, row.variant, value, interval, recovered])
+    return _table(["task", "degradation", "metric", "variant", "value", "interval", "recovered"], rows)
+
+
+def _rival_table(gains: pd.DataFrame) -> str:
+    rows = [
+        [row.task, row.degradation, row.metric, row.variant, f"{row.gain:+.4f}",
+         f"{row.ci_low:+.4f} to {row.ci_high:+.4f}", f"{row.p_value:.3f}"]
+        for row in gains[gains.versus == "pixel"].itertuples()
+    ]
+    return _table(["task", "degradation", "metric", "objective", "gain over pixel", "interval", "p"], rows)
+
+
+def _number(value: float, metric: str) -> str:
+    return f"{value:.2f}" if metric == "PSNR" else f"{value:.3f}"
+
+
+def _table(header: Iterable[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table, padded so that it also reads in a terminal."""
+    lines = [list(header), *rows]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
+    padded = [
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |" for line in lines
+    ]
+    rule = "|" + "|".join("-" * (width + 2) for width in widths) + "|"
+    return "\n".join([padded[0], rule, *padded[1:]])
