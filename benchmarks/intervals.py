@@ -113,9 +113,7 @@ def bca_interval(
     return float(result.confidence_interval.low), float(result.confidence_interval.high)
 
 
-def one_repeat(
-    pair: Pair, weights: NDArray[np.int64], rivals: bool
-) -> Iterable[tuple[str, str, tuple[float, float]]]:
+def one_repeat(pair: Pair, weights: NDArray[np.int64], rivals: bool) -> Iterable[tuple[str, str, tuple[float, float]]]:
     """Yield (metric, method, interval of the gain)."""
     ours, theirs = (records.metrics(weights) for records in pair)
     images = weights.shape[1]

@@ -57,12 +57,14 @@ class MaskBatches:
 
         self._draw = _Draw(split.ids, batch, seed)
         self._split = split
-        self._transform = albumentations.Compose([
-            albumentations.RandomScale((-0.25, 0.33), p=0.8),
-            _random_crop(crop),
-            albumentations.HorizontalFlip(),
-            albumentations.RandomBrightnessContrast(0.2, 0.2),
-        ])
+        self._transform = albumentations.Compose(
+            [
+                albumentations.RandomScale((-0.25, 0.33), p=0.8),
+                _random_crop(crop),
+                albumentations.HorizontalFlip(),
+                albumentations.RandomBrightnessContrast(0.2, 0.2),
+            ]
+        )
 
     def __call__(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:
         views = [
@@ -81,16 +83,16 @@ class CropBatches:
 
         self._draw = _Draw(split.ids, batch, seed)
         self._split = split
-        self._transform = albumentations.Compose([
-            _random_crop(crop),
-            albumentations.Resize(size, size, interpolation=cv2.INTER_AREA),
-            albumentations.HorizontalFlip(),
-        ])
+        self._transform = albumentations.Compose(
+            [
+                _random_crop(crop),
+                albumentations.Resize(size, size, interpolation=cv2.INTER_AREA),
+                albumentations.HorizontalFlip(),
+            ]
+        )
 
     def __call__(self, step: int) -> torch.Tensor:
-        views = [
-            _transformed(self._transform, seed, image=self._split.image(name)) for name, seed in self._draw(step)
-        ]
+        views = [_transformed(self._transform, seed, image=self._split.image(name)) for name, seed in self._draw(step)]
         return _stack(view["image"] for view in views)
 
 
@@ -126,5 +128,3 @@ def _transformed(transform: Any, seed: int, **arrays: Array) -> dict[str, Array]
 
 def _stack(images: Any) -> torch.Tensor:
     return torch.stack([to_tensor(image) for image in images])
-
-

@@ -33,10 +33,10 @@ class Sample:
 
     id: str
     split: str
-    image: NDArray[np.uint8]                     # (H, W, 3) RGB
-    boxes: NDArray[np.float64] | None = None     # (K, 5): class index, centre x, centre y, width, height in [0, 1]
-    mask: NDArray[np.uint8] | None = None        # (H, W) class indices, 255 = ignored
-    depth: NDArray[np.float32] | None = None     # (H, W) metres
+    image: NDArray[np.uint8]  # (H, W, 3) RGB
+    boxes: NDArray[np.float64] | None = None  # (K, 5): class index, centre x, centre y, width, height in [0, 1]
+    mask: NDArray[np.uint8] | None = None  # (H, W) class indices, 255 = ignored
+    depth: NDArray[np.float32] | None = None  # (H, W) metres
 
 
 @dataclass(frozen=True)

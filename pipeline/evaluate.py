@@ -48,8 +48,11 @@ def main() -> None:
     with runtime.replacing_folder(Path(options.out)) as out:
         for variant, folder in folders.items():
             evaluate(
-                task, truth, lambda id, folder=folder: read_image(folder / f"{id}.png"),  # type: ignore[misc]
-                out / variant, f"{options.task} on {variant}",
+                task,
+                truth,
+                lambda id, folder=folder: read_image(folder / f"{id}.png"),  # type: ignore[misc]
+                out / variant,
+                f"{options.task} on {variant}",
             )
 
 

@@ -7,7 +7,7 @@ from pipeline.params import Params
 
 CLEAN = "clean"
 DEGRADED = "degraded"
-LISTS = {"degradations", "objectives", "tasks", "report"}      # which rows there are, not what is in them
+LISTS = {"degradations", "objectives", "tasks", "report"}  # which rows there are, not what is in them
 
 
 def row_identity(params: Params, degradation: str | None, variant: str) -> str:

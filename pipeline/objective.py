@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from models.losses import LOSSES, loss_names, needs_prior, needs_task
+from models.losses.settings import TaskSettings
+from models.tasks import TASKS
 from pipeline import runtime
 from pipeline.imports import closure
-from pipeline.params import Params, load_params
+from pipeline.params import PARAMS_FILE, Params, ParamsError, load_params
 
 
 def describe(objective: str, params: Params, prior: Path, tasks: Path) -> dict[str, Any]:
@@ -27,7 +29,28 @@ def describe(objective: str, params: Params, prior: Path, tasks: Path) -> dict[s
         "losses": {name: params.losses[name] for name in names if name in params.losses},
         "code": {name: _digest(*closure(LOSSES[name].module, Path())) for name in names},
         "prior": _digest(*_files(prior)) if needs_prior(objective) else None,
-        "tasks": _digest(*_files(tasks)) if needs_task(objective) else None,
+        **_task_network(objective, params, tasks),
+    }
+
+
+def _task_network(objective: str, params: Params, tasks: Path) -> dict[str, Any]:
+    """Which trained task network the objective's features come from, with the digests of its weights and code.
+
+    Raises:
+        ParamsError: the network that losses.task names is not trained in this pipeline.
+    """
+    if not needs_task(objective):
+        return {"network": None}
+    network = params.losses.get("task", {}).get("network", TaskSettings.network)
+    if network not in params.tasks:
+        raise ParamsError(
+            f"{PARAMS_FILE}: losses.task.network: {network!r} is not among tasks: {', '.join(params.tasks)}"
+        )
+    module = TASKS[network].split(":")[0]
+    return {
+        "network": network,
+        "weights": _digest(*_files(tasks / network)),
+        "task code": _digest(*closure(module, Path())),
     }
 
 

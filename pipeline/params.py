@@ -1,24 +1,21 @@
-"""params.yaml as typed, checked values. The only reader of params.yaml."""
+"""params.yaml as typed, checked values. The only reader of params.yaml.
 
-import dataclasses
-from collections.abc import Iterable
+Types, ranges and keys are checked here, by every stage; names of degradations, losses and tasks by the stage
+`plan`, which comes first: if they were checked here, every stage would depend on the code of all of them.
+"""
+
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_type_hints
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
     ValidationError,
-    create_model,
     field_validator,
     model_validator,
 )
 from ruamel.yaml import YAML, YAMLError
-
-from data.degradations import get_recipe
-from models.losses import LOSSES, loss_names
-from models.tasks import TASKS
 
 PARAMS_FILE = Path("params.yaml")
 
@@ -187,35 +184,11 @@ class Params(Section):
             raise ValueError(f"{min(twice)!r} occurs twice")
         return names
 
-    @field_validator("degradations")
-    @classmethod
-    def _are_recipes(cls, names: list[str]) -> list[str]:
-        for name in names:
-            get_recipe(name)
-        return names
-
-    @field_validator("objectives")
-    @classmethod
-    def _are_losses(cls, names: list[str]) -> list[str]:
-        for name in names:
-            loss_names(name)
-        return names
-
-    @field_validator("tasks")
-    @classmethod
-    def _are_tasks(cls, names: list[str]) -> list[str]:
-        for name in names:
-            _check_name(name, TASKS, "task")
-        return names
-
-    @field_validator("losses")
-    @classmethod
-    def _fit_their_losses(cls, sections: dict[str, Any]) -> dict[str, Any]:
-        return {name: _read_loss(name, section) for name, section in sections.items()}
-
     @model_validator(mode="after")
     def _have_sections(self) -> "Params":
         for task in self.tasks:
+            if task not in TrainTask.model_fields:
+                raise ValueError(f"tasks: {task!r} is unknown; there are: {', '.join(TrainTask.model_fields)}")
             if getattr(self.train_task, task) is None:
                 raise ValueError(f"tasks has {task!r}, so that a section train_task.{task} is needed")
         return self
@@ -235,7 +208,8 @@ class Params(Section):
         """The sections of losses that an objective is a sum of; empty for `clean` and `degraded`."""
         if objective not in self.objectives:
             return {}
-        return {name: self.losses[name] for name in loss_names(objective) if name in self.losses}
+        names = {"pixel", *(name.strip() for name in objective.split("+"))}
+        return {name: section for name, section in self.losses.items() if name in names}
 
 
 def load_params(path: Path = PARAMS_FILE) -> Params:
@@ -245,7 +219,7 @@ def load_params(path: Path = PARAMS_FILE) -> Params:
         ParamsError: no such file, no YAML, or a key, type or range that does not fit.
     """
     try:
-        content = YAML(typ="safe").load(path)      # YAML 1.2, as DVC reads it
+        content = YAML(typ="safe").load(path)  # YAML 1.2, as DVC reads it
     except OSError as error:
         raise ParamsError(f"{path}: cannot be read ({error.strerror}); run in the project's root") from error
     except YAMLError as error:
@@ -253,32 +227,14 @@ def load_params(path: Path = PARAMS_FILE) -> Params:
     try:
         return Params.model_validate(content)
     except ValidationError as error:
-        raise ParamsError(f"{path}: {_one_line(error, Params)}") from error
+        raise ParamsError(f"{path}: {one_line(error, Params)}") from error
 
 
-def _read_loss(name: str, section: Any) -> dict[str, Any]:
-    """Check one section of losses against the settings that the loss declares; defaults stay unwritten."""
-    _check_name(name, LOSSES, "loss")
-    kind = LOSSES[name].settings
-    types = get_type_hints(kind)
-    fields: dict[str, Any] = {field.name: (types[field.name], field.default) for field in dataclasses.fields(kind)}
-    checked = create_model(kind.__name__, __base__=Section, **fields)
-    try:
-        return checked.model_validate(section).model_dump(mode="json", exclude_unset=True)
-    except ValidationError as error:
-        raise ValueError(f"{name}.{_one_line(error, checked)}") from error
-
-
-def _check_name(name: str, table: Iterable[str], kind: str) -> None:
-    if name not in table:
-        raise ValueError(f"no {kind} {name!r}; there are: {', '.join(table)}")
-
-
-def _one_line(error: ValidationError, model: type[Section]) -> str:
-    """The first mistake, with its key, and how many more there are."""
+def one_line(error: ValidationError, model: type[Section]) -> str:
+    """The first mistake in one line, with its key, what is known there, and how many more there are."""
     # A misspelt key is both unknown and missing: the unknown one says which.
     first, *others = sorted(error.errors(), key=lambda entry: entry["type"] != "extra_forbidden")
-    key = ".".join(str(part) for part in first["loc"]) or "top level"
+    key = ".".join(str(part) for part in first["loc"]) or "checked together"
     if first["type"] == "extra_forbidden":
         text = f"unknown key; known here: {', '.join(_known_keys(model, first['loc'][:-1]))}"
     else:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 Image = NDArray[np.uint8]
 
-HEADER = 18         # pixels for the column titles
+HEADER = 18  # pixels for the column titles
 GAP = 2
 WIDEST_CELL = 480
 INK = (20, 20, 20)

@@ -1,21 +1,78 @@
-"""Stage plan: what the chosen objectives need, so that nothing is trained in vain, nor again when another
-objective is added that needs the same.
+"""Stage plan: check every name in params.yaml before any work, and say what the chosen objectives need.
+
+All other stages follow it. What it writes changes only when a need changes, so that nothing is trained in
+vain, nor again because an objective was added that needs the same.
 """
 
+import dataclasses
 import json
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any, get_type_hints
 
-from models.losses import needs_prior
+from pydantic import ValidationError, create_model
+
+from data.degradations import DegradationError, require_still_pixels
+from models.losses import LOSSES, LossError, loss_names, needs_prior
+from models.tasks import TASKS
 from pipeline import runtime
-from pipeline.params import load_params
+from pipeline.params import PARAMS_FILE, Params, ParamsError, Section, load_params, one_line
+
+
+def check_names(params: Params) -> None:
+    """Check degradations, objectives, tasks and the settings of losses against what exists.
+
+    Raises:
+        ParamsError: one line that names the key and the choices.
+    """
+    for task in params.tasks:
+        _check_name("tasks", task, TASKS)
+    for objective in params.objectives:
+        _check("objectives", loss_names, objective)
+    for degradation in params.degradations:
+        _check("degradations", require_still_pixels, degradation)
+    for name, section in params.losses.items():
+        _check_name("losses", name, LOSSES)
+        _check_loss(name, section)
+
+
+def needs(params: Params) -> dict[str, bool]:
+    """What the objectives need to be trained before any restorer."""
+    return {"prior": any(needs_prior(objective) for objective in params.objectives)}
+
+
+def _check(key: str, check: Any, value: str) -> None:
+    try:
+        check(value)
+    except (DegradationError, LossError) as error:
+        raise ParamsError(f"{PARAMS_FILE}: {key}: {error}") from error
+
+
+def _check_name(key: str, name: str, table: Iterable[str]) -> None:
+    if name not in table:
+        raise ParamsError(f"{PARAMS_FILE}: {key}: {name!r} is unknown; there are: {', '.join(table)}")
+
+
+def _check_loss(name: str, section: Any) -> None:
+    """Check a section of losses against the settings that the loss declares."""
+    kind = LOSSES[name].settings
+    types = get_type_hints(kind)
+    fields: dict[str, Any] = {field.name: (types[field.name], field.default) for field in dataclasses.fields(kind)}
+    model = create_model(kind.__name__, __base__=Section, **fields)
+    try:
+        model.model_validate(section)
+    except ValidationError as error:
+        raise ParamsError(f"{PARAMS_FILE}: losses.{name}.{one_line(error, model)}") from error
 
 
 def main() -> None:
     """Command line."""
-    options = runtime.arguments("out")
-    plan = {"prior": any(needs_prior(objective) for objective in load_params().objectives)}
-    with runtime.replacing(Path(options.out)) as scratch:
-        scratch.write_text(json.dumps(plan) + "\n")
+    options = runtime.arguments("needs", "checked")
+    params = load_params()
+    check_names(params)
+    for path, content in ((options.needs, needs(params)), (options.checked, {"names": "checked"})):
+        with runtime.replacing(Path(path)) as scratch:
+            scratch.write_text(json.dumps(content) + "\n")
 
 
 if __name__ == "__main__":

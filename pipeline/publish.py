@@ -113,7 +113,9 @@ def _git_commit() -> str:
     """The commit, with a mark where files differ from it; empty outside a repository."""
     found = subprocess.run(
         ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
-        capture_output=True, text=True, check=False,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     return found.stdout.strip()
 

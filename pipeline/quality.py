@@ -15,7 +15,7 @@ from pipeline.identity import DEGRADED
 from pipeline.params import load_params
 
 Image = NDArray[np.uint8]
-LARGEST_PSNR = 100.0     # of equal images, where the formula gives infinity
+LARGEST_PSNR = 100.0  # of equal images, where the formula gives infinity
 
 
 def psnr(image: Image, clean: Image) -> float:
@@ -28,9 +28,11 @@ def ssim(image: Image, clean: Image) -> float:
     """Structural similarity by scikit-image with the settings of Wang et al. 2004 (Gaussian window, sigma 1.5)."""
     from skimage.metrics import structural_similarity
 
-    return float(structural_similarity(
-        image, clean, channel_axis=2, data_range=255, gaussian_weights=True, sigma=1.5, use_sample_covariance=False
-    ))
+    return float(
+        structural_similarity(
+            image, clean, channel_axis=2, data_range=255, gaussian_weights=True, sigma=1.5, use_sample_covariance=False
+        )
+    )
 
 
 METRICS: dict[str, Callable[[Image, Image], float]] = {"PSNR": psnr, "SSIM": ssim}

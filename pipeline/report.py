@@ -14,7 +14,13 @@ from pipeline.identity import CLEAN, DEGRADED
 from pipeline.params import Params, load_params
 
 COSTS = [
-    "stage", "degradation", "variant", "parameters", "seconds_per_step", "training_seconds", "milliseconds_per_image"
+    "stage",
+    "degradation",
+    "variant",
+    "parameters",
+    "seconds_per_step",
+    "training_seconds",
+    "milliseconds_per_image",
 ]
 
 
@@ -39,10 +45,15 @@ def write_costs(params: Params, costs: Path, out: Path) -> pd.DataFrame:
     rows: list[dict[str, Any]] = [{"stage": "train_prior", **_read(costs / "prior.json")}]
     rows += [{"stage": f"train_task {task}", **_read(costs / "tasks" / f"{task}.json")} for task in params.tasks]
     rows += [
-        {"stage": "train_restorer", "degradation": degradation, "variant": objective,
-         **_read(costs / "training" / degradation / f"{objective}.json"),
-         **_read(costs / "restoring" / degradation / f"{objective}.json")}
-        for degradation in params.degradations for objective in params.objectives
+        {
+            "stage": "train_restorer",
+            "degradation": degradation,
+            "variant": objective,
+            **_read(costs / "training" / degradation / f"{objective}.json"),
+            **_read(costs / "restoring" / degradation / f"{objective}.json"),
+        }
+        for degradation in params.degradations
+        for objective in params.objectives
     ]
     table = pd.DataFrame(rows, columns=COSTS)
     table.to_csv(out / "costs.csv", index=False, lineterminator="\n")
@@ -62,8 +73,14 @@ def draw_pictures(params: Params, clean: Dataset, folders: dict[str, Path], eval
 
 
 def _columns(
-    params: Params, name: str, degradation: str, truth: Split, folders: dict[str, Path], evaluation: Path,
-    chosen: list[str], clean: Dataset,
+    params: Params,
+    name: str,
+    degradation: str,
+    truth: Split,
+    folders: dict[str, Path],
+    evaluation: Path,
+    chosen: list[str],
+    clean: Dataset,
 ) -> dict[str, list[pictures.Image]]:
     kind = get_task(name)
     classes = clean.info.classes[name]

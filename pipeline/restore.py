@@ -13,7 +13,7 @@ from models.restorers import Restorer, load_restorer
 from pipeline import runtime
 from pipeline.training import progress
 
-WARM_UP = 2      # images that are not timed: the first ones pay for allocation
+WARM_UP = 2  # images that are not timed: the first ones pay for allocation
 
 
 def restore_split(restorer: Restorer, degraded: Split, out: Path, description: str) -> list[float]:

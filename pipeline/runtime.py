@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import torch
 
-WORK = Path("work")                      # scratch: half-written outputs and checkpoints of running trainings
+WORK = Path("work")  # scratch: half-written outputs and checkpoints of running trainings
 OUR_PACKAGES = {"data", "models", "pipeline"}
 TERMINATED = 128 + signal.SIGTERM
-PARENT_DEATH_SIGNAL = 1                  # prctl's PR_SET_PDEATHSIG
+PARENT_DEATH_SIGNAL = 1  # prctl's PR_SET_PDEATHSIG
 
 QUIET = {
     "NO_ALBUMENTATIONS_UPDATE": "1",
@@ -33,7 +33,7 @@ QUIET = {
     "YOLO_AUTOINSTALL": "false",
     "YOLO_VERBOSE": "false",
     "GIT_PYTHON_REFRESH": "quiet",
-    "CUBLAS_WORKSPACE_CONFIG": ":4096:8",     # deterministic matrix products on a GPU
+    "CUBLAS_WORKSPACE_CONFIG": ":4096:8",  # deterministic matrix products on a GPU
 }
 
 
@@ -82,7 +82,8 @@ def seed_for(*parts: int | str) -> int:
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a scratch path; what is written there replaces `path` at the end, or vanishes on an error."""
-    scratch = WORK / "unfinished" / hashlib.sha256(str(path).encode()).hexdigest()[:16] / path.name
+    name = hashlib.sha256(str(path).encode()).hexdigest()[:16]
+    scratch = (WORK / "unfinished" / name / path.name).absolute()  # worker processes may have another folder
     _remove(scratch)
     scratch.parent.mkdir(parents=True, exist_ok=True)
     try:

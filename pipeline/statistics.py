@@ -67,9 +67,7 @@ def interval(records: Scores, weights: NDArray[np.int64], level: float = LEVEL) 
     }
 
 
-def paired_gain(
-    variant: Scores, rival: Scores, weights: NDArray[np.int64], level: float = LEVEL
-) -> dict[str, Gain]:
+def paired_gain(variant: Scores, rival: Scores, weights: NDArray[np.int64], level: float = LEVEL) -> dict[str, Gain]:
     """Gain of variant over rival in each metric, on the same resamples, with interval and p-value.
 
     Undefined resamples (of either) are treated as in `interval`.
@@ -98,9 +96,7 @@ def paired_gain(
     return gains
 
 
-def percentile_interval(
-    resampled: NDArray[np.float64], images: int, level: float = LEVEL
-) -> tuple[float, float]:
+def percentile_interval(resampled: NDArray[np.float64], images: int, level: float = LEVEL) -> tuple[float, float]:
     """Expanded percentile interval from a bootstrap distribution (R,) over N images.
 
     The plain interval, between the quantiles alpha/2 and 1 - alpha/2, is too narrow for few images. Here

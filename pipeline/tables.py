@@ -18,7 +18,7 @@ QUALITY = "quality"
 RESULTS = ["task", "degradation", "variant", "metric", "value", "ci_low", "ci_high", "n_images"]
 GAINS = ["task", "degradation", "variant", "versus", "metric", "gain", "ci_low", "ci_high", "p_value", "recovered"]
 
-Cell = Mapping[str, "Resampled"]      # variant -> its scores
+Cell = Mapping[str, "Resampled"]  # variant -> its scores
 
 
 class Resampled:
@@ -53,8 +53,16 @@ def read_cell(params: Params, files: Mapping[str, Path]) -> dict[str, Resampled]
 def result_rows(task: str, degradation: str, cell: Cell, level: float) -> list[dict[str, Any]]:
     """Rows of results.csv for one cell: every variant's metrics with their intervals."""
     return [
-        {"task": task, "degradation": degradation, "variant": variant, "metric": metric, "value": estimate.value,
-         "ci_low": estimate.low, "ci_high": estimate.high, "n_images": len(scores.image_ids)}
+        {
+            "task": task,
+            "degradation": degradation,
+            "variant": variant,
+            "metric": metric,
+            "value": estimate.value,
+            "ci_low": estimate.low,
+            "ci_high": estimate.high,
+            "n_images": len(scores.image_ids),
+        }
         for variant, scores in cell.items()
         for metric, estimate in interval(scores, scores.weights, level).items()
     ]
@@ -63,9 +71,18 @@ def result_rows(task: str, degradation: str, cell: Cell, level: float) -> list[d
 def gain_rows(task: str, degradation: str, cell: Cell, level: float) -> list[dict[str, Any]]:
     """Rows of gains.csv for one cell: everything against degraded, and every other objective against pixel."""
     return [
-        {"task": task, "degradation": degradation, "variant": variant, "versus": versus, "metric": metric,
-         "gain": gain.gain, "ci_low": gain.low, "ci_high": gain.high, "p_value": gain.p_value,
-         "recovered": _recovered(cell, variant, metric)}
+        {
+            "task": task,
+            "degradation": degradation,
+            "variant": variant,
+            "versus": versus,
+            "metric": metric,
+            "gain": gain.gain,
+            "ci_low": gain.low,
+            "ci_high": gain.high,
+            "p_value": gain.p_value,
+            "recovered": _recovered(cell, variant, metric),
+        }
         for variant, versus in _comparisons(cell)
         for metric, gain in paired_gain(cell[variant], cell[versus], cell[versus].weights, level).items()
     ]

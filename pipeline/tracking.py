@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
-IDENTITY = "configuration"               # the tag that a run is found by
-PROCESS = "process"                      # host and process id of whoever keeps the run open
+IDENTITY = "configuration"  # the tag that a run is found by
+PROCESS = "process"  # host and process id of whoever keeps the run open
 STREAM_SECONDS = 5.0
-MAX_BATCH = 1000                         # metrics in one call, MLflow's limit
-TRAININGS = "-trainings"                 # suffix of the experiment that holds curves of priors and tasks
+MAX_BATCH = 1000  # metrics in one call, MLflow's limit
+TRAININGS = "-trainings"  # suffix of the experiment that holds curves of priors and tasks
 
 Stream = Callable[[int, dict[str, float]], None]
 
@@ -198,7 +198,8 @@ def _metrics(points: Mapping[int, Mapping[str, float]]) -> list[Any]:
     now = int(time.time() * 1000)
     return [
         Metric(_sanitised(name), float(value), now, step)
-        for step, values in points.items() for name, value in values.items()
+        for step, values in points.items()
+        for name, value in values.items()
     ]
 
 

@@ -55,9 +55,7 @@ def draw_samples(prior: DiffusionPrior, count: int, seed: int, device: torch.dev
     return torch.from_numpy(drawn.images).permute(0, 3, 1, 2)
 
 
-def _noise_loss(
-    unet: torch.nn.Module, scheduler: object, clean: torch.Tensor, seed: int
-) -> torch.Tensor:
+def _noise_loss(unet: torch.nn.Module, scheduler: object, clean: torch.Tensor, seed: int) -> torch.Tensor:
     generator = torch.Generator().manual_seed(seed)
     noise = torch.randn(clean.shape, generator=generator).to(clean.device)
     timesteps = torch.randint(scheduler.config.num_train_timesteps, (len(clean),), generator=generator)  # type: ignore[attr-defined]
@@ -76,9 +74,9 @@ def _write_nothing(out: Path, costs: Path) -> None:
 
 def main() -> None:
     """Command line."""
-    options = runtime.arguments("plan", "clean", "out", "costs")
+    options = runtime.arguments("needs", "clean", "out", "costs")
     params = load_params()
-    if not json.loads(Path(options.plan).read_text())["prior"]:
+    if not json.loads(Path(options.needs).read_text())["prior"]:
         _write_nothing(Path(options.out), Path(options.costs))
         return
     settings, device = params.train_prior, runtime.device()

@@ -5,6 +5,7 @@ the objective is the only difference between them.
 """
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,9 @@ import torch
 from data.datasets import PairBatches
 from data.manifest import Dataset
 from models.diffusion.prior import DiffusionPrior
-from models.losses import build_objective, needs_prior
+from models.losses import build_objective, needs_prior, needs_task
 from models.restorers import Restorer, build_restorer, save_restorer
+from models.tasks import get_task
 from pipeline import runtime, tracking
 from pipeline.identity import row_identity
 from pipeline.params import TrainRestorer, load_params
@@ -25,9 +27,7 @@ class TrainingError(ValueError):
     """A training that cannot go on."""
 
 
-def train_restorer(
-    batches: PairBatches, objective: torch.nn.Module, settings: TrainRestorer, loop: Loop
-) -> Restorer:
+def train_restorer(batches: PairBatches, objective: torch.nn.Module, settings: TrainRestorer, loop: Loop) -> Restorer:
     """Train with AdamW and a cosine schedule; the last weights are kept, none are chosen.
 
     Raises:
@@ -54,9 +54,17 @@ def train_restorer(
     return restorer.eval()
 
 
+def _task_features(
+    tasks: Path, description: dict[str, Any], device: torch.device
+) -> Callable[[torch.Tensor], list[torch.Tensor]]:
+    """The features of the frozen task network that the objective names."""
+    network = description["network"]
+    return get_task(network).load(tasks / network, device).features
+
+
 def main() -> None:
     """Command line."""
-    options = runtime.arguments("degradation", "objective", "degraded", "clean", "prior", "out", "costs")
+    options = runtime.arguments("degradation", "objective", "degraded", "clean", "prior", "tasks", "out", "costs")
     params = load_params()
     settings, device = params.train_restorer, runtime.device()
     description: dict[str, Any] = json.loads(Path(options.objective).read_text())
@@ -65,7 +73,10 @@ def main() -> None:
     inputs = fingerprint(degraded.folder / "images", clean.folder / "images")
     work = checkpoint_folder("train_restorer", params.seed, settings.model_dump(), description, inputs)
     prior = DiffusionPrior.load(options.prior) if needs_prior(name) else None
-    objective = build_objective(name, description["losses"], prior=prior, bank_folder=work / "bank")
+    features = _task_features(Path(options.tasks), description, device) if needs_task(name) else None
+    objective = build_objective(
+        name, description["losses"], prior=prior, task_features=features, bank_folder=work / "bank"
+    )
     seed = runtime.seed_for(params.seed, "restorer")
     batches = PairBatches(degraded, clean, settings.crop, settings.batch, seed)
     experiment = Dataset.open(Path(options.clean)).info.name

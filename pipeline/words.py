@@ -35,7 +35,8 @@ def page(params: Params, clean: Dataset, results: pd.DataFrame, gains: pd.DataFr
         "## Pictures",
         "\n\n".join(
             f"{degradation}, {task}:\n\n![{degradation} {task}](pictures/{degradation}-{task}.png)"
-            for degradation in params.degradations for task in params.tasks
+            for degradation in params.degradations
+            for task in params.tasks
         ),
     ]
     return "\n\n".join(parts) + "\n"
@@ -76,8 +77,15 @@ def _score_table(results: pd.DataFrame, gains: pd.DataFrame) -> str:
 
 def _rival_table(gains: pd.DataFrame) -> str:
     rows = [
-        [row.task, row.degradation, row.metric, row.variant, f"{row.gain:+.4f}",
-         f"{row.ci_low:+.4f} to {row.ci_high:+.4f}", f"{row.p_value:.3f}"]
+        [
+            row.task,
+            row.degradation,
+            row.metric,
+            row.variant,
+            f"{row.gain:+.4f}",
+            f"{row.ci_low:+.4f} to {row.ci_high:+.4f}",
+            f"{row.p_value:.3f}",
+        ]
         for row in gains[gains.versus == "pixel"].itertuples()
     ]
     return _table(["task", "degradation", "metric", "objective", "gain over pixel", "interval", "p"], rows)

@@ -81,7 +81,7 @@ def test_night_keeps_small_lamps_and_darkens_large_bright_regions() -> None:
     assert night[121:123, 91:93].mean() > 200
     assert night[10:60].mean() < 130
     assert night[121:123, 96:99].mean() > night[180:, :40].mean() + 5      # the glow around the lamp
-    mask = lamp_mask(to_light(image), 0.75, 0.004)
+    mask = lamp_mask(to_light(image), 0.6, 1.4, 0.004)
     assert mask[121, 91] > 0.7 and mask[40, 100] == 0
 
 

@@ -106,8 +106,12 @@ def test_pickled_source_draws_the_same() -> None:
 
 
 def test_seed_split_and_id_each_change_the_scene() -> None:
-    samples = [make().sample("train", "00000"), make(1).sample("train", "00000"),
-               make().sample("val", "00000"), make().sample("train", "00001")]
+    samples = [
+        make().sample("train", "00000"),
+        make(1).sample("train", "00000"),
+        make().sample("val", "00000"),
+        make().sample("train", "00001"),
+    ]
     assert len({sample.image.tobytes() for sample in samples}) == 4
 
 

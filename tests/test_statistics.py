@@ -52,8 +52,12 @@ def test_interval_of_a_mean_is_scipys(level: float) -> None:
     values = np.random.default_rng(0).exponential(size=60)
     ours = interval(scores(values), resample_weights(60, 20_000, seed=0), level)["SSIM"]
     theirs = stats.bootstrap(
-        (values,), np.mean, n_resamples=20_000,
-        confidence_level=expanded(level, 60), method="percentile", rng=1,
+        (values,),
+        np.mean,
+        n_resamples=20_000,
+        confidence_level=expanded(level, 60),
+        method="percentile",
+        rng=1,
     ).confidence_interval
     assert ours.value == pytest.approx(values.mean())
     assert [ours.low, ours.high] == pytest.approx([theirs.low, theirs.high], abs=0.01)
@@ -66,8 +70,13 @@ def test_gain_of_a_mean_is_scipys_paired_bootstrap() -> None:
     variant = rival + generator.normal(0.1, 0.3, size=50)
     ours = paired_gain(scores(variant), scores(rival), resample_weights(50, 20_000, seed=0))["SSIM"]
     theirs = stats.bootstrap(
-        (variant, rival), lambda v, r, axis: np.mean(v - r, axis=axis),
-        n_resamples=20_000, paired=True, confidence_level=expanded(0.95, 50), method="percentile", rng=1,
+        (variant, rival),
+        lambda v, r, axis: np.mean(v - r, axis=axis),
+        n_resamples=20_000,
+        paired=True,
+        confidence_level=expanded(0.95, 50),
+        method="percentile",
+        rng=1,
     ).confidence_interval
     assert ours.gain == pytest.approx((variant - rival).mean())
     assert [ours.low, ours.high] == pytest.approx([theirs.low, theirs.high], abs=0.005)

@@ -148,7 +148,7 @@ def _recorded_depth(parameters: Mapping[str, Any], depth: Depth | None, name: st
         raise DegradationError(f"{name}, depth: expected {METRIC} or {PSEUDO} in the record, got {source!r}")
     if source == METRIC and depth is None:
         raise DegradationError(f"{name}: the record says metric depth, but no depth map was given")
-    return depth if source == METRIC else None
+    return np.asarray(depth, dtype=np.float32) if source == METRIC else None
 
 
 def _check_seed(seed: int) -> int:

@@ -35,7 +35,7 @@ def apply_shot_noise(image: Image, parameters: Parameters, rng: Rng, depth: Dept
     photons = parameters["photons_at_white"]
     counts = count_photons(image, np.arange(256) / 255 * photons, rng)
     levels = cut_to_uint8(np.arange(int(counts.max()) + 1) / photons * 255)
-    return levels[counts]
+    return levels.take(counts)
 
 
 def apply_impulse_noise(image: Image, parameters: Parameters, rng: Rng, depth: Depth | None) -> Image:

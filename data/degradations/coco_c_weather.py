@@ -8,6 +8,7 @@ from data.degradations.coco_c_blur import ANGLE, PIXELS, REACH, smear, smooth, s
 from data.degradations.coco_c_tone import FACTOR, SHARE, SIGMA, SOURCE, cut_to_uint8
 from data.degradations.effects import Depth, Effect, Image, Parameters, Rng, Setting
 from data.degradations.frost import TEXTURES, frost_texture
+from data.degradations.light import in_all_channels
 
 _COLOURS = {"water": np.array([175, 238, 238], np.float32), "mud": np.array([63, 42, 20], np.float32)}
 _LUMA = np.array([[0.299, 0.587, 0.114]], dtype=np.float32)
@@ -32,26 +33,33 @@ def plasma(side: int, decay: float, rng: Rng) -> NDArray[np.float32]:
 def _finer(cloud: NDArray[np.float32], reach: np.float32, rng: Rng) -> NDArray[np.float32]:
     """One level: (n, n) to (2n, 2n)."""
     n = len(cloud)
-    noise = rng.random((3, n, n), dtype=np.float32)
-    noise -= np.float32(0.5)
-    noise *= 2 * reach
-    below = cloud + np.roll(cloud, -1, axis=0)
-    middle = (below + np.roll(below, -1, axis=1)) * np.float32(0.25) + noise[0]
-    top = middle + np.roll(middle, 1, axis=0) + cloud + np.roll(cloud, -1, axis=1)
-    left = middle + np.roll(middle, 1, axis=1) + below
     finer = np.empty((n, 2, n, 2), dtype=np.float32)
-    finer[:, 0, :, 0] = cloud
-    finer[:, 0, :, 1] = top * np.float32(0.25) + noise[1]
-    finer[:, 1, :, 0] = left * np.float32(0.25) + noise[2]
-    finer[:, 1, :, 1] = middle
+    corners = np.asarray(cv2.copyMakeBorder(cloud, 0, 1, 0, 1, cv2.BORDER_WRAP), dtype=np.float32)
+    below = corners[:-1] + corners[1:]
+    middle = _noisy_mean(reach, rng, below[:, :-1], below[:, 1:])
+    around = np.asarray(cv2.copyMakeBorder(middle, 1, 0, 1, 0, cv2.BORDER_WRAP), dtype=np.float32)
+    finer[:, 0, :, 0], finer[:, 1, :, 1] = cloud, middle
+    finer[:, 0, :, 1] = _noisy_mean(reach, rng, middle, around[:-1, 1:], cloud, corners[:-1, 1:])
+    finer[:, 1, :, 0] = _noisy_mean(reach, rng, middle, around[1:, :-1], below[:, :-1])
     return finer.reshape(2 * n, 2 * n)
+
+
+def _noisy_mean(reach: np.float32, rng: Rng, *sums: NDArray[np.float32]) -> NDArray[np.float32]:
+    """A quarter of the sum of all terms, which hold four neighbours, plus uniform noise of +-reach."""
+    total = rng.random(sums[0].shape, dtype=np.float32)
+    total -= np.float32(0.5)
+    total *= 8 * reach
+    for term in sums:
+        total += term
+    total *= np.float32(0.25)
+    return total
 
 
 def apply_fog(image: Image, parameters: Parameters, rng: Rng, depth: Depth | None) -> Image:
     """A cloud of light in front of the image, without depth; then dimmed to the image's own maximum."""
     height, width = image.shape[:2]
     side = 1 << (max(height, width) - 1).bit_length()
-    cloud = plasma(side, parameters["decay"], rng)[:height, :width, None]
+    cloud = in_all_channels(plasma(side, parameters["decay"], rng)[:height, :width])
     thickness, brightest = parameters["thickness"], float(image.max()) / 255
     dim = brightest / (brightest + thickness)
     return cut_to_uint8(image * np.float32(dim) + cloud * np.float32(255 * thickness * dim))
@@ -71,9 +79,9 @@ def apply_snow(image: Image, parameters: Parameters, rng: Rng, depth: Depth | No
     layer = layer + layer[::-1, ::-1]
     white = cv2.transform(image, _LUMA).astype(np.float32) * np.float32(1.5) + np.float32(127.5)
     keep = np.float32(parameters["keep"])
-    whitened = np.maximum(image, white[..., None]) * (1 - keep)
+    whitened = np.maximum(image, in_all_channels(white)) * (1 - keep)
     whitened += image * keep
-    whitened += layer[..., None]
+    whitened += in_all_channels(layer)
     return cut_to_uint8(whitened)
 
 
@@ -95,10 +103,11 @@ def apply_spatter(image: Image, parameters: Parameters, rng: Rng, depth: Depth |
     colour = _COLOURS[parameters["liquid"]]
     if parameters["liquid"] == "water":
         shine = _shine((liquid * 255).astype(np.uint8)) * np.float32(parameters["strength"])
-        return cut_to_uint8(image + shine[..., None] * colour)
+        return cut_to_uint8(image + in_all_channels(shine) * colour)
     cover = smooth(liquid > parameters["threshold"], parameters["strength"])
     cover[cover < 0.8] = 0
-    return cut_to_uint8(image * (1 - cover[..., None]) + cover[..., None] * colour)
+    covered = in_all_channels(cover)
+    return cut_to_uint8(image * (1 - covered) + covered * colour)
 
 
 def _shine(liquid: NDArray[np.uint8]) -> NDArray[np.float32]:

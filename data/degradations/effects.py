@@ -5,6 +5,7 @@ record of numbers and words. *Applying* is a pure function of the image, that re
 pixel-wise noise. The record goes into the manifest, so that an image can be made again alone.
 """
 
+import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -44,6 +45,8 @@ class Setting:
         try:
             if isinstance(value, bool) or (self.type is not list and isinstance(value, list | tuple | dict)):
                 raise ValueError
+            if self.type is list and isinstance(value, str):
+                value = json.loads(value)     # a record read from a table
             if self.type is int and float(value) != int(float(value)):
                 raise ValueError
             typed = int(float(value)) if self.type is int else self.type(value)

@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data.degradations.effects import Depth, Effect, Image, Parameters, Rng, Setting
-from data.degradations.light import decode, round_to_uint8, to_codes, to_light
+from data.degradations.light import decode, in_all_channels, round_to_uint8, to_codes, to_light
 
 CONTRAST_THRESHOLD = 3.912  # -ln(0.02): at this optical depth a black object keeps 2 % contrast (Koschmieder)
 
@@ -21,8 +21,8 @@ def pseudo_depth(height: int, width: int) -> NDArray[np.float32]:
 
 
 def transmission(depth: Depth, beta: float) -> NDArray[np.float32]:
-    """exp(-beta * depth), (H, W, 1): how much of the light of each pixel arrives."""
-    return np.exp(np.asarray(depth, dtype=np.float32) * np.float32(-beta))[..., None]
+    """exp(-beta * depth), (H, W, 3): how much of the light of each pixel arrives."""
+    return in_all_channels(np.exp(np.asarray(depth, dtype=np.float32) * np.float32(-beta)))
 
 
 def veiled_light(image: Image, depth: Depth, beta: float, airlight: float) -> NDArray[np.float32]:

@@ -15,7 +15,7 @@ _PHOTOS = ("frost1.png", "frost2.png", "frost3.png", "frost4.jpg", "frost5.jpg",
 # Mean colour and contrast (standard deviation of green) of those photos, measured: drawn ice takes them over.
 _MEANS = ((78, 149, 166), (201, 205, 214), (201, 205, 214), (138, 153, 165), (112, 123, 135), (71, 95, 105))
 _DEVIATIONS = (16, 22, 22, 28, 43, 43)
-_FERNS, _BRANCHES, _SHADES = 240, 12, 6
+_FERNS, _BRANCHES, _SHADES = 300, 10, 6
 _OVERSIZE = 1.1      # the original enlarges a photo to at least this much more than it needs
 _SHIFT = 4           # fractional bits of a drawn coordinate
 
@@ -58,7 +58,7 @@ def _ferns(size: tuple[int, int], count: int, scale: float, rng: Rng) -> NDArray
     along = np.linspace(0.08, 1, _BRANCHES)
     starts = root[:, None] + along[None, :, None] * (length[:, None] * _direction(heading))[:, None]
     reach = (length[:, None] * 0.35 * (1.1 - along))[..., None]
-    sides = [starts + reach * _direction(heading + turn)[:, None] for turn in (0.8, -0.8)]
+    sides = [starts + reach * _direction(heading + turn)[:, None] for turn in (0.9, -0.9)]
     branches = [np.stack([starts, side], axis=2).reshape(-1, 2, 2) for side in sides]
     return np.concatenate([np.stack([root, starts[:, -1]], axis=1), *branches])
 

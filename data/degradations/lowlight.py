@@ -8,6 +8,8 @@ from data.degradations.effects import Depth, Effect, Image, Parameters, Rng, Set
 from data.degradations.light import count_photons, level_light, to_codes, to_light
 
 _RATES = 512    # a night scene's light is tabulated at this many values, evenly spaced in its square root
+_SURROUNDINGS = 0.05   # of the longer side: how far around a lamp it must stand out
+_FILLED, _ELONGATED = 0.5, 4    # a lamp fills this share of its box, and is at most so much longer than wide
 
 _SENSOR = {
     "exposure_stops": Setting(float, "stops below the clean exposure", 0, 16),
@@ -30,7 +32,7 @@ def apply_lowlight(image: Image, parameters: Parameters, rng: Rng, depth: Depth 
 def apply_night(image: Image, parameters: Parameters, rng: Rng, depth: Depth | None) -> Image:
     """As `lowlight`, but small bright regions are taken for lamps: they keep their light, and glow."""
     light = to_light(image)
-    mask = lamp_mask(light, parameters["lamp_threshold"], parameters["lamp_largest_share"])
+    mask = lamp_mask(light, *(parameters[f"lamp_{key}"] for key in ("threshold", "contrast", "largest_share")))
     lamps = light * mask[..., None]
     glow = _glow(lamps, parameters["glow_share"] * max(image.shape[:2]))
     light *= (_cast(parameters) * 2.0 ** -parameters["exposure_stops"]).astype(np.float32)
@@ -42,17 +44,26 @@ def apply_night(image: Image, parameters: Parameters, rng: Rng, depth: Depth | N
     return _read_out(count_photons(levels, rates, rng), parameters, rng)
 
 
-def lamp_mask(light: NDArray[np.float32], threshold: float, largest_share: float) -> NDArray[np.float32]:
+def lamp_mask(
+    light: NDArray[np.float32], threshold: float, contrast: float, largest_share: float
+) -> NDArray[np.float32]:
     """Which pixels are lamps, (H, W) in [0, 1] with soft edges.
 
-    A lamp is a connected region brighter than `threshold` that covers at most `largest_share` of the picture:
-    headlights, windows, signs; not the sky.
+    A lamp is a compact connected region brighter than `threshold`, on average `contrast` times as bright as what is
+    around it, that covers at most `largest_share` of the picture: headlights, windows, signs; not the sky.
     """
-    bright = (light.max(axis=2) > threshold).astype(np.uint8)
-    _, labels, table, _ = cv2.connectedComponentsWithStats(bright)
-    small = table[:, cv2.CC_STAT_AREA] <= largest_share * bright.size
-    small[0] = False
-    return np.asarray(cv2.GaussianBlur(small[labels].astype(np.float32), (0, 0), 0.7))
+    brightest = light.max(axis=2)
+    side = 2 * int(_SURROUNDINGS * max(brightest.shape)) + 1
+    count, labels, table, _ = cv2.connectedComponentsWithStats((brightest > threshold).astype(np.uint8))
+    own, around = (
+        np.bincount(labels.reshape(-1), weights=values.reshape(-1), minlength=count)
+        for values in (brightest, cv2.blur(brightest, (side, side)))
+    )
+    width, height, area = (table[:, key] for key in (cv2.CC_STAT_WIDTH, cv2.CC_STAT_HEIGHT, cv2.CC_STAT_AREA))
+    compact = (area >= _FILLED * width * height) & (np.maximum(width, height) <= _ELONGATED * np.minimum(width, height))
+    lamp = compact & (area <= largest_share * labels.size) & (own > contrast * around)
+    lamp[0] = False     # what is not bright
+    return np.asarray(cv2.GaussianBlur(lamp[labels].astype(np.float32), (0, 0), 0.7))
 
 
 def _glow(lamps: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
@@ -94,6 +105,7 @@ NIGHT = Effect(
     {
         **_SENSOR,
         "lamp_threshold": Setting(float, "linear light, brightest channel, 0 to 1", 0, 1),
+        "lamp_contrast": Setting(float, "lamp light / mean light around it", 0, 100),
         "lamp_largest_share": Setting(float, "of the picture's area", 0, 1),
         "glow_share": Setting(float, "standard deviation / longer side", 0.0005, 1),
         "glow_gain": Setting(float, "glow light / lamp light", 0, 10),

@@ -20,9 +20,8 @@ def apply_gaussian(image: Image, parameters: Parameters, rng: Rng, depth: Depth 
 def apply_poisson(image: Image, parameters: Parameters, rng: Rng, depth: Depth | None) -> Image:
     """Photon noise in linear light: nothing but the counting of `photons_at_white`."""
     photons = parameters["photons_at_white"]
-    counts = count_photons(image, level_light() * photons, rng).astype(np.float32)
-    counts /= photons
-    return to_codes(counts)
+    counts = count_photons(image, level_light() * photons, rng)
+    return to_codes(np.arange(int(counts.max()) + 1, dtype=np.float32) / np.float32(photons)).take(counts)
 
 
 def apply_iso(image: Image, parameters: Parameters, rng: Rng, depth: Depth | None) -> Image:

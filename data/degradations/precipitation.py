@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from data.degradations.effects import Depth, Effect, Image, Parameters, Rng, Setting
 from data.degradations.fog import CONTRAST_THRESHOLD, scene_depth, veiled_light
-from data.degradations.light import decode, to_codes
+from data.degradations.light import decode, in_all_channels, to_codes
 
 SMALLEST_DROP = 1.5            # mm: smaller drops are too faint to be seen one by one and belong to the veil
 FLAKE_SPEED = 1.0              # m/s, dry aggregates (Locatelli and Hobbs 1974: 0.8 to 1.5)
@@ -123,7 +123,7 @@ def _composite(
         through *= 1 - covered
     ambient = np.float32(decode(parameters["brightness"]))
     light -= ambient
-    light *= through[..., None]
+    light *= in_all_channels(through)
     light += ambient
     return to_codes(light)
 

@@ -7,6 +7,11 @@ from typing import Any, Protocol
 
 from data.manifest import Sample
 
+
+class SourceError(ValueError):
+    """A source that does not exist; the text lists those that do."""
+
+
 SOURCES: dict[str, str] = {
     "masks": "data.sources.masks:Masks",
     "scenes": "data.sources.scenes:Scenes",
@@ -43,10 +48,10 @@ def load_source(name: str) -> type[Source]:
     """Look a source's class up by its name in `SOURCES`; its module is imported only now.
 
     Raises:
-        KeyError: no such source; the text lists those that exist.
+        SourceError: no such source; the text lists those that exist.
     """
     if name not in SOURCES:
-        raise KeyError(f"data.source: there is no source {name!r}; choose one of {', '.join(sorted(SOURCES))}")
+        raise SourceError(f"data.source: there is no source {name!r}; choose one of {', '.join(sorted(SOURCES))}")
     module, attribute = SOURCES[name].split(":")
     source: type[Source] = getattr(import_module(module), attribute)
     return source

@@ -45,7 +45,7 @@ def build_unet(settings: GuidedSettings) -> nn.Module:
     down, up, resample = "DownBlock2D", "UpBlock2D", "conv"
     if settings.resblock_updown:
         down, up, resample = "ResnetDownsampleBlock2D", "ResnetUpsampleBlock2D", "resnet"
-    return UNet2DModel(
+    unet: Any = UNet2DModel(
         sample_size=settings.image_size,
         in_channels=settings.in_channels,
         out_channels=settings.out_channels,
@@ -64,6 +64,7 @@ def build_unet(settings: GuidedSettings) -> nn.Module:
         freq_shift=0,
         num_class_embeds=settings.num_classes if settings.class_cond else None,
     )
+    return unet
 
 
 def build_scheduler(settings: GuidedSettings) -> Any:

@@ -31,7 +31,8 @@ class GuidedSettings:
     """The flags that shape the network and its schedule; the defaults are those of guided-diffusion.
 
     `attention_downsample_factors` says at which down-sampling factors there is attention; the flag
-    `attention_resolutions` ("32,16,8": sides in pixels) is turned into it. `head_channels` None = one head.
+    `attention_resolutions` ("32,16,8": sides in pixels) is turned into it. Factors that no level has do nothing.
+    `head_channels` None = one head.
     """
 
     image_size: int = 64
@@ -90,9 +91,6 @@ class GuidedSettings:
             raise GuidedError(f"num_channels x channel_mult = {self.widths}: expected multiples of 32, the group norm")
         if self.channel_mult[0] != 1:
             raise GuidedError(f"channel_mult {self.channel_mult}: the first must be 1 to fit a UNet2DModel")
-        unused = set(self.attention_downsample_factors) - {2**level for level in range(len(self.channel_mult))}
-        if unused:
-            raise GuidedError(f"attention at down-sampling factors {sorted(unused)}: no level has them")
         widths = sorted(self._attention_widths())
         if self.num_head_channels == -1 and self.num_heads > 1 and len(widths) > 1:
             raise GuidedError(
@@ -113,13 +111,15 @@ def read_settings(config: str | Path | Mapping[str, Any]) -> GuidedSettings:
         GuidedError: a file that is no JSON object, a misspelt key, a wrong value, or a network beyond a UNet2DModel.
     """
     raw = dict(config) if isinstance(config, Mapping) else _read_json(Path(config))
-    raw = {ALIASES.get(key, key): value for key, value in raw.items()}
+    raw = {ALIASES.get(key, key): value for key, value in raw.items() if value is not None}
     _refuse_unsupported(raw)
     image_size = int(raw.get("image_size", GuidedSettings.image_size))
     values: dict[str, Any] = {
         "channel_mult": _multipliers(raw.pop("channel_mult", ""), image_size),
         "attention_downsample_factors": _attention_factors(raw, image_size),
     }
+    if "out_channels" in raw and "learn_sigma" not in raw:
+        raw["learn_sigma"] = raw["out_channels"] != raw.get("in_channels", GuidedSettings.in_channels)
     for field in fields(GuidedSettings):
         if field.name in raw and field.name not in values:
             values[field.name] = _scalar(field.name, raw[field.name], type(field.default))
@@ -127,7 +127,7 @@ def read_settings(config: str | Path | Mapping[str, Any]) -> GuidedSettings:
     settings.check()
     stated = raw.get("out_channels", settings.out_channels)
     if stated != settings.out_channels:
-        raise GuidedError(f"out_channels {stated} contradicts learn_sigma={settings.learn_sigma} with 3 channels in")
+        raise GuidedError(f"out_channels {stated} contradicts learn_sigma={settings.learn_sigma} with {settings.in_channels} channels in")
     return settings
 
 
@@ -148,13 +148,13 @@ def _refuse_unsupported(raw: Mapping[str, Any]) -> None:
         raise GuidedError("conv_resample=false cannot be expressed by a UNet2DModel")
     if raw.get("dims", 2) != 2:
         raise GuidedError(f"dims={raw['dims']}: expected 2")
-    upsampling = raw.get("num_heads_upsample", -1)
-    if upsampling not in (-1, raw.get("num_heads", GuidedSettings.num_heads)) and raw.get("num_head_channels", -1) == -1:
+    upsampling, by_width = raw.get("num_heads_upsample", -1), raw.get("num_head_channels", -1) != -1
+    if not by_width and upsampling not in (-1, raw.get("num_heads", GuidedSettings.num_heads)):
         raise GuidedError(f"num_heads_upsample={upsampling} differs from num_heads: a UNet2DModel has one number")
     known = {field.name for field in fields(GuidedSettings)} | set(WITHOUT_EFFECT)
     known |= {"attention_resolutions", "out_channels", "rescale_timesteps", "conv_resample", "dims"}
     for key in set(raw) - known:
-        similar = difflib.get_close_matches(key, known, n=1, cutoff=0.8)
+        similar = difflib.get_close_matches(key, known, n=1, cutoff=0.88)
         if similar:
             raise GuidedError(f"unknown setting {key!r}: did you mean {similar[0]!r}?")
 
@@ -179,8 +179,8 @@ def _attention_factors(raw: dict[str, Any], image_size: int) -> tuple[int, ...]:
     if resolutions is None:
         return factors
     sides = [int(side) for side in _numbers("attention_resolutions", resolutions)]
-    if any(side < 1 or image_size % side for side in sides):
-        raise GuidedError(f"attention_resolutions {resolutions!r}: expected divisors of image_size {image_size}")
+    if any(side < 1 for side in sides):
+        raise GuidedError(f"attention_resolutions {resolutions!r}: expected sides of at least one pixel")
     derived = tuple(image_size // side for side in sides)
     if stated is not None and set(derived) != set(factors):
         raise GuidedError(f"attention_resolutions {resolutions!r} contradict attention_downsample_factors {stated}")

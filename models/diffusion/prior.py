@@ -112,9 +112,23 @@ class DiffusionPrior(nn.Module):
         self.schedule.check(timesteps, len(image))
         return self.schedule.add_noise(image, noise, timesteps)
 
+    def checkpoint(self) -> None:
+        """Keep no activations inside the blocks; the backward pass computes them again."""
+        self.unet.enable_gradient_checkpointing()  # type: ignore[operator]
+
+    def compile_passes(self) -> None:
+        """Compile both halves with torch.compile; the first calls then take a minute or more."""
+        self._encoder = torch.compile(self._encoder)    # type: ignore[method-assign]
+        self._decoder = torch.compile(self._decoder)    # type: ignore[method-assign]
+
     @property
     def size_multiple(self) -> int:
-        """Image sides must be multiples of this: the U-Net halves them once for each level but the last."""
+        """Image sides, in pixels, must be multiples of this."""
+        return self._unet_multiple
+
+    @property
+    def _unet_multiple(self) -> int:
+        """The U-Net halves its input once for each level but the last."""
         return 2 ** (len(self.unet.config.block_out_channels) - 1)  # type: ignore[union-attr, arg-type]
 
     @property
@@ -132,13 +146,13 @@ class DiffusionPrior(nn.Module):
 
     def _freeze(self) -> None:
         """Undo what a parent module, or a hand, may have thawed."""
-        if any(parameter.requires_grad for parameter in self.unet.parameters()):
+        if any(parameter.requires_grad for parameter in self.parameters()):
             self.requires_grad_(False)
         if any(module.training for module in self.modules()):
             self.train(False)
 
     def _prepare(self, noisy: Tensor, timesteps: Tensor) -> Tensor:
-        channels, multiple = self.unet.config.in_channels, self.size_multiple  # type: ignore[union-attr]
+        channels, multiple = self.unet.config.in_channels, self._unet_multiple  # type: ignore[union-attr]
         if noisy.ndim != 4 or noisy.shape[1] != channels:
             raise PriorError(f"noisy: expected (N,{channels},H,W), got {tuple(noisy.shape)}")
         if noisy.shape[2] % multiple or noisy.shape[3] % multiple or 0 in noisy.shape[2:]:

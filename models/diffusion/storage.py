@@ -18,12 +18,35 @@ def load_prior(source: str | Path, *, null_class: int | None = None) -> Diffusio
     from diffusers import UNet2DModel
 
     config, subfolder = _read_config(UNet2DModel, source, "unet")
+    if config.get("_class_name") == "UNet2DConditionModel":
+        return _load_latent(source)
     if config.get("_class_name") != "UNet2DModel":
         raise PriorError(f"{source}: expected a UNet2DModel, found {config.get('_class_name')}")
     unet = UNet2DModel.from_pretrained(source, subfolder=subfolder, low_cpu_mem_usage=False)
     if null_class is None:
         null_class = _stored_null_class(Path(source))
     return DiffusionPrior(unet, load_scheduler(source), null_class=null_class)
+
+
+def _load_latent(source: str | Path) -> DiffusionPrior:
+    """A Stable-Diffusion-like folder with its empty prompt's embedding beside it."""
+    from diffusers import AutoencoderKL, UNet2DConditionModel
+    from safetensors.torch import load_file
+
+    from models.diffusion.latent import EMPTY_PROMPT_FILE, LatentPrior
+
+    path = Path(source) / EMPTY_PROMPT_FILE
+    if not path.exists():
+        raise PriorError(
+            f"{path} is missing: a text-conditional prior needs the embedding of its empty prompt, a tensor 'empty' "
+            "(1,tokens,width); docs/diffloss.md shows how to write it"
+        )
+    return LatentPrior(
+        UNet2DConditionModel.from_pretrained(source, subfolder="unet", low_cpu_mem_usage=False),
+        load_scheduler(source),
+        AutoencoderKL.from_pretrained(source, subfolder="vae", low_cpu_mem_usage=False),
+        load_file(path)["empty"],
+    )
 
 
 def load_scheduler(source: str | Path) -> Any:

@@ -1,18 +1,22 @@
 """DiffLoss: how differently a frozen diffusion model sees the restored and the clean image.
 
-Tan et al., "DiffLoss: unleashing diffusion model as constraint for training image restoration network", ACCV 2024.
-Both images are noised with the same timestep t and the same noise e. The natural term compares the noise that the
-model predicts for them, the semantic term its h-space (the output of the middle block). The model is frozen; the
-gradient flows through it into the restored image.
+Tan et al., "DiffLoss: unleashing diffusion model as constraint for training image restoration network", ACCV
+2024. Both images are noised with the same timestep t and the same noise e. The natural term compares the noise
+that the model predicts for them, the semantic term its h-space (the output of the middle block). The model is
+frozen; the gradient flows through it into the restored image.
 """
 
+import hashlib
 from collections.abc import Callable
+from functools import cached_property
 from typing import Self
 
 import torch
 from torch import Tensor, nn
 
-from models.diffusion.prior import DiffusionPrior, Features
+from models.diffusion.precision import PRECISIONS, at_precision
+from models.diffusion.prior import DiffusionPrior
+from models.losses.bank import FeatureBank
 from models.losses.checks import check_images
 from models.losses.settings import LossError
 from models.losses.timesteps import TimestepSampler
@@ -26,7 +30,8 @@ class DiffLossTerms:
     """
 
     def __init__(
-        self, natural: Tensor | Callable[[], Tensor], semantic: Tensor, natural_weight: float, semantic_weight: float
+        self, natural: Tensor | Callable[[], Tensor], semantic: Tensor, natural_weight: float,
+        semantic_weight: float,
     ) -> None:
         self._natural = natural
         self.semantic = semantic
@@ -54,12 +59,15 @@ class DiffLoss(nn.Module):
 
     Args:
         prior: the frozen diffusion model.
-        natural_weight, semantic_weight: weights of the two terms in `total`, at least 0. With natural_weight 0
-            the decoder is not run.
+        natural_weight: weight of the natural term in `total`, at least 0. With 0 the decoder is not run.
+        semantic_weight: weight of the semantic term, at least 0.
         timestep_range: half-open window [low, high) from which t is drawn.
         timestep_sampling: how, a key of `models.losses.timesteps.DENSITIES`.
         draws: (t, e) pairs for each image and call; the terms are their means.
         views: at which size or sizes the prior sees the images; their own by default.
+        bank: fixed (t, e) pairs with the clean branch's features cached; see `models.losses.bank`.
+        precision: of the prior's evaluation, one of `models.diffusion.precision.PRECISIONS`.
+        channels_last: hand images to the prior in that memory format; faster convolutions on many CPUs and GPUs.
         seed: seed of the loss's own generator, which serves calls that bring none. No global state is used.
 
     Raises:
@@ -69,7 +77,8 @@ class DiffLoss(nn.Module):
     def __init__(
         self, prior: DiffusionPrior, natural_weight: float = 1.0, semantic_weight: float = 1.0,
         timestep_range: tuple[int, int] = (0, 1000), *, timestep_sampling: str = "uniform", draws: int = 1,
-        views: Views | None = None, seed: int = 0,
+        views: Views | None = None, bank: FeatureBank | None = None, precision: str = "float32",
+        channels_last: bool = False, seed: int = 0,
     ) -> None:
         super().__init__()
         for name, weight in (("natural_weight", natural_weight), ("semantic_weight", semantic_weight)):
@@ -77,11 +86,15 @@ class DiffLoss(nn.Module):
                 raise LossError(f"{name}={weight}: expected a finite number of at least 0")
         if draws < 1:
             raise LossError(f"draws={draws}: expected at least 1")
+        if precision not in PRECISIONS:
+            raise LossError(f"precision {precision!r} is unknown; there are {', '.join(PRECISIONS)}")
         self.prior = prior
         self.natural_weight, self.semantic_weight = natural_weight, semantic_weight
         self.sampler = TimestepSampler(prior.schedule, timestep_range, timestep_sampling)
         self.draws = draws
         self.views = views or Views()
+        self.bank = bank
+        self.precision, self.channels_last = precision, channels_last
         self._generator = torch.Generator().manual_seed(seed)
 
     def forward(
@@ -91,7 +104,8 @@ class DiffLoss(nn.Module):
         """Compare restored with clean images.
 
         Args:
-            restored, clean: (N,3,H,W) in [0,1]; the gradient reaches `restored` only.
+            restored: (N,3,H,W) in [0,1]; the gradient reaches it.
+            clean: (N,3,H,W) in [0,1].
             timesteps: (N,) integers; drawn from the window where not given.
             noise: standard normal noise of the images' shape; drawn where not given.
             generator: source of what is drawn; the loss's own where not given.
@@ -123,27 +137,64 @@ class DiffLoss(nn.Module):
         generator: torch.Generator,
     ) -> tuple[Tensor | Callable[[], Tensor], Tensor]:
         """Both terms, (N,) each, for one view and one draw; the natural one deferred where it has no weight."""
+        seen = self.prior.encode(2 * restored - 1)
         with torch.no_grad():
             target = self.prior.encode(2 * clean - 1)
-        seen = self.prior.encode(2 * restored - 1)
+        keys: list[str] = []
+        if self.bank is not None and timesteps is None and noise is None:
+            keys, timesteps, noise = self.bank.draw(clean, target, self.sampler, generator)
         timesteps = self.sampler.draw(len(seen), generator) if timesteps is None else timesteps
         timesteps = timesteps.to(seen.device)
         noise = _draw_noise(target, generator) if noise is None else _checked_noise(noise, target)
         noisy = self.prior.add_noise(seen, noise, timesteps)
         noisy_target = self.prior.add_noise(target, noise, timesteps)
-        if self.natural_weight:
-            with torch.no_grad():
-                wanted = self.prior(noisy_target, timesteps)
-            return _differences(self.prior(noisy, timesteps), wanted)
-        with torch.no_grad():
-            wanted_hspace = self.prior.hspace(noisy_target, timesteps)
-        semantic = _difference(self.prior.hspace(noisy, timesteps), wanted_hspace)
-        return lambda: self._natural(noisy, noisy_target, timesteps), semantic
 
-    def _natural(self, noisy: Tensor, noisy_target: Tensor, timesteps: Tensor) -> Tensor:
+        def natural() -> Tensor:
+            return _difference(self._see(noisy, timesteps, True)["noise"], wanted(True)["noise"])
+
+        def wanted(full: bool) -> dict[str, Tensor]:
+            return self._wanted(noisy_target, timesteps, keys, full)
+
+        full = self.natural_weight > 0
+        target_features = wanted(full)
+        features = self._see(noisy, timesteps, full)
+        semantic = _difference(features["hspace"], target_features["hspace"])
+        return _difference(features["noise"], target_features["noise"]) if full else natural, semantic
+
+    def _wanted(self, noisy: Tensor, timesteps: Tensor, keys: list[str], full: bool) -> dict[str, Tensor]:
+        """Features of the noisy clean images, without gradient, from the bank where there is one."""
         with torch.no_grad():
-            wanted = self.prior(noisy_target, timesteps).noise
-        return _difference(self.prior(noisy, timesteps).noise, wanted)
+            if self.bank is None or not keys:
+                return self._see(noisy, timesteps, full)
+
+            def compute(index: int) -> dict[str, Tensor]:
+                one = slice(index, index + 1)
+                features = self._see(noisy[one], timesteps[one], full, reference=True)
+                return {name: value[0] for name, value in features.items()}
+
+            stored = self.bank.fetch(f"{self._scope}-{'full' if full else 'hspace'}", keys, compute)
+            return {name: value.to(noisy.device) for name, value in stored.items()}
+
+    def _see(self, noisy: Tensor, timesteps: Tensor, full: bool, reference: bool = False) -> dict[str, Tensor]:
+        """The prior's features of noisy images; without `full` the decoder is not run."""
+        if self.channels_last:
+            noisy = noisy.contiguous(memory_format=torch.channels_last)
+        with at_precision(self.precision, noisy.device, reference=reference):
+            if full:
+                return self.prior(noisy, timesteps)._asdict()
+            return {"hspace": self.prior.hspace(noisy, timesteps)}
+
+    @cached_property
+    def _scope(self) -> str:
+        """What cached features depend on besides the image: the prior's weights and how pairs are drawn."""
+        digest = hashlib.blake2b(digest_size=8)
+        for name, value in self.prior.state_dict().items():
+            digest.update(name.encode() + value.detach().cpu().float().contiguous().numpy().tobytes())
+        bank_seed = self.bank.seed if self.bank else 0
+        digest.update(repr((self.sampler.low, self.sampler.weights.tolist(), self.precision, bank_seed)).encode())
+        digest.update(self.prior.schedule.alphas_cumprod.numpy().tobytes())
+        digest.update(self.prior.schedule.prediction_type.encode())
+        return digest.hexdigest()
 
     def _mean(self, terms: list[tuple[Tensor | Callable[[], Tensor], Tensor]]) -> DiffLossTerms:
         def natural() -> Tensor:
@@ -168,14 +219,10 @@ def _draw_noise(like: Tensor, generator: torch.Generator) -> Tensor:
 
 def _checked_noise(noise: Tensor, like: Tensor) -> Tensor:
     if noise.shape != like.shape:
-        raise LossError(f"noise: expected the shape of what is noised, {tuple(like.shape)}, got {tuple(noise.shape)}")
+        raise LossError(f"noise: expected the shape {tuple(like.shape)} of what is noised, got {tuple(noise.shape)}")
     if not torch.isfinite(noise).all():
         raise LossError("noise: holds NaN or infinite values")
     return noise.to(device=like.device, dtype=like.dtype)
-
-
-def _differences(seen: Features, wanted: Features) -> tuple[Tensor, Tensor]:
-    return _difference(seen.noise, wanted.noise), _difference(seen.hspace, wanted.hspace)
 
 
 def _difference(seen: Tensor, wanted: Tensor) -> Tensor:

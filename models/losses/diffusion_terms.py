@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from models.losses.bank import FeatureBank
 from models.losses.diffloss import DiffLoss
 from models.losses.pixel import FACTOR_ON_SYMMETRIC_RANGE
 from models.losses.settings import DiffusionSettings, LossError
@@ -28,6 +29,8 @@ def build(name: str, settings: DiffusionSettings, frozen: Frozen, pixel_kind: st
     """Build the term `name`. Raw weights are stated for [-1,1] images and converted to a [0,1] pixel loss."""
     if frozen.prior is None:
         raise LossError(f"objective {name!r} needs a diffusion prior")
+    if settings.precision == "bfloat16" and (settings.checkpointing or settings.compile):
+        raise LossError(f"{name}: precision bfloat16 goes with neither checkpointing nor compile; use autocast")
     wanted = COMPONENTS[name]
     loss = DiffLoss(
         frozen.prior,
@@ -37,7 +40,22 @@ def build(name: str, settings: DiffusionSettings, frozen: Frozen, pixel_kind: st
         timestep_sampling=settings.timestep_sampling,
         draws=settings.draws,
         views=Views(settings.view, settings.view_sizes),
+        bank=_bank(settings, frozen),
+        precision=settings.precision,
+        channels_last=settings.channels_last,
     )
+    if settings.checkpointing:
+        frozen.prior.checkpoint()
+    if settings.compile:
+        frozen.prior.compile_passes()
     raw = {"natural": settings.natural_weight, "semantic": settings.semantic_weight}
     factor = FACTOR_ON_SYMMETRIC_RANGE[pixel_kind]
     return DiffusionTerm(loss, settings, {component: raw[component] / factor for component in wanted})
+
+
+def _bank(settings: DiffusionSettings, frozen: Frozen) -> FeatureBank | None:
+    if settings.bank == "off":
+        return None
+    if settings.bank == "disk" and frozen.bank_folder is None:
+        raise LossError("bank 'disk' needs a folder: pass bank_folder, or use 'memory'")
+    return FeatureBank(settings.bank_draws, frozen.bank_folder if settings.bank == "disk" else None)

@@ -43,10 +43,10 @@ class DiffusionSettings(TermSettings):
     view_sizes: tuple[int, ...] = (64,)
     bank: Literal["off", "memory", "disk"] = "off"
     bank_draws: int = 4            # fixed (t, noise) pairs for each clean view
-    autocast: bool = False         # bfloat16
+    precision: Literal["float32", "bfloat16", "autocast"] = "float32"
     channels_last: bool = False
     compile: bool = False
-    checkpointing: bool = False
+    checkpointing: bool = False    # less memory, more time
 
 
 @dataclass(frozen=True)
@@ -61,4 +61,5 @@ class LpipsSettings(TermSettings):
 class TaskSettings(TermSettings):
     """The term `task`."""
 
+    network: str = "detection"     # the task whose trained network gives the features
     raw_weight: float = 0.1

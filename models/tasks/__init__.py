@@ -9,6 +9,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from models.tasks.contract import Task
 
+
+class TaskError(ValueError):
+    """A task that cannot be built, loaded or trained with what it was given."""
+
+
 TASKS = {
     "detection": "models.tasks.detection:Detection",
     "segmentation": "models.tasks.segmentation:Segmentation",
@@ -19,10 +24,10 @@ def get_task(name: str) -> "type[Task[Any]]":
     """Look a task class up by name; its libraries are imported only now.
 
     Raises:
-        KeyError: no such task; the text lists what exists.
+        TaskError: no such task; the text lists what exists.
     """
     if name not in TASKS:
-        raise KeyError(f"no task {name!r}; there are: {', '.join(TASKS)}")
+        raise TaskError(f"no task {name!r}; there are: {', '.join(TASKS)}")
     module, attribute = TASKS[name].split(":")
     task: type[Task[Any]] = getattr(import_module(module), attribute)
     return task

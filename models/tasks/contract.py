@@ -11,12 +11,8 @@ from numpy.typing import NDArray
 
 from models.tasks.records import Records
 
-Image = NDArray[np.uint8]          # (H, W, 3) RGB
+Image = NDArray[np.uint8]  # (H, W, 3) RGB
 Prediction = TypeVar("Prediction")
-
-
-class TaskError(ValueError):
-    """A task that cannot be built, loaded or trained with what it was given."""
 
 
 class LabelledSplit(Protocol):
@@ -95,6 +91,10 @@ class Task(ABC, Generic[Prediction]):
     @abstractmethod
     def predict(self, image: Image) -> Prediction:
         """Predict on one uint8 RGB image of any size; deterministic."""
+
+    @abstractmethod
+    def features(self, images: torch.Tensor) -> list[torch.Tensor]:
+        """Feature maps of a batch (N, 3, H, W) in [0, 1], from fine to coarse; a gradient flows into the images."""
 
     @staticmethod
     @abstractmethod

@@ -18,16 +18,19 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 
-from models.tasks.contract import Image, LabelledSplit, MakeBatches, Task, TaskError, TrainingLoop
+from models.tasks import TaskError
+from models.tasks.contract import Image, LabelledSplit, MakeBatches, Task, TrainingLoop
 from models.tasks.palette import color
 from models.tasks.records import Boxes, DetectionPrediction, DetectionRecords, match_detections
 
-DRAWN_SCORE = 0.25       # boxes under this confidence are scored, but not drawn
-KEPT_SCORE = 0.001       # COCO's average precision needs the long tail of unsure boxes
-MAX_BOXES = 100          # COCO's cut
+DRAWN_SCORE = 0.25  # boxes under this confidence are scored, but not drawn
+KEPT_SCORE = 0.001  # COCO's average precision needs the long tail of unsure boxes
+MAX_BOXES = 100  # COCO's cut
+STRIDE = 32  # sides that every ultralytics detector takes are multiples of this
 TRACKERS = ("mlflow", "dvc", "clearml", "comet", "raytune", "tensorboard", "wandb", "sync", "vscode_msg")
 
 
@@ -87,16 +90,35 @@ class Detection(Task[DetectionPrediction]):
             boxes.xyxy.astype(np.float64), boxes.conf.astype(np.float64), boxes.cls.astype(np.int64)
         )
 
+    def features(self, images: torch.Tensor) -> list[torch.Tensor]:
+        """The maps that the detection head reads."""
+        head = self.network.model[-1]
+        seen: list[list[torch.Tensor]] = []
+        hook = head.register_forward_pre_hook(lambda _, inputs: seen.append(list(inputs[0])))
+        height, width = images.shape[-2:]
+        try:
+            self.network(F.pad(images, (0, -width % STRIDE, 0, -height % STRIDE), mode="replicate"))
+        finally:
+            hook.remove()
+        return seen[0]
+
     @cached_property
     def _predictor(self) -> Any:
         _ultralytics()
         from ultralytics.models.yolo.detect import DetectionPredictor
 
-        predictor = DetectionPredictor(overrides={
-            "imgsz": self.image_size, "conf": KEPT_SCORE, "iou": 0.7, "max_det": MAX_BOXES, "device": str(self.device),
-            "save": False, "verbose": False,
-        })
-        predictor.setup_model(deepcopy(self.network), verbose=False)     # a copy: its layers are fused
+        predictor = DetectionPredictor(
+            overrides={
+                "imgsz": self.image_size,
+                "conf": KEPT_SCORE,
+                "iou": 0.7,
+                "max_det": MAX_BOXES,
+                "device": _device_name(self.device),
+                "save": False,
+                "verbose": False,
+            }
+        )
+        predictor.setup_model(deepcopy(self.network), verbose=False)  # a copy: its layers are fused
         return predictor
 
     @staticmethod
@@ -112,8 +134,12 @@ class Detection(Task[DetectionPrediction]):
     @staticmethod
     def write(folder: Path, predictions: Mapping[str, DetectionPrediction]) -> None:
         rows = [
-            {"image_id": name, "category_id": int(c), "bbox": [round(v, 3) for v in (x0, y0, x1 - x0, y1 - y0)],
-             "score": round(float(s), 6)}
+            {
+                "image_id": name,
+                "category_id": int(c),
+                "bbox": [round(v, 3) for v in (x0, y0, x1 - x0, y1 - y0)],
+                "score": round(float(s), 6),
+            }
             for name, found in predictions.items()
             for (x0, y0, x1, y1), s, c in zip(found.boxes.tolist(), found.scores, found.classes, strict=True)
         ]
@@ -128,9 +154,7 @@ class Detection(Task[DetectionPrediction]):
             x, y, w, h = row["bbox"]
             rows[row["image_id"]].append([x, y, x + w, y + h, row["score"], row["category_id"]])
         tables = {name: np.array(found, dtype=np.float64).reshape(-1, 6) for name, found in rows.items()}
-        return {
-            name: DetectionPrediction(t[:, :4], t[:, 4], t[:, 5].astype(np.int64)) for name, t in tables.items()
-        }
+        return {name: DetectionPrediction(t[:, :4], t[:, 4], t[:, 5].astype(np.int64)) for name, t in tables.items()}
 
     @staticmethod
     def draw(image: Image, prediction: DetectionPrediction, classes: list[str]) -> Image:
@@ -167,9 +191,13 @@ def _training_view(split: LabelledSplit, classes: list[str], folder: Path) -> _V
         (folder / kind / "train").mkdir(parents=True)
         for name in split.ids:
             shutil.copyfile(split.folder / kind / f"{name}.{suffix}", folder / kind / "train" / f"{name}.{suffix}")
-    data = {"path": str(folder.resolve()), "train": "images/train", "val": "images/train",
-            "names": dict(enumerate(classes))}
-    (folder / "data.yaml").write_text(json.dumps(data))     # JSON is YAML
+    data = {
+        "path": str(folder.resolve()),
+        "train": "images/train",
+        "val": "images/train",
+        "names": dict(enumerate(classes)),
+    }
+    (folder / "data.yaml").write_text(json.dumps(data))  # JSON is YAML
     return _View(folder / "data.yaml", folder)
 
 
@@ -191,15 +219,35 @@ def _trainer(view: _View, settings: Mapping[str, Any], loop: TrainingLoop) -> An
         def save_metrics(self, metrics: dict[str, float]) -> None: ...
 
     weights = settings["weights"]
-    trainer = Trainer(overrides={
-        "model": weights or settings["model"], "pretrained": bool(weights), "data": str(view.data_file),
-        "epochs": settings["epochs"], "batch": settings["batch"], "nbs": settings["batch"],
-        "imgsz": settings["image_size"], "optimizer": "AdamW", "lr0": settings["learning_rate"],
-        "cos_lr": True, "close_mosaic": settings["epochs"] // 5, "mosaic": settings["mosaic"],
-        "augmentations": [], "amp": False, "seed": loop.seed, "deterministic": True, "workers": 0,
-        "device": str(loop.device), "project": str(view.folder.resolve()), "name": "run", "exist_ok": True,
-        "save": False, "val": False, "plots": False, "verbose": False,
-    })
+    trainer = Trainer(
+        overrides={
+            "model": weights or settings["model"],
+            "pretrained": bool(weights),
+            "data": str(view.data_file),
+            "epochs": settings["epochs"],
+            "batch": settings["batch"],
+            "nbs": settings["batch"],
+            "imgsz": settings["image_size"],
+            "optimizer": "AdamW",
+            "lr0": settings["learning_rate"],
+            "cos_lr": True,
+            "close_mosaic": settings["epochs"] // 5,
+            "mosaic": settings["mosaic"],
+            "augmentations": [],
+            "amp": False,
+            "seed": loop.seed,
+            "deterministic": True,
+            "workers": 0,
+            "device": _device_name(loop.device),
+            "project": str(view.folder.resolve()),
+            "name": "run",
+            "exist_ok": True,
+            "save": False,
+            "val": False,
+            "plots": False,
+            "verbose": False,
+        }
+    )
     _report_progress(trainer, settings["epochs"], loop)
     return trainer
 
@@ -226,6 +274,11 @@ def _report_progress(trainer: Any, epochs: int, loop: TrainingLoop) -> None:
     )
     trainer.add_callback("on_train_end", lambda _: bar.close())
     trainer.add_callback("teardown", lambda _: bar.close() if bar else None)
+
+
+def _device_name(device: torch.device) -> str:
+    """A device as ultralytics spells it: a GPU's number, or cpu."""
+    return str(device.index or 0) if device.type == "cuda" else device.type
 
 
 def _ultralytics() -> Any:

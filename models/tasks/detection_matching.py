@@ -18,30 +18,30 @@ ALL_AREAS = [0.0, 1e10]  # COCO's area range "all", in square pixels
 class DetectionPrediction:
     """Boxes that a detector found in one image; K may be 0."""
 
-    boxes: NDArray[np.floating]    # (K, 4) left, top, right, bottom in pixels
-    scores: NDArray[np.floating]        # (K,)
-    classes: NDArray[np.integer]        # (K,) class indices
+    boxes: NDArray[np.floating]  # (K, 4) left, top, right, bottom in pixels
+    scores: NDArray[np.floating]  # (K,)
+    classes: NDArray[np.integer]  # (K,) class indices
 
 
 @dataclass(frozen=True)
 class Boxes:
     """Boxes that an image has; G may be 0."""
 
-    boxes: NDArray[np.floating]            # (G, 4) left, top, right, bottom in pixels
-    classes: NDArray[np.integer]                # (G,) class indices
-    crowd: NDArray[np.bool_] | None = None      # (G,) groups of objects, which detections may hit unpunished
+    boxes: NDArray[np.floating]  # (G, 4) left, top, right, bottom in pixels
+    classes: NDArray[np.integer]  # (G,) class indices
+    crowd: NDArray[np.bool_] | None = None  # (G,) groups of objects, which detections may hit unpunished
 
 
 @dataclass(frozen=True)
 class Matches:
     """Detections image by image, in each image class by class by falling score; at most 100 of each."""
 
-    truth: NDArray[np.int64]      # (N, C) objects, crowds not counted
-    image: NDArray[np.int64]      # (D,)
-    category: NDArray[np.int64]   # (D,)
-    score: NDArray[np.float64]    # (D,)
-    correct: NDArray[np.bool_]    # (D, T)
-    ignored: NDArray[np.bool_]    # (D, T)
+    truth: NDArray[np.int64]  # (N, C) objects, crowds not counted
+    image: NDArray[np.int64]  # (D,)
+    category: NDArray[np.int64]  # (D,)
+    score: NDArray[np.float64]  # (D,)
+    correct: NDArray[np.bool_]  # (D, T)
+    ignored: NDArray[np.bool_]  # (D, T)
 
 
 def match_images(

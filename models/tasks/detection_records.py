@@ -35,12 +35,12 @@ class DetectionRecords:
 
     image_ids: tuple[str, ...]
     class_names: tuple[str, ...]
-    truth: NDArray[np.int64]      # (N, C) objects to be found, crowds not counted
-    image: NDArray[np.int64]      # (D,) index of the detection's image
-    category: NDArray[np.int64]   # (D,) class index
-    score: NDArray[np.float64]    # (D,)
-    correct: NDArray[np.bool_]    # (D, T) matched an object
-    ignored: NDArray[np.bool_]    # (D, T) matched a crowd: neither right nor wrong
+    truth: NDArray[np.int64]  # (N, C) objects to be found, crowds not counted
+    image: NDArray[np.int64]  # (D,) index of the detection's image
+    category: NDArray[np.int64]  # (D,) class index
+    score: NDArray[np.float64]  # (D,)
+    correct: NDArray[np.bool_]  # (D, T) matched an object
+    ignored: NDArray[np.bool_]  # (D, T) matched a crowd: neither right nor wrong
 
     def metrics(self, weights: ArrayLike | None = None) -> dict[str, NDArray[np.float64]]:
         """COCO's mAP (area all, at most 100 boxes for each image and class) in each of R resamples.
@@ -166,8 +166,7 @@ def average_precision(
     """
     listed = np.cumsum(taken, axis=1)
     columns = [
-        _at_one_threshold(taken, listed, objects, hit, skip)
-        for hit, skip in zip(correct.T, ignored.T, strict=True)
+        _at_one_threshold(taken, listed, objects, hit, skip) for hit, skip in zip(correct.T, ignored.T, strict=True)
     ]
     return np.where(objects[:, None] > 0, np.stack(columns, axis=1), np.nan)
 

@@ -14,16 +14,17 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 
-from models.tasks.contract import Batches, Image, LabelledSplit, MakeBatches, Task, TaskError, TrainingLoop
+from models.tasks import TaskError
+from models.tasks.contract import Batches, Image, LabelledSplit, MakeBatches, Task, TrainingLoop
 from models.tasks.palette import color
 from models.tasks.records import SegmentationRecords, count_segmentation
 
 IGNORE_INDEX = 255
-STRIDE = 32                              # every encoder halves at most five times
+STRIDE = 32  # every encoder halves at most five times
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
-Mask = NDArray[np.uint8]                 # (H, W) class indices
+Mask = NDArray[np.uint8]  # (H, W) class indices
 
 
 class Segmentation(Task[Mask]):
@@ -82,6 +83,13 @@ class Segmentation(Task[Mask]):
         padded = F.pad(_normalise(batch), (0, -width % STRIDE, 0, -height % STRIDE))
         logits = self.network(padded)[0, :, :height, :width]
         return logits.argmax(dim=0).to(torch.uint8).cpu().numpy()
+
+    def features(self, images: torch.Tensor) -> list[torch.Tensor]:
+        """The encoder's maps, without its first, which is the image itself."""
+        height, width = images.shape[-2:]
+        padded = F.pad(_normalise(images), (0, -width % STRIDE, 0, -height % STRIDE))
+        maps: list[torch.Tensor] = self.network.encoder(padded)[1:]  # type: ignore[operator, union-attr]
+        return maps
 
     @staticmethod
     def truth(split: LabelledSplit, name: str) -> Mask:

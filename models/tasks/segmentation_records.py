@@ -55,9 +55,7 @@ def count_segmentation(
 
 def _check_classes(what: str, indices: NDArray[np.int64], classes: int) -> None:
     if indices.size and not (indices.min() >= 0 and indices.max() < classes):
-        raise RecordsError(
-            f"{what}: expected class indices 0..{classes - 1}, got {indices.min()}..{indices.max()}"
-        )
+        raise RecordsError(f"{what}: expected class indices 0..{classes - 1}, got {indices.min()}..{indices.max()}")
 
 
 @dataclass(frozen=True)

@@ -42,7 +42,10 @@ class Scenes:
             if value < SMALLEST:
                 raise ValueError(f"scenes: {key} is {value}; expected at least {SMALLEST} pixels")
         self.description: dict[str, Any] = {
-            "source": "scenes", "seed": seed, "width": self.width, "height": self.height,
+            "source": "scenes",
+            "seed": seed,
+            "width": self.width,
+            "height": self.height,
             "kind": "procedural street scenes",
         }
 

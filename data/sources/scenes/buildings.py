@@ -9,8 +9,8 @@ from data.sources.scenes.layout import BEHIND, FAR, Street, sign_of
 from data.sources.scenes.shading import Walls
 from data.sources.scenes.textures import BRICK, LEAVES, PLASTER
 
-DEPTH = 12.0       # metres that a building reaches back from the street
-SKYLINE = 245.0    # metres; depth of the skyline
+DEPTH = 12.0  # metres that a building reaches back from the street
+SKYLINE = 245.0  # metres; depth of the skyline
 
 
 def build_buildings(
@@ -23,7 +23,7 @@ def build_buildings(
     for side in (0, 1):
         for low, high in _lots(rng, street, side):
             top = float(rng.uniform(6, 19) if street.frontage[side] == "terrace" else rng.uniform(4.5, 9))
-            heights[side, int(low - BEHIND):int(high - BEHIND) + 1] = top
+            heights[side, int(low - BEHIND) : int(high - BEHIND) + 1] = top
             fronts.append((low, _house(rng, street, side, (low, high), top, len(tops))))
             tops.append(top)
     fronts.sort(key=lambda front: -front[0])

@@ -44,14 +44,25 @@ def car_body(shape: Shape, paint: Colour, x: float, z: float, heading: float, ey
     length, height, half = shape.length, shape.height, shape.width / 2
     belt = 0.60 * height
     under = np.array([[-0.46, 0.03], [0.46, 0.03], [0.46, 0.32], [-0.46, 0.32]]) * [length, 1]
-    lower = np.array([
-        [-0.49, 0.2 / height], [0.49, 0.2 / height], [0.5, 0.42], [0.47, 0.5], [shape.base[1], 0.6],
-        [-0.49, 0.6], [-0.5, 0.5],
-    ]) * [length, height]
-    cabin = np.array([
-        [shape.base[0] * length, belt], [shape.base[1] * length, belt],
-        [shape.roof[1] * length, height], [shape.roof[0] * length, height],
-    ])
+    lower = np.array(
+        [
+            [-0.49, 0.2 / height],
+            [0.49, 0.2 / height],
+            [0.5, 0.42],
+            [0.47, 0.5],
+            [shape.base[1], 0.6],
+            [-0.49, 0.6],
+            [-0.5, 0.5],
+        ]
+    ) * [length, height]
+    cabin = np.array(
+        [
+            [shape.base[0] * length, belt],
+            [shape.base[1] * length, belt],
+            [shape.roof[1] * length, height],
+            [shape.roof[0] * length, height],
+        ]
+    )
     taper = np.array([0.96, 0.96, 0.78, 0.78]) * half
 
     def part(profile: Points, half_widths: Points) -> tuple[list[Points], list[bool]]:
@@ -115,9 +126,12 @@ def _wheels(shape: Shape, x: float, z: float, heading: float, sign: int) -> list
     for along in (-0.31, 0.32):
         for size, colour in ((radius, TYRE), (0.6 * radius, RIM)):
             ring = disc(size)
-            flat = np.column_stack([
-                np.full(len(ring), sign * (shape.width / 2 + 0.01)), ring[:, 1] + radius,
-                ring[:, 0] + along * shape.length,
-            ])
+            flat = np.column_stack(
+                [
+                    np.full(len(ring), sign * (shape.width / 2 + 0.01)),
+                    ring[:, 1] + radius,
+                    ring[:, 0] + along * shape.length,
+                ]
+            )
             faces.append(Face(place(flat, x, z, heading), colour))
     return faces

@@ -24,8 +24,8 @@ from data.sources.scenes.spots import locate
 DETECTION = ["car", "person", "traffic_sign"]
 SEGMENTATION = ["sky", "building", "road", "pavement", "vegetation", *DETECTION]
 LABELS = {name: index for index, name in enumerate(SEGMENTATION)}
-MIN_PIXELS = 16   # a thing with fewer visible pixels has no box
-MIN_SIDE = 3      # pixels; nor has one whose box is narrower or lower than this
+MIN_PIXELS = 16  # a thing with fewer visible pixels has no box
+MIN_SIDE = 3  # pixels; nor has one whose box is narrower or lower than this
 TRIES = 25
 
 
@@ -116,7 +116,12 @@ def compose(rng: np.random.Generator, width: int, height: int) -> Scene:
 
 
 def render(
-    backdrop: list[Body], bodies: list[Body], styles: FacadeStyles, walls: Walls, camera: Camera, light: Light,
+    backdrop: list[Body],
+    bodies: list[Body],
+    styles: FacadeStyles,
+    walls: Walls,
+    camera: Camera,
+    light: Light,
     rng: np.random.Generator,
 ) -> Scene:
     """Render a backdrop, in the given order, and the bodies in front of it, in the order of their distance."""

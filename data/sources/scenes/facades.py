@@ -14,15 +14,15 @@ from data.sources.scenes.spots import Spots
 class FacadeStyles:
     """One row per building front; lengths in metres, colours linear RGB (B, 3)."""
 
-    spacing: Picture        # (B,) from window to window
-    storey: Picture         # (B,)
-    width: Picture          # (B,) of a window, as a share of the spacing
-    height: Picture         # (B,) of a window, as a share of the storey
-    shop: NDArray[np.bool_]     # (B,) a glazed ground floor
-    top: Picture            # (B,) height of the wall
-    trim: Picture           # (B, 3) frames and cornice
-    sign: Picture           # (B, 3) the band above the shop
-    seed: NDArray[np.uint32]    # (B,)
+    spacing: Picture  # (B,) from window to window
+    storey: Picture  # (B,)
+    width: Picture  # (B,) of a window, as a share of the spacing
+    height: Picture  # (B,) of a window, as a share of the storey
+    shop: NDArray[np.bool_]  # (B,) a glazed ground floor
+    top: Picture  # (B,) height of the wall
+    trim: Picture  # (B, 3) frames and cornice
+    sign: Picture  # (B, 3) the band above the shop
+    seed: NDArray[np.uint32]  # (B,)
 
 
 def draw_styles(rng: np.random.Generator, tops: list[float]) -> FacadeStyles:
@@ -44,9 +44,7 @@ def draw_styles(rng: np.random.Generator, tops: list[float]) -> FacadeStyles:
     )
 
 
-def paint_facades(
-    reflectance: Picture, spots: Spots, table: FaceTable, styles: FacadeStyles, light: Light
-) -> None:
+def paint_facades(reflectance: Picture, spots: Spots, table: FaceTable, styles: FacadeStyles, light: Light) -> None:
     """Paint windows, frames and shop fronts over the wall's `reflectance` (3, 2H + 1, 2W + 1), in place."""
     here = np.flatnonzero(np.take(table.facade >= 0, spots.face))
     face = np.take(spots.face, here)

@@ -19,9 +19,7 @@ TRIANGLE = np.array([[-1.05, -0.75], [1.05, -0.75], [0.0, 1.05]])
 OCTAGON = disc(1.0, 8) @ np.array([[0.924, 0.383], [-0.383, 0.924]])
 
 
-def build_sign(
-    rng: np.random.Generator, x: float, z: float, eye: Points, label: int, other: int
-) -> list[Body]:
+def build_sign(rng: np.random.Generator, x: float, z: float, eye: Points, label: int, other: int) -> list[Body]:
     """A post and the plate in front of it, in drawing order. The plate's upper edge is 2.2 to 3 m up."""
     heading = float(np.arctan2(x - eye[0], z - eye[2])) * 0.6 + rng.uniform(-0.35, 0.35)
     size, middle = rng.uniform(0.3, 0.48), rng.uniform(1.8, 2.5)

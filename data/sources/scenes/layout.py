@@ -4,21 +4,21 @@ from dataclasses import dataclass
 
 import numpy as np
 
-FAR = 190.0      # metres; buildings and road end here at the latest
-BEHIND = -30.0   # metres; where they start, behind the camera
+FAR = 190.0  # metres; buildings and road end here at the latest
+BEHIND = -30.0  # metres; where they start, behind the camera
 
 
 @dataclass(frozen=True)
 class Street:
     """Widths in metres; pairs are (left, right). `frontage` is "terrace", "detached" or "park"."""
 
-    road: float                       # half of the road's width
+    road: float  # half of the road's width
     pavement: tuple[float, float]
-    verge: tuple[float, float]        # grass between the pavement and the buildings
+    verge: tuple[float, float]  # grass between the pavement and the buildings
     frontage: tuple[str, str]
-    crossing: float | None            # middle of the crossing street, along this one
+    crossing: float | None  # middle of the crossing street, along this one
     crossing_half: float
-    end: float                        # where a building closes the street, or FAR
+    end: float  # where a building closes the street, or FAR
 
     def kerb(self, side: int) -> float:
         """How far the pavement's outer edge is from the middle, on side 0 (left) or 1."""

@@ -16,14 +16,14 @@ class Light:
     """One scene's light, linear RGB. `sun` is the unit direction towards the sun in the street frame."""
 
     sun: NDArray[np.float64]
-    sunlight: NDArray[np.float64]     # (3,)
-    skylight: NDArray[np.float64]     # (3,)
-    zenith: NDArray[np.float64]       # (3,) the sky's colour overhead
-    haze: NDArray[np.float64]         # (3,) the sky's colour at the horizon
-    cloud_cover: float                # 0 clear .. 1 overcast
+    sunlight: NDArray[np.float64]  # (3,)
+    skylight: NDArray[np.float64]  # (3,)
+    zenith: NDArray[np.float64]  # (3,) the sky's colour overhead
+    haze: NDArray[np.float64]  # (3,) the sky's colour at the horizon
+    cloud_cover: float  # 0 clear .. 1 overcast
     cloud_offset: float
-    exposure: float                   # factor on the brightness that the picture is set to
-    noise: float                      # standard deviation of the sensor's noise, in 8-bit steps
+    exposure: float  # factor on the brightness that the picture is set to
+    noise: float  # standard deviation of the sensor's noise, in 8-bit steps
 
 
 def draw_light(rng: np.random.Generator) -> Light:

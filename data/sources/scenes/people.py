@@ -47,11 +47,27 @@ def _figure(rng: np.random.Generator) -> list[tuple[Points, Colour]]:
     parts.append((far_arm, sleeve))
     coat = rng.random() < 0.3
     hem, flare = (0.3, 0.1 * girth) if coat else (0.47, 0.07 * girth)
-    torso = np.array([[-flare, hem], [flare, hem], [0.066 * girth, 0.62], [shoulder, 0.8], [0.03, 0.84],
-                      [-0.03, 0.84], [-shoulder, 0.8], [-0.066 * girth, 0.62]])
+    torso = np.array(
+        [
+            [-flare, hem],
+            [flare, hem],
+            [0.066 * girth, 0.62],
+            [shoulder, 0.8],
+            [0.03, 0.84],
+            [-0.03, 0.84],
+            [-shoulder, 0.8],
+            [-0.066 * girth, 0.62],
+        ]
+    )
     parts.append((torso, shirt))
-    parts.append((_limb([(-shoulder * 0.9, 0.79), (-swing - 0.05, 0.62), (-1.5 * swing, 0.47)],
-                        np.array([0.03, 0.027, 0.022])), (shirt[0] * 0.8, shirt[1] * 0.8, shirt[2] * 0.8)))
+    parts.append(
+        (
+            _limb(
+                [(-shoulder * 0.9, 0.79), (-swing - 0.05, 0.62), (-1.5 * swing, 0.47)], np.array([0.03, 0.027, 0.022])
+            ),
+            (shirt[0] * 0.8, shirt[1] * 0.8, shirt[2] * 0.8),
+        )
+    )
     parts += _head(rng, skin, hair)
     if rng.random() < 0.4:
         parts.append(_bag(rng))

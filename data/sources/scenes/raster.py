@@ -14,30 +14,30 @@ from numpy.typing import NDArray
 from data.sources.scenes.camera import NEAR, Camera, clip_near
 from data.sources.scenes.faces import Body, Points
 
-SHIFT = 4                 # fractional bits of OpenCV's fixed-point corners
-LIMIT = float(2**14)      # samples; corners further out are pulled in
-SKY_LABEL = 0             # the sky's segmentation index
-SKY_DEPTH = 255.99        # metres; also the largest depth of anything else
-SKY_FACE = 0              # the sky's row in the face table
-GROUND, ALONG, ACROSS = range(3)   # what a face is closest to: level, a wall along the street, a wall across it
+SHIFT = 4  # fractional bits of OpenCV's fixed-point corners
+LIMIT = float(2**14)  # samples; corners further out are pulled in
+SKY_LABEL = 0  # the sky's segmentation index
+SKY_DEPTH = 255.99  # metres; also the largest depth of anything else
+SKY_FACE = 0  # the sky's row in the face table
+GROUND, ALONG, ACROSS = range(3)  # what a face is closest to: level, a wall along the street, a wall across it
 
 
 @dataclass(frozen=True)
 class FaceTable:
     """One row per face, row 0 is the sky. Planes give the inverse depth: 1 / Z = plane · (x, y, 1)."""
 
-    plane: NDArray[np.float32]        # (3, F)
-    distance: NDArray[np.float32]     # (F,) metres from the eye to the plane
-    nearest: NDArray[np.float32]      # (F,) least depth Z of the face
-    farthest: NDArray[np.float32]     # (F,) its greatest
-    normal: NDArray[np.float64]       # (F, 3) street frame, towards the eye
-    aspect: NDArray[np.int32]         # (F,) GROUND, ALONG or ACROSS
-    ground: NDArray[np.bool_]         # (F,) at height 0, where bodies throw their shadows
-    colour: NDArray[np.float32]       # (3, F)
-    texture: NDArray[np.intp]         # (F,)
-    facade: NDArray[np.intp]          # (F,) -1 = none
-    label: NDArray[np.uint8]          # (F,) segmentation index
-    instance: NDArray[np.int32]       # (F,) 0 = none
+    plane: NDArray[np.float32]  # (3, F)
+    distance: NDArray[np.float32]  # (F,) metres from the eye to the plane
+    nearest: NDArray[np.float32]  # (F,) least depth Z of the face
+    farthest: NDArray[np.float32]  # (F,) its greatest
+    normal: NDArray[np.float64]  # (F, 3) street frame, towards the eye
+    aspect: NDArray[np.int32]  # (F,) GROUND, ALONG or ACROSS
+    ground: NDArray[np.bool_]  # (F,) at height 0, where bodies throw their shadows
+    colour: NDArray[np.float32]  # (3, F)
+    texture: NDArray[np.intp]  # (F,)
+    facade: NDArray[np.intp]  # (F,) -1 = none
+    label: NDArray[np.uint8]  # (F,) segmentation index
+    instance: NDArray[np.int32]  # (F,) 0 = none
 
 
 def tabulate(bodies: list[Body], camera: Camera) -> FaceTable:

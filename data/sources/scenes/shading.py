@@ -27,8 +27,14 @@ class Walls:
 
 
 def shade(
-    spots: Spots, table: FaceTable, styles: FacadeStyles, walls: Walls, shadow: Picture, contact: Picture,
-    camera: Camera, light: Light,
+    spots: Spots,
+    table: FaceTable,
+    styles: FacadeStyles,
+    walls: Walls,
+    shadow: Picture,
+    contact: Picture,
+    camera: Camera,
+    light: Light,
 ) -> Picture:
     """Linear RGB of every sample, (3, 2H + 1, 2W + 1). `shadow` and `contact` are the buffers of the ground."""
     pattern = _texture(spots, table, camera)

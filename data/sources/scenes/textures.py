@@ -19,8 +19,8 @@ SIDE = 256  # texels
 LEVELS = 9
 AHEAD = np.float32(2**17)  # texels; whole tiles that keep coordinates positive, where truncation is floor
 PLAIN, BRICK, GRASS, ASPHALT, PLASTER, PAVING, LEAVES, CLOUDS = range(8)
-METRES = np.array([1.0, 2.4, 1.6, 1.3, 6.0, 2.4, 2.4, 1.0])          # the side of one tile
-STRENGTH = np.array([0.0, 1.0, 1.0, 0.6, 0.5, 1.0, 1.5, 1.0])        # contrast, relative to the picture's own
+METRES = np.array([1.0, 2.4, 1.6, 1.3, 6.0, 2.4, 2.4, 1.0])  # the side of one tile
+STRENGTH = np.array([0.0, 1.0, 1.0, 0.6, 0.5, 1.0, 1.5, 1.0])  # contrast, relative to the picture's own
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,10 @@ class Atlas:
     offset: NDArray[np.intp]
 
     def lookup(
-        self, texture: NDArray[np.intp], u: NDArray[np.float32], v: NDArray[np.float32],
+        self,
+        texture: NDArray[np.intp],
+        u: NDArray[np.float32],
+        v: NDArray[np.float32],
         footprint: NDArray[np.float32],
     ) -> NDArray[np.float32]:
         """Brightness factors at the surface coordinates u, v in metres; `footprint`: metres that a sample covers.

@@ -1,0 +1,46 @@
+import os
+
+os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
+os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
+os.environ["YOLO_OFFLINE"] = "true"
+os.environ["YOLO_AUTOINSTALL"] = "false"
+os.environ["YOLO_VERBOSE"] = "false"
+os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from data.manifest import Dataset, DatasetInfo, Sample, write_info, write_sample
+
+CLASSES = {"detection": ["square", "bar"], "segmentation": ["ground", "square", "bar"]}
+
+
+def _sample(split: str, index: int, size: tuple[int, int]) -> Sample:
+    rng = np.random.default_rng([index, len(split)])
+    height, width = size
+    image = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
+    mask = np.zeros((height, width), dtype=np.uint8)
+    mask[10:30, 8:28] = 1
+    mask[:3] = 255
+    image[10:30, 8:28] = [200, 40, 40]
+    boxes = np.array([[0, 18 / width, 20 / height, 20 / width, 20 / height]])
+    return Sample(f"{split}{index}", split, image, boxes, mask)
+
+
+@pytest.fixture
+def make_dataset(tmp_path: Path) -> Callable[..., Dataset]:
+    """Builds a small canonical dataset with boxes and masks."""
+
+    def make(name: str = "clean", size: tuple[int, int] = (48, 64), **counts: int) -> Dataset:
+        folder = tmp_path / name
+        counts = counts or {"train": 5, "val": 2, "test": 3}
+        for split, count in counts.items():
+            for index in range(count):
+                write_sample(folder, _sample(split, index, size))
+        write_info(folder, DatasetInfo(name, CLASSES, counts, {"source": "test"}))
+        return Dataset.open(folder)
+
+    return make

@@ -1,0 +1,35 @@
+"""The document of the degradations is made by a command, and is what that command would make now."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from skimage import data as photos
+
+from benchmarks.degradation_sheet import COCO_C, OWN, fill, picture_sheet
+
+DOCS = Path(__file__).parents[1] / "docs"
+
+
+def test_the_tables_are_those_of_the_code() -> None:
+    text = (DOCS / "degradations.md").read_text()
+    assert fill(text) == text, "run python -m benchmarks.degradation_sheet"
+
+
+def test_a_lost_marker_is_named() -> None:
+    with pytest.raises(ValueError, match="expected the lines <!-- begin settings -->"):
+        fill("no tables here")
+
+
+@pytest.mark.parametrize("name", ["degradations.jpg", "degradations-coco-c.jpg"])
+def test_the_sheets_are_there_and_light(name: str) -> None:
+    assert 20_000 < (DOCS / name).stat().st_size < 400_000
+    assert name in (DOCS / "degradations.md").read_text()
+
+
+def test_a_sheet_has_a_row_for_each_recipe_and_a_column_for_each_severity() -> None:
+    image = np.ascontiguousarray(photos.astronaut()[:120, :160])
+    depth = np.full((120, 160), 20, np.float32)
+    one, two = picture_sheet(["fog"], image, depth), picture_sheet(["fog", "jpeg"], image, depth)
+    assert two.shape == (2 * one.shape[0], one.shape[1], 3) and one.shape[1] > 6 * 160
+    assert {"lowlight", "fog", "rain", "snow"} <= set(OWN) and len(COCO_C) == 19

@@ -1,0 +1,93 @@
+"""dvc.yaml against the code: DVC does not track imports, so that its lists are compared with the real ones."""
+
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+
+from models.losses import LOSSES
+from models.tasks import TASKS
+from pipeline.imports import closure
+from pipeline.params import Params
+
+ROOT = Path(__file__).parents[1]
+STAGES = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
+ITEM_OF_TASK = "models/tasks/${item.task}.py"
+
+
+def _files(*modules: str) -> set[str]:
+    found = set().union(*(closure(module, ROOT) for module in modules))
+    return {path.relative_to(ROOT).as_posix() for path in found if path.stat().st_size}
+
+
+def _task_modules() -> list[str]:
+    return [entry.split(":")[0] for entry in TASKS.values()]
+
+
+def _losses() -> set[str]:
+    """What the objective stage digests for each objective: not repeated in train_restorer's list."""
+    return _files(*(spec.module for spec in LOSSES.values()), *_task_modules())
+
+
+def _expected(stage: str) -> set[str]:
+    files = _files(f"pipeline.{stage}")
+    own = {module.replace(".", "/") + ".py" for module in _task_modules()}
+    if stage == "prepare":
+        return files | _files("data.sources.masks")
+    if stage in ("train_task", "evaluate"):
+        return files | (_files(*_task_modules()) - own) | {ITEM_OF_TASK}
+    if stage == "report":
+        return files | _files(*_task_modules())
+    if stage == "objective":
+        return files | _losses()
+    return files - _losses() if stage == "train_restorer" else files
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_code_dependencies_are_the_imports(stage: str) -> None:
+    listed = {dep for dep in STAGES[stage]["deps"] if dep.endswith(".py")}
+    assert listed == _expected(stage)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_stage_is_module_with_a_description(stage: str) -> None:
+    assert (ROOT / "pipeline" / f"{stage}.py").exists()
+    assert f"python -m pipeline.{stage} " in STAGES[stage]["cmd"]
+    assert STAGES[stage]["desc"]
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_parameters_exist(stage: str) -> None:
+    for name in STAGES[stage].get("params", []):
+        section = name.split(".")[0]
+        assert section in Params.model_fields, name
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_every_path_of_the_command_is_declared(stage: str) -> None:
+    entry = STAGES[stage]
+    outs = [next(iter(out)) if isinstance(out, dict) else out for out in entry["outs"]]
+    paths = [word.strip('"') for word in entry["cmd"].split() if word.strip('"').startswith("artifacts/")]
+    undeclared = {path for path in paths if path not in outs and path not in entry["deps"]}
+    # Prior and task network are dependencies by their digests, which the objective's file carries for those in need.
+    assert undeclared <= ({"artifacts/prior", "artifacts/tasks"} if stage == "train_restorer" else set())
+
+
+def test_a_module_that_is_imported_deep_down_is_found(tmp_path: Path) -> None:
+    for name, text in {
+        "pipeline/__init__.py": "",
+        "pipeline/stage.py": "from pipeline import helper\n",
+        "pipeline/helper.py": "def f():\n    import data.deep\n",
+        "data/__init__.py": "",
+        "data/deep.py": "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import models.never\n",
+    }.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    names = {path.relative_to(tmp_path).as_posix() for path in closure("pipeline.stage", tmp_path)}
+    assert names == {
+        "pipeline/__init__.py",
+        "pipeline/stage.py",
+        "pipeline/helper.py",
+        "data/__init__.py",
+        "data/deep.py",
+    }

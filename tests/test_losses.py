@@ -1,0 +1,260 @@
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torchvision
+from test_prior import tiny_prior
+from torch import Tensor, nn
+
+from models.losses import LOSSES, build_objective, loss_names, needs_prior, needs_task
+from models.losses.objective import Objective
+from models.losses.pixel import PIXEL_LOSSES
+from models.losses.settings import LossError
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def pair() -> tuple[Tensor, Tensor]:
+    drawn = torch.rand(2, 2, 3, 16, 16, generator=generator(3))
+    return (0.8 * drawn[0] + 0.2 * drawn[1]), drawn[0]
+
+
+class TaskNetwork(nn.Module):
+    """Two layers of features, the second a thousand times as large."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3)
+        self.requires_grad_(False)
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        first = self.first(images).tanh()
+        return [first, 1000 * self.second(first)]
+
+
+def build(name: str, settings: dict[str, Any] | None = None) -> Objective:
+    return build_objective(name, settings or {}, prior=tiny_prior(), task_features=TaskNetwork())
+
+
+def gradient(objective: Objective, seed: int = 0) -> tuple[Tensor, dict[str, float]]:
+    restored, clean = pair()
+    leaf = restored.clone().requires_grad_()
+    output = objective(leaf, clean, generator(seed))
+    return torch.autograd.grad(output.total, leaf)[0], output.logs
+
+
+def test_table_names_modules_and_settings_that_exist() -> None:
+    for name, spec in LOSSES.items():
+        assert is_dataclass(spec.settings) and all(field.name for field in fields(spec.settings))
+        spec.settings()
+        assert (Path(__file__).parents[1] / (spec.module.replace(".", "/") + ".py")).exists(), name
+    assert needs_prior("pixel + semantic") and not needs_prior("task")
+    assert needs_task("task") and not needs_task("diffloss")
+
+
+def test_objective_names_are_sums_and_always_hold_the_pixel_loss() -> None:
+    assert loss_names("pixel") == ("pixel",)
+    assert loss_names("diffloss") == loss_names("pixel + diffloss") == ("pixel", "diffloss")
+    assert loss_names("task+lpips") == ("pixel", "task", "lpips")
+    with pytest.raises(LossError, match="'perceptual' is unknown; there are pixel, natural"):
+        loss_names("pixel + perceptual")
+    with pytest.raises(LossError, match="occurs twice"):
+        loss_names("natural + natural")
+    with pytest.raises(LossError, match="component occurs twice"):
+        build("natural + diffloss")
+
+
+@pytest.mark.parametrize(("kind", "formula"), [
+    ("l1", lambda d: np.abs(d).mean()),
+    ("l2", lambda d: (d**2).mean()),
+    ("charbonnier", lambda d: np.sqrt(d**2 + 1e-6).mean()),
+])
+def test_pixel_losses_against_numpy(kind: str, formula: Any) -> None:
+    restored, clean = pair()
+    assert float(PIXEL_LOSSES[kind](restored, clean)) == pytest.approx(formula((restored - clean).numpy()), rel=1e-5)
+    leaf = restored.clone().requires_grad_()
+    expected = torch.autograd.grad(PIXEL_LOSSES[kind](leaf, clean), leaf)[0]
+    torch.testing.assert_close(gradient(build("pixel", {"pixel": {"kind": kind}}))[0], expected)
+
+
+@pytest.mark.parametrize("name", [
+    "pixel", "natural", "semantic", "diffloss", "task", "natural + semantic", "task + diffloss",
+])
+def test_every_objective_trains_every_weight_of_a_restorer(name: str) -> None:
+    restored, clean = pair()
+    restorer = nn.Sequential(nn.Conv2d(3, 6, 3, padding=1), nn.Conv2d(6, 3, 3, padding=1))
+    output = build(name)(restorer(restored), clean, generator())
+    output.total.backward()
+    assert all(parameter.grad is not None and parameter.grad.abs().sum() > 0 for parameter in restorer.parameters())
+    assert set(loss_names(name)) - {"diffloss"} <= set(output.logs)
+
+
+@pytest.mark.parametrize("name", ["natural", "semantic", "task"])
+@pytest.mark.parametrize("strength", [0.25, 2.0])
+def test_strength_is_the_ratio_of_gradient_norms(name: str, strength: float) -> None:
+    pixel = gradient(build("pixel"))[0]
+    total, logs = gradient(build(name, {name: {"strength": strength}}))
+    assert float((total - pixel).norm() / pixel.norm()) == pytest.approx(strength, rel=1e-3)
+    assert logs[f"{name}_ratio"] == pytest.approx(strength)
+
+
+def test_strength_does_not_depend_on_the_scale_of_the_term() -> None:
+    plain, scaled = TaskNetwork(), TaskNetwork()
+    scaled.load_state_dict(plain.state_dict())
+    totals = []
+    for features in (plain, lambda images: [7 * layer for layer in scaled(images)]):
+        totals.append(gradient(build_objective("task", {}, task_features=features))[0])
+    torch.testing.assert_close(totals[0], totals[1])
+
+
+@pytest.mark.parametrize(("kind", "factor"), [("l1", 2.0), ("l2", 4.0)])
+def test_raw_weights_mean_images_in_the_symmetric_range(kind: str, factor: float) -> None:
+    """gamma on [-1,1] images: the whole objective there is `factor` times ours."""
+    settings = {"pixel": {"kind": kind}, "natural": {"weighting": "raw", "natural_weight": 0.3}}
+    total, logs = gradient(build("natural", settings))
+    restored, clean = pair()
+    leaf = restored.clone().requires_grad_()
+    objective = build("natural", settings)
+    term = objective._terms[0](leaf, clean, generator())["natural"]
+    symmetric = PIXEL_LOSSES[kind](2 * leaf - 1, 2 * clean - 1) + 0.3 * term
+    wanted = torch.autograd.grad(symmetric, leaf)[0] / factor
+    torch.testing.assert_close(total, wanted, rtol=1e-4, atol=1e-9)
+    assert logs["natural"] == pytest.approx(term.item())
+
+
+def test_both_terms_of_diffloss_get_the_strength_each() -> None:
+    pixel = gradient(build("pixel"))[0]
+    parts = [gradient(build(name))[0] - pixel for name in ("natural", "semantic")]
+    torch.testing.assert_close(gradient(build("diffloss"))[0], pixel + parts[0] + parts[1], rtol=1e-3, atol=1e-7)
+
+
+def test_every_kth_step_only_with_the_weight_made_up() -> None:
+    pixel = gradient(build("pixel"))[0]
+    objective = build("natural", {"natural": {"every": 3, "strength": 0.5}})
+    shares = [float((gradient(objective)[0] - pixel).norm() / pixel.norm()) for _ in range(6)]
+    assert shares == pytest.approx([1.5, 0, 0, 1.5, 0, 0], rel=1e-3, abs=1e-6)
+
+
+def test_norms_are_measured_at_the_stated_steps_and_kept_between() -> None:
+    objective = build("natural", {"natural": {"calibrate_every": 4}})
+    counts = []
+    for seed in range(9):
+        gradient(objective, seed)
+        counts.append(int(objective.counts[1]))
+    assert counts == [1, 2, 3, 4, 5, 5, 5, 5, 6]
+
+
+def test_a_resumed_objective_goes_on_bit_for_bit() -> None:
+    whole, first, second = (build("diffloss", {"diffloss": {"every": 2}}) for _ in range(3))
+    expected = [gradient(whole, seed)[0] for seed in range(8)]
+    for seed in range(4):
+        gradient(first, seed)
+    assert set(first.state_dict()) == {"step", "norms", "counts"}
+    second.load_state_dict(first.state_dict())
+    for seed in range(4, 8):
+        assert torch.equal(gradient(second, seed)[0], expected[seed])
+
+
+def test_frozen_networks_are_no_parameters_but_follow_the_objective() -> None:
+    objective = build("diffloss")
+    assert not list(objective.parameters())
+    objective.to(torch.float64)
+    assert objective._terms[0].loss.prior.dtype == torch.float64
+
+
+def test_raw_output_may_leave_the_range() -> None:
+    restored, clean = pair()
+    leaf = (restored * 1.6 - 0.3).requires_grad_()
+    assert leaf.min() < 0 and leaf.max() > 1
+    output = build("diffloss")(leaf, clean, generator())
+    slope = torch.autograd.grad(output.total, leaf)[0]
+    assert output.logs["pixel"] == pytest.approx((leaf - clean).abs().mean().item())
+    assert torch.isfinite(slope).all() and slope[leaf > 1].abs().min() > 0
+
+
+def test_without_gradient_nothing_is_counted() -> None:
+    restored, clean = pair()
+    objective = build("diffloss", {"diffloss": {"every": 5}})
+    gradient(objective)
+    before = {name: value.clone() for name, value in objective.state_dict().items()}
+    with torch.no_grad():
+        output = objective(restored, clean, generator())
+    assert {"pixel", "natural", "semantic"} <= set(output.logs)
+    assert all(torch.equal(before[name], value) for name, value in objective.state_dict().items())
+
+
+def test_a_term_without_gradient_adds_nothing() -> None:
+    clean = pair()[1]
+    leaf = clean.clone().requires_grad_()
+    output = build("diffloss")(leaf, clean, generator())
+    assert torch.equal(torch.autograd.grad(output.total, leaf)[0], torch.zeros_like(leaf))
+
+
+@pytest.mark.parametrize(("name", "settings", "message"), [
+    ("natural", {"natural": {"strenght": 1}}, "unknown setting 'strenght'; there are weighting, strength"),
+    ("natural", {"natural": {"every": 0}}, "every >= 1"),
+    ("natural", {"natural": {"strength": -1}}, "strength >= 0"),
+    ("diffloss", {"diffloss": {"timesteps": [0, 2000]}}, "timestep range"),
+    ("diffloss", {"diffloss": {"bank": "disk"}}, "bank_folder"),
+    ("diffloss", {"diffloss": {"precision": "bfloat16", "compile": True}}, "use autocast"),
+    ("lpips", {"lpips": {"backbone": "resnet"}}, "alex, vgg, squeeze"),
+])
+def test_wrong_settings_are_named(name: str, settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(LossError, match=message):
+        build(name, settings)
+
+
+def test_missing_networks_are_named() -> None:
+    with pytest.raises(LossError, match="'semantic' needs a diffusion prior"):
+        build_objective("semantic", {})
+    with pytest.raises(LossError, match="task_features"):
+        build_objective("task", {})
+    with pytest.raises(LossError, match="no gradient"):
+        network = torch.no_grad()(TaskNetwork())
+        gradient(build_objective("task", {}, task_features=network))
+
+
+def test_divergence_and_wrong_images_are_named() -> None:
+    restored, clean = pair()
+    objective = build("pixel")
+    with pytest.raises(LossError, match="restored: holds NaN"):
+        objective(restored * float("nan"), clean, generator())
+    with pytest.raises(LossError, match="clean: expected values"):
+        objective(restored, clean * 255, generator())
+    with pytest.raises(LossError, match="one shape"):
+        objective(restored[:1], clean, generator())
+
+
+def test_bank_on_disk_serves_an_objective(tmp_path: Path) -> None:
+    settings = {"diffloss": {"bank": "disk", "bank_draws": 1}}
+    first = gradient(build_objective("diffloss", settings, prior=tiny_prior(), bank_folder=tmp_path))[0]
+    stored = list(tmp_path.rglob("*.safetensors"))
+    assert len(stored) == 2
+    again = gradient(build_objective("diffloss", settings, prior=tiny_prior(), bank_folder=tmp_path))[0]
+    assert torch.equal(first, again)
+
+
+def test_lpips_without_its_backbone_says_where_to_put_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    with pytest.raises(LossError, match=r"alexnet-owt-7be5be79\.pth.*TORCH_HOME"):
+        build("lpips")
+
+
+@pytest.mark.filterwarnings("ignore:The parameter 'pretrained':UserWarning", "ignore:Arguments other than:UserWarning")
+def test_lpips_with_a_cached_backbone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Random backbone weights in the place of torchvision's: what is tested is the path, not the metric."""
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    folder = tmp_path / "hub" / "checkpoints"
+    folder.mkdir(parents=True)
+    torch.save(torchvision.models.squeezenet1_1(weights=None).state_dict(), folder / "squeezenet1_1-b8a52dc0.pth")
+    drawn = torch.rand(2, 2, 3, 64, 64, generator=generator())
+    leaf = drawn[0].clone().requires_grad_()
+    objective = build("lpips", {"lpips": {"backbone": "squeeze"}})
+    output = objective(leaf, drawn[1], generator())
+    assert torch.autograd.grad(output.total, leaf)[0].abs().sum() > 0
+    assert output.logs["lpips"] > 0 and output.logs["lpips_ratio"] == pytest.approx(0.5)

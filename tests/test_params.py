@@ -1,0 +1,84 @@
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+
+from pipeline.params import ParamsError, load_params
+from pipeline.plan import check_names, needs
+
+ROOT = Path(__file__).parents[1]
+FILES = ["params.yaml", "params.tiny.yaml", "params.camvid.yaml"]
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_shipped_files_are_valid(name: str) -> None:
+    params = load_params(ROOT / name)
+    check_names(params)
+    assert needs(params) == {"prior": True}
+
+
+def _leaves(node: object, prefix: str = "") -> set[str]:
+    if not isinstance(node, dict):
+        return {prefix}
+    return {leaf for key, value in node.items() for leaf in _leaves(value, f"{prefix}.{key}".lstrip("."))}
+
+
+def test_tiny_has_the_same_keys_as_the_default() -> None:
+    yaml = YAML(typ="safe")
+    default, tiny = (_leaves(yaml.load(ROOT / name)) for name in FILES[:2])
+    assert tiny == default
+
+
+FAULTS = [
+    ("seed: 0", "sede: 0", "sede: unknown key; known here: seed, data"),
+    ("seed: 0", "seed: -1", "seed: Input should be greater than or equal to 0, got -1"),
+    ("seed: 0", "seed: zero", "seed: Input should be a valid integer"),
+    ("seed: 0", "seed: [", "not valid YAML"),
+    ("  severity: 3", "  severity: 9", "degrade.severity: Input should be less than or equal to 5, got 9"),
+    ("[lowlight, fog]", "[lowlight, fogg]", "degradations: no recipe 'fogg'; there are"),
+    ("[lowlight, fog]", "[fog, fog]", "degradations: 'fog' occurs twice"),
+    ("[lowlight, fog]", "[]", "degradations: List should have at least 1 item"),
+    ("[pixel, diffloss]", "[pixel, difloss]", "objectives: objective 'difloss'"),
+    ("[detection, segmentation]", "[detektion]", "tasks: 'detektion' is unknown; there are: detection, segmentation"),
+    ("strength: 0.5", "strengh: 0.5", "losses.diffloss.strengh: unknown key; known here: weighting, strength"),
+    ("timesteps: [5, 300]", "timesteps: 5", "losses.diffloss.timesteps: Input should be a valid tuple"),
+    ("image_size: 224", "image_size: 220", "train_task.detection.image_size: Input should be a multiple of 32"),
+    ("source: scenes", "source: masks", "a section data.masks is needed"),
+    ("source: scenes", "source: photos", "data.source: Input should be 'scenes' or 'masks', got 'photos'"),
+    ("decoder_blocks: [1, 1, 1]", "decoder_blocks: [1, 1]", "must have the same length"),
+    ("resamples: 1000", "resamples: 5", "statistics.resamples: Input should be greater than or equal to 100"),
+]
+
+
+@pytest.mark.parametrize(("old", "new", "message"), FAULTS, ids=[new for _, new, _ in FAULTS])
+def test_a_mistake_is_one_line_that_names_the_key(tmp_path: Path, old: str, new: str, message: str) -> None:
+    text = (ROOT / "params.yaml").read_text()
+    assert old in text
+    path = tmp_path / "params.yaml"
+    path.write_text(text.replace(old, new, 1))
+    with pytest.raises(ParamsError) as caught:
+        check_names(load_params(path))
+    assert message in str(caught.value)
+    assert "params.yaml: " in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_task_without_its_section(tmp_path: Path) -> None:
+    text = (ROOT / "params.yaml").read_text()
+    line = next(line for line in text.splitlines(keepends=True) if line.startswith("  detection:"))
+    path = tmp_path / "params.yaml"
+    path.write_text(text.replace(line, ""))
+    with pytest.raises(ParamsError, match=r"a section train_task\.detection is needed"):
+        load_params(path)
+
+
+def test_missing_file() -> None:
+    with pytest.raises(ParamsError, match="run in the project's root"):
+        load_params(Path("nowhere.yaml"))
+
+
+def test_losses_of_an_objective() -> None:
+    params = load_params(ROOT / "params.yaml")
+    assert set(params.losses_of("pixel")) == {"pixel"}
+    assert set(params.losses_of("diffloss")) == {"pixel", "diffloss"}
+    assert params.losses_of("clean") == {}

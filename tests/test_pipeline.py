@@ -1,0 +1,252 @@
+"""The real pipeline on tiny parameters, in a temporary clone: dvc repro, as a user runs it."""
+
+import os
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from ruamel.yaml import YAML
+
+from pipeline.tables import GAINS, RESULTS
+
+ROOT = Path(__file__).parents[1]
+CAMVID = ROOT.parent / "shared" / "camvid"
+LEFT_OUT = (
+    ".git",
+    ".venv",
+    "artifacts",
+    "work",
+    "mlruns",
+    ".cache",
+    "cache",
+    "tmp",
+    "__pycache__",
+    "mlflow.db",
+    "dvc.lock",
+)
+TABLES = ("results.csv", "gains.csv")
+
+
+def _clone(target: Path, params: str) -> Path:
+    shutil.copytree(ROOT, target, ignore=shutil.ignore_patterns(*LEFT_OUT, ".*_cache"))
+    shutil.copyfile(ROOT / params, target / "params.yaml")
+    subprocess.run(["git", "init", "-q"], cwd=target, check=True)
+    return target
+
+
+def _environment(folder: Path) -> dict[str, str]:
+    home = folder.parent / "home"
+    home.mkdir(exist_ok=True)
+    hidden = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_", "YOLO_", "DVC_"))}
+    return {**hidden, "HOME": str(home), "DVC_SITE_CACHE_DIR": str(home / "dvc")}
+
+
+def _dvc(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["dvc", *arguments], cwd=folder, env=_environment(folder), capture_output=True, text=True, check=False
+    )
+
+
+def _edit(folder: Path, old: str, new: str) -> None:
+    path = folder / "params.yaml"
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+
+
+def _would_run(folder: Path) -> set[str]:
+    """The stages that DVC would run now."""
+    done = _dvc(folder, "status", "--json")
+    return set(YAML(typ="safe").load(done.stdout) or {})
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A clone in which `dvc repro` has run once."""
+    folder = _clone(tmp_path_factory.mktemp("smoke") / "project", "params.tiny.yaml")
+    done = _dvc(folder, "repro")
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return folder
+
+
+def test_the_tables_are_complete_and_tidy(finished: Path) -> None:
+    report = finished / "artifacts" / "report"
+    results, gains = (pd.read_csv(report / name) for name in TABLES)
+    assert list(results.columns) == RESULTS and list(gains.columns) == GAINS
+    tasks = results[results.task != "quality"]
+    assert set(zip(tasks.task, tasks.metric, strict=True)) == {
+        ("detection", "mAP50-95"),
+        ("detection", "mAP50"),
+        ("segmentation", "mIoU"),
+    }
+    assert set(tasks.variant) == {"clean", "degraded", "pixel", "diffloss"}
+    assert set(results[results.task == "quality"].metric) == {"PSNR", "SSIM"}
+    assert set(results.degradation) == {"lowlight", "fog"}
+    assert (results.n_images == 8).all()
+    assert {("diffloss", "pixel"), ("pixel", "degraded")} <= set(zip(gains.variant, gains.versus, strict=True))
+    assert not results.duplicated(RESULTS[:4]).any()
+
+
+def test_report_and_pictures(finished: Path) -> None:
+    report = finished / "artifacts" / "report"
+    text = (report / "report.md").read_text()
+    assert "Does restoring help on scenes?" in text and "split `test`" in text
+    names = {path.name for path in (report / "pictures").iterdir()}
+    assert names == {f"{d}-{t}.png" for d in ("lowlight", "fog") for t in ("detection", "segmentation")}
+    assert (finished / "artifacts" / "prior" / "samples.png").exists()
+
+
+def test_nothing_is_left_lying_about(finished: Path) -> None:
+    known = {path.name for path in ROOT.iterdir()} | {
+        "artifacts",
+        "work",
+        "mlruns",
+        "mlflow.db",
+        "dvc.lock",
+        ".cache",
+        ".git",
+    }
+    assert {path.name for path in finished.iterdir()} <= known
+    assert not [
+        path
+        for path in (finished / "work").rglob("*")
+        if path.is_file() and path.suffix not in (".lock", ".json") and "yolo" not in path.parts
+    ]
+    assert not list((finished / "artifacts").rglob("*.cache"))
+
+
+def test_mlflow_has_one_run_for_each_row(finished: Path) -> None:
+    runs = _runs(finished)
+    assert sorted(run["name"] for run in runs) == sorted(
+        ["clean", *(f"{d} · {v}" for d in ("lowlight", "fog") for v in ("degraded", "pixel", "diffloss"))]
+    )
+    row = next(run for run in runs if run["name"] == "fog · diffloss")
+    assert {"detection/mAP50-95", "segmentation/mIoU", "quality/PSNR", "cost/seconds_per_step"} <= set(row["metrics"])
+    assert row["history"] == [1, 2, 3, 4]
+    assert {"report.md", "fog-detection.png", "restorer.safetensors"} <= set(row["artifacts"])
+    assert all(run["status"] == "FINISHED" for run in runs)
+
+
+def test_a_second_run_does_nothing(finished: Path) -> None:
+    done = _dvc(finished, "repro")
+    assert done.returncode == 0
+    assert "Running stage" not in done.stdout + done.stderr
+
+
+CHANGES = [
+    ("strength: 0.5", "strength: 0.7", {"objective@pixel", "objective@diffloss", "plan", "publish"}),
+    ("severity: 3", "severity: 4", {"degrade@lowlight", "degrade@fog", "plan", "report", "publish"}),
+    (
+        "encoder: tu-mobilenetv3_small_050",
+        "encoder: tu-mobilenetv3_small_075",
+        {"train_task@segmentation", "plan", "publish"},
+    ),
+    ("pictures: 2", "pictures: 1", {"plan", "report"}),
+    ("resamples: 100", "resamples: 200", {"plan", "report", "publish"}),
+]
+
+
+@pytest.mark.parametrize(("old", "new", "expected"), CHANGES, ids=[new for _, new, _ in CHANGES])
+def test_a_change_reaches_what_depends_on_it(finished: Path, old: str, new: str, expected: set[str]) -> None:
+    before = (finished / "params.yaml").read_text()
+    try:
+        _edit(finished, old, new)
+        assert _would_run(finished) == expected
+    finally:
+        (finished / "params.yaml").write_text(before)
+
+
+def test_a_loss_weight_retrains_its_restorers_only_and_mlflow_is_complete_from_the_cache(finished: Path) -> None:
+    before = (finished / "params.yaml").read_text()
+    _edit(finished, "strength: 0.5", "strength: 0.7")
+    done = _dvc(finished, "repro")
+    assert done.returncode == 0, done.stderr[-2000:]
+    ran = {line.split("'")[1] for line in done.stdout.splitlines() if line.startswith("Running stage")}
+    assert {"train_restorer@lowlight-diffloss", "train_restorer@fog-diffloss"} <= ran
+    assert (
+        not {"train_restorer@lowlight-pixel", "train_restorer@fog-pixel", "train_prior", "train_task@detection"} & ran
+    )
+    rows = _runs(finished)
+    assert len(rows) == 9  # the two changed rows are new, the other seven stand
+    (finished / "params.yaml").write_text(before)
+    for path in ("mlflow.db", "mlruns", "artifacts"):
+        shutil.rmtree(finished / path) if (finished / path).is_dir() else (finished / path).unlink()
+    done = _dvc(finished, "repro")
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "Running stage 'train_restorer@fog-pixel'" not in done.stdout
+    rows = _runs(finished)
+    assert len(rows) == 7 and all(row["metrics"] for row in rows)
+    assert next(row for row in rows if row["name"] == "fog · pixel")["history"] == [1, 2, 3, 4]
+
+
+def test_a_wrong_name_stops_before_any_work(finished: Path) -> None:
+    before = (finished / "params.yaml").read_text()
+    try:
+        _edit(finished, "[lowlight, fog]", "[lowlight, smog]")
+        done = _dvc(finished, "repro")
+    finally:
+        (finished / "params.yaml").write_text(before)
+    assert done.returncode != 0
+    assert "error: params.yaml: degradations: no recipe 'smog'; there are" in done.stderr
+    assert "Traceback" not in done.stderr and "Running stage 'degrade" not in done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seconds", [12, 25, 45, 70, 95])
+def test_a_killed_run_goes_on_to_the_same_tables(finished: Path, tmp_path: Path, seconds: int) -> None:
+    folder = _clone(tmp_path / "project", "params.tiny.yaml")
+    process = subprocess.Popen(
+        ["dvc", "repro"],
+        cwd=folder,
+        env=_environment(folder),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    time.sleep(seconds)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    done = _dvc(folder, "repro")
+    assert done.returncode == 0, done.stderr[-2000:]
+    for name in TABLES:
+        path = Path("artifacts") / "report" / name
+        assert (folder / path).read_bytes() == (finished / path).read_bytes()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not CAMVID.is_dir(), reason="../shared/camvid is not here")
+def test_a_few_real_photos(tmp_path: Path) -> None:
+    folder = _clone(tmp_path / "project", "params.tiny.yaml")
+    yaml = YAML()
+    tiny, camvid = (yaml.load(ROOT / name) for name in ("params.tiny.yaml", "params.camvid.yaml"))
+    tiny["data"] = camvid["data"]
+    tiny["data"]["root"] = str(CAMVID)
+    tiny["data"]["masks"]["limit"] = {"train": 12, "val": 6, "test": 6}
+    yaml.dump(tiny, folder / "params.yaml")
+    done = _dvc(folder, "repro")
+    assert done.returncode == 0, done.stderr[-2000:]
+    results = pd.read_csv(folder / "artifacts" / "report" / "results.csv")
+    assert set(results.n_images) == {6}
+    split = "test" if (CAMVID / "test").is_dir() else "val"
+    assert f"Data: `camvid`, split `{split}`, 6 images" in (folder / "artifacts" / "report" / "report.md").read_text()
+
+
+def _runs(folder: Path) -> list[dict[str, object]]:
+    """The runs of the comparison, read in a process of its own: MLflow keeps global state."""
+    code = (
+        "import json, sys\nfrom mlflow import MlflowClient\nc = MlflowClient(tracking_uri='sqlite:///mlflow.db')\n"
+        "e = c.get_experiment_by_name('scenes')\nout = []\n"
+        "for r in c.search_runs([e.experiment_id]):\n"
+        "    i = r.info.run_id\n"
+        "    out.append(dict(name=r.info.run_name, status=r.info.status, metrics=r.data.metrics,\n"
+        "        history=[m.step for m in c.get_metric_history(i, 'training/loss')],\n"
+        "        artifacts=[a.path for a in c.list_artifacts(i)]))\n"
+        "print(json.dumps(out))\n"
+    )
+    done = subprocess.run(["python", "-c", code], cwd=folder, capture_output=True, text=True, check=True)
+    rows: list[dict[str, object]] = YAML(typ="safe").load(done.stdout.splitlines()[-1])
+    return rows

@@ -1,0 +1,107 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from pipeline import runtime
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(autouse=True)
+def _in_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def test_an_output_appears_whole_or_not_at_all(tmp_path: Path) -> None:
+    out = tmp_path / "artifacts" / "x"
+    with pytest.raises(RuntimeError), runtime.replacing_folder(out) as folder:
+        (folder / "half").write_text("1")
+        raise RuntimeError
+    assert not out.exists()
+    assert list((tmp_path / "work" / "unfinished").iterdir()) == []
+    with runtime.replacing_folder(out) as folder:
+        (folder / "whole").write_text("1")
+        assert not out.exists()
+    assert (out / "whole").exists()
+
+
+def test_an_output_replaces_the_old_one(tmp_path: Path) -> None:
+    out = tmp_path / "x"
+    for content in ("old", "new"):
+        with runtime.replacing_folder(out) as folder:
+            (folder / content).write_text(content)
+    assert [path.name for path in out.iterdir()] == ["new"]
+
+
+def test_what_a_killed_process_left_is_swept_away(tmp_path: Path) -> None:
+    code = (
+        "import os, signal\nfrom pathlib import Path\nfrom pipeline import runtime\n"
+        "with runtime.replacing_folder(Path('out')) as f:\n    (f / 'half').write_text('1')\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    killed = subprocess.run([sys.executable, "-c", code], env=env, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert not Path("out").exists()
+    with runtime.replacing_folder(Path("out")) as folder:
+        assert list(folder.iterdir()) == []
+        (folder / "whole").write_text("1")
+    assert [path.name for path in Path("out").iterdir()] == ["whole"]
+
+
+def test_seeds_are_stable_and_different() -> None:
+    assert runtime.seed_for(0, "a") == 8617095791668180470
+    assert (
+        len({runtime.seed_for(0, "a"), runtime.seed_for(0, "b"), runtime.seed_for(1, "a"), runtime.seed_for("0a")}) == 4
+    )
+
+
+@pytest.mark.parametrize(("error", "shown"), [("ParamsError", "error: the seed is odd"), ("ValueError", "Traceback")])
+def test_our_errors_are_one_line_and_others_keep_their_traceback(error: str, shown: str) -> None:
+    code = (
+        "from pipeline import runtime\nfrom pipeline.params import ParamsError\n"
+        f"def main():\n    raise {error}('the seed is odd')\nruntime.run_stage(main)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1 and shown in done.stderr
+    assert ("Traceback" in done.stderr) == (shown == "Traceback")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the parent-death signal is Linux's")
+def test_a_stage_dies_with_its_parent(tmp_path: Path) -> None:
+    stage = "import time\nfrom pipeline import runtime\nruntime.run_stage(lambda: time.sleep(60))\n"
+    (tmp_path / "stage.py").write_text(stage)
+    parent = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            f"import subprocess\np = subprocess.Popen([{sys.executable!r}, 'stage.py'])\n"
+            "print(p.pid, flush=True)\np.wait()",
+        ],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert parent.stdout is not None
+    child = int(parent.stdout.readline())
+    time.sleep(2)
+    parent.kill()
+    parent.wait()
+    parent.stdout.close()
+    for _ in range(50):
+        if not Path(f"/proc/{child}/stat").exists() or ") Z " in Path(f"/proc/{child}/stat").read_text():
+            return
+        time.sleep(0.1)
+    os.kill(child, signal.SIGKILL)
+    pytest.fail("the stage outlived its parent")

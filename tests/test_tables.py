@@ -1,0 +1,86 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from models.tasks.records import MeanRecords
+from pipeline import tables, words
+from pipeline.params import load_params
+
+ROOT = Path(__file__).parents[1]
+VALUES = {"clean": 0.9, "degraded": 0.3, "pixel": 0.6, "diffloss": 0.75}
+
+
+@pytest.fixture
+def cell(tmp_path: Path) -> dict[str, tables.Resampled]:
+    rng = np.random.default_rng(0)
+    difficulty = rng.normal(0, 0.2, 50)
+    files = {}
+    for variant, mean in VALUES.items():
+        scores = mean + difficulty - difficulty.mean() + 0.01 * np.sin(np.arange(50) + mean)
+        records = MeanRecords.from_values({f"i{n:02}": {"score": float(v)} for n, v in enumerate(scores)})
+        files[variant] = tmp_path / f"{variant}.npz"
+        records.save(files[variant])
+    return tables.read_cell(load_params(ROOT / "params.yaml"), files)
+
+
+def test_results_have_every_variant_with_its_interval(cell: dict[str, tables.Resampled]) -> None:
+    rows = pd.DataFrame(tables.result_rows("detection", "fog", cell, 0.95))
+    assert list(rows.columns) == tables.RESULTS
+    assert list(rows.variant) == list(VALUES)
+    assert ((rows.ci_low < rows.value) & (rows.value < rows.ci_high)).all()
+    assert (rows.n_images == 50).all()
+
+
+def test_gains_are_paired_and_recovered_is_the_formula(cell: dict[str, tables.Resampled]) -> None:
+    rows = pd.DataFrame(tables.gain_rows("detection", "fog", cell, 0.95)).set_index(["variant", "versus"])
+    assert set(rows.index) == {
+        ("clean", "degraded"),
+        ("pixel", "degraded"),
+        ("diffloss", "degraded"),
+        ("diffloss", "pixel"),
+    }
+    row = rows.loc[("pixel", "degraded")]
+    assert row.gain == pytest.approx(0.3, abs=0.01)
+    assert row.recovered == pytest.approx(0.5, abs=0.02)
+    # The difficulty of images (0.2) cancels in a paired gain: unpaired, the interval would be about 0.15 wide.
+    assert row.ci_high - row.ci_low < 0.02
+
+
+def test_written_tables_are_tidy_and_the_same_twice(cell: dict[str, tables.Resampled], tmp_path: Path) -> None:
+    rows = tables.gain_rows("detection", "fog", cell, 0.95)
+    for name in ("a.csv", "b.csv"):
+        tables.write_table(rows, tables.GAINS, tmp_path / name)
+    assert (tmp_path / "a.csv").read_bytes() == (tmp_path / "b.csv").read_bytes()
+    assert (tmp_path / "a.csv").read_text().splitlines()[0] == ",".join(tables.GAINS)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "word"), [(0.1, 0.2, "helps"), (-0.2, -0.1, "hurts"), (-0.1, 0.1, "can't be told")]
+)
+def test_verdicts_follow_the_interval(low: float, high: float, word: str) -> None:
+    gains = pd.DataFrame(
+        [
+            dict(
+                zip(
+                    tables.GAINS,
+                    ["detection", "fog", "pixel", "degraded", "mAP50", 0.0, low, high, 0.5, 0.5],
+                    strict=True,
+                )
+            )
+        ]
+    )
+    assert word in words.verdicts(gains, 10)[0]
+
+
+def test_quality_has_no_clean_and_no_recovered(tmp_path: Path) -> None:
+    files = {}
+    for variant in ("degraded", "pixel"):
+        files[variant] = tmp_path / f"{variant}.npz"
+        MeanRecords.from_values({f"i{n}": {"PSNR": 20.0 + n} for n in range(4)}).save(files[variant])
+    cell = tables.read_cell(load_params(ROOT / "params.yaml"), files)
+    rows = tables.gain_rows("quality", "fog", cell, 0.95)
+    assert len(rows) == 1 and np.isnan(rows[0]["recovered"])
+    json.dumps([row["gain"] for row in rows])

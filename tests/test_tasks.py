@@ -1,0 +1,149 @@
+"""One contract for all tasks; what is particular to one follows below."""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from data.datasets import MaskBatches
+from data.manifest import Dataset
+from models.tasks import TASKS, TaskError, get_task
+from models.tasks.contract import Task
+from pipeline.training import Loop
+
+SETTINGS: dict[str, dict[str, Any]] = {
+    "detection": {
+        "model": "yolo11n.yaml",
+        "weights": None,
+        "image_size": 64,
+        "epochs": 2,
+        "batch": 4,
+        "learning_rate": 1e-3,
+        "mosaic": 0.0,
+    },
+    "segmentation": {
+        "architecture": "unet",
+        "encoder": "tu-mobilenetv3_small_050",
+        "weights": None,
+        "steps": 3,
+        "batch": 4,
+        "crop": 32,
+        "learning_rate": 1e-3,
+    },
+}
+
+each = pytest.mark.parametrize("name", TASKS)
+pytestmark = pytest.mark.filterwarnings("ignore")  # of the libraries behind the tasks
+
+
+@pytest.fixture
+def fit(make_dataset: Callable[..., Dataset], tmp_path: Path) -> Callable[..., Task[Any]]:
+    dataset = make_dataset()
+
+    def do(name: str, run: str = "a", folder: Dataset = dataset) -> Task[Any]:
+        split = folder.split("train")
+        loop = Loop(name, tmp_path / "work" / run, 0, torch.device("cpu"))
+        batches = partial(MaskBatches, split, 0)
+        return get_task(name).fit(split, batches, folder.info.classes[name], SETTINGS[name], loop)
+
+    return do
+
+
+@each
+def test_save_load_predict_write_read(
+    name: str, fit: Callable[..., Task[Any]], make_dataset: Any, tmp_path: Path
+) -> None:
+    task = fit(name)
+    split = make_dataset("other").split("test")
+    predictions = {id: task.predict(split.image(id)) for id in split.ids}
+    task.save(tmp_path)
+    loaded = get_task(name).load(tmp_path, torch.device("cpu"))
+    task.write(tmp_path, predictions)
+    stored = loaded.read(tmp_path)
+    assert set(stored) == set(predictions)
+    for id in split.ids:
+        assert _same(loaded.predict(split.image(id)), predictions[id])
+        assert _same(stored[id], predictions[id], atol=1e-3)
+        drawn = task.draw(split.image(id), predictions[id], task.classes)
+        assert drawn.shape == split.image(id).shape and drawn.dtype == np.uint8
+
+
+@each
+def test_the_labels_score_perfectly(name: str, fit: Callable[..., Task[Any]], make_dataset: Any) -> None:
+    task = fit(name)
+    split = make_dataset("other").split("test")
+    metrics = task.score({id: task.truth(split, id) for id in split.ids}, split).metrics()
+    assert metrics and all(value[0] == pytest.approx(1.0) for value in metrics.values())
+
+
+@each
+def test_training_twice_gives_the_same_weights(name: str, fit: Callable[..., Task[Any]]) -> None:
+    first, second = fit(name, "a"), fit(name, "b")
+    for key, value in first.network.state_dict().items():
+        assert torch.equal(value, second.network.state_dict()[key]), key
+
+
+@each
+def test_any_size_and_frozen(name: str, fit: Callable[..., Task[Any]]) -> None:
+    task = fit(name)
+    image = np.random.default_rng(0).integers(0, 256, (45, 70, 3), dtype=np.uint8)
+    before = image.copy()
+    task.predict(image)
+    assert np.array_equal(image, before)
+    assert not any(parameter.requires_grad for parameter in task.network.parameters())
+
+
+@each
+def test_features_carry_a_gradient_into_the_image_and_none_into_the_network(
+    name: str, fit: Callable[..., Task[Any]]
+) -> None:
+    task = fit(name)
+    images = torch.rand(2, 3, 40, 56, requires_grad=True)
+    maps = task.features(images)
+    assert len(maps) >= 3 and all(len(layer) == 2 for layer in maps)
+    torch.stack([layer.square().mean() for layer in maps]).sum().backward()
+    assert images.grad is not None and images.grad.abs().amax(dim=(1, 2, 3)).min() > 0
+    assert all(parameter.grad is None for parameter in task.network.parameters())
+    assert all(torch.equal(*pair) for pair in zip(maps, task.features(images), strict=True))
+
+
+@each
+def test_missing_labels_are_an_error(name: str, fit: Callable[..., Task[Any]], make_dataset: Any) -> None:
+    dataset = make_dataset("bare", train=2, test=1)
+    for folder in ("labels", "masks"):
+        (dataset.folder / "train" / folder).rename(dataset.folder / "train" / f"no-{folder}")
+    with pytest.raises(TaskError, match=f"take {name} out of tasks"):
+        fit(name, folder=dataset)
+
+
+def test_unknown_task() -> None:
+    with pytest.raises(TaskError, match="no task 'depth'; there are: detection, segmentation"):
+        get_task("depth")
+
+
+def test_unknown_architecture_names_it(fit: Callable[..., Task[Any]], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(SETTINGS["segmentation"], "encoder", "resnet17")
+    with pytest.raises(TaskError, match=r"train_task\.segmentation: .* encoder 'resnet17'"):
+        fit("segmentation")
+
+
+def test_nothing_is_written_outside_the_work_folder(
+    fit: Callable[..., Task[Any]], tmp_path: Path, monkeypatch: Any
+) -> None:
+    (tmp_path / "cwd").mkdir()
+    monkeypatch.chdir(tmp_path / "cwd")
+    fit("detection")
+    assert list((tmp_path / "cwd").iterdir()) == []
+    assert not list((tmp_path / "clean").rglob("*.cache"))
+
+
+def _same(left: Any, right: Any, atol: float = 0.0) -> bool:
+    if isinstance(left, np.ndarray):
+        return np.array_equal(left, right)
+    return all(
+        np.allclose(getattr(left, part), getattr(right, part), atol=atol) for part in ("boxes", "scores", "classes")
+    )
