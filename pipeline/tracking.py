@@ -108,7 +108,14 @@ class Store:
 
 @contextmanager
 def live(experiment: str, name: str, tags: Mapping[str, str], identity: str) -> Iterator[Stream]:
-    """Stream training curves into a run while the training goes on. A tracker that fails never stops it."""
+    """Stream training curves into a run while the training goes on. A tracker that fails never stops it.
+
+    Args:
+        experiment: the data set's name; runs that are no rows of the comparison go into `<name>-trainings`.
+        name: of the run.
+        tags: of the run; a `stage` tag marks one that is no row.
+        identity: what the run is found by.
+    """
     streamer = _Streamer(experiment, name, tags, identity)
     try:
         yield streamer
@@ -126,7 +133,9 @@ class _Streamer:
         self._sent = time.monotonic()
         self._store: Store | None = None
         try:
-            self._store = Store(experiment)
+            self._store = Store(experiment)          # the comparison comes first in the list of experiments
+            if "stage" in tags:
+                self._store = Store(experiment + TRAININGS)
             self._store.close_dead_runs()
             self._run, self._last = self._store.open_run(identity, name, tags)
         except Exception as error:

@@ -4,19 +4,22 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
-from models.diffusion.prior import DiffusionPrior
 from models.losses.settings import TermSettings
+
+if TYPE_CHECKING:
+    from models.diffusion.prior import DiffusionPrior
 
 
 @dataclass(frozen=True)
 class Frozen:
     """What a training run can lend to its terms: frozen networks and a folder for cached features."""
 
-    prior: DiffusionPrior | None = None
+    prior: "DiffusionPrior | None" = None
     task_features: Callable[[Tensor], list[Tensor]] | None = None
     bank_folder: Path | None = None
 

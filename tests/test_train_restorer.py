@@ -1,0 +1,107 @@
+"""The claims that a comparison of objectives rests on: a gradient that arrives, and nothing else that differs."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from data.datasets import PairBatches
+from data.manifest import Dataset
+from models.diffusion.network import build_scheduler, build_unet
+from models.diffusion.prior import DiffusionPrior
+from models.losses import build_objective
+from pipeline import training
+from pipeline.params import NafNet, TrainRestorer
+from pipeline.train_restorer import TrainingError, train_restorer
+from pipeline.training import Loop
+
+SETTINGS = TrainRestorer(
+    restorer="nafnet",
+    nafnet=NafNet(width=8, encoder_blocks=[1], middle_blocks=1, decoder_blocks=[1]),
+    crop=16,
+    steps=6,
+    batch=2,
+    learning_rate=1e-3,
+)
+DIFFLOSS = {"diffloss": {"strength": 1.0, "timesteps": [5, 300]}}
+
+
+@pytest.fixture(scope="module")
+def prior() -> DiffusionPrior:
+    torch.manual_seed(0)
+    unet = build_unet({"size": 16, "channels": [16, 32], "blocks": 1, "attention": []})
+    return DiffusionPrior(unet, build_scheduler({"steps": 1000, "kind": "linear"}))
+
+
+class _Spy:
+    """Batches that remember what they gave."""
+
+    def __init__(self, batches: PairBatches) -> None:
+        self.batches = batches
+        self.seen: list[torch.Tensor] = []
+
+    def __call__(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:
+        degraded, clean = self.batches(step)
+        self.seen.append(clean)
+        return degraded * 0.3, clean
+
+
+@pytest.fixture
+def train(make_dataset: Callable[..., Dataset], tmp_path: Path, prior: DiffusionPrior) -> Callable[..., Any]:
+    split = make_dataset().split("train")
+
+    def do(name: str, run: str = "a", settings: TrainRestorer = SETTINGS, **losses: Any) -> Any:
+        batches = _Spy(PairBatches(split, split, 16, 2, 0))
+        loop = Loop(name, tmp_path / run, 0, torch.device("cpu"))
+        objective = build_objective(name, losses, prior=prior)
+        restorer = train_restorer(batches, objective, settings, loop)  # type: ignore[arg-type]
+        return restorer.state_dict(), batches.seen, loop
+
+    return do
+
+
+def test_objectives_start_equal_and_see_the_same_crops(train: Callable[..., Any]) -> None:
+    pixel, diffloss = train("pixel", "a"), train("diffloss", "b", **DIFFLOSS)
+    assert all(torch.equal(*pair) for pair in zip(pixel[1], diffloss[1], strict=True))
+    # At the first step both restorers are the same, so that their pixel losses are.
+    assert pixel[2].curve[1]["pixel"] == diffloss[2].curve[1]["pixel"]
+
+
+def test_diffloss_changes_what_is_learned(train: Callable[..., Any]) -> None:
+    pixel, diffloss = train("pixel", "a")[0], train("diffloss", "b", **DIFFLOSS)[0]
+    assert any(not torch.equal(pixel[name], diffloss[name]) for name in pixel)
+    weak = train("diffloss", "c", diffloss={"strength": 0.0})[0]
+    assert all(torch.allclose(pixel[name], weak[name], atol=1e-6) for name in pixel)
+
+
+def test_the_prior_is_left_as_it_was(train: Callable[..., Any], prior: DiffusionPrior) -> None:
+    before = {name: value.clone() for name, value in prior.state_dict().items()}
+    train("diffloss", **DIFFLOSS)
+    assert all(torch.equal(value, before[name]) for name, value in prior.state_dict().items())
+    assert all(parameter.grad is None for parameter in prior.parameters())
+
+
+def test_a_kill_changes_nothing(train: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    whole = train("diffloss", "whole", **DIFFLOSS)[0]
+    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0.0)
+
+    def dies(loop: Loop, step: int, **values: float) -> None:
+        if step == 4 and not (tmp_path / "died").exists():
+            (tmp_path / "died").touch()
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Loop, "log", dies)
+    with pytest.raises(KeyboardInterrupt):
+        train("diffloss", "killed", **DIFFLOSS)
+    resumed, seen, _ = train("diffloss", "killed", **DIFFLOSS)
+    assert len(seen) == 3                    # steps 3, 4, 5: it went on, it did not start again
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+
+
+def test_a_diverging_training_stops_with_a_reason(train: Callable[..., Any]) -> None:
+    settings = SETTINGS.model_copy(update={"learning_rate": 1e30})
+    with pytest.raises(ValueError, match=r"lower (its )?learning[_ ]rate") as caught:
+        train("pixel", settings=settings)
+    assert isinstance(caught.value, TrainingError) or "diverged" in str(caught.value)
