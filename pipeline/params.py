@@ -88,6 +88,8 @@ class Schedule(Section):
 
 
 class TrainPrior(Section):
+    pretrained: str | None
+    adm_settings: str | None
     network: PriorNetwork
     schedule: Schedule
     crop: Count

@@ -133,7 +133,7 @@ class _Streamer:
         self._sent = time.monotonic()
         self._store: Store | None = None
         try:
-            self._store = Store(experiment)          # the comparison comes first in the list of experiments
+            self._store = Store(experiment)  # the comparison comes first in the list of experiments
             if "stage" in tags:
                 self._store = Store(experiment + TRAININGS)
             self._store.close_dead_runs()

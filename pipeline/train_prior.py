@@ -13,7 +13,7 @@ from data.manifest import Dataset
 from models.diffusion.network import build_scheduler, build_unet
 from models.diffusion.prior import DiffusionPrior
 from pipeline import runtime, tracking
-from pipeline.params import TrainPrior, load_params
+from pipeline.params import Params, TrainPrior, load_params
 from pipeline.training import Loop, checkpoint_folder, fingerprint
 
 SAMPLING_STEPS = 50
@@ -72,26 +72,43 @@ def _write_nothing(out: Path, costs: Path) -> None:
         scratch.write_text("{}\n")
 
 
-def main() -> None:
-    """Command line."""
-    options = runtime.arguments("needs", "clean", "out", "costs")
-    params = load_params()
-    if not json.loads(Path(options.needs).read_text())["prior"]:
-        _write_nothing(Path(options.out), Path(options.costs))
-        return
+def _adopt(pretrained: str, adm_settings: str | None, out: Path, costs: Path) -> None:
+    """Take a prior that was trained elsewhere instead of training one."""
+    if adm_settings is None:
+        prior = DiffusionPrior.load(pretrained)
+    else:
+        prior = DiffusionPrior.from_guided_diffusion(pretrained, adm_settings)
+    with runtime.replacing_folder(out) as folder:
+        prior.save(folder)
+    with runtime.replacing(costs) as scratch:
+        scratch.write_text(json.dumps({"parameters": sum(p.numel() for p in prior.parameters())}) + "\n")
+
+
+def _train(params: Params, clean: Dataset, out: Path, costs: Path) -> None:
     settings, device = params.train_prior, runtime.device()
-    clean = Dataset.open(Path(options.clean))
     work = checkpoint_folder("train_prior", params.seed, settings.model_dump(), fingerprint(clean.folder / "train"))
     with tracking.live(clean.info.name, "prior", {"stage": "train_prior"}, str(work)) as stream:
         loop = Loop("train_prior", work, runtime.seed_for(params.seed, "prior"), device, stream)
         prior = train_prior(clean, settings, loop)
-    with runtime.replacing_folder(Path(options.out)) as folder:
+    with runtime.replacing_folder(out) as folder:
         prior.save(folder)
         loop.write_curve(folder / "curve.csv")
         samples = draw_samples(prior, settings.samples, params.seed, device)
         images.write_image(folder / "samples.png", images.to_uint8(torch.cat(list(samples), dim=2)))
-    loop.write_costs(Path(options.costs), prior)
+    loop.write_costs(costs, prior)
     loop.finish()
+
+
+def main() -> None:
+    """Command line."""
+    options = runtime.arguments("needs", "clean", "out", "costs")
+    params, out, costs = load_params(), Path(options.out), Path(options.costs)
+    if not json.loads(Path(options.needs).read_text())["prior"]:
+        _write_nothing(out, costs)
+    elif params.train_prior.pretrained:
+        _adopt(params.train_prior.pretrained, params.train_prior.adm_settings, out, costs)
+    else:
+        _train(params, Dataset.open(Path(options.clean)), out, costs)
 
 
 if __name__ == "__main__":

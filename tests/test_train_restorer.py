@@ -96,7 +96,7 @@ def test_a_kill_changes_nothing(train: Callable[..., Any], monkeypatch: pytest.M
     with pytest.raises(KeyboardInterrupt):
         train("diffloss", "killed", **DIFFLOSS)
     resumed, seen, _ = train("diffloss", "killed", **DIFFLOSS)
-    assert len(seen) == 3                    # steps 3, 4, 5: it went on, it did not start again
+    assert len(seen) == 3  # steps 3, 4, 5: it went on, it did not start again
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
 
 
