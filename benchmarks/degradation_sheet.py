@@ -22,11 +22,11 @@ from data.sources.scenes import Scenes
 
 Image = NDArray[np.uint8]
 
-WIDTH, HEIGHT = 320, 240      # of the scene
-TILE = (160, 120)             # of one picture on the sheet, width and height
-SEED = 3                      # of the scene and of every degradation
-QUALITY = 56                  # of the sheets' JPEG
-HEADER, MARGIN = 15, 3        # pixels
+WIDTH, HEIGHT = 320, 240  # of the scene
+TILE = (160, 120)  # of one picture on the sheet, width and height
+SEED = 3  # of the scene and of every degradation
+QUALITY = 56  # of the sheets' JPEG
+HEADER, MARGIN = 15, 3  # pixels
 TEXT = "degradations.md"
 
 OWN = [name for name, recipe in RECIPES.items() if not recipe.fixed and not name.startswith("coco-c-")]
@@ -80,7 +80,7 @@ def fill(text: str) -> str:
         pattern = re.compile(re.escape(begin) + ".*?" + re.escape(end), re.DOTALL)
         if not pattern.search(text):
             raise ValueError(f"{TEXT}: expected the lines {begin} and {end}")
-        text = pattern.sub(lambda _, new=f"{begin}\n{content}\n{end}": new, text)   # type: ignore[misc]
+        text = pattern.sub(lambda _, new=f"{begin}\n{content}\n{end}": new, text)  # type: ignore[misc]
     return text
 
 

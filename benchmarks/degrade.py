@@ -37,10 +37,22 @@ from data.degradations import RECIPES, SEVERITIES, degrade
 
 Image = NDArray[np.uint8]
 NEAREST = {
-    "lowlight": "shot_noise", "night": "shot_noise", "fog": "fog", "rain": "spatter", "snow": "snow",
-    "noise": "gaussian_noise", "noise-poisson": "shot_noise", "noise-iso": "shot_noise", "blur": "defocus_blur",
-    "blur-motion": "motion_blur", "blur-gaussian": "gaussian_blur", "jpeg": "jpeg_compression", "lowres": "pixelate",
-    "shear": "elastic_transform", "ia-yolo-fog": "fog", "edtr-mix-a": "jpeg_compression",
+    "lowlight": "shot_noise",
+    "night": "shot_noise",
+    "fog": "fog",
+    "rain": "spatter",
+    "snow": "snow",
+    "noise": "gaussian_noise",
+    "noise-poisson": "shot_noise",
+    "noise-iso": "shot_noise",
+    "blur": "defocus_blur",
+    "blur-motion": "motion_blur",
+    "blur-gaussian": "gaussian_blur",
+    "jpeg": "jpeg_compression",
+    "lowres": "pixelate",
+    "shear": "elastic_transform",
+    "ia-yolo-fog": "fog",
+    "edtr-mix-a": "jpeg_compression",
     "edtr-mix-b": "gaussian_blur",
 }
 GOALS = {"fog", "snow", "blur-motion", "noise-poisson"} | {
@@ -93,7 +105,7 @@ def compare(name: str, corrupt: Callable[..., Image] | None, repeats: int) -> tu
     image, nearest = photo(), NEAREST.get(name, name.removeprefix("coco-c-"))
     times = []
     for severity in SEVERITIES:
-        calls: list[Callable[[], object]] = [lambda s=severity: degrade(image, name, s, 0)]   # type: ignore[misc]
+        calls: list[Callable[[], object]] = [lambda s=severity: degrade(image, name, s, 0)]  # type: ignore[misc]
         if corrupt:
             calls.append(lambda s=severity: corrupt(image, severity=s, corruption_name=nearest))  # type: ignore[misc]
         slow = nearest == "glass_blur"
@@ -107,7 +119,7 @@ def speed_up(images: int) -> float:
     image, seconds = photo(), []
     for workers in (1, 2):
         with joblib.Parallel(n_jobs=workers, backend="loky") as pool:
-            pool(joblib.delayed(_one)(image, seed) for seed in range(2 * workers))   # start the workers
+            pool(joblib.delayed(_one)(image, seed) for seed in range(2 * workers))  # start the workers
             start = time.perf_counter()
             pool(joblib.delayed(_one)(image, seed) for seed in range(images))
             seconds.append(time.perf_counter() - start)

@@ -27,11 +27,16 @@ from models.diffusion.prior import DiffusionPrior
 from models.losses.bank import FeatureBank
 from models.losses.diffloss import DiffLoss
 
-Step = Callable[[], tuple[float, Tensor]]    # value and gradient
+Step = Callable[[], tuple[float, Tensor]]  # value and gradient
 
 ADM_256 = {
-    "image_size": 256, "num_channels": 256, "num_res_blocks": 2, "attention_resolutions": "32,16,8",
-    "num_head_channels": 64, "resblock_updown": True, "learn_sigma": True,
+    "image_size": 256,
+    "num_channels": 256,
+    "num_res_blocks": 2,
+    "attention_resolutions": "32,16,8",
+    "num_head_channels": 64,
+    "resblock_updown": True,
+    "learn_sigma": True,
 }
 
 
@@ -41,7 +46,7 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     case = Case(options)
     ways = case.ways()
-    results = {name: step() for name, step in ways.items()}      # warm-up, and what is compared below
+    results = {name: step() for name, step in ways.items()}  # warm-up, and what is compared below
     memory = {name: case.peak_memory(step) for name, step in ways.items()}
     times: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(options.rounds):
@@ -125,7 +130,7 @@ class Case:
             step()
             return (torch.cuda.max_memory_allocated() - before) / 2**20
         ctypes.CDLL("libc.so.6").malloc_trim(0)
-        Path("/proc/self/clear_refs").write_text("5")     # resets the process's peak, Linux only
+        Path("/proc/self/clear_refs").write_text("5")  # resets the process's peak, Linux only
         before = _resident("VmRSS")
         step()
         return (_resident("VmHWM") - before) / 1024
@@ -135,8 +140,10 @@ class Case:
         parameters = sum(parameter.numel() for parameter in self.unet.parameters())
         name = torch.cuda.get_device_name() if self.device.type == "cuda" else _processor()
         print(f"{name}, {torch.get_num_threads()} threads, torch {torch.__version__}")
-        print(f"U-Net of {parameters / 1e6:.1f} M random parameters, {tuple(self.clean.shape)}, restored at "
-              f"{self.options.psnr:g} dB PSNR, {self.options.rounds} rounds")
+        print(
+            f"U-Net of {parameters / 1e6:.1f} M random parameters, {tuple(self.clean.shape)}, restored at "
+            f"{self.options.psnr:g} dB PSNR, {self.options.rounds} rounds"
+        )
 
     def _prior(self) -> DiffusionPrior:
         """A frozen copy, so that the naive way's trainable weights stay its own."""
@@ -160,6 +167,7 @@ class Case:
 
     def _naive(self, trainable: bool, natural_weight: float = 1.0) -> Step:
         """Both branches with gradient through the whole U-Net."""
+
         def step() -> tuple[float, Tensor]:
             self.unet.eval().requires_grad_(trainable)
             leaf = self.restored.clone().requires_grad_()
@@ -192,7 +200,10 @@ def _network(adm: bool) -> torch.nn.Module:
         if adm:
             return build_unet(read_settings(ADM_256))
         unet: Any = UNet2DModel(
-            sample_size=128, layers_per_block=1, block_out_channels=(64, 128, 192, 256), attention_head_dim=32,
+            sample_size=128,
+            layers_per_block=1,
+            block_out_channels=(64, 128, 192, 256),
+            attention_head_dim=32,
             down_block_types=("DownBlock2D", "DownBlock2D", "DownBlock2D", "AttnDownBlock2D"),
             up_block_types=("AttnUpBlock2D", "UpBlock2D", "UpBlock2D", "UpBlock2D"),
         )
@@ -209,8 +220,10 @@ def _print_table(
         value, slope = results[name]
         target, wanted = results["semantic: naive" if name.startswith("semantic") else "naive"]
         cosine = F.cosine_similarity(slope.flatten().double(), wanted.flatten().double(), dim=0).item()
-        print(f"| {name} | {min(own):.3f} | {median(own):.3f} | {base / min(own):.1f} | {memory[name]:.0f} | "
-              f"{abs(value / target - 1):.1e} | {cosine:.6f} |")
+        print(
+            f"| {name} | {min(own):.3f} | {median(own):.3f} | {base / min(own):.1f} | {memory[name]:.0f} | "
+            f"{abs(value / target - 1):.1e} | {cosine:.6f} |"
+        )
 
 
 def _resident(field: str) -> int:

@@ -21,9 +21,25 @@ from data.degradations.severities import SEVERITY_TABLE
 IMAGE = photos.astronaut()[:90, :120].copy()
 # As imagecorruptions.get_corruption_names("all") lists them.
 PUBLISHED = [
-    "gaussian_noise", "shot_noise", "impulse_noise", "defocus_blur", "glass_blur", "motion_blur", "zoom_blur",
-    "snow", "frost", "fog", "brightness", "contrast", "elastic_transform", "pixelate", "jpeg_compression",
-    "speckle_noise", "gaussian_blur", "spatter", "saturate",
+    "gaussian_noise",
+    "shot_noise",
+    "impulse_noise",
+    "defocus_blur",
+    "glass_blur",
+    "motion_blur",
+    "zoom_blur",
+    "snow",
+    "frost",
+    "fog",
+    "brightness",
+    "contrast",
+    "elastic_transform",
+    "pixelate",
+    "jpeg_compression",
+    "speckle_noise",
+    "gaussian_blur",
+    "spatter",
+    "saturate",
 ]
 
 
@@ -32,7 +48,10 @@ def test_a_chain_is_its_steps_one_after_another() -> None:
     first = degrade(IMAGE, build_chain([{"effect": "lowres", "factor": 3}]), 2, 0)
     assert (degrade(IMAGE, chain, 2, 0) == degrade(first, build_chain([{"effect": "jpeg", "quality": 40}]), 2, 0)).all()
     assert degrade_with_parameters(IMAGE, chain, 2, 0).parameters == {
-        "1-lowres.factor": 3.0, "1-lowres.down": "bicubic", "1-lowres.up": "bicubic", "2-jpeg.quality": 40,
+        "1-lowres.factor": 3.0,
+        "1-lowres.down": "bicubic",
+        "1-lowres.up": "bicubic",
+        "2-jpeg.quality": 40,
     }
 
 
@@ -131,7 +150,9 @@ def test_mix_a_is_eight_times_smaller_and_jpeg_75() -> None:
 
 def test_mix_b_draws_in_the_published_ranges() -> None:
     ranges = {
-        "1-blur-gaussian.sigma_pixels": (0.1, 8), "2-shrink.factor": (1, 16), "3-noise.sigma_levels": (0, 10),
+        "1-blur-gaussian.sigma_pixels": (0.1, 8),
+        "2-shrink.factor": (1, 16),
+        "3-noise.sigma_levels": (0, 10),
         "4-jpeg.quality": (50, 100),
     }
     records = [degrade_with_parameters(IMAGE, "edtr-mix-b", 3, seed).parameters for seed in range(60)]
@@ -142,10 +163,14 @@ def test_mix_b_draws_in_the_published_ranges() -> None:
 
 
 def test_a_chain_is_made_again_from_its_record() -> None:
-    chain = build_chain([
-        {"effect": "fog"}, {"effect": "blur-motion"}, {"effect": "lowlight", "exposure_stops": [1, 2]},
-        {"effect": "jpeg"},
-    ])
+    chain = build_chain(
+        [
+            {"effect": "fog"},
+            {"effect": "blur-motion"},
+            {"effect": "lowlight", "exposure_stops": [1, 2]},
+            {"effect": "jpeg"},
+        ]
+    )
     done = degrade_with_parameters(IMAGE, chain, 3, 9)
     assert (apply_parameters(IMAGE, chain, done.parameters, 9) == done.image).all()
     assert (apply_parameters(IMAGE, chain, done.parameters, 10) != done.image).any()

@@ -71,15 +71,18 @@ def test_gaussian_blur_repeats_the_edges(severity: int) -> None:
 @pytest.mark.parametrize("severity", SEVERITIES)
 def test_zoom_blur_is_the_mean_of_zooms(severity: int) -> None:
     zooms = {
-        1: np.arange(1, 1.11, 0.01), 2: np.arange(1, 1.16, 0.01), 3: np.arange(1, 1.21, 0.02),
-        4: np.arange(1, 1.26, 0.02), 5: np.arange(1, 1.31, 0.03),
+        1: np.arange(1, 1.11, 0.01),
+        2: np.arange(1, 1.16, 0.01),
+        3: np.arange(1, 1.21, 0.02),
+        4: np.arange(1, 1.26, 0.02),
+        5: np.arange(1, 1.31, 0.03),
     }[severity]
     height, width = IMAGE.shape[:2]
     total = IMAGE.astype(float)
     for zoom in zooms:
         cut = int(np.ceil(height / zoom)), int(np.ceil(width / zoom))
         top, left = (height - cut[0]) // 2, (width - cut[1]) // 2
-        part = IMAGE[top:top + cut[0], left:left + cut[1]].astype(float)
+        part = IMAGE[top : top + cut[0], left : left + cut[1]].astype(float)
         total += ndimage.zoom(part, (zoom, zoom, 1), order=1)[:height, :width]
     close(degrade(IMAGE, "coco-c-zoom_blur", severity, 0), total / (len(zooms) + 1), share=0.99)
 
@@ -178,7 +181,7 @@ def test_noise_has_the_published_distribution(severity: int) -> None:
         levels = np.uint8(np.clip(values, 0, 1) * 255)
         ours = degrade(grey, f"coco-c-{name}", severity, 0)
         shares = [np.cumsum(np.bincount(image.reshape(-1), minlength=256)) / image.size for image in (levels, ours)]
-        assert np.abs(shares[0] - shares[1]).max() < 0.0085, name    # two samples of 120,000: Kolmogorov and Smirnov
+        assert np.abs(shares[0] - shares[1]).max() < 0.0085, name  # two samples of 120,000: Kolmogorov and Smirnov
 
 
 def test_motion_and_snow_draw_the_published_angles() -> None:

@@ -40,7 +40,7 @@ def test_photons_are_poisson(rate: float) -> None:
     counts = count_photons(np.ones(draws, np.uint8), np.array([0.0, rate]), np.random.default_rng(1))
     found = np.cumsum(np.bincount(counts)) / draws
     expected = stats.poisson.cdf(np.arange(len(found)), rate)
-    assert np.abs(found - expected).max() < 4e-3                 # Kolmogorov: 1.6 / sqrt(n) at 1 %
+    assert np.abs(found - expected).max() < 4e-3  # Kolmogorov: 1.6 / sqrt(n) at 1 %
     assert counts.mean() == pytest.approx(rate, rel=5 / np.sqrt(draws * rate))
     assert counts.var() == pytest.approx(rate, rel=0.03 + 5 / np.sqrt(draws * rate))
 
@@ -75,12 +75,12 @@ def test_raw_bits_leave_no_more_levels_than_they_can_name() -> None:
 
 def test_night_keeps_small_lamps_and_darkens_large_bright_regions() -> None:
     image = grey(60)
-    image[:80] = 250            # sky: large
+    image[:80] = 250  # sky: large
     image[120:124, 90:94] = 255  # lamp: small
     night = degrade(image, "night", 3, 0)
     assert night[121:123, 91:93].mean() > 200
     assert night[10:60].mean() < 130
-    assert night[121:123, 96:99].mean() > night[180:, :40].mean() + 5      # the glow around the lamp
+    assert night[121:123, 96:99].mean() > night[180:, :40].mean() + 5  # the glow around the lamp
     mask = lamp_mask(to_light(image), 0.6, 1.4, 0.004)
     assert mask[121, 91] > 0.7 and mask[40, 100] == 0
 
@@ -131,7 +131,7 @@ def test_pseudo_depth_never_amplifies() -> None:
 def test_heavier_rain_has_more_larger_faster_drops() -> None:
     light, heavy = rain_drops(5), rain_drops(50)
     assert all(more > less for more, less in zip(heavy, light, strict=True))
-    assert heavy[2] == pytest.approx(7.0, abs=0.7)      # Gunn and Kinzer 1949: 2.2 mm fall at about 7 m/s
+    assert heavy[2] == pytest.approx(7.0, abs=0.7)  # Gunn and Kinzer 1949: 2.2 mm fall at about 7 m/s
 
 
 @pytest.mark.parametrize("name", ["rain", "snow"])
@@ -178,7 +178,7 @@ def test_convolution_of_a_point_is_the_kernel() -> None:
         height, width = kernel.shape
         result = convolve(point, kernel)
         top, left = 50 - height // 2, 50 - width // 2
-        np.testing.assert_allclose(result[top:top + height, left:left + width], kernel, atol=1e-5)
+        np.testing.assert_allclose(result[top : top + height, left : left + width], kernel, atol=1e-5)
 
 
 def test_tiles_and_one_large_filter_agree() -> None:
@@ -198,7 +198,7 @@ def test_gaussian_blur_is_scipys() -> None:
 
 def test_elongated_blur_follows_its_angle() -> None:
     kernel = gaussian_kernel(5, 0.3, 90, 0)
-    y, x = np.mgrid[:kernel.shape[0], :kernel.shape[1]] - kernel.shape[0] // 2
+    y, x = np.mgrid[: kernel.shape[0], : kernel.shape[1]] - kernel.shape[0] // 2
     assert (kernel * y**2).sum() == pytest.approx(25, rel=0.02)
     assert (kernel * x**2).sum() == pytest.approx(2.25, rel=0.02)
 
@@ -218,14 +218,14 @@ def test_a_path_keeps_the_light_and_the_place() -> None:
     centre = np.array(ndimage.center_of_mass(kernel)) - kernel.shape[0] // 2
     np.testing.assert_allclose(centre, 0, atol=0.1)
     straight = path_kernel(np.array([[0, 0], [12, 0]], float))
-    assert (straight.sum(axis=1) > 1e-6).sum() == 1       # a horizontal path stays in one row
+    assert (straight.sum(axis=1) > 1e-6).sum() == 1  # a horizontal path stays in one row
 
 
 def test_motion_takes_a_path_of_ones_own() -> None:
     recipe = build_chain([{"effect": "blur-motion", "path": [[0, 0], [9, 0]]}])
     edge = np.zeros((64, 64, 3), np.uint8)
     edge[32:] = 200
-    assert (degrade(edge, recipe, 3, 0) == edge).all()    # along the edge nothing changes
+    assert (degrade(edge, recipe, 3, 0) == edge).all()  # along the edge nothing changes
     broken = build_chain([{"effect": "blur-motion", "path": [[0, 0, 1]]}])
     with pytest.raises(DegradationError, match="path: expected a list of at least two"):
         degrade(edge, broken, 3, 0)

@@ -31,8 +31,18 @@ FIXED = ["ia-yolo-fog-0", "ia-yolo-fog-9", "edtr-mix-a", "edtr-mix-b", "coco-c-f
 # Published orders that are not monotone; the other recipes lose PSNR with every severity.
 NOT_MONOTONE = {"coco-c-saturate", "coco-c-glass_blur", "coco-c-snow", "coco-c-frost", "coco-c-fog"}
 NO_CHANCE = {
-    "jpeg", "lowres", "blur", "shear", "ia-yolo-fog", "coco-c-brightness", "coco-c-contrast", "coco-c-saturate",
-    "coco-c-jpeg_compression", "coco-c-pixelate", "coco-c-gaussian_blur", "coco-c-defocus_blur",
+    "jpeg",
+    "lowres",
+    "blur",
+    "shear",
+    "ia-yolo-fog",
+    "coco-c-brightness",
+    "coco-c-contrast",
+    "coco-c-saturate",
+    "coco-c-jpeg_compression",
+    "coco-c-pixelate",
+    "coco-c-gaussian_blur",
+    "coco-c-defocus_blur",
     "coco-c-zoom_blur",
 }
 
@@ -50,7 +60,7 @@ def ramp(image: np.ndarray) -> np.ndarray:
 
 def psnr(image: np.ndarray, clean: np.ndarray) -> float:
     error = np.mean((image.astype(float) - clean) ** 2)
-    return float(10 * np.log10(255**2 / max(error, 0.01)))     # a grey photo has no saturation to change
+    return float(10 * np.log10(255**2 / max(error, 0.01)))  # a grey photo has no saturation to change
 
 
 @pytest.mark.parametrize("name", WITH_SEVERITY + FIXED)
@@ -151,8 +161,12 @@ def check_monotone(name: str, images: list[np.ndarray]) -> None:
 
 @pytest.mark.parametrize("name", WITH_SEVERITY)
 def test_a_higher_severity_loses_more(name: str) -> None:
-    images = [photos.astronaut()[80:272, 120:376], photos.coffee()[100:292, 150:406], photos.chelsea()[50:242, 80:336],
-              photos.rocket()[150:342, 200:456]]
+    images = [
+        photos.astronaut()[80:272, 120:376],
+        photos.coffee()[100:292, 150:406],
+        photos.chelsea()[50:242, 80:336],
+        photos.rocket()[150:342, 200:456],
+    ]
     check_monotone(name, [np.ascontiguousarray(image) for image in images])
 
 

@@ -42,7 +42,7 @@ def test_terms_and_gradients_agree_with_the_golden_record() -> None:
     torch.testing.assert_close(terms.natural, recorded["natural_per_image"], rtol=1e-4, atol=0)
     torch.testing.assert_close(terms.semantic, recorded["semantic_per_image"], rtol=1e-4, atol=0)
     for name in ("natural", "semantic"):
-        wanted = 2 * recorded[f"grad_{name}"]     # recorded on [-1,1] images
+        wanted = 2 * recorded[f"grad_{name}"]  # recorded on [-1,1] images
         error = (gradient(getattr(terms, name).mean(), restored) - wanted).norm() / wanted.norm()
         assert error < 1e-4, name
 
@@ -93,7 +93,7 @@ def test_loss_stays_frozen_and_in_eval() -> None:
 def test_finite_differences_in_float64(weights: tuple[float, float]) -> None:
     loss = DiffLoss(tiny_prior().double(), *weights)
     restored, clean, noise = pair(8, torch.float64)
-    restored = restored * 0.8 + 0.1     # away from the ends of the range, where a step would leave it
+    restored = restored * 0.8 + 0.1  # away from the ends of the range, where a step would leave it
     leaf = restored.clone().requires_grad_()
     slope = gradient(loss(leaf, clean, TIMESTEPS, noise).total, leaf)
     direction = torch.randn(slope.shape, generator=torch.Generator().manual_seed(6), dtype=torch.float64)
@@ -158,18 +158,21 @@ def test_randomness_is_the_generators_alone() -> None:
     assert torch.equal(state, torch.random.get_rng_state())
 
 
-@pytest.mark.parametrize(("spoil", "message"), [
-    (lambda r, c: (r + 0.02, c), "restored: expected values in"),
-    (lambda r, c: (r * 255, c), "divide 8-bit"),
-    (lambda r, c: (r, c * 2 - 1), "clean: expected values in"),
-    (lambda r, c: (r.clone().fill_(float("nan")), c), "restored: holds NaN"),
-    (lambda r, c: (r, c.where(c > 0.5, float("inf"))), "clean: holds NaN"),
-    (lambda r, c: (r[:2], c), "one shape"),
-    (lambda r, c: (r[0], c[0]), r"\(N,3,H,W\)"),
-    (lambda r, c: (r[:, :1], c[:, :1]), r"\(N,3,H,W\)"),
-    (lambda r, c: ((r * 255).to(torch.uint8), c), "uint8"),
-    (lambda r, c: (r[..., :15], c[..., :15]), "multiples of 2"),
-])
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda r, c: (r + 0.02, c), "restored: expected values in"),
+        (lambda r, c: (r * 255, c), "divide 8-bit"),
+        (lambda r, c: (r, c * 2 - 1), "clean: expected values in"),
+        (lambda r, c: (r.clone().fill_(float("nan")), c), "restored: holds NaN"),
+        (lambda r, c: (r, c.where(c > 0.5, float("inf"))), "clean: holds NaN"),
+        (lambda r, c: (r[:2], c), "one shape"),
+        (lambda r, c: (r[0], c[0]), r"\(N,3,H,W\)"),
+        (lambda r, c: (r[:, :1], c[:, :1]), r"\(N,3,H,W\)"),
+        (lambda r, c: ((r * 255).to(torch.uint8), c), "uint8"),
+        (lambda r, c: (r[..., :15], c[..., :15]), "multiples of 2"),
+    ],
+)
 def test_wrong_images_are_named(spoil: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]], message: str) -> None:
     restored, clean, _ = pair()
     restored[0, 0, 0, 0] = 1.0
@@ -192,8 +195,14 @@ def test_wrong_timesteps_noise_and_settings_are_named() -> None:
         loss(restored, clean, TIMESTEPS, noise[:2])
     with pytest.raises(LossError, match="one draw"):
         DiffLoss(tiny_prior(), draws=2)(restored, clean, TIMESTEPS)
-    for wrong in ({"natural_weight": -1.0}, {"timestep_range": (5, 5)}, {"timestep_range": (0, 1001)}, {"draws": 0},
-                  {"timestep_sampling": "often"}, {"precision": "int8"}):
+    for wrong in (
+        {"natural_weight": -1.0},
+        {"timestep_range": (5, 5)},
+        {"timestep_range": (0, 1001)},
+        {"draws": 0},
+        {"timestep_sampling": "often"},
+        {"precision": "int8"},
+    ):
         with pytest.raises(LossError, match=next(iter(wrong)).replace("_", ".")):
             DiffLoss(tiny_prior(), **wrong)
 
@@ -268,15 +277,23 @@ def test_bank_tells_views_priors_and_windows_apart() -> None:
     other = tiny_prior()
     with torch.no_grad():
         other.unet.conv_in.bias += 1
-    scopes = {DiffLoss(p, timestep_range=window, bank=bank)._scope
-              for p, window in ((prior, (0, 1000)), (prior, (0, 500)), (other, (0, 1000)))}
+    scopes = {
+        DiffLoss(p, timestep_range=window, bank=bank)._scope
+        for p, window in ((prior, (0, 1000)), (prior, (0, 500)), (other, (0, 1000)))
+    }
     assert len(scopes) == 3
 
 
-@pytest.mark.parametrize("settings", [
-    {"channels_last": True}, {"precision": "autocast"}, {"precision": "bfloat16"},
-    {"precision": "bfloat16", "channels_last": True}, {"precision": "bfloat16", "bank": FeatureBank(1)},
-])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"channels_last": True},
+        {"precision": "autocast"},
+        {"precision": "bfloat16"},
+        {"precision": "bfloat16", "channels_last": True},
+        {"precision": "bfloat16", "bank": FeatureBank(1)},
+    ],
+)
 def test_faster_paths_stay_close_to_the_plain_one(settings: dict) -> None:
     restored, clean, _ = pair()
     gradients, values = [], []

@@ -17,8 +17,15 @@ GOLDEN = Path(__file__).parents[1].parent / "shared" / "golden"
 needs_golden = pytest.mark.skipif(not GOLDEN.exists(), reason=f"{GOLDEN} is absent")
 
 TINY: dict[str, Any] = {
-    "image_size": 16, "num_channels": 32, "num_res_blocks": 1, "channel_mult": [1, 2], "num_head_channels": 16,
-    "attention_downsample_factors": [2], "learn_sigma": True, "use_scale_shift_norm": True, "resblock_updown": True,
+    "image_size": 16,
+    "num_channels": 32,
+    "num_res_blocks": 1,
+    "channel_mult": [1, 2],
+    "num_head_channels": 16,
+    "attention_downsample_factors": [2],
+    "learn_sigma": True,
+    "use_scale_shift_norm": True,
+    "resblock_updown": True,
     "use_new_attention_order": False,
 }
 
@@ -73,7 +80,7 @@ class Reference:
         if name not in self.weights:
             scale = 0.2 if len(shape) == 1 else 1.2 / torch.tensor(shape[1:]).prod().sqrt()
             drawn = torch.randn(shape, generator=self.generator, dtype=torch.float64)
-            self.weights[name] = (around + scale * drawn).float()   # checkpoints hold float32
+            self.weights[name] = (around + scale * drawn).float()  # checkpoints hold float32
         return self.weights[name].double()
 
     def linear(self, name: str, x: Tensor, width: int) -> Tensor:
@@ -141,16 +148,20 @@ def relative(got: Tensor, wanted: Tensor) -> float:
     return float((got.double() - wanted.double()).norm() / wanted.double().norm())
 
 
-@pytest.mark.parametrize("change", [
-    {},
-    {"use_new_attention_order": True},
-    {"learn_sigma": False, "num_res_blocks": 2, "channel_mult": [1, 1, 3], "attention_downsample_factors": [4]},
-    {"use_scale_shift_norm": False, "resblock_updown": False, "channel_mult": [1, 2, 2]},
-    {"resblock_updown": False, "num_channels": 64, "attention_downsample_factors": [1, 2], "num_head_channels": 32},
-    {"num_head_channels": -1, "num_heads": 4},
-    {"num_head_channels": -1, "num_heads": 1, "channel_mult": [1, 2, 3], "attention_downsample_factors": [1, 4]},
-    {"attention_downsample_factors": [], "use_scale_shift_norm": False},
-], ids=lambda change: ", ".join(change) or "tiny")
+@pytest.mark.parametrize(
+    "change",
+    [
+        {},
+        {"use_new_attention_order": True},
+        {"learn_sigma": False, "num_res_blocks": 2, "channel_mult": [1, 1, 3], "attention_downsample_factors": [4]},
+        {"use_scale_shift_norm": False, "resblock_updown": False, "channel_mult": [1, 2, 2]},
+        {"resblock_updown": False, "num_channels": 64, "attention_downsample_factors": [1, 2], "num_head_channels": 32},
+        {"num_head_channels": -1, "num_heads": 4},
+        {"num_head_channels": -1, "num_heads": 1, "channel_mult": [1, 2, 3], "attention_downsample_factors": [1, 4]},
+        {"attention_downsample_factors": [], "use_scale_shift_norm": False},
+    ],
+    ids=lambda change: ", ".join(change) or "tiny",
+)
 def test_converted_network_computes_what_the_reference_computes(change: dict[str, Any]) -> None:
     settings = TINY | change
     reference, noisy, timesteps, wanted = reference_run(settings)
@@ -181,11 +192,22 @@ def test_golden_checkpoint_agrees_with_its_recorded_outputs() -> None:
 
 
 def test_published_256_pixel_model_has_its_published_shape() -> None:
-    settings = read_settings({
-        "image_size": 256, "num_channels": 256, "num_res_blocks": 2, "attention_resolutions": "32,16,8",
-        "num_head_channels": 64, "use_scale_shift_norm": True, "resblock_updown": True, "learn_sigma": True,
-        "noise_schedule": "linear", "diffusion_steps": 1000, "class_cond": False, "use_fp16": True,
-    })
+    settings = read_settings(
+        {
+            "image_size": 256,
+            "num_channels": 256,
+            "num_res_blocks": 2,
+            "attention_resolutions": "32,16,8",
+            "num_head_channels": 64,
+            "use_scale_shift_norm": True,
+            "resblock_updown": True,
+            "learn_sigma": True,
+            "noise_schedule": "linear",
+            "diffusion_steps": 1000,
+            "class_cond": False,
+            "use_fp16": True,
+        }
+    )
     with torch.device("meta"):
         unet = build_unet(settings)
     assert sum(parameter.numel() for parameter in unet.parameters()) == 552_814_086
@@ -217,8 +239,17 @@ def test_half_precision_checkpoints_become_float32() -> None:
 
 
 def test_flags_as_guided_diffusion_spells_them() -> None:
-    flags = {"image_size": "64", "attention_resolutions": "32,16,8", "channel_mult": "", "learn_sigma": "True",
-             "num_head_channels": 64, "num_channels": 192, "use_fp16": "False", "num_heads": 4, "dropout": 0.1}
+    flags = {
+        "image_size": "64",
+        "attention_resolutions": "32,16,8",
+        "channel_mult": "",
+        "learn_sigma": "True",
+        "num_head_channels": 64,
+        "num_channels": 192,
+        "use_fp16": "False",
+        "num_heads": 4,
+        "dropout": 0.1,
+    }
     settings = read_settings(flags)
     assert settings.channel_mult == (1, 2, 3, 4)
     assert settings.attention_downsample_factors == (2, 4, 8)
@@ -229,22 +260,25 @@ def test_flags_as_guided_diffusion_spells_them() -> None:
     assert elsewhere.attends == (False, False, True, False)
 
 
-@pytest.mark.parametrize(("change", "message"), [
-    ({"num_chanels": 32}, "num_channels"),
-    ({"channel_mult": "0.5,1"}, "channel_mult"),
-    ({"channel_mult": [2, 4]}, "channel_mult"),
-    ({"num_channels": 40}, "multiples of 32"),
-    ({"num_head_channels": 24}, "cannot be divided"),
-    ({"num_head_channels": -1, "attention_downsample_factors": [1, 2]}, "num_heads"),
-    ({"noise_schedule": "sigmoid"}, "linear, cosine"),
-    ({"attention_resolutions": "0"}, "attention_resolutions"),
-    ({"attention_resolutions": "16"}, "contradict"),
-    ({"out_channels": 3}, "learn_sigma"),
-    ({"learn_sigma": "maybe"}, "learn_sigma"),
-    ({"conv_resample": False}, "conv_resample"),
-    ({"rescale_timesteps": True, "diffusion_steps": 500}, "rescale_timesteps"),
-    ({"channel_mult": "", "image_size": 48}, "image_size 48"),
-])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"num_chanels": 32}, "num_channels"),
+        ({"channel_mult": "0.5,1"}, "channel_mult"),
+        ({"channel_mult": [2, 4]}, "channel_mult"),
+        ({"num_channels": 40}, "multiples of 32"),
+        ({"num_head_channels": 24}, "cannot be divided"),
+        ({"num_head_channels": -1, "attention_downsample_factors": [1, 2]}, "num_heads"),
+        ({"noise_schedule": "sigmoid"}, "linear, cosine"),
+        ({"attention_resolutions": "0"}, "attention_resolutions"),
+        ({"attention_resolutions": "16"}, "contradict"),
+        ({"out_channels": 3}, "learn_sigma"),
+        ({"learn_sigma": "maybe"}, "learn_sigma"),
+        ({"conv_resample": False}, "conv_resample"),
+        ({"rescale_timesteps": True, "diffusion_steps": 500}, "rescale_timesteps"),
+        ({"channel_mult": "", "image_size": 48}, "image_size 48"),
+    ],
+)
 def test_settings_that_cannot_be_honoured_are_refused(change: dict[str, Any], message: str) -> None:
     with pytest.raises(GuidedError, match=message):
         read_settings(TINY | change)

@@ -69,11 +69,14 @@ def test_objective_names_are_sums_and_always_hold_the_pixel_loss() -> None:
         build("natural + diffloss")
 
 
-@pytest.mark.parametrize(("kind", "formula"), [
-    ("l1", lambda d: np.abs(d).mean()),
-    ("l2", lambda d: (d**2).mean()),
-    ("charbonnier", lambda d: np.sqrt(d**2 + 1e-6).mean()),
-])
+@pytest.mark.parametrize(
+    ("kind", "formula"),
+    [
+        ("l1", lambda d: np.abs(d).mean()),
+        ("l2", lambda d: (d**2).mean()),
+        ("charbonnier", lambda d: np.sqrt(d**2 + 1e-6).mean()),
+    ],
+)
 def test_pixel_losses_against_numpy(kind: str, formula: Any) -> None:
     restored, clean = pair()
     assert float(PIXEL_LOSSES[kind](restored, clean)) == pytest.approx(formula((restored - clean).numpy()), rel=1e-5)
@@ -82,9 +85,18 @@ def test_pixel_losses_against_numpy(kind: str, formula: Any) -> None:
     torch.testing.assert_close(gradient(build("pixel", {"pixel": {"kind": kind}}))[0], expected)
 
 
-@pytest.mark.parametrize("name", [
-    "pixel", "natural", "semantic", "diffloss", "task", "natural + semantic", "task + diffloss",
-])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "pixel",
+        "natural",
+        "semantic",
+        "diffloss",
+        "task",
+        "natural + semantic",
+        "task + diffloss",
+    ],
+)
 def test_every_objective_trains_every_weight_of_a_restorer(name: str) -> None:
     restored, clean = pair()
     restorer = nn.Sequential(nn.Conv2d(3, 6, 3, padding=1), nn.Conv2d(6, 3, 3, padding=1))
@@ -195,15 +207,18 @@ def test_a_term_without_gradient_adds_nothing() -> None:
     assert torch.equal(torch.autograd.grad(output.total, leaf)[0], torch.zeros_like(leaf))
 
 
-@pytest.mark.parametrize(("name", "settings", "message"), [
-    ("natural", {"natural": {"strenght": 1}}, "unknown setting 'strenght'; there are weighting, strength"),
-    ("natural", {"natural": {"every": 0}}, "every >= 1"),
-    ("natural", {"natural": {"strength": -1}}, "strength >= 0"),
-    ("diffloss", {"diffloss": {"timesteps": [0, 2000]}}, "timestep range"),
-    ("diffloss", {"diffloss": {"bank": "disk"}}, "bank_folder"),
-    ("diffloss", {"diffloss": {"precision": "bfloat16", "compile": True}}, "use autocast"),
-    ("lpips", {"lpips": {"backbone": "resnet"}}, "alex, vgg, squeeze"),
-])
+@pytest.mark.parametrize(
+    ("name", "settings", "message"),
+    [
+        ("natural", {"natural": {"strenght": 1}}, "unknown setting 'strenght'; there are weighting, strength"),
+        ("natural", {"natural": {"every": 0}}, "every >= 1"),
+        ("natural", {"natural": {"strength": -1}}, "strength >= 0"),
+        ("diffloss", {"diffloss": {"timesteps": [0, 2000]}}, "timestep range"),
+        ("diffloss", {"diffloss": {"bank": "disk"}}, "bank_folder"),
+        ("diffloss", {"diffloss": {"precision": "bfloat16", "compile": True}}, "use autocast"),
+        ("lpips", {"lpips": {"backbone": "resnet"}}, "alex, vgg, squeeze"),
+    ],
+)
 def test_wrong_settings_are_named(name: str, settings: dict[str, Any], message: str) -> None:
     with pytest.raises(LossError, match=message):
         build(name, settings)

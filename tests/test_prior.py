@@ -18,8 +18,12 @@ Prediction = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 
 def tiny_unet(**changes: Any) -> UNet2DModel:
     settings: dict[str, Any] = {
-        "sample_size": 16, "layers_per_block": 1, "block_out_channels": (16, 32), "norm_num_groups": 8,
-        "down_block_types": ("DownBlock2D", "AttnDownBlock2D"), "up_block_types": ("AttnUpBlock2D", "UpBlock2D"),
+        "sample_size": 16,
+        "layers_per_block": 1,
+        "block_out_channels": (16, 32),
+        "norm_num_groups": 8,
+        "down_block_types": ("DownBlock2D", "AttnDownBlock2D"),
+        "up_block_types": ("AttnUpBlock2D", "UpBlock2D"),
     }
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -34,12 +38,21 @@ def tiny_latent_prior() -> LatentPrior:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         vae = AutoencoderKL(
-            down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("UpDecoderBlock2D",) * 2,
-            block_out_channels=(8, 16), norm_num_groups=4, latent_channels=4, scaling_factor=0.5,
+            down_block_types=("DownEncoderBlock2D",) * 2,
+            up_block_types=("UpDecoderBlock2D",) * 2,
+            block_out_channels=(8, 16),
+            norm_num_groups=4,
+            latent_channels=4,
+            scaling_factor=0.5,
         )
         unet = UNet2DConditionModel(
-            sample_size=8, layers_per_block=1, block_out_channels=(16, 32), norm_num_groups=8, cross_attention_dim=12,
-            down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"), attention_head_dim=4,
+            sample_size=8,
+            layers_per_block=1,
+            block_out_channels=(16, 32),
+            norm_num_groups=8,
+            cross_attention_dim=12,
+            down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+            attention_head_dim=4,
             up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
         )
     prompt = torch.randn(1, 5, 12, generator=torch.Generator().manual_seed(4))
@@ -90,11 +103,14 @@ def test_forward_diffusion_against_numpy() -> None:
     np.testing.assert_allclose(prior.add_noise(image, noise, timesteps).numpy(), wanted, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize(("kind", "predict"), [
-    ("epsilon", lambda image, noise, signal, spread: noise),
-    ("v_prediction", lambda image, noise, signal, spread: signal * noise - spread * image),
-    ("sample", lambda image, noise, signal, spread: image),
-])
+@pytest.mark.parametrize(
+    ("kind", "predict"),
+    [
+        ("epsilon", lambda image, noise, signal, spread: noise),
+        ("v_prediction", lambda image, noise, signal, spread: signal * noise - spread * image),
+        ("sample", lambda image, noise, signal, spread: image),
+    ],
+)
 def test_every_prediction_type_gives_back_the_noise(kind: str, predict: Prediction) -> None:
     schedule = NoiseSchedule(torch.linspace(0.99, 0.01, 1000), kind)
     image, timesteps = noisy_input()
@@ -123,7 +139,7 @@ def test_prior_stays_frozen_and_in_eval(make: Callable[[], DiffusionPrior]) -> N
     prior.load_state_dict(prior.state_dict())
     nn.ModuleList([prior]).train()
     assert_frozen(prior)
-    nn.ModuleList([prior]).requires_grad_()         # reaches the parameters themselves
+    nn.ModuleList([prior]).requires_grad_()  # reaches the parameters themselves
     prior.unet.train()
     channels = int(prior.unet.config.in_channels)
     prior.hspace(*noisy_input(channels, 8))
@@ -168,12 +184,15 @@ def test_class_conditional_prior_uses_its_null_class(tmp_path: Path) -> None:
     assert DiffusionPrior.load(tmp_path).null_class == 6
 
 
-@pytest.mark.parametrize(("change", "message"), [
-    ({"mid_block_type": None}, "no middle block"),
-    ({"time_embedding_type": "fourier"}, "fourier"),
-    ({"down_block_types": ("SkipDownBlock2D",) * 2, "up_block_types": ("SkipUpBlock2D",) * 2}, "Skip"),
-    ({"class_embed_type": "timestep"}, "class embedding"),
-])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"mid_block_type": None}, "no middle block"),
+        ({"time_embedding_type": "fourier"}, "fourier"),
+        ({"down_block_types": ("SkipDownBlock2D",) * 2, "up_block_types": ("SkipUpBlock2D",) * 2}, "Skip"),
+        ({"class_embed_type": "timestep"}, "class embedding"),
+    ],
+)
 def test_networks_without_hspace_or_schedule_are_refused(change: dict[str, Any], message: str) -> None:
     with pytest.raises(PriorError, match=message):
         DiffusionPrior(tiny_unet(**change), DDPMScheduler())
@@ -188,14 +207,17 @@ def test_something_else_is_refused() -> None:
         NoiseSchedule(torch.linspace(0.9, 0.1, 10), "flow")
 
 
-@pytest.mark.parametrize(("noisy", "timesteps", "message"), [
-    (torch.zeros(2, 3, 15, 16), torch.zeros(2, dtype=torch.int64), "multiples of 2"),
-    (torch.zeros(2, 1, 16, 16), torch.zeros(2, dtype=torch.int64), r"\(N,3,H,W\)"),
-    (torch.zeros(2, 3, 16, 16), torch.zeros(3, dtype=torch.int64), r"\(2,\)"),
-    (torch.zeros(2, 3, 16, 16), torch.zeros(2), "integers"),
-    (torch.zeros(2, 3, 16, 16), torch.tensor([0, 1000]), "0 to 999"),
-    (torch.zeros(2, 3, 16, 16), torch.tensor([-1, 5]), "0 to 999"),
-])
+@pytest.mark.parametrize(
+    ("noisy", "timesteps", "message"),
+    [
+        (torch.zeros(2, 3, 15, 16), torch.zeros(2, dtype=torch.int64), "multiples of 2"),
+        (torch.zeros(2, 1, 16, 16), torch.zeros(2, dtype=torch.int64), r"\(N,3,H,W\)"),
+        (torch.zeros(2, 3, 16, 16), torch.zeros(3, dtype=torch.int64), r"\(2,\)"),
+        (torch.zeros(2, 3, 16, 16), torch.zeros(2), "integers"),
+        (torch.zeros(2, 3, 16, 16), torch.tensor([0, 1000]), "0 to 999"),
+        (torch.zeros(2, 3, 16, 16), torch.tensor([-1, 5]), "0 to 999"),
+    ],
+)
 def test_wrong_inputs_are_named(noisy: Tensor, timesteps: Tensor, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         tiny_prior()(noisy, timesteps)
@@ -214,7 +236,7 @@ def test_checkpointing_changes_nothing() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore")     # the compiler's own
+@pytest.mark.filterwarnings("ignore")  # the compiler's own
 def test_compiling_changes_nothing() -> None:
     noisy, timesteps = noisy_input()
     plain, compiled, leaf = tiny_prior(), tiny_prior(), noisy.clone().requires_grad_()

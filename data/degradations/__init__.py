@@ -31,8 +31,18 @@ from data.degradations.effects import (
 from data.degradations.recipes import RECIPES, get_recipe
 
 __all__ = [
-    "EFFECTS", "RECIPES", "SEVERITIES", "DegradationError", "Degraded", "Recipe", "apply_parameters",
-    "build_chain", "degrade", "degrade_with_parameters", "get_recipe", "require_still_pixels",
+    "EFFECTS",
+    "RECIPES",
+    "SEVERITIES",
+    "DegradationError",
+    "Degraded",
+    "Recipe",
+    "apply_parameters",
+    "build_chain",
+    "degrade",
+    "degrade_with_parameters",
+    "get_recipe",
+    "require_still_pixels",
 ]
 
 SMALLEST_SIDE = 32

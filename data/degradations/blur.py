@@ -9,7 +9,7 @@ from data.degradations.convolution import convolve
 from data.degradations.effects import DegradationError, Depth, Effect, Image, Parameters, Rng, Setting
 from data.degradations.light import round_to_uint8, to_codes, to_light
 
-_OVERSAMPLING = 8    # sub-pixel steps for a disc's edge and along a path
+_OVERSAMPLING = 8  # sub-pixel steps for a disc's edge and along a path
 _PATH_POINTS = 17
 
 
@@ -50,7 +50,7 @@ def gaussian_kernel(sigma: float, ratio: float, angle: float, size: int) -> NDAr
     `size` is the side in pixels, an even one is taken down to odd; 0 means 4 sigma each way.
     """
     reach = max((size - 1) // 2, 0) if size else int(np.ceil(4 * sigma))
-    y, x = np.mgrid[-reach:reach + 1, -reach:reach + 1].astype(float)
+    y, x = np.mgrid[-reach : reach + 1, -reach : reach + 1].astype(float)
     cosine, sine = np.cos(np.deg2rad(angle)), np.sin(np.deg2rad(angle))
     along, across = x * cosine + y * sine, y * cosine - x * sine
     kernel = np.exp(-0.5 * ((along / sigma) ** 2 + (across / (ratio * sigma)) ** 2))

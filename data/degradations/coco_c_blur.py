@@ -16,9 +16,7 @@ ANGLE = Setting(float, "degrees", -180, 180)
 def smooth(values: NDArray, sigma: float, truncate: float = 4.0) -> NDArray[np.float32]:
     """scikit-image's `gaussian`: cut at `truncate` sigma, edges repeated; float32 of the input's scale."""
     side = 2 * int(truncate * sigma + 0.5) + 1
-    blurred = cv2.GaussianBlur(
-        values.astype(np.float32), (side, side), sigma, borderType=cv2.BORDER_REPLICATE
-    )
+    blurred = cv2.GaussianBlur(values.astype(np.float32), (side, side), sigma, borderType=cv2.BORDER_REPLICATE)
     return np.asarray(blurred, dtype=np.float32)
 
 
@@ -48,9 +46,7 @@ def stretch(values: NDArray, height: int, width: int, factor: float) -> NDArray:
     for axis, cut in enumerate((values.shape[1], values.shape[0])):
         matrix[axis, axis] = (cut - 1) / max(round(cut * factor) - 1, 1)
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    return np.asarray(
-        cv2.warpAffine(values, matrix, (width, height), flags=flags, borderMode=cv2.BORDER_REPLICATE)
-    )
+    return np.asarray(cv2.warpAffine(values, matrix, (width, height), flags=flags, borderMode=cv2.BORDER_REPLICATE))
 
 
 def zoomed(image: Image, factor: float) -> Image:
@@ -58,7 +54,7 @@ def zoomed(image: Image, factor: float) -> Image:
     height, width = image.shape[:2]
     cut = int(np.ceil(height / factor)), int(np.ceil(width / factor))
     top, left = (height - cut[0]) // 2, (width - cut[1]) // 2
-    return stretch(image[top:top + cut[0], left:left + cut[1]], height, width, factor)
+    return stretch(image[top : top + cut[0], left : left + cut[1]], height, width, factor)
 
 
 def apply_gaussian_blur(image: Image, parameters: Parameters, rng: Rng, depth: Depth | None) -> Image:
@@ -88,7 +84,7 @@ def neighbour_sources(height: int, width: int, reach: int, rng: Rng) -> NDArray[
     source = own.copy()
     inner = (slice(reach + 1, height - reach + 1), slice(reach + 1, width - reach + 1))
     source[inner] += (offsets[0] * np.int32(width) + offsets[1])[inner]
-    target, walking = source.reshape(-1), (source > own).reshape(-1)   # walking: the source was copied to before
+    target, walking = source.reshape(-1), (source > own).reshape(-1)  # walking: the source was copied to before
     while (at := np.flatnonzero(walking)).size:
         via = target[at]
         target[at], walking[at] = target[via], walking[via]

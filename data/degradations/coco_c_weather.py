@@ -121,30 +121,42 @@ def _shine(liquid: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 
 WEATHER_EFFECTS: dict[str, Effect] = {
-    "fog": Effect(
-        apply_fog, {"thickness": FACTOR, "decay": Setting(float, "per level of the cloud", 1, 10)}, SOURCE
-    ),
+    "fog": Effect(apply_fog, {"thickness": FACTOR, "decay": Setting(float, "per level of the cloud", 1, 10)}, SOURCE),
     "snow": Effect(
         apply_snow,
         {
-            "mean": SIGMA, "sigma": SIGMA, "zoom": Setting(float, "", 1, 20), "threshold": SHARE,
-            "reach_pixels": REACH, "sigma_pixels": PIXELS, "keep": SHARE, "angle_degrees": ANGLE,
+            "mean": SIGMA,
+            "sigma": SIGMA,
+            "zoom": Setting(float, "", 1, 20),
+            "threshold": SHARE,
+            "reach_pixels": REACH,
+            "sigma_pixels": PIXELS,
+            "keep": SHARE,
+            "angle_degrees": ANGLE,
         },
         SOURCE,
     ),
     "frost": Effect(
         apply_frost,
         {
-            "keep": SHARE, "strength": SHARE, "texture": Setting(str, choices=TEXTURES),
-            "picture": Setting(int, "number of the photo", 1, 6), "top": SHARE, "left": SHARE,
+            "keep": SHARE,
+            "strength": SHARE,
+            "texture": Setting(str, choices=TEXTURES),
+            "picture": Setting(int, "number of the photo", 1, 6),
+            "top": SHARE,
+            "left": SHARE,
         },
         SOURCE,
     ),
     "spatter": Effect(
         apply_spatter,
         {
-            "liquid": Setting(str, choices=tuple(_COLOURS)), "mean": SIGMA, "sigma": SIGMA, "sigma_pixels": PIXELS,
-            "threshold": SHARE, "strength": FACTOR,
+            "liquid": Setting(str, choices=tuple(_COLOURS)),
+            "mean": SIGMA,
+            "sigma": SIGMA,
+            "sigma_pixels": PIXELS,
+            "threshold": SHARE,
+            "strength": FACTOR,
         },
         SOURCE,
     ),

@@ -4,8 +4,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-_TILE = 11          # OpenCV filters kernels up to this side directly and skips zeros; larger ones by DFT
-_SPARSE = 0.25      # below this share of non-zeros several small filters are faster than one DFT
+_TILE = 11  # OpenCV filters kernels up to this side directly and skips zeros; larger ones by DFT
+_SPARSE = 0.25  # below this share of non-zeros several small filters are faster than one DFT
 
 
 def convolve(
@@ -42,7 +42,7 @@ def _by_tiles(
     total = np.zeros_like(values)
     for row in range(0, rows, _TILE):
         for column in range(0, columns, _TILE):
-            tile = kernel[row:row + _TILE, column:column + _TILE]
+            tile = kernel[row : row + _TILE, column : column + _TILE]
             if tile.any():
                 lower, right = row + height + tile.shape[0] - 1, column + width + tile.shape[1] - 1
                 part = cv2.filter2D(padded[row:lower, column:right], cv2.CV_32F, tile, anchor=(0, 0))

@@ -14,15 +14,15 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-Image: TypeAlias = NDArray[np.uint8]         # (H, W, 3) RGB
-Depth: TypeAlias = NDArray[np.float32]       # (H, W) metres
-Parameters: TypeAlias = dict[str, Any]       # JSON-able: float, int, str, list
+Image: TypeAlias = NDArray[np.uint8]  # (H, W, 3) RGB
+Depth: TypeAlias = NDArray[np.float32]  # (H, W) metres
+Parameters: TypeAlias = dict[str, Any]  # JSON-able: float, int, str, list
 Rng: TypeAlias = np.random.Generator
 Apply: TypeAlias = Callable[[Image, Parameters, Rng, Depth | None], Image]
 Complete: TypeAlias = Callable[[Parameters, Rng, tuple[int, int]], Parameters]
 
 SEVERITIES = (1, 2, 3, 4, 5)
-DRAWN, FIELD = 0, 1                          # the two random streams of a step
+DRAWN, FIELD = 0, 1  # the two random streams of a step
 METRIC, PSEUDO = "metric", "ia-yolo-pseudo"  # where a depth-using effect took its depth from
 
 
@@ -46,7 +46,7 @@ class Setting:
             if isinstance(value, bool) or (self.type is not list and isinstance(value, list | tuple | dict)):
                 raise ValueError
             if self.type is list and isinstance(value, str):
-                value = json.loads(value)     # a record read from a table
+                value = json.loads(value)  # a record read from a table
             if self.type is int and float(value) != int(float(value)):
                 raise ValueError
             typed = int(float(value)) if self.type is int else self.type(value)
@@ -111,7 +111,7 @@ class Recipe:
     name: str
     steps: tuple[Step, ...]
     source: str = ""
-    fixed: bool = False   # a published setting under its own name: the same at every severity
+    fixed: bool = False  # a published setting under its own name: the same at every severity
 
     @property
     def moves_pixels(self) -> bool:

@@ -16,8 +16,8 @@ _PHOTOS = ("frost1.png", "frost2.png", "frost3.png", "frost4.jpg", "frost5.jpg",
 _MEANS = ((78, 149, 166), (201, 205, 214), (201, 205, 214), (138, 153, 165), (112, 123, 135), (71, 95, 105))
 _DEVIATIONS = (16, 22, 22, 28, 43, 43)
 _FERNS, _BRANCHES, _SHADES = 300, 10, 6
-_OVERSIZE = 1.1      # the original enlarges a photo to at least this much more than it needs
-_SHIFT = 4           # fractional bits of a drawn coordinate
+_OVERSIZE = 1.1  # the original enlarges a photo to at least this much more than it needs
+_SHIFT = 4  # fractional bits of a drawn coordinate
 
 
 def frost_texture(size: tuple[int, int], parameters: Parameters, rng: Rng) -> NDArray[np.float32]:
@@ -68,7 +68,7 @@ def _direction(angle: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _photo(number: int) -> NDArray[np.uint8]:
-    package = find_spec("imagecorruptions")   # found, not imported: its import needs packages of its own
+    package = find_spec("imagecorruptions")  # found, not imported: its import needs packages of its own
     if package is None or package.origin is None:
         raise DegradationError(
             "coco-c-frost, texture: the photos come with imagecorruptions, which is not installed; "
@@ -83,4 +83,4 @@ def _crop(photo: NDArray[np.uint8], size: tuple[int, int], top: float, left: flo
     height, width = (int(np.ceil(side * factor)) for side in photo.shape[:2])
     enlarged = np.asarray(cv2.resize(photo, (width, height), interpolation=cv2.INTER_CUBIC), np.uint8)
     row, column = int(top * (height - size[0])), int(left * (width - size[1]))
-    return enlarged[row:row + size[0], column:column + size[1]]
+    return enlarged[row : row + size[0], column : column + size[1]]

@@ -97,7 +97,7 @@ def _invert(levels: NDArray[np.integer], rates: NDArray[np.float64], rng: Rng) -
     """By the tabulated cumulative distribution: most draws fall into a cell that holds a single count."""
     cumulative = _cumulative(rates)
     edges = _counts_at_edges(cumulative)
-    cells = 2 * edges[:, :-1] + (edges[:, 1:] > edges[:, :-1])      # the last bit: more than one count in the cell
+    cells = 2 * edges[:, :-1] + (edges[:, 1:] > edges[:, :-1])  # the last bit: more than one count in the cell
     chance = rng.random(levels.shape, dtype=np.float32)
     at = levels.astype(np.int32) * _CELLS
     at += (chance * _CELLS).astype(np.int32)

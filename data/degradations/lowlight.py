@@ -7,9 +7,9 @@ from numpy.typing import NDArray
 from data.degradations.effects import Depth, Effect, Image, Parameters, Rng, Setting
 from data.degradations.light import count_photons, level_light, to_codes, to_light
 
-_RATES = 512    # a night scene's light is tabulated at this many values, evenly spaced in its square root
-_SURROUNDINGS = 0.05   # of the longer side: how far around a lamp it must stand out
-_FILLED, _ELONGATED = 0.5, 4    # a lamp fills this share of its box, and is at most so much longer than wide
+_RATES = 512  # a night scene's light is tabulated at this many values, evenly spaced in its square root
+_SURROUNDINGS = 0.05  # of the longer side: how far around a lamp it must stand out
+_FILLED, _ELONGATED = 0.5, 4  # a lamp fills this share of its box, and is at most so much longer than wide
 
 _SENSOR = {
     "exposure_stops": Setting(float, "stops below the clean exposure", 0, 16),
@@ -62,7 +62,7 @@ def lamp_mask(
     width, height, area = (table[:, key] for key in (cv2.CC_STAT_WIDTH, cv2.CC_STAT_HEIGHT, cv2.CC_STAT_AREA))
     compact = (area >= _FILLED * width * height) & (np.maximum(width, height) <= _ELONGATED * np.minimum(width, height))
     lamp = compact & (area <= largest_share * labels.size) & (own > contrast * around)
-    lamp[0] = False     # what is not bright
+    lamp[0] = False  # what is not bright
     return np.asarray(cv2.GaussianBlur(lamp[labels].astype(np.float32), (0, 0), 0.7))
 
 

@@ -11,11 +11,11 @@ from data.degradations.effects import Depth, Effect, Image, Parameters, Rng, Set
 from data.degradations.fog import CONTRAST_THRESHOLD, scene_depth, veiled_light
 from data.degradations.light import decode, in_all_channels, to_codes
 
-SMALLEST_DROP = 1.5            # mm: smaller drops are too faint to be seen one by one and belong to the veil
-FLAKE_SPEED = 1.0              # m/s, dry aggregates (Locatelli and Hobbs 1974: 0.8 to 1.5)
-_RAIN_EDGES = (0.7, 1.5, 3.0, 5.0)          # m: the layers of rain between these distances
-_SNOW_EDGES = (0.5, 1.0, 2.0, 4.0, 8.0)     # m: the same for snow
-_SHIFT = 4                     # fractional bits of a drawn coordinate
+SMALLEST_DROP = 1.5  # mm: smaller drops are too faint to be seen one by one and belong to the veil
+FLAKE_SPEED = 1.0  # m/s, dry aggregates (Locatelli and Hobbs 1974: 0.8 to 1.5)
+_RAIN_EDGES = (0.7, 1.5, 3.0, 5.0)  # m: the layers of rain between these distances
+_SNOW_EDGES = (0.5, 1.0, 2.0, 4.0, 8.0)  # m: the same for snow
+_SHIFT = 4  # fractional bits of a drawn coordinate
 
 Layer: TypeAlias = tuple[float, float, NDArray[np.uint8]]
 
@@ -50,8 +50,13 @@ def apply_rain(image: Image, parameters: Parameters, rng: Rng, depth: Depth | No
 def apply_snow(image: Image, parameters: Parameters, rng: Rng, depth: Depth | None) -> Image:
     """Flakes, soft when near, as far smeared as they drift during the exposure."""
     layers = _layers(
-        image.shape[:2], _SNOW_EDGES, parameters["flakes_per_cubic_metre"], parameters["flake_millimetres"],
-        FLAKE_SPEED, parameters, rng,
+        image.shape[:2],
+        _SNOW_EDGES,
+        parameters["flakes_per_cubic_metre"],
+        parameters["flake_millimetres"],
+        FLAKE_SPEED,
+        parameters,
+        rng,
     )
     return _composite(image, layers, parameters, depth)
 
@@ -81,9 +86,7 @@ def _layers(
     return layers
 
 
-def _segments(
-    size: tuple[int, int], expected: float, length: float, angle: float, rng: Rng
-) -> NDArray[np.float64]:
+def _segments(size: tuple[int, int], expected: float, length: float, angle: float, rng: Rng) -> NDArray[np.float64]:
     """(count, 2, 2) ends of streaks, x and y: on average `expected` in the picture, more around it."""
     height, width = size
     margin = length + 2
@@ -95,9 +98,7 @@ def _segments(
     return np.stack([start, start + heading * fall[:, None]], axis=1)
 
 
-def _draw(
-    size: tuple[int, int], segments: NDArray[np.float64], width: float, opacity: float
-) -> NDArray[np.uint8]:
+def _draw(size: tuple[int, int], segments: NDArray[np.float64], width: float, opacity: float) -> NDArray[np.uint8]:
     """Streaks of `width` pixels; thinner than a pixel means fainter, not thinner."""
     layer = np.zeros(size, dtype=np.uint8)
     level = round(255 * opacity * min(1.0, width))
@@ -109,9 +110,7 @@ def _draw(
     return layer
 
 
-def _composite(
-    image: Image, layers: list[Layer], parameters: Parameters, depth: Depth | None
-) -> Image:
+def _composite(image: Image, layers: list[Layer], parameters: Parameters, depth: Depth | None) -> Image:
     """Veil by distance, then the layers; only the share of a layer in front of a surface covers it."""
     beta = CONTRAST_THRESHOLD / parameters["visibility_metres"]
     light = veiled_light(image, scene_depth(image, depth), beta, parameters["brightness"])

@@ -15,7 +15,10 @@ EDTR: dict[str, list[dict[str, Any]]] = {
     ],
     "edtr-mix-b": [
         {
-            "effect": "blur-gaussian", "sigma_pixels": [0.1, 8.0], "kernel_pixels": 41, "ratio": 1.0,
+            "effect": "blur-gaussian",
+            "sigma_pixels": [0.1, 8.0],
+            "kernel_pixels": 41,
+            "ratio": 1.0,
             "light": "encoded",
         },
         {"effect": "shrink", "factor": [1.0, 16.0], "down": "bicubic"},
@@ -52,9 +55,7 @@ def _coco_c() -> dict[str, Recipe]:
 
 
 def _at_severity(effect: str, severity: int) -> dict[str, Any]:
-    settings = {
-        key: value[severity - 1] if isinstance(value, tuple) else value for key, value in TABLE[effect].items()
-    }
+    settings = {key: value[severity - 1] if isinstance(value, tuple) else value for key, value in TABLE[effect].items()}
     return {"effect": effect, **settings}
 
 
@@ -64,7 +65,7 @@ RECIPES: dict[str, Recipe] = {
     **{name: build_chain(steps, name, fixed=True) for name, steps in EDTR.items()},
     **_coco_c(),
 }
-_SPELLINGS = {name.replace("_", "-"): name for name in RECIPES}   # coco-c-gaussian-noise-3 is understood too
+_SPELLINGS = {name.replace("_", "-"): name for name in RECIPES}  # coco-c-gaussian-noise-3 is understood too
 
 
 def get_recipe(recipe: str | Recipe) -> Recipe:

@@ -62,9 +62,7 @@ def apply_shear(image: Image, parameters: Parameters, rng: Rng, depth: Depth | N
     height, width = image.shape[:2]
     slope = np.tan(np.deg2rad(parameters["shear_degrees"]))
     matrix = np.array([[1, slope, -slope * (height - 1) / 2], [0, 1, 0]])
-    moved = cv2.warpAffine(
-        image, matrix, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101
-    )
+    moved = cv2.warpAffine(image, matrix, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
     return np.asarray(moved, dtype=np.uint8)
 
 
@@ -73,9 +71,7 @@ def complete_size(parameters: Parameters, rng: Rng, size: tuple[int, int]) -> Pa
     return parameters | {"height": int(size[0]), "width": int(size[1])}
 
 
-JPEG = Effect(
-    apply_jpeg, {"quality": Setting(int, "libjpeg quality", 1, 100)}, "JPEG by Pillow, 4:2:0"
-)
+JPEG = Effect(apply_jpeg, {"quality": Setting(int, "libjpeg quality", 1, 100)}, "JPEG by Pillow, 4:2:0")
 SHRINK = Effect(apply_shrink, {"factor": _FACTOR, "down": _FILTER}, "Pillow's resize", changes_size=True)
 ENLARGE = Effect(
     apply_enlarge,
@@ -85,9 +81,7 @@ ENLARGE = Effect(
     drawn={"height": Setting(int, "pixels", 1), "width": Setting(int, "pixels", 1)},
     changes_size=True,
 )
-LOWRES = Effect(
-    apply_lowres, {"factor": _FACTOR, "down": _FILTER, "up": _FILTER}, "Pillow's resize, down and up again"
-)
+LOWRES = Effect(apply_lowres, {"factor": _FACTOR, "down": _FILTER, "up": _FILTER}, "Pillow's resize, down and up again")
 SHEAR = Effect(
     apply_shear, {"shear_degrees": Setting(float, "degrees", -60, 60)}, "affine, bilinear", moves_pixels=True
 )

@@ -14,14 +14,21 @@ from torch import Tensor, nn
 from models.diffusion.guided_settings import SCHEDULES, GuidedError, GuidedSettings, read_settings
 
 BLOCK_PARTS = {
-    "in_layers.0": "norm1", "in_layers.2": "conv1", "emb_layers.1": "time_emb_proj",
-    "out_layers.0": "norm2", "out_layers.3": "conv2", "skip_connection": "conv_shortcut",
+    "in_layers.0": "norm1",
+    "in_layers.2": "conv1",
+    "emb_layers.1": "time_emb_proj",
+    "out_layers.0": "norm2",
+    "out_layers.3": "conv2",
+    "skip_connection": "conv_shortcut",
 }
 FIXED_PARTS = {
-    "time_embed.0": "time_embedding.linear_1", "time_embed.2": "time_embedding.linear_2",
-    "input_blocks.0.0": "conv_in", "out.0": "conv_norm_out", "out.2": "conv_out",
+    "time_embed.0": "time_embedding.linear_1",
+    "time_embed.2": "time_embedding.linear_2",
+    "input_blocks.0.0": "conv_in",
+    "out.0": "conv_norm_out",
+    "out.2": "conv_out",
 }
-SHOWN = 5   # names listed in an error
+SHOWN = 5  # names listed in an error
 
 
 def convert(
@@ -97,7 +104,7 @@ def read_checkpoint(checkpoint: str | Path | Mapping[str, Tensor]) -> dict[str, 
 
             return load_file(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:   # the two formats raise many kinds; all mean that the file is not usable
+    except Exception as error:  # the two formats raise many kinds; all mean that the file is not usable
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         raise GuidedError(f"{path}: cannot be read as a checkpoint of tensors ({reason})") from error
     if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
@@ -183,9 +190,7 @@ def _attention_pairs(source: str, target: str) -> Iterator[tuple[str, str]]:
     yield f"{source}.proj_out", f"{target}.to_out.0"
 
 
-def _resample_pairs(
-    source: str, target: str, conv: str, settings: GuidedSettings
-) -> Iterator[tuple[str, str]]:
+def _resample_pairs(source: str, target: str, conv: str, settings: GuidedSettings) -> Iterator[tuple[str, str]]:
     if settings.resblock_updown:
         yield from _block_pairs(source, target, changes_width=False)
     else:
@@ -194,7 +199,7 @@ def _resample_pairs(
 
 def _entries(target: str, kind: str, value: Tensor, settings: GuidedSettings) -> dict[str, Tensor]:
     if target.endswith("to_out.0"):
-        return {f"{target}.{kind}": value.squeeze(-1)}       # a 1x1 convolution over tokens is a linear layer
+        return {f"{target}.{kind}": value.squeeze(-1)}  # a 1x1 convolution over tokens is a linear layer
     if not target.endswith("to_"):
         return {f"{target}.{kind}": value}
     parts = _split_qkv(value.squeeze(-1) if kind == "weight" else value, settings)
@@ -217,7 +222,8 @@ def _split_qkv(rows: Tensor, settings: GuidedSettings) -> tuple[Tensor, ...]:
 def _misshapen(converted: Mapping[str, Tensor], expected: Mapping[str, torch.Size]) -> list[str]:
     return [
         f"{name} ({tuple(value.shape)} instead of {tuple(expected[name])})"
-        for name, value in converted.items() if value.shape != expected[name]
+        for name, value in converted.items()
+        if value.shape != expected[name]
     ]
 
 

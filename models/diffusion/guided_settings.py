@@ -11,14 +11,25 @@ from models.diffusion.prior import PriorError
 
 # ADM's default channel multipliers for each image size (Dhariwal and Nichol 2021, released code's behaviour).
 DEFAULT_MULTIPLIERS: dict[int, tuple[float, ...]] = {
-    512: (0.5, 1, 1, 2, 2, 4, 4), 256: (1, 1, 2, 2, 4, 4), 128: (1, 1, 2, 3, 4), 64: (1, 2, 3, 4),
+    512: (0.5, 1, 1, 2, 2, 4, 4),
+    256: (1, 1, 2, 2, 4, 4),
+    128: (1, 1, 2, 3, 4),
+    64: (1, 2, 3, 4),
 }
 SCHEDULES = {"linear": "linear", "cosine": "squaredcos_cap_v2"}
 ALIASES = {"model_channels": "num_channels", "num_heads_channels": "num_head_channels"}
 # Flags that change training or sampling, but not what the network computes on an image.
 WITHOUT_EFFECT = (
-    "architecture", "dropout", "use_checkpoint", "use_fp16", "use_kl", "timestep_respacing",
-    "rescale_learned_sigmas", "num_heads_upsample", "sigma_small", "use_new_attention_order",
+    "architecture",
+    "dropout",
+    "use_checkpoint",
+    "use_fp16",
+    "use_kl",
+    "timestep_respacing",
+    "rescale_learned_sigmas",
+    "num_heads_upsample",
+    "sigma_small",
+    "use_new_attention_order",
 )
 
 
@@ -83,7 +94,7 @@ class GuidedSettings:
 
     def _attention_widths(self) -> set[int]:
         level_widths = {width for width, attends in zip(self.widths, self.attends, strict=True) if attends}
-        return level_widths | {self.widths[-1]}   # the middle block always has attention
+        return level_widths | {self.widths[-1]}  # the middle block always has attention
 
     def check(self) -> None:
         """Raise GuidedError for what a stock UNet2DModel cannot express."""
@@ -127,7 +138,10 @@ def read_settings(config: str | Path | Mapping[str, Any]) -> GuidedSettings:
     settings.check()
     stated = raw.get("out_channels", settings.out_channels)
     if stated != settings.out_channels:
-        raise GuidedError(f"out_channels {stated} contradicts learn_sigma={settings.learn_sigma} with {settings.in_channels} channels in")
+        raise GuidedError(
+            f"out_channels {stated} contradicts learn_sigma={settings.learn_sigma} with "
+            f"{settings.in_channels} channels in"
+        )
     return settings
 
 
@@ -174,7 +188,7 @@ def _attention_factors(raw: dict[str, Any], image_size: int) -> tuple[int, ...]:
     stated = raw.pop("attention_downsample_factors", None)
     resolutions = raw.pop("attention_resolutions", None)
     if resolutions is None and stated is None:
-        resolutions = "16,8"   # guided-diffusion's default
+        resolutions = "16,8"  # guided-diffusion's default
     factors = tuple(int(number) for number in _numbers("attention_downsample_factors", stated or ()))
     if resolutions is None:
         return factors

@@ -45,7 +45,10 @@ class _BfloatConvolutions(TorchFunctionMode):
         self._reference = reference
 
     def __torch_function__(
-        self, func: Callable[..., Any], types: Iterable[type], args: tuple[Any, ...] = (),
+        self,
+        func: Callable[..., Any],
+        types: Iterable[type],
+        args: tuple[Any, ...] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         if func is not F.conv2d or min(args[1].shape[:2]) < FEWEST_CHANNELS or args[1].dtype != torch.float32:
@@ -79,9 +82,18 @@ class _Convolution(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None, None]:
         gradient = gradients[0].bfloat16()
-        image = gradient.new_empty(1).expand(ctx.shape)   # its values are not needed, only its shape
+        image = gradient.new_empty(1).expand(ctx.shape)  # its values are not needed, only its shape
         (wanted, _, _) = torch.ops.aten.convolution_backward(
-            gradient, image, ctx.weight, None, ctx.stride, ctx.padding, (1, 1), False, (0, 0), 1,
+            gradient,
+            image,
+            ctx.weight,
+            None,
+            ctx.stride,
+            ctx.padding,
+            (1, 1),
+            False,
+            (0, 0),
+            1,
             (True, False, False),
         )
         return wanted.float(), None, None, None, None

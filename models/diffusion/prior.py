@@ -20,8 +20,8 @@ class PriorError(ValueError):
 class Features(NamedTuple):
     """What the prior says about noisy images."""
 
-    noise: Tensor     # (N,3,H,W) predicted noise
-    hspace: Tensor    # (N,C,h,w) output of the middle block ("h-space", Kwon et al. 2023)
+    noise: Tensor  # (N,3,H,W) predicted noise
+    hspace: Tensor  # (N,C,h,w) output of the middle block ("h-space", Kwon et al. 2023)
 
 
 class DiffusionPrior(nn.Module):
@@ -61,8 +61,11 @@ class DiffusionPrior(nn.Module):
 
     @classmethod
     def from_guided_diffusion(
-        cls, checkpoint: str | Path | Mapping[str, Tensor], config: str | Path | Mapping[str, Any],
-        *, null_class: int | None = None,
+        cls,
+        checkpoint: str | Path | Mapping[str, Tensor],
+        config: str | Path | Mapping[str, Any],
+        *,
+        null_class: int | None = None,
     ) -> "DiffusionPrior":
         """Convert a guided-diffusion (ADM) checkpoint, .pt or .safetensors, with its settings (dict or JSON file).
 
@@ -95,7 +98,7 @@ class DiffusionPrior(nn.Module):
         """
         noisy = self._prepare(noisy, timesteps)
         hspace, skips, embedding = self._encoder(noisy, timesteps)
-        prediction = self._decoder(hspace, skips, embedding)[:, : noisy.shape[1]]   # the rest is learned variance
+        prediction = self._decoder(hspace, skips, embedding)[:, : noisy.shape[1]]  # the rest is learned variance
         return Features(self.schedule.to_noise(prediction, noisy, timesteps), hspace)
 
     def hspace(self, noisy: Tensor, timesteps: Tensor) -> Tensor:
@@ -118,8 +121,8 @@ class DiffusionPrior(nn.Module):
 
     def compile_passes(self) -> None:
         """Compile both halves with torch.compile; the first calls then take a minute or more."""
-        self._encoder = torch.compile(self._encoder)    # type: ignore[method-assign]
-        self._decoder = torch.compile(self._decoder)    # type: ignore[method-assign]
+        self._encoder = torch.compile(self._encoder)  # type: ignore[method-assign]
+        self._decoder = torch.compile(self._decoder)  # type: ignore[method-assign]
 
     @property
     def size_multiple(self) -> int:

@@ -8,7 +8,12 @@ from models.diffusion.prior import NULL_CLASS_FILE, DiffusionPrior, PriorError
 
 # What defines a schedule. Samplers other than DDPM carry more, which says how to sample, not how noise was added.
 SCHEDULE_KEYS = (
-    "num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "trained_betas", "prediction_type",
+    "num_train_timesteps",
+    "beta_start",
+    "beta_end",
+    "beta_schedule",
+    "trained_betas",
+    "prediction_type",
     "rescale_betas_zero_snr",
 )
 

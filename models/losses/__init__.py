@@ -62,8 +62,12 @@ def needs_task(objective: str) -> bool:
 
 
 def build_objective(
-    objective: str, settings: Mapping[str, Any], *, prior: "DiffusionPrior | None" = None,
-    task_features: Callable[..., Any] | None = None, bank_folder: Path | None = None,
+    objective: str,
+    settings: Mapping[str, Any],
+    *,
+    prior: "DiffusionPrior | None" = None,
+    task_features: Callable[..., Any] | None = None,
+    bank_folder: Path | None = None,
 ) -> "Objective":
     """Build an objective from its name and the settings of its losses.
 

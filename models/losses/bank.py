@@ -23,8 +23,8 @@ class Drawn(NamedTuple):
     """Bank entries for a batch."""
 
     keys: list[str]
-    timesteps: Tensor     # (N,) int64
-    noise: Tensor         # (N,C,h,w)
+    timesteps: Tensor  # (N,) int64
+    noise: Tensor  # (N,C,h,w)
 
 
 class FeatureBank:
@@ -95,7 +95,7 @@ class FeatureBank:
 
         path = self._path(scope, key)
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(f".{os.getpid()}.partial")   # a killed run leaves no half-written entry
+        partial = path.with_suffix(f".{os.getpid()}.partial")  # a killed run leaves no half-written entry
         save_file(entry, partial)
         partial.replace(path)
 

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from models.losses.settings import LossError
 
-ROUNDING = 1e-3   # how far a value may leave [0,1] and still pass as rounding: a quarter of an 8-bit step
+ROUNDING = 1e-3  # how far a value may leave [0,1] and still pass as rounding: a quarter of an 8-bit step
 
 
 def check_images(restored: Tensor, clean: Tensor) -> None:

@@ -30,7 +30,10 @@ class DiffLossTerms:
     """
 
     def __init__(
-        self, natural: Tensor | Callable[[], Tensor], semantic: Tensor, natural_weight: float,
+        self,
+        natural: Tensor | Callable[[], Tensor],
+        semantic: Tensor,
+        natural_weight: float,
         semantic_weight: float,
     ) -> None:
         self._natural = natural
@@ -75,10 +78,19 @@ class DiffLoss(nn.Module):
     """
 
     def __init__(
-        self, prior: DiffusionPrior, natural_weight: float = 1.0, semantic_weight: float = 1.0,
-        timestep_range: tuple[int, int] = (0, 1000), *, timestep_sampling: str = "uniform", draws: int = 1,
-        views: Views | None = None, bank: FeatureBank | None = None, precision: str = "float32",
-        channels_last: bool = False, seed: int = 0,
+        self,
+        prior: DiffusionPrior,
+        natural_weight: float = 1.0,
+        semantic_weight: float = 1.0,
+        timestep_range: tuple[int, int] = (0, 1000),
+        *,
+        timestep_sampling: str = "uniform",
+        draws: int = 1,
+        views: Views | None = None,
+        bank: FeatureBank | None = None,
+        precision: str = "float32",
+        channels_last: bool = False,
+        seed: int = 0,
     ) -> None:
         super().__init__()
         for name, weight in (("natural_weight", natural_weight), ("semantic_weight", semantic_weight)):
@@ -98,8 +110,13 @@ class DiffLoss(nn.Module):
         self._generator = torch.Generator().manual_seed(seed)
 
     def forward(
-        self, restored: Tensor, clean: Tensor, timesteps: Tensor | None = None, noise: Tensor | None = None,
-        *, generator: torch.Generator | None = None,
+        self,
+        restored: Tensor,
+        clean: Tensor,
+        timesteps: Tensor | None = None,
+        noise: Tensor | None = None,
+        *,
+        generator: torch.Generator | None = None,
     ) -> DiffLossTerms:
         """Compare restored with clean images.
 
@@ -120,7 +137,8 @@ class DiffLoss(nn.Module):
             raise LossError("timesteps and noise can be given only with one draw and one view size")
         terms = [
             self._compare(seen, target, timesteps, noise, generator)
-            for seen, target in scales for _ in range(self.draws)
+            for seen, target in scales
+            for _ in range(self.draws)
         ]
         return self._mean(terms)
 
@@ -133,7 +151,11 @@ class DiffLoss(nn.Module):
         return super().requires_grad_(False)
 
     def _compare(
-        self, restored: Tensor, clean: Tensor, timesteps: Tensor | None, noise: Tensor | None,
+        self,
+        restored: Tensor,
+        clean: Tensor,
+        timesteps: Tensor | None,
+        noise: Tensor | None,
         generator: torch.Generator,
     ) -> tuple[Tensor | Callable[[], Tensor], Tensor]:
         """Both terms, (N,) each, for one view and one draw; the natural one deferred where it has no weight."""

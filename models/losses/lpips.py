@@ -14,7 +14,9 @@ from models.losses.terms import Frozen, Term
 
 # The files that torchvision looks for, by backbone.
 BACKBONE_FILES = {
-    "alex": "alexnet-owt-7be5be79.pth", "vgg": "vgg16-397923af.pth", "squeeze": "squeezenet1_1-b8a52dc0.pth",
+    "alex": "alexnet-owt-7be5be79.pth",
+    "vgg": "vgg16-397923af.pth",
+    "squeeze": "squeezenet1_1-b8a52dc0.pth",
 }
 
 

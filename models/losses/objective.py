@@ -11,15 +11,15 @@ from models.losses.pixel import PIXEL_LOSSES
 from models.losses.settings import LossError, PixelSettings
 from models.losses.terms import Term
 
-WINDOW = 20     # measurements over which the running means of the gradient norms reach back
-WARM_UP = 5     # the first measurements are made at consecutive steps
+WINDOW = 20  # measurements over which the running means of the gradient norms reach back
+WARM_UP = 5  # the first measurements are made at consecutive steps
 
 
 class ObjectiveOutput(NamedTuple):
     """One evaluation of an objective."""
 
-    total: Tensor            # scalar; its gradient is the weighted sum of all gradients
-    logs: dict[str, float]   # each component's value; "<component>_ratio", its gradient norm against the pixel's
+    total: Tensor  # scalar; its gradient is the weighted sum of all gradients
+    logs: dict[str, float]  # each component's value; "<component>_ratio", its gradient norm against the pixel's
 
 
 class Objective(nn.Module):
@@ -55,7 +55,7 @@ class Objective(nn.Module):
             own = term.settings
             if own.every < 1 or own.calibrate_every < 1 or own.strength < 0:
                 raise LossError(f"{name}: expected every >= 1, calibrate_every >= 1 and strength >= 0")
-        self._terms = tuple(terms.values())     # a tuple, so that their networks are not registered
+        self._terms = tuple(terms.values())  # a tuple, so that their networks are not registered
         self._index = {name: index for index, name in enumerate(names)}
         self._pixel_loss: Callable[[Tensor, Tensor], Tensor] = PIXEL_LOSSES[pixel.kind]
         self._pixel_weight = pixel.weight

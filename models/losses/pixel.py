@@ -14,7 +14,9 @@ def charbonnier(restored: Tensor, clean: Tensor) -> Tensor:
 
 
 PIXEL_LOSSES: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "l1": F.l1_loss, "l2": F.mse_loss, "charbonnier": charbonnier,
+    "l1": F.l1_loss,
+    "l2": F.mse_loss,
+    "charbonnier": charbonnier,
 }
 
 # A pixel loss on [-1,1] images is this many times the one on [0,1] images (for charbonnier up to its round tip).

@@ -26,27 +26,27 @@ class TermSettings:
 
     weighting: Literal["ratio", "raw"] = "ratio"
     strength: float = 0.5
-    every: int = 1                 # evaluate the term at each k-th step only, and weigh it k times
-    calibrate_every: int = 20      # steps between two measurements of the gradient norms
+    every: int = 1  # evaluate the term at each k-th step only, and weigh it k times
+    calibrate_every: int = 20  # steps between two measurements of the gradient norms
 
 
 @dataclass(frozen=True)
 class DiffusionSettings(TermSettings):
     """The terms `natural`, `semantic` and `diffloss` (both)."""
 
-    natural_weight: float = 1e-3   # raw, on [-1,1] images, as the method's authors released them
+    natural_weight: float = 1e-3  # raw, on [-1,1] images, as the method's authors released them
     semantic_weight: float = 1e-6
     timesteps: tuple[int, int] = (0, 1000)
     timestep_sampling: Literal["uniform", "clean", "noisy"] = "uniform"
-    draws: int = 1                 # (t, noise) pairs for each image and step
+    draws: int = 1  # (t, noise) pairs for each image and step
     view: Literal["own", "resize", "multi-scale"] = "own"
     view_sizes: tuple[int, ...] = (64,)
     bank: Literal["off", "memory", "disk"] = "off"
-    bank_draws: int = 4            # fixed (t, noise) pairs for each clean view
+    bank_draws: int = 4  # fixed (t, noise) pairs for each clean view
     precision: Literal["float32", "bfloat16", "autocast"] = "float32"
     channels_last: bool = False
     compile: bool = False
-    checkpointing: bool = False    # less memory, more time
+    checkpointing: bool = False  # less memory, more time
 
 
 @dataclass(frozen=True)
@@ -61,5 +61,5 @@ class LpipsSettings(TermSettings):
 class TaskSettings(TermSettings):
     """The term `task`."""
 
-    network: str = "detection"     # the task whose trained network gives the features
+    network: str = "detection"  # the task whose trained network gives the features
     raw_weight: float = 0.1

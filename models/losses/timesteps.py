@@ -11,8 +11,8 @@ from models.losses.settings import LossError
 # Density over the window as a function of a_t, the share of the image's power that survives at t.
 DENSITIES: Mapping[str, Callable[[Tensor], Tensor]] = {
     "uniform": torch.ones_like,
-    "clean": lambda alphas: alphas,          # favours little noise: detail
-    "noisy": lambda alphas: 1 - alphas,      # favours much noise: content (the weights of P2, Choi et al. 2022, k=1)
+    "clean": lambda alphas: alphas,  # favours little noise: detail
+    "noisy": lambda alphas: 1 - alphas,  # favours much noise: content (the weights of P2, Choi et al. 2022, k=1)
 }
 
 

@@ -92,12 +92,13 @@ class Detection(Task[DetectionPrediction]):
 
     def features(self, images: torch.Tensor) -> list[torch.Tensor]:
         """The maps that the detection head reads."""
-        head = self.network.model[-1]
+        network: Any = self.network
+        head = network.model[-1]
         seen: list[list[torch.Tensor]] = []
         hook = head.register_forward_pre_hook(lambda _, inputs: seen.append(list(inputs[0])))
         height, width = images.shape[-2:]
         try:
-            self.network(F.pad(images, (0, -width % STRIDE, 0, -height % STRIDE), mode="replicate"))
+            network(F.pad(images, (0, -width % STRIDE, 0, -height % STRIDE), mode="replicate"))
         finally:
             hook.remove()
         return seen[0]

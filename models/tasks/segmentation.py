@@ -88,7 +88,7 @@ class Segmentation(Task[Mask]):
         """The encoder's maps, without its first, which is the image itself."""
         height, width = images.shape[-2:]
         padded = F.pad(_normalise(images), (0, -width % STRIDE, 0, -height % STRIDE))
-        maps: list[torch.Tensor] = self.network.encoder(padded)[1:]  # type: ignore[operator, union-attr]
+        maps: list[torch.Tensor] = self.network.encoder(padded)[1:]  # type: ignore[operator]
         return maps
 
     @staticmethod
