@@ -87,8 +87,7 @@ class Loop:
             for step in range(first, total):
                 started = time.perf_counter()
                 yield step
-                self.seconds += time.perf_counter() - started
-                self.steps_run += 1
+                self.count(time.perf_counter() - started)
                 self._bar.update()
                 if self._stop or time.monotonic() - saved > CHECKPOINT_SECONDS:
                     self._save(step + 1, state)
@@ -113,6 +112,11 @@ class Loop:
     def finish(self) -> None:
         """Forget the checkpoint: the result is in its place."""
         (self.work / "checkpoint.pt").unlink(missing_ok=True)
+
+    def count(self, seconds: float) -> None:
+        """Add a step of a trainer that brings a loop of its own to the costs."""
+        self.seconds += seconds
+        self.steps_run += 1
 
     def write_curve(self, path: Path) -> None:
         """Write the curve as CSV: step and one column a value."""

@@ -42,6 +42,10 @@ class TrainingLoop(Protocol):
         """Record training curves at a step."""
         ...
 
+    def count(self, seconds: float) -> None:
+        """Add a step to the costs, for trainers that bring a loop of their own."""
+        ...
+
     def bar(self, total: int) -> Any:
         """A tqdm progress bar, for trainers that bring a loop of their own."""
         ...

@@ -7,10 +7,9 @@ in the home folder, no augmentation that depends on which other packages happen 
 import json
 import logging
 import os
-import shutil
+import time
 from collections.abc import Mapping
 from copy import deepcopy
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,7 @@ from models.tasks import TaskError
 from models.tasks.contract import Image, LabelledSplit, MakeBatches, Task, TrainingLoop
 from models.tasks.palette import color
 from models.tasks.records import Boxes, DetectionPrediction, DetectionRecords, match_detections
+from models.tasks.yolo_view import DATA_FILE, training_view
 
 DRAWN_SCORE = 0.25  # boxes under this confidence are scored, but not drawn
 KEPT_SCORE = 0.001  # COCO's average precision needs the long tail of unsure boxes
@@ -41,6 +41,7 @@ class Detection(Task[DetectionPrediction]):
 
     def __init__(self, network: torch.nn.Module, classes: list[str], image_size: int, device: torch.device) -> None:
         self.network = network.eval().requires_grad_(False).to(device)
+        self.network.zero_grad()  # what training left behind
         self.classes = classes
         self.image_size = image_size
         self.device = device
@@ -61,7 +62,7 @@ class Detection(Task[DetectionPrediction]):
         """
         if not (split.folder / "labels").is_dir():
             raise TaskError(f"{split.folder}: no labels folder; take detection out of tasks, or choose other data")
-        view = _training_view(split, classes, loop.work / "yolo")
+        view = training_view(split, classes, loop.work / "yolo")
         trainer = _trainer(view, settings, loop)
         trainer.train()
         return cls(trainer.ema.ema.float(), classes, settings["image_size"], loop.device)
@@ -178,31 +179,7 @@ def _to_corners(boxes: NDArray[np.float64], size: tuple[int, int]) -> NDArray[np
     return np.concatenate([centre - extent / 2, centre + extent / 2], axis=1) * [width, height, width, height]
 
 
-@dataclass(frozen=True)
-class _View:
-    """A scratch folder that ultralytics may write its label cache into."""
-
-    data_file: Path
-    folder: Path
-
-
-def _training_view(split: LabelledSplit, classes: list[str], folder: Path) -> _View:
-    shutil.rmtree(folder, ignore_errors=True)
-    for kind, suffix in (("images", "png"), ("labels", "txt")):
-        (folder / kind / "train").mkdir(parents=True)
-        for name in split.ids:
-            shutil.copyfile(split.folder / kind / f"{name}.{suffix}", folder / kind / "train" / f"{name}.{suffix}")
-    data = {
-        "path": str(folder.resolve()),
-        "train": "images/train",
-        "val": "images/train",
-        "names": dict(enumerate(classes)),
-    }
-    (folder / "data.yaml").write_text(json.dumps(data))  # JSON is YAML
-    return _View(folder / "data.yaml", folder)
-
-
-def _trainer(view: _View, settings: Mapping[str, Any], loop: TrainingLoop) -> Any:
+def _trainer(view: Path, settings: Mapping[str, Any], loop: TrainingLoop) -> Any:
     _ultralytics()
     from ultralytics.models.yolo.detect import DetectionTrainer
 
@@ -224,7 +201,7 @@ def _trainer(view: _View, settings: Mapping[str, Any], loop: TrainingLoop) -> An
         overrides={
             "model": weights or settings["model"],
             "pretrained": bool(weights),
-            "data": str(view.data_file),
+            "data": str(view / DATA_FILE),
             "epochs": settings["epochs"],
             "batch": settings["batch"],
             "nbs": settings["batch"],
@@ -240,7 +217,7 @@ def _trainer(view: _View, settings: Mapping[str, Any], loop: TrainingLoop) -> An
             "deterministic": True,
             "workers": 0,
             "device": _device_name(loop.device),
-            "project": str(view.folder.resolve()),
+            "project": str(view.resolve()),
             "name": "run",
             "exist_ok": True,
             "save": False,
@@ -255,15 +232,21 @@ def _trainer(view: _View, settings: Mapping[str, Any], loop: TrainingLoop) -> An
 
 def _report_progress(trainer: Any, epochs: int, loop: TrainingLoop) -> None:
     bar: Any = None
+    before = 0.0
 
     def start(trainer: Any) -> None:
-        nonlocal bar
+        nonlocal bar, before
         bar = loop.bar(epochs * len(trainer.train_loader))
+        before = time.perf_counter()
 
     def advance(trainer: Any) -> None:
+        nonlocal before
         loss = float(sum(trainer.tloss.values()))
         if not np.isfinite(loss):
             raise TaskError("train_task.detection: the loss is no longer finite; lower learning_rate")
+        now = time.perf_counter()
+        loop.count(now - before)
+        before = now
         bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
         bar.update()
 

@@ -36,6 +36,7 @@ class Segmentation(Task[Mask]):
         self, network: torch.nn.Module, classes: list[str], settings: dict[str, Any], device: torch.device
     ) -> None:
         self.network = network.eval().requires_grad_(False).to(device)
+        self.network.zero_grad()  # what training left behind
         self.classes = classes
         self.settings = settings
         self.device = device
