@@ -10,11 +10,17 @@ DEGRADED = "degraded"
 LISTS = {"degradations", "objectives", "tasks", "report"}  # which rows there are, not what is in them
 
 
-def row_identity(params: Params, degradation: str | None, variant: str) -> str:
+def row_identity(params: Params, degradation: str | None, variant: str, needs_prior: bool = False) -> str:
     """A digest of the parameters behind one row: a degradation and a variant (`clean`, `degraded`, an objective).
 
-    The losses of other objectives are left out, so that changing one makes no new rows for the others.
+    What a row does not depend on is left out, so that changing it makes no second row of the same.
     """
-    settings = params.model_dump(exclude=LISTS | {"losses"})
-    parts = json.dumps([settings, params.losses_of(variant), degradation, variant], sort_keys=True)
-    return hashlib.sha256(parts.encode()).hexdigest()[:16]
+    unused = LISTS | {"losses"}
+    if degradation is None:
+        unused |= {"degrade"}
+    if variant not in params.objectives:
+        unused |= {"train_restorer"}
+    if not needs_prior:
+        unused |= {"train_prior"}
+    parts = [params.model_dump(exclude=unused), params.losses_of(variant), degradation, variant]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]

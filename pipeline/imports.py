@@ -1,6 +1,7 @@
 """Which files of this project a module needs, found in its source: DVC does not track imports. Not a stage."""
 
 import ast
+import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -27,6 +28,14 @@ def closure(module: str, root: Path) -> set[Path]:
                 files.add(file)
                 waiting.extend(_imported(file, root))
     return files
+
+
+def digest_files(*files: Path) -> str:
+    """A digest of the names and contents of files, whatever their order."""
+    digest = hashlib.sha256()
+    for path in sorted(set(files)):
+        digest.update(path.as_posix().encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()[:16]
 
 
 def _files_of(module: str, root: Path) -> list[Path]:

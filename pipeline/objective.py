@@ -4,7 +4,6 @@ DVC cannot say "this item of a matrix needs the prior and that one does not". So
 settings of the objective's own losses, the digest of their code and, where they need one, of the prior.
 """
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from models.losses import LOSSES, loss_names, needs_prior, needs_task
 from models.losses.settings import TaskSettings
 from models.tasks import TASKS
 from pipeline import runtime
-from pipeline.imports import closure
+from pipeline.imports import closure, digest_files
 from pipeline.params import PARAMS_FILE, Params, ParamsError, load_params
 
 
@@ -27,8 +26,8 @@ def describe(objective: str, params: Params, prior: Path, tasks: Path) -> dict[s
     return {
         "objective": objective,
         "losses": {name: params.losses[name] for name in names if name in params.losses},
-        "code": {name: _digest(*closure(LOSSES[name].module, Path())) for name in names},
-        "prior": _digest(*_files(prior)) if needs_prior(objective) else None,
+        "code": {name: digest_files(*closure(LOSSES[name].module, Path())) for name in names},
+        "prior": digest_files(*_files(prior)) if needs_prior(objective) else None,
         **_task_network(objective, params, tasks),
     }
 
@@ -49,20 +48,13 @@ def _task_network(objective: str, params: Params, tasks: Path) -> dict[str, Any]
     module = TASKS[network].split(":")[0]
     return {
         "network": network,
-        "weights": _digest(*_files(tasks / network)),
-        "task code": _digest(*closure(module, Path())),
+        "weights": digest_files(*_files(tasks / network)),
+        "task code": digest_files(*closure(module, Path())),
     }
 
 
 def _files(folder: Path) -> list[Path]:
     return [path for path in folder.rglob("*") if path.is_file()]
-
-
-def _digest(*files: Path) -> str:
-    digest = hashlib.sha256()
-    for path in sorted(files):
-        digest.update(path.as_posix().encode() + b"\0" + path.read_bytes())
-    return digest.hexdigest()[:16]
 
 
 def main() -> None:

@@ -13,6 +13,7 @@ from typing import Any, get_type_hints
 from pydantic import ValidationError, create_model
 
 from data.degradations import DegradationError, require_still_pixels
+from models.diffusion.network import NetworkError, check_sizes
 from models.losses import LOSSES, LossError, loss_names, needs_prior
 from models.tasks import TASKS
 from pipeline import runtime
@@ -36,15 +37,32 @@ def check_names(params: Params) -> None:
         _check_loss(name, section)
 
 
+def check_numbers(params: Params) -> None:
+    """Check numbers that must fit each other, so that no stage finds out after hours.
+
+    Raises:
+        ParamsError: one line that names the key.
+    """
+    network, steps = params.train_prior.network, params.train_prior.schedule.steps
+    _check("train_prior.network", check_sizes, network.model_dump())
+    for name, section in params.losses.items():
+        window = section.get("timesteps", (0, 1))
+        if not 0 <= window[0] < window[1] <= steps and params.train_prior.pretrained is None:
+            raise ParamsError(
+                f"{PARAMS_FILE}: losses.{name}.timesteps: expected 0 <= low < high <= {steps} "
+                f"(train_prior.schedule.steps), got {list(window)}"
+            )
+
+
 def needs(params: Params) -> dict[str, bool]:
     """What the objectives need to be trained before any restorer."""
     return {"prior": any(needs_prior(objective) for objective in params.objectives)}
 
 
-def _check(key: str, check: Any, value: str) -> None:
+def _check(key: str, check: Any, value: Any) -> None:
     try:
         check(value)
-    except (DegradationError, LossError) as error:
+    except (DegradationError, LossError, NetworkError) as error:
         raise ParamsError(f"{PARAMS_FILE}: {key}: {error}") from error
 
 
@@ -70,6 +88,7 @@ def main() -> None:
     options = runtime.arguments("needs", "checked")
     params = load_params()
     check_names(params)
+    check_numbers(params)
     for path, content in ((options.needs, needs(params)), (options.checked, {"names": "checked"})):
         with runtime.replacing(Path(path)) as scratch:
             scratch.write_text(json.dumps(content) + "\n")

@@ -15,10 +15,11 @@ from typing import Any
 import pandas as pd
 
 from data.manifest import Dataset
+from models.losses import needs_prior
 from pipeline import pictures, runtime
 from pipeline.identity import CLEAN, DEGRADED, row_identity
 from pipeline.params import Params, load_params
-from pipeline.tracking import Row, Store, chart_link, tracking_uri
+from pipeline.tracking import Row, chart_link, publish, tracking_uri
 
 Curve = dict[int, dict[str, float]]
 
@@ -37,7 +38,7 @@ def rows(params: Params, clean: Dataset, report: Path, restorers: Path, scratch:
             chosen = chosen[chosen.degradation == degradation]
         curve = _read_curve(restorers / str(degradation) / variant / "curve.csv")
         yield Row(
-            identity=row_identity(params, degradation, variant),
+            identity=row_identity(params, degradation, variant, variant in params.objectives and needs_prior(variant)),
             name=f"{degradation} · {variant}" if degradation else variant,
             tags=_tags(clean, degradation, variant),
             params={**common, **_row_labels(degradation, variant), **_knobs(params, degradation, variant)},
@@ -146,10 +147,8 @@ def main() -> None:
     clean = Dataset.open(Path(options.clean))
     with runtime.replacing(Path(options.out)) as marker:
         scratch = marker.parent
-        store = Store(clean.info.name)
-        store.close_dead_runs()
-        found = rows(params, clean, Path(options.report), Path(options.restorers), scratch)
-        published = {row.name: store.publish(row) for row in found}
+        found = list(rows(params, clean, Path(options.report), Path(options.restorers), scratch))
+        store, published = publish(clean.info.name, found)
         marker.write_text(json.dumps({"experiment": clean.info.name, "runs": published}, indent=1) + "\n")
     print(f"{len(published)} rows are in MLflow ({tracking_uri()}).")
     print(f"To compare them: uv run mlflow ui, then open {chart_link(store.experiment_id)}")

@@ -1,7 +1,6 @@
 """What every stage process needs before and around its work: quiet libraries, signals, seeds, safe outputs."""
 
 import argparse
-import ctypes
 import hashlib
 import os
 import shutil
@@ -18,9 +17,8 @@ if TYPE_CHECKING:
     import torch
 
 WORK = Path("work")  # scratch: half-written outputs and checkpoints of running trainings
-OUR_PACKAGES = {"data", "models", "pipeline"}
+OUR_PACKAGES = {"data", "models", "pipeline", "__main__"}  # a stage is __main__ itself
 TERMINATED = 128 + signal.SIGTERM
-PARENT_DEATH_SIGNAL = 1  # prctl's PR_SET_PDEATHSIG
 
 QUIET = {
     "NO_ALBUMENTATIONS_UPDATE": "1",
@@ -32,6 +30,8 @@ QUIET = {
     "YOLO_OFFLINE": "true",
     "YOLO_AUTOINSTALL": "false",
     "YOLO_VERBOSE": "false",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "15",
     "GIT_PYTHON_REFRESH": "quiet",
     "CUBLAS_WORKSPACE_CONFIG": ":4096:8",  # deterministic matrix products on a GPU
 }
@@ -40,7 +40,6 @@ QUIET = {
 def run_stage(main: Callable[[], None]) -> None:
     """Run a stage's main: our own errors become one line, everything else keeps its traceback."""
     _quieten()
-    _die_with_parent()
     signal.signal(signal.SIGTERM, _terminate)
     try:
         main()
@@ -118,12 +117,6 @@ def _quieten() -> None:
     (root() / ".cache" / "ultralytics").mkdir(parents=True, exist_ok=True)
     warnings.filterwarnings("ignore", category=FutureWarning)
     warnings.filterwarnings("ignore", category=DeprecationWarning)
-
-
-def _die_with_parent() -> None:
-    """Killing dvc must not leave a training running: its next start would run beside it."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PARENT_DEATH_SIGNAL, signal.SIGTERM)
 
 
 def _terminate(signum: int, frame: FrameType | None) -> None:

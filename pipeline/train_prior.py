@@ -86,8 +86,10 @@ def _adopt(pretrained: str, adm_settings: str | None, out: Path, costs: Path) ->
 
 def _train(params: Params, clean: Dataset, out: Path, costs: Path) -> None:
     settings, device = params.train_prior, runtime.device()
-    work = checkpoint_folder("train_prior", params.seed, settings.model_dump(), fingerprint(clean.folder / "train"))
-    with tracking.live(clean.info.name, "prior", {"stage": "train_prior"}, str(work)) as stream:
+    work = checkpoint_folder(
+        ["pipeline.train_prior"], params.seed, settings.model_dump(), fingerprint(clean.folder / "train")
+    )
+    with tracking.live(clean.info.name, "prior", {"stage": "train_prior"}, work.name, work.name) as stream:
         loop = Loop("train_prior", work, runtime.seed_for(params.seed, "prior"), device, stream)
         prior = train_prior(clean, settings, loop)
     with runtime.replacing_folder(out) as folder:

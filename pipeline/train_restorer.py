@@ -71,7 +71,7 @@ def main() -> None:
     name = description["objective"]
     degraded, clean = (Dataset.open(Path(path)).split("train") for path in (options.degraded, options.clean))
     inputs = fingerprint(degraded.folder / "images", clean.folder / "images")
-    work = checkpoint_folder("train_restorer", params.seed, settings.model_dump(), description, inputs)
+    work = checkpoint_folder(["pipeline.train_restorer"], params.seed, settings.model_dump(), description, inputs)
     prior = DiffusionPrior.load(options.prior) if needs_prior(name) else None
     features = _task_features(Path(options.tasks), description, device) if needs_task(name) else None
     objective = build_objective(
@@ -81,8 +81,8 @@ def main() -> None:
     batches = PairBatches(degraded, clean, settings.crop, settings.batch, seed)
     experiment = Dataset.open(Path(options.clean)).info.name
     tags = {"degradation": options.degradation, "variant": name}
-    identity = row_identity(params, options.degradation, name)
-    with tracking.live(experiment, f"{options.degradation} · {name}", tags, identity) as stream:
+    identity = row_identity(params, options.degradation, name, needs_prior(name))
+    with tracking.live(experiment, f"{options.degradation} · {name}", tags, identity, work.name) as stream:
         loop = Loop(f"train_restorer {options.degradation} {name}", work, seed, device, stream)
         restorer = train_restorer(batches, objective, settings, loop)
     with runtime.replacing_folder(Path(options.out)) as folder:

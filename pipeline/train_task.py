@@ -5,7 +5,7 @@ from pathlib import Path
 
 from data.datasets import MaskBatches
 from data.manifest import Dataset
-from models.tasks import get_task
+from models.tasks import TASKS, get_task
 from pipeline import runtime, tracking
 from pipeline.params import load_params
 from pipeline.training import Loop, checkpoint_folder, fingerprint
@@ -18,9 +18,10 @@ def main() -> None:
     settings = params.task_settings(options.task)
     clean = Dataset.open(Path(options.clean))
     split = clean.split("train")
-    work = checkpoint_folder("train_task", options.task, params.seed, settings, fingerprint(split.folder))
+    modules = ["pipeline.train_task", TASKS[options.task].split(":")[0]]
+    work = checkpoint_folder(modules, params.seed, settings, fingerprint(split.folder))
     seed = runtime.seed_for(params.seed, "task", options.task)
-    with tracking.live(clean.info.name, options.task, {"stage": "train_task"}, str(work)) as stream:
+    with tracking.live(clean.info.name, options.task, {"stage": "train_task"}, work.name, work.name) as stream:
         loop = Loop(f"train_task {options.task}", work, seed % 2**31, runtime.device(), stream)
         make_batches = partial(MaskBatches, split, seed)
         task = get_task(options.task).fit(split, make_batches, clean.info.classes[options.task], settings, loop)

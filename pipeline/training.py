@@ -6,7 +6,7 @@ import json
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -15,14 +15,21 @@ import torch
 from tqdm import tqdm
 
 from pipeline import runtime
+from pipeline.imports import closure, digest_files
 
 CHECKPOINT_SECONDS = 30.0
 Curve = dict[int, dict[str, float]]
 
 
-def checkpoint_folder(*identity: Any) -> Path:
-    """A folder under work/ named by everything that the training depends on: never a stale resumption."""
-    text = json.dumps(identity, sort_keys=True, default=str)
+def checkpoint_folder(modules: Sequence[str], *identity: Any) -> Path:
+    """A folder under work/ named by everything that a training depends on: never a stale resumption.
+
+    Args:
+        modules: whose code, with all that it imports, the training runs.
+        identity: parameters and fingerprints of the data.
+    """
+    code = digest_files(*(path for module in modules for path in closure(module, Path())))
+    text = json.dumps([code, identity], sort_keys=True, default=str)
     return runtime.WORK / "checkpoints" / hashlib.sha256(text.encode()).hexdigest()[:24]
 
 
@@ -86,6 +93,7 @@ class Loop:
         try:
             for step in range(first, total):
                 started = time.perf_counter()
+                torch.manual_seed(runtime.seed_for(self.seed, "step", step))  # for dropout, if there is any
                 yield step
                 self.count(time.perf_counter() - started)
                 self._bar.update()

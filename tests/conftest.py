@@ -1,5 +1,11 @@
 import os
+import tempfile
 
+_SCRATCH = tempfile.mkdtemp(prefix="restoration-tests-")
+os.environ["YOLO_CONFIG_DIR"] = _SCRATCH
+os.environ["MPLCONFIGDIR"] = _SCRATCH
+os.environ["DO_NOT_TRACK"] = "1"
+os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
 os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
 os.environ["YOLO_OFFLINE"] = "true"

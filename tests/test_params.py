@@ -4,7 +4,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from pipeline.params import ParamsError, load_params
-from pipeline.plan import check_names, needs
+from pipeline.plan import check_names, check_numbers, needs
 
 ROOT = Path(__file__).parents[1]
 FILES = ["params.yaml", "params.tiny.yaml", "params.camvid.yaml"]
@@ -14,6 +14,7 @@ FILES = ["params.yaml", "params.tiny.yaml", "params.camvid.yaml"]
 def test_shipped_files_are_valid(name: str) -> None:
     params = load_params(ROOT / name)
     check_names(params)
+    check_numbers(params)
     assert needs(params) == {"prior": True}
 
 
@@ -46,6 +47,9 @@ FAULTS = [
     ("source: scenes", "source: masks", "a section data.masks is needed"),
     ("source: scenes", "source: photos", "data.source: Input should be 'scenes' or 'masks', got 'photos'"),
     ("decoder_blocks: [1, 1, 1]", "decoder_blocks: [1, 1]", "must have the same length"),
+    ("timesteps: [5, 300]", "timesteps: [5, 3000]", "losses.diffloss.timesteps: expected 0 <= low < high <= 1000"),
+    ("size: 64, channels", "size: 62, channels", "train_prior.network: size 62 cannot be halved 2 times"),
+    ("attention: [16]", "attention: [12]", "train_prior.network: attention at size 12: the levels have the sizes"),
     ("resamples: 1000", "resamples: 5", "statistics.resamples: Input should be greater than or equal to 100"),
 ]
 
@@ -57,7 +61,9 @@ def test_a_mistake_is_one_line_that_names_the_key(tmp_path: Path, old: str, new:
     path = tmp_path / "params.yaml"
     path.write_text(text.replace(old, new, 1))
     with pytest.raises(ParamsError) as caught:
-        check_names(load_params(path))
+        params = load_params(path)
+        check_names(params)
+        check_numbers(params)
     assert message in str(caught.value)
     assert "params.yaml: " in str(caught.value)
     assert "\n" not in str(caught.value)

@@ -89,7 +89,7 @@ def test_a_stage_dies_with_its_parent(tmp_path: Path) -> None:
             f"import subprocess\np = subprocess.Popen([{sys.executable!r}, 'stage.py'])\n"
             "print(p.pid, flush=True)\np.wait()",
         ],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "PYTHONPATH": str(ROOT), "DVC_STAGE": "test"},
         stdout=subprocess.PIPE,
         text=True,
     )

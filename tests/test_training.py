@@ -9,6 +9,8 @@ import torch
 from pipeline import training
 from pipeline.training import Loop, checkpoint_folder, fingerprint
 
+ROOT = Path(__file__).parents[1]
+
 
 class Killed(BaseException):
     """Stands for a kill between two steps."""
@@ -17,7 +19,7 @@ class Killed(BaseException):
 def _train(work: Path, steps: int, kill_at: int | None = None) -> tuple[dict[str, Any], Loop]:
     loop = Loop("test", work, seed=3, device=torch.device("cpu"))
     torch.manual_seed(loop.seed)
-    network = torch.nn.Linear(4, 1)
+    network = torch.nn.Sequential(torch.nn.Dropout(0.5), torch.nn.Linear(4, 1))
     optimizer = torch.optim.AdamW(network.parameters(), lr=0.1)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     for step in loop.steps(steps, {"network": network, "optimizer": optimizer, "schedule": schedule}):
@@ -49,7 +51,7 @@ def test_it_resumes_and_does_not_start_again(tmp_path: Path, monkeypatch: pytest
     with pytest.raises(Killed):
         _train(tmp_path, 12, kill_at=7)
     loop = Loop("test", tmp_path, 3, torch.device("cpu"))
-    network = torch.nn.Linear(4, 1)
+    network = torch.nn.Sequential(torch.nn.Dropout(0.5), torch.nn.Linear(4, 1))
     optimizer = torch.optim.AdamW(network.parameters(), lr=0.1)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 12)
     assert next(loop.steps(12, {"network": network, "optimizer": optimizer, "schedule": schedule})) == 7
@@ -63,13 +65,18 @@ def test_finish_forgets_the_checkpoint(tmp_path: Path, monkeypatch: pytest.Monke
     assert not (tmp_path / "checkpoint.pt").exists()
 
 
-def test_the_checkpoint_folder_depends_on_everything(tmp_path: Path) -> None:
+def test_the_checkpoint_folder_depends_on_everything(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "a").write_text("1")
     before = fingerprint(tmp_path)
     (tmp_path / "a").write_text("12")
     assert fingerprint(tmp_path) != before
-    assert checkpoint_folder({"steps": 1}, before) != checkpoint_folder({"steps": 2}, before)
-    assert checkpoint_folder({"steps": 1}, before) == checkpoint_folder({"steps": 1}, before)
+    monkeypatch.chdir(ROOT)
+    stage = ["pipeline.train_prior"]
+    assert checkpoint_folder(stage, {"steps": 1}, before) != checkpoint_folder(stage, {"steps": 2}, before)
+    assert checkpoint_folder(stage, {"steps": 1}, before) == checkpoint_folder(stage, {"steps": 1}, before)
+    assert checkpoint_folder(["pipeline.train_restorer"], {"steps": 1}, before) != checkpoint_folder(
+        stage, {"steps": 1}, before
+    )
 
 
 def test_curve_and_costs_as_files(tmp_path: Path) -> None:

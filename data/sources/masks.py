@@ -5,6 +5,7 @@ becomes one box, so that objects which touch count as one and objects cut in two
 property of the labels, stated in dataset.json.
 """
 
+import glob
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -64,7 +65,7 @@ class Masks:
 
     def sample(self, split: str, id: str) -> Sample:
         """Read one photo and its mask; a pure function of the files."""
-        image = images.read_image(self._image_file(split, id))
+        image = images.read_image(self._find(split, id))
         mask_file = self._mask_file(split, id)
         codes = images.read_mask(mask_file)
         if codes.shape != image.shape[:2]:
@@ -90,10 +91,9 @@ class Masks:
         return np.array(rows, dtype=np.float64).reshape(-1, 5)
 
     def _ids(self, split: str) -> list[str]:
-        files = [path for path in (self.root / split).iterdir() if path.suffix.lower() in SUFFIXES]
-        if not files:
+        ids = sorted(self._files(split))
+        if not ids:
             raise DatasetError(f"{self.root / split}: no PNG or JPEG images in it")
-        ids = sorted(path.stem for path in files)
         missing = [name for name in ids if not self._mask_file(split, name).exists()]
         if missing:
             raise DatasetError(
@@ -101,9 +101,19 @@ class Masks:
             )
         return ids
 
-    def _image_file(self, split: str, id: str) -> Path:
-        candidates = [self.root / split / f"{id}{suffix}" for suffix in sorted(SUFFIXES)]
-        return next((path for path in candidates if path.exists()), candidates[-1])
+    def _files(self, split: str) -> dict[str, Path]:
+        """Image files by id."""
+        found: dict[str, Path] = {}
+        for path in sorted((self.root / split).iterdir()):
+            if path.suffix.lower() in SUFFIXES:
+                if path.stem in found:
+                    raise DatasetError(f"{path}: the same name as {found[path.stem].name}; rename one of them")
+                found[path.stem] = path
+        return found
+
+    def _find(self, split: str, id: str) -> Path:
+        matches = [path for path in (self.root / split).glob(f"{glob.escape(id)}.*") if path.suffix.lower() in SUFFIXES]
+        return matches[0] if matches else self.root / split / f"{id}.png"
 
     def _mask_file(self, split: str, id: str) -> Path:
         return self.root / f"{split}annot" / f"{id}.png"

@@ -24,10 +24,7 @@ def build_unet(settings: Mapping[str, Any]) -> Any:
     """
     from diffusers import UNet2DModel
 
-    sizes = _level_sizes(settings["size"], len(settings["channels"]))
-    strange = set(settings["attention"]) - set(sizes)
-    if strange:
-        raise NetworkError(f"attention at size {min(strange)}: the levels have the sizes {', '.join(map(str, sizes))}")
+    sizes = check_sizes(settings)
     attends = [size in settings["attention"] for size in sizes]
     return UNet2DModel(
         sample_size=settings["size"],
@@ -49,7 +46,17 @@ def build_scheduler(settings: Mapping[str, Any]) -> Any:
     return DDPMScheduler(num_train_timesteps=settings["steps"], beta_schedule=settings["kind"])
 
 
-def _level_sizes(size: int, levels: int) -> list[int]:
+def check_sizes(settings: Mapping[str, Any]) -> list[int]:
+    """The side of each level of a U-Net with these settings, from fine to coarse.
+
+    Raises:
+        NetworkError: the size cannot be halved so often, or attention at a size that no level has.
+    """
+    size, levels = settings["size"], len(settings["channels"])
     if size % 2 ** (levels - 1):
         raise NetworkError(f"size {size} cannot be halved {levels - 1} times for {levels} levels of channels")
-    return [size >> level for level in range(levels)]
+    sizes = [size >> level for level in range(levels)]
+    strange = set(settings["attention"]) - set(sizes)
+    if strange:
+        raise NetworkError(f"attention at size {min(strange)}: the levels have the sizes {', '.join(map(str, sizes))}")
+    return sizes

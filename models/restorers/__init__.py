@@ -10,6 +10,7 @@ its input sizes must be a multiple of, and add a line to RESTORERS.
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -117,13 +118,31 @@ def _load_foreign(path: Path) -> Restorer:
 
     try:
         model = ModelLoader(device="cpu").load_from_file(path)
-    except (UnsupportedModelError, RuntimeError, ValueError, KeyError, EOFError) as error:
+    except (UnsupportedModelError, UnpicklingError, RuntimeError, ValueError, KeyError, EOFError) as error:
         raise RestorerError(f"{path}: spandrel cannot read this checkpoint ({error})") from error
     if not isinstance(model, ImageModelDescriptor) or model.scale != 1 or model.input_channels != 3:
         raise RestorerError(f"{path}: {model.architecture.name} is not a restorer from RGB to RGB of the same size")
-    requirements = model.size_requirements
-    multiple = max(requirements.multiple_of or 1, 1)
-    return Restorer(model.model, model.architecture.name, {}, multiple)
+    if model.size_requirements.square:
+        raise RestorerError(
+            f"{path}: {model.architecture.name} takes square images only; a restorer must take any size"
+        )
+    return Restorer(_Foreign(model), model.architecture.name, {}, model.size_requirements.multiple_of)
+
+
+class _Foreign(nn.Module):
+    """A network that spandrel read, with the shape and range of its output set right for its architecture."""
+
+    def __init__(self, descriptor: Any) -> None:
+        super().__init__()
+        self.model: nn.Module = descriptor.model
+        self._call = descriptor._call_fn
+        self._minimum: int = descriptor.size_requirements.minimum
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        height, width = images.shape[-2:]
+        padding = (0, max(self._minimum - width, 0), 0, max(self._minimum - height, 0))
+        restored: torch.Tensor = self._call(self.model, F.pad(images, padding, mode="replicate"))
+        return restored[..., :height, :width]
 
 
 def _pad(images: torch.Tensor, multiple: int) -> torch.Tensor:

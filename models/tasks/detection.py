@@ -63,7 +63,13 @@ class Detection(Task[DetectionPrediction]):
         if not (split.folder / "labels").is_dir():
             raise TaskError(f"{split.folder}: no labels folder; take detection out of tasks, or choose other data")
         view = training_view(split, classes, loop.work / "yolo")
-        trainer = _trainer(view, settings, loop)
+        try:
+            trainer = _trainer(view, settings, loop)
+        except (FileNotFoundError, ConnectionError, TypeError) as error:
+            raise TaskError(
+                f"train_task.detection: ultralytics cannot use {settings['weights'] or settings['model']!r} ({error}); "
+                "give a model YAML that it ships, such as yolo11n.yaml, or the path of a file"
+            ) from error
         trainer.train()
         return cls(trainer.ema.ema.float(), classes, settings["image_size"], loop.device)
 
@@ -270,7 +276,9 @@ def _ultralytics() -> Any:
     for name, value in {"YOLO_OFFLINE": "true", "YOLO_AUTOINSTALL": "false", "YOLO_VERBOSE": "false"}.items():
         os.environ.setdefault(name, value)
     import ultralytics
+    import ultralytics.data.utils
 
+    ultralytics.data.utils.check_font = lambda *_, **__: None  # it would download a font to draw labels with
     ultralytics.utils.LOGGER.setLevel(logging.ERROR)
     wanted = dict.fromkeys(TRACKERS, False)
     if any(ultralytics.settings.get(name) for name in TRACKERS):
