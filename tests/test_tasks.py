@@ -1,6 +1,5 @@
 """One contract for all tasks; what is particular to one follows below."""
 
-import socket
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -131,20 +130,6 @@ def test_unknown_architecture_names_it(fit: Callable[..., Task[Any]], monkeypatc
     monkeypatch.setitem(SETTINGS["segmentation"], "encoder", "resnet17")
     with pytest.raises(TaskError, match=r"train_task\.segmentation: .* encoder 'resnet17'"):
         fit("segmentation")
-
-
-def test_nothing_is_asked_of_the_network(fit: Callable[..., Task[Any]], monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[object] = []
-
-    def refuse(self: socket.socket, address: object) -> None:
-        asked.append(address)
-        raise ConnectionError
-
-    monkeypatch.setattr(socket.socket, "connect", refuse)
-    monkeypatch.setattr(socket, "getaddrinfo", lambda *arguments, **_: asked.append(arguments) or [])
-    for name in TASKS:
-        fit(name)
-    assert not asked
 
 
 def test_nothing_is_written_outside_the_work_folder(
