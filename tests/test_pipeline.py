@@ -196,8 +196,9 @@ def test_a_wrong_name_stops_before_any_work(finished: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("all_of_it", [True, False], ids=["everything", "dvc alone"])
 @pytest.mark.parametrize("seconds", [12, 25, 45, 70, 95])
-def test_a_killed_run_goes_on_to_the_same_tables(finished: Path, tmp_path: Path, seconds: int) -> None:
+def test_a_killed_run_goes_on_to_the_same_tables(finished: Path, tmp_path: Path, seconds: int, all_of_it: bool) -> None:
     folder = _clone(tmp_path / "project", "params.tiny.yaml")
     process = subprocess.Popen(
         ["dvc", "repro"],
@@ -208,7 +209,10 @@ def test_a_killed_run_goes_on_to_the_same_tables(finished: Path, tmp_path: Path,
         start_new_session=True,
     )
     time.sleep(seconds)
-    os.killpg(process.pid, signal.SIGKILL)
+    if all_of_it:
+        os.killpg(process.pid, signal.SIGKILL)
+    else:
+        process.kill()  # the stage must die with it
     process.wait()
     done = _dvc(folder, "repro")
     assert done.returncode == 0, done.stderr[-2000:]
