@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from data.manifest import IGNORE_INDEX, Sample
-from data.sources import SOURCES, Source, load_source
+from data.sources import SOURCES, Source, SourceError, load_source
 from data.sources.scenes import Scenes
 from data.sources.scenes.camera import NEAR
 from data.sources.scenes.cars import SHAPES
@@ -41,7 +41,7 @@ def test_sources_are_found_by_name_and_a_wrong_name_lists_them() -> None:
     source: type[Source] = load_source("scenes")
     assert source is Scenes
     assert set(SOURCES) >= {"scenes", "masks"}
-    with pytest.raises(KeyError, match=r"no source 'scene'.*masks.*scenes"):
+    with pytest.raises(SourceError, match=r"no source 'scene'.*masks.*scenes"):
         load_source("scene")
 
 
