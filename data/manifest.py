@@ -3,6 +3,9 @@
 dataset.json          name, classes, ignore_index, splits (counts), source
 <split>/images/<id>.png
 <split>/labels/<id>.txt     YOLO lines; an absent folder means: no detection labels
+<split>/ignored/<id>.txt    YOLO lines of crowds: detections in them count neither as right nor as wrong; optional
+<split>/instances/<id>.json every object's mask as COCO's compressed run lengths; optional
+<split>/categories/<id>.txt the class index of the whole image; optional
 <split>/masks/<id>.png      class indices; an absent folder means: no segmentation labels
 <split>/depth/<id>.png      16-bit depth, metres x 256; optional
 """
@@ -21,10 +24,20 @@ from data import images
 
 IGNORE_INDEX = 255
 INFO_FILE = "dataset.json"
+LABEL_FOLDERS = ("labels", "ignored", "instances", "categories", "masks")
 
 
 class DatasetError(ValueError):
     """A dataset folder that does not hold what it must; the text names the file."""
+
+
+@dataclass(frozen=True)
+class Instance:
+    """One object, or a crowd of them, with its mask in COCO's compressed run-length form (size: the image's)."""
+
+    category: int
+    counts: str
+    crowd: bool = False
 
 
 @dataclass(frozen=True)
@@ -37,6 +50,9 @@ class Sample:
     boxes: NDArray[np.float64] | None = None  # (K, 5): class index, centre x, centre y, width, height in [0, 1]
     mask: NDArray[np.uint8] | None = None  # (H, W) class indices, 255 = ignored
     depth: NDArray[np.float32] | None = None  # (H, W) metres
+    ignored: NDArray[np.float64] | None = None  # as boxes: crowds, which are neither objects nor background
+    instances: tuple[Instance, ...] | None = None
+    category: int | None = None  # class index of the whole image
 
 
 @dataclass(frozen=True)
@@ -73,6 +89,19 @@ class Split:
     def boxes(self, name: str) -> NDArray[np.float64]:
         """(K, 5): class index, centre x, centre y, width, height, normalised to [0, 1]."""
         return read_boxes(self.folder / "labels" / f"{name}.txt")
+
+    def ignored(self, name: str) -> NDArray[np.float64]:
+        """(K, 5) as `boxes`: crowds; none where the dataset does not know any."""
+        path = self.folder / "ignored" / f"{name}.txt"
+        return read_boxes(path) if path.exists() else np.empty((0, 5))
+
+    def instances(self, name: str) -> tuple[Instance, ...]:
+        """The masks of all objects and crowds."""
+        return read_instances(self.folder / "instances" / f"{name}.json")
+
+    def category(self, name: str) -> int:
+        """The class index of the whole image."""
+        return read_category(self.folder / "categories" / f"{name}.txt")
 
 
 @dataclass(frozen=True)
@@ -122,6 +151,12 @@ def write_sample(folder: Path, sample: Sample) -> None:
     images.write_image(_file(split, "images", f"{sample.id}.png"), sample.image)
     if sample.boxes is not None:
         write_boxes(_file(split, "labels", f"{sample.id}.txt"), sample.boxes)
+    if sample.ignored is not None and len(sample.ignored):
+        write_boxes(_file(split, "ignored", f"{sample.id}.txt"), sample.ignored)
+    if sample.instances is not None:
+        write_instances(_file(split, "instances", f"{sample.id}.json"), sample.instances)
+    if sample.category is not None:
+        _file(split, "categories", f"{sample.id}.txt").write_text(f"{sample.category}\n")
     if sample.mask is not None:
         images.write_mask(_file(split, "masks", f"{sample.id}.png"), sample.mask)
     if sample.depth is not None:
@@ -156,6 +191,35 @@ def write_boxes(path: Path, boxes: Iterable[Iterable[float]]) -> None:
     """Write (K, 5) boxes as YOLO lines."""
     lines = [f"{int(c)} {x:.6f} {y:.6f} {w:.6f} {h:.6f}\n" for c, x, y, w, h in boxes]
     path.write_text("".join(lines))
+
+
+def read_instances(path: Path) -> tuple[Instance, ...]:
+    """Read the masks of one image's objects.
+
+    Raises:
+        DatasetError: the file is missing or does not hold them.
+    """
+    try:
+        return tuple(Instance(**entry) for entry in json.loads(path.read_text()))
+    except (OSError, TypeError, json.JSONDecodeError) as error:
+        raise DatasetError(f"{path}: expected a list of instances ({error})") from error
+
+
+def write_instances(path: Path, instances: Iterable[Instance]) -> None:
+    """Write the masks of one image's objects."""
+    path.write_text(json.dumps([asdict(instance) for instance in instances]) + "\n")
+
+
+def read_category(path: Path) -> int:
+    """Read the class index of one image.
+
+    Raises:
+        DatasetError: the file is missing or is not a whole number.
+    """
+    try:
+        return int(path.read_text())
+    except (OSError, ValueError) as error:
+        raise DatasetError(f"{path}: expected one class index ({error})") from error
 
 
 def _file(split: Path, kind: str, name: str) -> Path:

@@ -10,7 +10,7 @@ from joblib import Parallel, delayed
 
 from data import images
 from data.degradations import degrade_with_parameters, require_still_pixels
-from data.manifest import Dataset, Split, write_info
+from data.manifest import LABEL_FOLDERS, Dataset, Split, write_info
 from pipeline import runtime
 from pipeline.params import load_params
 from pipeline.training import progress
@@ -66,7 +66,7 @@ def _cell(value: Any) -> str:
 
 def _copy_labels(source: Path, target: Path) -> None:
     (target / "images").mkdir(parents=True)
-    for kind in ("labels", "masks"):
+    for kind in LABEL_FOLDERS:
         if (source / kind).is_dir():
             shutil.copytree(source / kind, target / kind)
 

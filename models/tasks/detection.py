@@ -131,8 +131,9 @@ class Detection(Task[DetectionPrediction]):
 
     @staticmethod
     def truth(split: LabelledSplit, name: str) -> DetectionPrediction:
-        truth = _labels(split, name, split.image(name).shape[:2])
-        return DetectionPrediction(truth.boxes, np.ones(len(truth.classes)), truth.classes)
+        objects = split.boxes(name)
+        corners = _to_corners(objects[:, 1:], split.image(name).shape[:2])
+        return DetectionPrediction(corners, np.ones(len(objects)), objects[:, 0].astype(np.int64))
 
     def score(self, predictions: Mapping[str, DetectionPrediction], split: LabelledSplit) -> DetectionRecords:
         sizes = {name: split.image(name).shape[:2] for name in predictions}
@@ -174,8 +175,10 @@ class Detection(Task[DetectionPrediction]):
 
 
 def _labels(split: LabelledSplit, name: str, size: tuple[int, int]) -> Boxes:
-    rows = split.boxes(name)
-    return Boxes(_to_corners(rows[:, 1:], size), rows[:, 0].astype(np.int64))
+    objects, crowds = split.boxes(name), split.ignored(name)
+    rows = np.concatenate([objects, crowds])
+    is_crowd = np.arange(len(rows)) >= len(objects)
+    return Boxes(_to_corners(rows[:, 1:], size), rows[:, 0].astype(np.int64), is_crowd)
 
 
 def _to_corners(boxes: NDArray[np.float64], size: tuple[int, int]) -> NDArray[np.float64]:
