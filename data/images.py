@@ -17,10 +17,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
+from PIL.TiffImagePlugin import TiffImageFile
 
 PHOTO_FORMATS = ("BMP", "JPEG", "PNG", "TIFF", "WEBP")
 BROKEN_FILE = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)
 ORIENTATION = 0x0112  # the EXIF tag
+BITS_PER_SAMPLE = 258  # TIFF's tag
 PNG_DEPTH = 24  # where a PNG file says its bits per channel
 DEPTH_UNITS_PER_METRE = 256  # KITTI's convention: a 16-bit PNG reaches 255.99 m in steps of 4 mm
 
@@ -215,6 +217,8 @@ def _has_16_bits(path: Path, file: Image.Image) -> bool:
     if file.format == "PNG":
         with path.open("rb") as header:
             return header.read(PNG_DEPTH + 1)[PNG_DEPTH] == 16
+    if isinstance(file, TiffImageFile):
+        return max(file.tag_v2.get(BITS_PER_SAMPLE, (8,))) == 16
     return file.mode.startswith("I")
 
 
