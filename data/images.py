@@ -7,7 +7,10 @@ On disk and inside degradations an image is uint8 RGB (H, W, 3); inside networks
 import os
 import shutil
 import struct
+import warnings
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -60,7 +63,7 @@ def read_photo(path: Path, size: tuple[int, int] | None = None) -> Photo:
         ImageError: the file is missing, truncated or no such image.
     """
     try:
-        with Image.open(path, formats=PHOTO_FORMATS) as file:
+        with _opened(path) as file:
             file.load()
             upright, turning = _orient(file, size)
             pixels, conversions = _to_rgb(upright, _has_16_bits(path, file))
@@ -74,7 +77,7 @@ def read_photo(path: Path, size: tuple[int, int] | None = None) -> Photo:
 def stored_size(path: Path) -> tuple[int, int] | None:
     """(width, height) of an image file from its header, or None where it has none that can be read."""
     try:
-        with Image.open(path, formats=PHOTO_FORMATS) as file:
+        with _opened(path) as file:
             return file.size
     except BROKEN_FILE:
         return None
@@ -87,7 +90,7 @@ def read_indices(path: Path) -> NDArray[np.uint8]:
         ImageError: the file is missing or broken, is coloured, or has indices over 255.
     """
     try:
-        with Image.open(path, formats=PHOTO_FORMATS) as file:
+        with _opened(path) as file:
             codes = np.asarray(file)
             if file.mode not in ("1", "L", "P", "I;16", "I") or codes.min() < 0 or codes.max() > 255:
                 raise ImageError(f"{path}: expected one channel of class indices up to 255, got {file.mode}")
@@ -189,6 +192,15 @@ def _encode(path: Path, image: NDArray[np.integer]) -> None:
     if not done:
         raise ImageError(f"{path}: OpenCV could not encode the image")
     path.write_bytes(buffer.tobytes())
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
+    """An image file, without Pillow's warnings: what matters in them ends in an error when the pixels are read."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with Image.open(path, formats=PHOTO_FORMATS) as file:
+            yield file
 
 
 def _clone(original: BinaryIO, copy: BinaryIO) -> bool:

@@ -4,15 +4,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+from outside_data import HEIGHT, WIDTH, picture, save
+from outside_data import masks as write_camvid
 from PIL import Image
 
 from data.manifest import DatasetError, FaultError
 from data.sources.masks import Masks
-from outside_data import HEIGHT, WIDTH, picture, save
-from outside_data import masks as write_camvid
 
 CAMVID = Path(__file__).parents[1].parent / "shared" / "camvid"
-CAMVID_CLASSES = "sky building pole road pavement tree sign fence car pedestrian bicyclist".split()
+CAMVID_CLASSES = ["sky", "building", "pole", "road", "pavement", "tree", "sign", "fence", "car"]
+CAMVID_CLASSES += ["pedestrian", "bicyclist"]
 SETTINGS: dict[str, Any] = {
     "name": "toy",
     "classes": ["road", "car"],
@@ -82,7 +83,7 @@ def test_missing_masks_and_images_are_faults_and_missing_folders_errors(tmp_path
         f"label without image: none of its name in {tmp_path}/val",
     ]
     assert source.split_ids() == {"train": ["a"], "val": []}
-    with pytest.raises(DatasetError, match="expected the folders .*/none/train, .*data.masks.layout"):
+    with pytest.raises(DatasetError, match=r"expected the folders .*/none/train, .*data\.masks\.layout"):
         Masks(tmp_path / "none", SETTINGS, 0).split_ids()
 
 

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from outside_data import COUNTS, WRITERS, yolo
 
 from data.manifest import DatasetError, Fault, Sample, write_sample
 from data.sources import SOURCES, Source, load_source
 from data.sources.classmap import ClassMap
 from data.sources.splits import Found, make_listing
-from outside_data import COUNTS, WRITERS, yolo
 
 NONE: dict[str, object] = {"split": None, "limit": {}}
 

@@ -91,9 +91,7 @@ def test_a_bad_object_is_named(tmp_path: Path, entry: str, text: str) -> None:
 def test_entities_are_refused(tmp_path: Path, text: str) -> None:
     settings = write_voc(tmp_path)
     _annotation(tmp_path).write_text(text)
-    assert _faults(tmp_path, settings) == [
-        ("2012_00.xml", "unreadable label: XML with a document type is refused")
-    ]
+    assert _faults(tmp_path, settings) == [("2012_00.xml", "unreadable label: XML with a document type is refused")]
 
 
 def test_other_encodings_cannot_hide_a_document_type(tmp_path: Path) -> None:
@@ -141,3 +139,25 @@ def test_what_is_missing_is_named(tmp_path: Path) -> None:
     ]
     with pytest.raises(DatasetError, match=r"ImageSets/Main/train\.txt: cannot be read .*see data\.voc\.sets"):
         Voc(tmp_path, {**settings, "lists": "Main"}, 0).split_ids()
+
+
+def test_torchvision_reads_the_same(tmp_path: Path) -> None:
+    from torchvision.datasets import VOCDetection, VOCSegmentation
+
+    settings = write_voc(tmp_path / "VOCdevkit")
+    lists = tmp_path / "VOCdevkit" / "VOC2012" / "ImageSets"
+    (lists / "Main").symlink_to(lists / "Segmentation")
+    source = Voc(tmp_path / "VOCdevkit", settings, 0)
+    masks = VOCSegmentation(str(tmp_path), year="2012", image_set="train")
+    annotations = VOCDetection(str(tmp_path), year="2012", image_set="train")
+    names = source.split_ids()["train"]
+    assert len(masks) == len(annotations) == len(names)
+    for name, (image, mask), (_, entry) in zip(names, masks, annotations, strict=True):
+        sample = source.sample("train", name)
+        assert np.array_equal(sample.image, np.asarray(image))
+        assert sample.mask is not None and np.array_equal(sample.mask, np.asarray(mask))
+        box = {key: float(value) for key, value in entry["annotation"]["object"][0]["bndbox"].items()}
+        expected = [box["xmin"] - 1, box["ymin"] - 1, box["xmax"], box["ymax"]]
+        assert sample.boxes is not None
+        _, x, y, w, h = sample.boxes[0] * (1, WIDTH, HEIGHT, WIDTH, HEIGHT)
+        assert np.allclose([x - w / 2, y - h / 2, x + w / 2, y + h / 2], expected)
