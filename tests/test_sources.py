@@ -78,6 +78,8 @@ def test_class_map_merges_drops_and_reorders() -> None:
     assert [chosen.object(name) for name in names] == [1, 1, 0, None]
     assert chosen.table(names)[:5].tolist() == [2, 2, 1, 0, 255]
     assert ClassMap("data.x", names, ["dog", "car"]).table(names)[:4].tolist() == [1, 255, 255, 0]
+    mixed = ClassMap("data.x", names, ["dog", {"vehicle": ["truck", "car"]}])
+    assert mixed.objects == ["dog", "vehicle"] and mixed.object("car") == 1
     placed = ClassMap("data.x", names, {"car": ["car"], "other": []}, rest="other")
     assert placed.pixels == ["car", "other"] and placed.objects == ["car"]
 
@@ -87,6 +89,7 @@ def test_class_map_merges_drops_and_reorders() -> None:
     [
         (["car"], ["bus"], r"data\.x\.map: bus: no such class in the source; it has car"),
         (["car"], {"a": ["car"], "b": ["car"]}, "car listed twice"),
+        (["car"], ["car", {"car": []}], "car listed twice"),
         (["car", "car"], None, "several classes of the name car"),
         (["car"], {}, "no class is kept"),
     ],
