@@ -43,11 +43,25 @@ class Outside(Section):
         return shares
 
 
+def _fills(*names: str) -> AfterValidator:
+    """A text whose braces hold nothing but these names."""
+
+    def check(text: str) -> str:
+        try:
+            text.format(**dict.fromkeys(names, ""))
+        except (KeyError, IndexError, ValueError) as error:
+            known = " and ".join(f"{{{name}}}" for name in names) or "nothing"
+            raise ValueError(f"{text!r}: in braces, {known} can stand") from error
+        return text
+
+    return AfterValidator(check)
+
+
 class Layout(Section):
-    images: str
-    masks: str
+    images: Annotated[str, _fills("split", "condition")]
+    masks: Annotated[str, _fills("split", "condition")]
     image_ending: str
-    mask_ending: str
+    mask_ending: Annotated[str, _fills("labels")]
     splits: tuple[SplitName, ...] = ("train", "val", "test")
 
 

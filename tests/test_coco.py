@@ -1,4 +1,5 @@
 import json
+import pickle
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -117,6 +118,41 @@ def test_a_bad_annotation_is_named(tmp_path: Path, change: Callable[[dict[str, A
         Coco(tmp_path, {**settings, "category": False}, 0).sample("val", "0")
     (fault,) = caught.value.faults
     assert fault.file == f"{tmp_path}/val.json: annotation 1" and text in fault.fault
+
+
+STRANGE = [None, True, -1, 1e400, "x", [], {}, [[]], [None], [[None] * 6], {"size": 5, "counts": 5}, ["a", 1, 2, 3]]
+
+
+@pytest.mark.parametrize("field", ["bbox", "segmentation", "category_id", "image_id"])
+@pytest.mark.parametrize("value", STRANGE, ids=[json.dumps(value) for value in STRANGE])
+def test_values_of_any_kind_are_faults_and_not_tracebacks(tmp_path: Path, field: str, value: object) -> None:
+    settings = write_coco(tmp_path)
+    content = json.loads((tmp_path / "val.json").read_text())
+    content["annotations"][0][field] = value
+    (tmp_path / "val.json").write_text(json.dumps(content))
+    source = Coco(tmp_path, {**settings, "category": False}, 0)
+    faults = source.faults()
+    if field != "image_id" and not (field == "bbox" and value is None):  # without a box, that of the outline is taken
+        with pytest.raises(FaultError) as caught:
+            source.sample("val", "0")
+        faults.extend(caught.value.faults)
+    assert len(faults) == (0 if field == "bbox" and value is None else 1)
+
+
+@pytest.mark.parametrize("name", ["../x.jpg", "/etc/x.jpg", "a\\..\\..\\x.jpg", "", "x\0.jpg", 5, None])
+def test_names_that_are_no_files_in_the_folder(tmp_path: Path, name: object) -> None:
+    settings = write_coco(tmp_path)
+    content = json.loads((tmp_path / "val.json").read_text())
+    content["images"][0]["file_name"] = name
+    (tmp_path / "val.json").write_text(json.dumps(content))
+    source = Coco(tmp_path, settings, 0)
+    assert source.split_ids()["val"] == ["1"] and source.faults()[0].fault.startswith("unusable entry: id 100, ")
+
+
+def test_a_part_does_not_carry_the_whole_file(tmp_path: Path) -> None:
+    source = Coco(tmp_path, write_coco(tmp_path), 0)
+    part = pickle.dumps(source.part("train", ["0"]))
+    assert b"2.jpg" in pickle.dumps(source) and b"2.jpg" not in part
 
 
 def test_bad_entries_and_names_that_leave_the_folder(tmp_path: Path) -> None:

@@ -164,6 +164,17 @@ def test_layouts(tmp_path: Path, settings: Mapping[str, Any], image: str, mask: 
     assert boxes is not None and len(boxes) == 1
 
 
+def test_undivided_folders(tmp_path: Path) -> None:
+    layout = {"images": "photos", "masks": "labels", "image_ending": "", "mask_ending": "_mask.png"}
+    for index in range(4):
+        save(tmp_path / "photos" / f"{index}.png", picture(0, index))
+        save(tmp_path / "labels" / f"{index}_mask.png", _mask())
+    source = Masks(tmp_path, {**SETTINGS, "layout": layout, "split": {"train": 0.5, "test": 0.5}}, 0)
+    assert {split: len(names) for split, names in source.split_ids().items()} == {"train": 2, "test": 2}
+    with pytest.raises(DatasetError, match=r"data\.masks\.split: needed"):
+        Masks(tmp_path, {**SETTINGS, "layout": layout}, 0).split_ids()
+
+
 def test_a_photo_on_its_side_is_read_as_its_mask_lies(tmp_path: Path) -> None:
     source = Masks(tmp_path, write_camvid(tmp_path), 0)
     stored = Image.fromarray(picture(0))

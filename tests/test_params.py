@@ -118,6 +118,10 @@ DATA_FAULTS = [
     (COCO % ", limit: {train: 0}", "data.coco.limit.train: Input should be greater than or equal to 1, got 0"),
     (MASKS % ", layout: kitti", "data.masks.layout"),
     (MASKS % ", layout: {images: a, masks: b}", "data.masks.layout"),
+    (
+        MASKS % ", layout: {images: '{city}', masks: b, image_ending: '', mask_ending: .png}",
+        "data.masks.layout.Layout.images: '{city}': in braces, {split} and {condition} can stand",
+    ),
     (MASKS % ", colours: {a: [1, 2]}", "data.masks.colours.a: List should have at least 3 items"),
     ("{source: voc, root: x}", "source is 'voc', so that a section data.voc is needed"),
     ("{source: yolo, root: x, faults: ignore, yolo: {name: x}}", "data.faults: Input should be 'error' or 'skip'"),

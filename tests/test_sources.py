@@ -143,6 +143,13 @@ def test_an_image_in_two_splits_is_taken_from_the_training_images() -> None:
     ]
 
 
+def test_an_image_in_two_splits_does_no_harm_where_splits_are_drawn() -> None:
+    found = {"train": _found("a.png", "b.png"), "val": _found("a.png", "b.png")}
+    listing = make_listing(found, {"split": {"train": 0.5, "val": 0.5}}, "data.x", 0, [])
+    assert sorted(name for entries in listing.splits.values() for name in entries) == ["a", "b"]
+    assert listing.faults == ()
+
+
 def test_limit_thins_evenly() -> None:
     found = {"train": _found(*(f"{index}.png" for index in range(9))), "val": _found("a.png")}
     listing = make_listing(found, {"split": None, "limit": {"train": 3, "val": None}}, "data.x", 0, [])

@@ -107,7 +107,7 @@ class Coco(Outside):
         found, seen = [], set()
         for index, image in enumerate(content["images"]):
             number, file = image.get("id"), _image_file(folder, image)
-            if number is None or number in seen or file is None:
+            if not isinstance(number, int | str) or number in seen or file is None:
                 faults.append(
                     Fault(f"{path}: images[{index}]", f"unusable entry: id {number}, {image.get('file_name')!r}")
                 )
@@ -125,20 +125,21 @@ class Coco(Outside):
     def _entries(self, path: Path, content: Any, faults: list[Fault]) -> dict[Any, list[Entry]]:
         entries: dict[Any, list[Entry]] = {}
         for index, entry in enumerate(content["annotations"]):
-            if not isinstance(entry, dict) or "image_id" not in entry:
+            if not isinstance(entry, dict) or not isinstance(entry.get("image_id"), int | str):
                 faults.append(Fault(f"{path}: annotations[{index}]", "label without image: it has no image_id"))
             else:
                 entries.setdefault(entry["image_id"], []).append(entry)
         return entries
 
     def _counts(self, entry: Entry) -> bool:
-        name = self._names.get(entry.get("category_id", -1))
+        number = entry.get("category_id")
+        name = self._names.get(number) if isinstance(number, int) else None
         return not entry.get("iscrowd") and name is not None and self._map.object(name) is not None
 
     def _thing(self, entry: Entry, json_file: str, shape: tuple[int, int], faults: list[Fault]) -> Thing | None:
         where = f"{json_file}: annotation {entry.get('id')}"
         number = entry.get("category_id")
-        if number not in self._names:
+        if not isinstance(number, int) or number not in self._names:
             faults.append(Fault(where, f"class out of range: category_id {number} is not among the categories"))
             return None
         category = self._map.object(self._names[number])

@@ -18,7 +18,7 @@ from data import images
 from data.manifest import IGNORE_INDEX, DatasetError, Fault
 from data.sources.classmap import ClassMap
 from data.sources.outside import Outside
-from data.sources.splits import SPLITS, Found
+from data.sources.splits import SPLITS, UNDIVIDED, Found
 
 SUFFIXES = {".png", ".jpg", ".jpeg"}
 UNKNOWN = 256  # no index of a class
@@ -26,7 +26,9 @@ UNKNOWN = 256  # no index of a class
 
 @dataclass(frozen=True)
 class Layout:
-    """Where images and masks lie. In the folders, {split} and {condition} are filled in, in the endings {labels}.
+    """Where images and masks lie. In the folders, {split} and {condition} are filled in, in the mask's ending {labels}.
+
+    Without {split} the images are not divided, and the splits are drawn.
 
     `image_ending` is what follows the name that an image and its mask share; "" stands for the suffix alone.
     """
@@ -90,7 +92,7 @@ class Masks(Outside):
     def find(self, faults: list[Fault]) -> Mapping[str, Sequence[Found]]:
         layout = _layout(self.settings)
         found: dict[str, list[Found]] = {}
-        for split in layout.splits:
+        for split in layout.splits if "{split}" in layout.images else (UNDIVIDED,):
             for condition in self._conditions(layout):
                 pictures, masks = (
                     self._folder(layout.images, split, condition),
@@ -99,7 +101,8 @@ class Masks(Outside):
                 if pictures.is_dir():
                     found.setdefault(split, []).extend(self._pairs(pictures, masks, layout, faults))
         if not found:
-            places = ", ".join(str(self._folder(layout.images, split, "<condition>")) for split in layout.splits)
+            folders = [self._folder(layout.images, split, "<condition>") for split in layout.splits]
+            places = ", ".join(str(folder) for folder in dict.fromkeys(folders))
             raise DatasetError(f"{self.root}: expected the folders {places}, or some of them (data.masks.layout)")
         return found
 

@@ -139,7 +139,7 @@ def run_length_counts(code: Mapping[str, Any], shape: tuple[int, int]) -> str:
     from faster_coco_eval.core import mask as coco
 
     size, counts = code.get("size"), code.get("counts")
-    if list(size or ()) != list(shape):
+    if size != list(shape):
         raise LabelError(f"size differs: run lengths of {size}, image of {list(shape)} (height, width)")
     try:
         if isinstance(counts, str):

@@ -52,7 +52,7 @@ def make_listing(
     shares = settings.get("split")
     if UNDIVIDED in found and not shares:
         raise DatasetError(f"{key}.split: needed, since the data are not divided: {{train: 0.7, val: 0.1, test: 0.2}}")
-    once = _without_repeats(found, faults)
+    once = _without_repeats(found, [] if shares else faults)  # before splits are drawn, repeats do no harm
     if shares:
         pool = [entry for entries in once.values() for entry in entries]
         named = _draw(_named(pool, faults), shares, seed)
@@ -67,7 +67,8 @@ def make_listing(
 def safe_inside(root: Path, name: str) -> Path | None:
     """root/name, or None where that would leave the folder."""
     parts = PurePosixPath(name.replace("\\", "/"))
-    return None if parts.is_absolute() or ".." in parts.parts or not parts.parts else root / parts
+    outside = parts.is_absolute() or ".." in parts.parts or not parts.parts or "\0" in name
+    return None if outside else root / parts
 
 
 def _without_repeats(found: Mapping[str, Sequence[Found]], faults: list[Fault]) -> dict[str, list[Found]]:
