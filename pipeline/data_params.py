@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, Discriminator, Field, Tag, field_validator, model_validator
 
 from pipeline.sections import Count, Names, Section, Share
 
@@ -65,12 +65,19 @@ class Layout(Section):
     splits: tuple[SplitName, ...] = ("train", "val", "test")
 
 
+# Told apart by hand: pydantic would report the mistakes of a layout's folders as those of a name too.
+NameOrFolders = Annotated[
+    Annotated[Literal["camvid", "cityscapes", "acdc"], Tag("name")] | Annotated[Layout, Tag("folders")],
+    Discriminator(lambda value: "folders" if isinstance(value, dict | Layout) else "name"),
+]
+
+
 class Masks(Outside):
     classes: Annotated[list[str], Field(min_length=1, max_length=255)]
     ignored: tuple[Index, ...] = ()
     things: list[str]
     min_pixels: Count
-    layout: Literal["camvid", "cityscapes", "acdc"] | Layout = "camvid"
+    layout: NameOrFolders = "camvid"
     labels: Literal["labelIds", "labelTrainIds"] = "labelTrainIds"
     conditions: list[str] | None = None
     colours: dict[str, Colour] | None = None

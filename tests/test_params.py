@@ -116,11 +116,14 @@ DATA_FAULTS = [
     (COCO % ", split: {val: 0.5, test: 0.5}", "data.coco.split: train and val or test need a share"),
     (COCO.replace("train: {", "all: {json: a, images: b}, train: {"), "expected train and val or test, or only all"),
     (COCO % ", limit: {train: 0}", "data.coco.limit.train: Input should be greater than or equal to 1, got 0"),
-    (MASKS % ", layout: kitti", "data.masks.layout"),
-    (MASKS % ", layout: {images: a, masks: b}", "data.masks.layout"),
+    (
+        MASKS % ", layout: kitti",
+        "data.masks.layout.name: Input should be 'camvid', 'cityscapes' or 'acdc', got 'kitti'",
+    ),
+    (MASKS % ", layout: {images: a, masks: b}", "data.masks.layout.folders.image_ending: Field required (and 1 more)"),
     (
         MASKS % ", layout: {images: '{city}', masks: b, image_ending: '', mask_ending: .png}",
-        "data.masks.layout.Layout.images: '{city}': in braces, {split} and {condition} can stand",
+        "data.masks.layout.folders.images: '{city}': in braces, {split} and {condition} can stand",
     ),
     (MASKS % ", colours: {a: [1, 2]}", "data.masks.colours.a: List should have at least 3 items"),
     ("{source: voc, root: x}", "source is 'voc', so that a section data.voc is needed"),
