@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import (
-    BaseModel,
-    ConfigDict,
     Field,
     ValidationError,
     field_validator,
@@ -17,58 +15,14 @@ from pydantic import (
 )
 from ruamel.yaml import YAML, YAMLError
 
-PARAMS_FILE = Path("params.yaml")
+from pipeline.data_params import Data
+from pipeline.sections import Count, Names, Positive, Section, Share
 
-Count = Annotated[int, Field(ge=1)]
-Positive = Annotated[float, Field(gt=0)]
-Share = Annotated[float, Field(ge=0, le=1)]
-Names = Annotated[list[str], Field(min_length=1)]
+PARAMS_FILE = Path("params.yaml")
 
 
 class ParamsError(ValueError):
     """params.yaml cannot be used; the text is one line that names the key and the choices."""
-
-
-class Section(BaseModel):
-    """Unknown keys are mistakes; nothing changes after reading."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Scenes(Section):
-    width: Annotated[int, Field(ge=64)]
-    height: Annotated[int, Field(ge=64)]
-    train: Count
-    val: Count
-    test: Count
-
-
-class Masks(Section):
-    name: str
-    classes: Names
-    ignored: list[Annotated[int, Field(ge=0, le=255)]]
-    things: Names
-    min_pixels: Count
-    limit: dict[Literal["train", "val", "test"], Count | None]
-
-
-class Data(Section):
-    source: Literal["scenes", "masks"]
-    root: str
-    scenes: Scenes | None = None
-    masks: Masks | None = None
-
-    @model_validator(mode="after")
-    def _has_section(self) -> "Data":
-        if getattr(self, self.source) is None:
-            raise ValueError(f"source is {self.source!r}, so that a section data.{self.source} is needed")
-        return self
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """The section of the chosen source."""
-        section: Section = getattr(self, self.source)
-        return section.model_dump()
 
 
 class Degrade(Section):
@@ -220,16 +174,25 @@ def load_params(path: Path = PARAMS_FILE) -> Params:
     Raises:
         ParamsError: no such file, no YAML, or a key, type or range that does not fit.
     """
-    try:
-        content = YAML(typ="safe").load(path)  # YAML 1.2, as DVC reads it
-    except OSError as error:
-        raise ParamsError(f"{path}: cannot be read ({error.strerror}); run in the project's root") from error
-    except YAMLError as error:
-        raise ParamsError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
+    content = read_yaml(path, hint="run in the project's root")
     try:
         return Params.model_validate(content)
     except ValidationError as error:
         raise ParamsError(f"{path}: {one_line(error, Params)}") from error
+
+
+def read_yaml(path: Path, hint: str) -> Any:
+    """The content of a YAML file; `hint` is what to do where there is none.
+
+    Raises:
+        ParamsError: no such file, or no YAML.
+    """
+    try:
+        return YAML(typ="safe").load(path)  # YAML 1.2, as DVC reads it
+    except OSError as error:
+        raise ParamsError(f"{path}: cannot be read ({error.strerror}); {hint}") from error
+    except YAMLError as error:
+        raise ParamsError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
 
 
 def one_line(error: ValidationError, model: type[Section]) -> str:

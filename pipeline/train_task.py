@@ -17,6 +17,7 @@ def main() -> None:
     params = load_params()
     settings = params.task_settings(options.task)
     clean = Dataset.open(Path(options.clean))
+    classes = clean.info.classes_of(options.task)
     split = clean.split("train")
     modules = ["pipeline.train_task", TASKS[options.task].split(":")[0]]
     work = checkpoint_folder(modules, params.seed, settings, fingerprint(split.folder))
@@ -24,7 +25,7 @@ def main() -> None:
     with tracking.live(clean.info.name, options.task, {"stage": "train_task"}, work.name, work.name) as stream:
         loop = Loop(f"train_task {options.task}", work, seed % 2**31, runtime.device(), stream)
         make_batches = partial(MaskBatches, split, seed)
-        task = get_task(options.task).fit(split, make_batches, clean.info.classes[options.task], settings, loop)
+        task = get_task(options.task).fit(split, make_batches, classes, settings, loop)
     with runtime.replacing_folder(Path(options.out)) as folder:
         task.save(folder)
         loop.write_curve(folder / "curve.csv")

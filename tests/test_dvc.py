@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
+from data.sources import SOURCES
 from models.losses import LOSSES
 from models.tasks import TASKS
 from pipeline.imports import closure
@@ -33,7 +34,7 @@ def _expected(stage: str) -> set[str]:
     files = _files(f"pipeline.{stage}")
     own = {module.replace(".", "/") + ".py" for module in _task_modules()}
     if stage == "prepare":
-        return files | _files("data.sources.masks")
+        return files | _files(*(entry.split(":")[0] for name, entry in SOURCES.items() if name != "scenes"))
     if stage in ("train_task", "evaluate"):
         return files | (_files(*_task_modules()) - own) | {ITEM_OF_TASK}
     if stage == "report":

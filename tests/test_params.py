@@ -45,7 +45,11 @@ FAULTS = [
     ("timesteps: [5, 300]", "timesteps: 5", "losses.diffloss.timesteps: Input should be a valid tuple"),
     ("image_size: 224", "image_size: 220", "train_task.detection.image_size: Input should be a multiple of 32"),
     ("source: scenes", "source: masks", "a section data.masks is needed"),
-    ("source: scenes", "source: photos", "data.source: Input should be 'scenes' or 'masks', got 'photos'"),
+    (
+        "source: scenes",
+        "source: photos",
+        "data.source: Input should be 'scenes', 'coco', 'masks', 'voc' or 'yolo', got 'photos'",
+    ),
     ("decoder_blocks: [1, 1, 1]", "decoder_blocks: [1, 1]", "must have the same length"),
     ("timesteps: [5, 300]", "timesteps: [5, 3000]", "losses.diffloss.timesteps: expected 0 <= low < high <= 1000"),
     ("size: 64, channels", "size: 62, channels", "train_prior.network: size 62 cannot be halved 2 times"),
