@@ -16,6 +16,7 @@ from pydantic import (
 from ruamel.yaml import YAML, YAMLError
 
 from pipeline.data_params import Data
+from pipeline.degrade_params import Degrade
 from pipeline.sections import Count, Names, Positive, Section, Share
 
 PARAMS_FILE = Path("params.yaml")
@@ -23,10 +24,6 @@ PARAMS_FILE = Path("params.yaml")
 
 class ParamsError(ValueError):
     """params.yaml cannot be used; the text is one line that names the key and the choices."""
-
-
-class Degrade(Section):
-    severity: Annotated[int, Field(ge=1, le=5)]
 
 
 class PriorNetwork(Section):
