@@ -7,7 +7,10 @@ On disk and inside degradations an image is uint8 RGB (H, W, 3); inside networks
 import os
 import shutil
 import struct
+import warnings
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -17,10 +20,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
+from PIL.TiffImagePlugin import TiffImageFile
 
 PHOTO_FORMATS = ("BMP", "JPEG", "PNG", "TIFF", "WEBP")
 BROKEN_FILE = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)
 ORIENTATION = 0x0112  # the EXIF tag
+BITS_PER_SAMPLE = 258  # TIFF's tag
 PNG_DEPTH = 24  # where a PNG file says its bits per channel
 DEPTH_UNITS_PER_METRE = 256  # KITTI's convention: a 16-bit PNG reaches 255.99 m in steps of 4 mm
 
@@ -58,7 +63,7 @@ def read_photo(path: Path, size: tuple[int, int] | None = None) -> Photo:
         ImageError: the file is missing, truncated or no such image.
     """
     try:
-        with Image.open(path, formats=PHOTO_FORMATS) as file:
+        with _opened(path) as file:
             file.load()
             upright, turning = _orient(file, size)
             pixels, conversions = _to_rgb(upright, _has_16_bits(path, file))
@@ -72,7 +77,7 @@ def read_photo(path: Path, size: tuple[int, int] | None = None) -> Photo:
 def stored_size(path: Path) -> tuple[int, int] | None:
     """(width, height) of an image file from its header, or None where it has none that can be read."""
     try:
-        with Image.open(path, formats=PHOTO_FORMATS) as file:
+        with _opened(path) as file:
             return file.size
     except BROKEN_FILE:
         return None
@@ -85,7 +90,7 @@ def read_indices(path: Path) -> NDArray[np.uint8]:
         ImageError: the file is missing or broken, is coloured, or has indices over 255.
     """
     try:
-        with Image.open(path, formats=PHOTO_FORMATS) as file:
+        with _opened(path) as file:
             codes = np.asarray(file)
             if file.mode not in ("1", "L", "P", "I;16", "I") or codes.min() < 0 or codes.max() > 255:
                 raise ImageError(f"{path}: expected one channel of class indices up to 255, got {file.mode}")
@@ -189,6 +194,15 @@ def _encode(path: Path, image: NDArray[np.integer]) -> None:
     path.write_bytes(buffer.tobytes())
 
 
+@contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
+    """An image file, without Pillow's warnings: what matters in them ends in an error when the pixels are read."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with Image.open(path, formats=PHOTO_FORMATS) as file:
+            yield file
+
+
 def _clone(original: BinaryIO, copy: BinaryIO) -> bool:
     """Let the kernel copy: it shares blocks on btrfs, XFS and the like. False where it cannot."""
     if not hasattr(os, "copy_file_range"):
@@ -215,6 +229,8 @@ def _has_16_bits(path: Path, file: Image.Image) -> bool:
     if file.format == "PNG":
         with path.open("rb") as header:
             return header.read(PNG_DEPTH + 1)[PNG_DEPTH] == 16
+    if isinstance(file, TiffImageFile):
+        return max(file.tag_v2.get(BITS_PER_SAMPLE, (8,))) == 16
     return file.mode.startswith("I")
 
 

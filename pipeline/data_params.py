@@ -2,37 +2,18 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from pipeline.sections import Count, Names, Section, Share
 
 SplitName = Literal["train", "val", "test"]
+SplitOrAll = Literal["train", "val", "test", "all"]
 Limits = dict[SplitName, Count | None]
 Index = Annotated[int, Field(ge=0, le=255)]
 Colour = Annotated[list[Index], Field(min_length=3, max_length=3)]
 
-VOC_CLASSES = [
-    "aeroplane",
-    "bicycle",
-    "bird",
-    "boat",
-    "bottle",
-    "bus",
-    "car",
-    "cat",
-    "chair",
-    "cow",
-    "diningtable",
-    "dog",
-    "horse",
-    "motorbike",
-    "person",
-    "pottedplant",
-    "sheep",
-    "sofa",
-    "train",
-    "tvmonitor",
-]
+VOC_CLASSES = ["aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable"]
+VOC_CLASSES += ["dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor"]
 
 
 class Scenes(Section):
@@ -48,7 +29,7 @@ class Outside(Section):
 
     name: str
     split: dict[SplitName, Share] | None = None
-    map: dict[str, list[str]] | list[str] | None = None
+    map: dict[str, list[str]] | list[str | dict[str, list[str]]] | None = None
     limit: Limits = Field(default={})
 
     @field_validator("split")
@@ -83,23 +64,23 @@ class Masks(Outside):
     rest: str | None = None
 
 
+def _divided_or_not(given: dict[str, Any]) -> dict[str, Any]:
+    """Either splits, or "all"."""
+    if not given or ("all" in given and len(given) > 1):
+        raise ValueError("expected train and val or test, or only all, which split divides")
+    return given
+
+
 class CocoFiles(Section):
     json_file: Annotated[str, Field(alias="json")]
     images: str
 
 
 class Coco(Outside):
-    files: dict[Literal["train", "val", "test", "all"], CocoFiles]
+    files: Annotated[dict[SplitOrAll, CocoFiles], AfterValidator(_divided_or_not)]
     masks: bool = True
     rest: str | None = "background"
     category: bool = False
-
-    @field_validator("files")
-    @classmethod
-    def _is_divided_or_not(cls, files: dict[str, CocoFiles]) -> dict[str, CocoFiles]:
-        if not files or ("all" in files and len(files) > 1):
-            raise ValueError("expected train and val or test, or only all, which split divides")
-        return files
 
 
 class Yolo(Outside):
@@ -109,7 +90,7 @@ class Yolo(Outside):
 
 
 class Voc(Outside):
-    sets: dict[SplitName, Names]
+    sets: Annotated[dict[SplitOrAll, Names], AfterValidator(_divided_or_not)]
     lists: str = "Main"
     classes: Names = VOC_CLASSES
     masks: bool = False

@@ -4,6 +4,7 @@ Types, ranges and keys are checked here, by every stage; names of degradations, 
 `plan`, which comes first: if they were checked here, every stage would depend on the code of all of them.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -208,7 +209,15 @@ def one_line(error: ValidationError, model: type[Section]) -> str:
 def _known_keys(section: Any, location: tuple[int | str, ...]) -> list[str]:
     """The keys of the section at a location below another."""
     for part in location:
-        annotation = section.model_fields[part].annotation
-        kinds = [kind for kind in (annotation, *get_args(annotation)) if isinstance(kind, type)]
-        section = next(kind for kind in kinds if issubclass(kind, Section))
-    return list(section.model_fields)
+        field = section.model_fields.get(part)
+        if field is not None:  # else the key of a mapping, or one of several types
+            section = next(_sections(field.annotation), section)
+    return [field.alias or name for name, field in section.model_fields.items()]
+
+
+def _sections(annotation: Any) -> Iterator[type[Section]]:
+    """The sections in a type, at any depth."""
+    if isinstance(annotation, type) and not get_args(annotation) and issubclass(annotation, Section):
+        yield annotation
+    for part in get_args(annotation):
+        yield from _sections(part)

@@ -136,3 +136,38 @@ def test_losses_of_an_objective() -> None:
     assert set(params.losses_of("pixel")) == {"pixel"}
     assert set(params.losses_of("diffloss")) == {"pixel", "diffloss"}
     assert params.losses_of("clean") == {}
+
+
+def _with_data(tmp_path: Path, section: str) -> str:
+    """The message about a data section instead of the default one."""
+    lines = (ROOT / "params.yaml").read_text().splitlines(keepends=True)
+    start = next(index for index, line in enumerate(lines) if line.startswith("data:"))
+    end = next(index for index, line in enumerate(lines) if line.startswith("degradations:"))
+    path = tmp_path / "params.yaml"
+    path.write_text("".join([*lines[:start], f"data: {section}\n", *lines[end:]]))
+    with pytest.raises(ParamsError) as caught:
+        load_params(path)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+COCO = "{source: coco, root: x, coco: {name: x, files: {train: {json: a, images: b}}%s}}"
+MASKS = "{source: masks, root: x, masks: {name: x, classes: [a], things: [], min_pixels: 1%s}}"
+DATA_FAULTS = [
+    (COCO.replace("images: b", "image: b"), "data.coco.files.train.image: unknown key; known here: json, images"),
+    (COCO.replace("train:", "trian:"), "data.coco.files.trian"),
+    (COCO % ", split: {train: 0.5, val: 0.4}", "data.coco.split: the shares add up to 0.9, not to 1"),
+    (COCO % ", split: {val: 0.5, test: 0.5}", "data.coco.split: train and val or test need a share"),
+    (COCO.replace("train: {", "all: {json: a, images: b}, train: {"), "expected train and val or test, or only all"),
+    (COCO % ", limit: {train: 0}", "data.coco.limit.train: Input should be greater than or equal to 1, got 0"),
+    (MASKS % ", layout: kitti", "data.masks.layout"),
+    (MASKS % ", layout: {images: a, masks: b}", "data.masks.layout"),
+    (MASKS % ", colours: {a: [1, 2]}", "data.masks.colours.a: List should have at least 3 items"),
+    ("{source: voc, root: x}", "source is 'voc', so that a section data.voc is needed"),
+    ("{source: yolo, root: x, faults: ignore, yolo: {name: x}}", "data.faults: Input should be 'error' or 'skip'"),
+]
+
+
+@pytest.mark.parametrize(("section", "message"), DATA_FAULTS, ids=[message[:40] for _, message in DATA_FAULTS])
+def test_a_mistake_in_a_data_section_is_one_line(tmp_path: Path, section: str, message: str) -> None:
+    assert message in _with_data(tmp_path, section.replace("%s", ""))

@@ -7,7 +7,8 @@ from numpy.typing import NDArray
 
 from data.manifest import IGNORE_INDEX, DatasetError
 
-Chosen = Mapping[str, Sequence[str]] | Sequence[str] | None
+Groups = Mapping[str, Sequence[str]]
+Chosen = Groups | Sequence[str | Groups] | None
 
 
 class ClassMap:
@@ -17,8 +18,8 @@ class ClassMap:
         key: the section of the parameters, for messages, such as "data.coco".
         names: the source's class names.
         chosen: new name -> the source's names that it stands for, in the order of the new indices; or a list of
-            names that are kept as they are; or None: all of them. What is not listed is dropped. A new name may
-            stand for nothing, to keep its index free.
+            such mappings and of names that are kept as they are; or None: all of them. What is not listed is
+            dropped. A new name may stand for nothing, to keep its index free.
         rest: the class of all pixels that no listed class covers, or None: they are ignored. It comes first,
             unless `chosen` has it elsewhere. It never has boxes.
         surfaces: names of the source that are never objects, such as a background.
@@ -34,7 +35,10 @@ class ClassMap:
     def __init__(
         self, key: str, names: Sequence[str], chosen: Chosen, rest: str | None = None, surfaces: Sequence[str] = ()
     ) -> None:
-        groups = chosen if isinstance(chosen, Mapping) else {name: [name] for name in (chosen or names)}
+        twins = sorted({name for name in names if list(names).count(name) > 1})
+        if twins:
+            raise DatasetError(f"{key}: the source has several classes of the name {', '.join(twins)}")
+        groups = _groups(key, names if chosen is None else chosen)
         _check(key, names, [name for group in groups.values() for name in group])
         self.objects = [new for new, old in groups.items() if new != rest and not (old and set(old) <= set(surfaces))]
         self.pixels = list(groups) if rest is None or rest in groups else [rest, *groups]
@@ -60,6 +64,16 @@ class ClassMap:
         return self.pixels.index(self.objects[index])
 
 
+def _groups(key: str, chosen: Groups | Sequence[str | Groups]) -> Groups:
+    groups: dict[str, Sequence[str]] = {}
+    for entry in [chosen] if isinstance(chosen, Mapping) else chosen:
+        for new, old in (entry if isinstance(entry, Mapping) else {entry: [entry]}).items():
+            if new in groups:
+                raise DatasetError(f"{key}.map: {new} listed twice")
+            groups[new] = old
+    return groups
+
+
 def _check(key: str, names: Sequence[str], listed: Sequence[str]) -> None:
     unknown = [name for name in listed if name not in names]
     if unknown:
@@ -67,6 +81,3 @@ def _check(key: str, names: Sequence[str], listed: Sequence[str]) -> None:
     twice = sorted({name for name in listed if listed.count(name) > 1})
     if twice:
         raise DatasetError(f"{key}.map: {', '.join(twice)} listed twice")
-    if len(set(names)) < len(names):
-        twice = sorted({name for name in names if list(names).count(name) > 1})
-        raise DatasetError(f"{key}: the source has several classes of the name {', '.join(twice)}")

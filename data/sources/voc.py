@@ -41,10 +41,11 @@ class Voc(Outside):
 
     Args:
         root: the folder that the entries of `sets` start in: VOCdevkit or one year's folder.
-        settings: as for all outside data; and `sets`, for each split the lists of images: "VOC2012/train", or
-            "train" where the root is the year's folder; `lists`, which lists: Main, Segmentation or another
-            folder of ImageSets; `classes`, the source's class names in the masks' index order; `masks`, whether
-            SegmentationClass is read; `rest`, the class of the pixels whose class `map` drops, or None.
+        settings: as for all outside data; and `sets`, for each split (or "all", to draw splits from) the lists of
+            images: "VOC2012/train", or "train" where the root is the year's folder; `lists`, which lists: Main,
+            Segmentation or another folder of ImageSets; `classes`, the source's class names in the masks' index
+            order; `masks`, whether SegmentationClass is read; `rest`, the class of the pixels whose class `map`
+            drops, or None.
         seed: of the drawn splits.
 
     Raises:

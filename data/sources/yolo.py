@@ -125,8 +125,10 @@ def _names(project: Path, content: Mapping[str, Any]) -> list[str]:
     names = content.get("names")
     if names is None and isinstance(content.get("nc"), int):
         return [f"class_{index}" for index in range(content["nc"])]
-    if isinstance(names, dict) and sorted(names) == list(range(len(names))) and names:
-        return [str(names[index]) for index in range(len(names))]
+    if isinstance(names, dict) and names:
+        by_index = {str(index): str(name) for index, name in names.items()}
+        if set(by_index) == {str(index) for index in range(len(names))}:
+            return [by_index[str(index)] for index in range(len(names))]
     if isinstance(names, list) and names:
         return [str(name) for name in names]
     raise DatasetError(f"{project}: names: expected a list, or names by index from 0 on, got {names!r}")
