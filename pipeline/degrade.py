@@ -19,9 +19,10 @@ from data import images
 from data.degradations import Recipe, apply_parameters, draw_parameters, require_still_pixels
 from data.manifest import Dataset, DatasetInfo, Split, write_info
 from pipeline import real, redo, runtime
-from pipeline.degrade_params import Degrade, Paired
-from pipeline.params import load_params
-from pipeline.recipes import draw_severity, has_copies, recipe_of, severities, steps_of
+from pipeline.degrade_params import Degrade, Paired, Unpaired
+from pipeline.intake import read_dataset
+from pipeline.params import Params, load_params
+from pipeline.recipes import draw_severity, has_copies, one_for_each_image, recipe_of, severities, steps_of
 from pipeline.training import checkpoint_folder, fingerprint, progress
 
 PARTIAL = "partial-"  # an image that is being written
@@ -125,8 +126,20 @@ def main() -> None:
     photos = params.degrade.real.get(options.recipe)
     if isinstance(photos, Paired):
         real.copy_paired(clean, Path(params.data.root) / photos.folder, options.recipe, out)
-        return
-    degrade_dataset(clean, recipe_of(params.degrade, options.recipe), params.degrade, params.seed, out)
+    elif isinstance(photos, Unpaired):
+        _degrade_for_photos(clean, photos, params, out)
+    else:
+        degrade_dataset(clean, recipe_of(params.degrade, options.recipe), params.degrade, params.seed, out)
+
+
+def _degrade_for_photos(clean: Dataset, photos: Unpaired, params: Params, out: Path) -> None:
+    """Training pairs by a recipe, and real photos without clean counterparts as the evaluation split."""
+    recipe = recipe_of(params.degrade, photos.recipe)
+    with runtime.replacing_folder(out) as folder:
+        training = real.without_evaluation(clean)
+        degrade_dataset(training, recipe, one_for_each_image(params.degrade), params.seed, folder / "made")
+        read_dataset(photos.data, params.seed, folder / "photos")
+        real.join(folder, clean, params.tasks)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from data import images
-from data.manifest import LABEL_FOLDERS, Dataset, DatasetInfo, Split, write_info
+from data.manifest import LABEL_FOLDERS, UNPAIRED, Dataset, DatasetInfo, Split, write_info
 from pipeline import runtime
 from pipeline.redo import MANIFEST
 from pipeline.training import progress
@@ -43,6 +44,43 @@ def copy_paired(clean: Dataset, root: Path, name: str, out: Path) -> None:
                     bar.update()
         pd.DataFrame(rows).to_csv(folder / MANIFEST, index=False, lineterminator="\n")
         write_info(folder, DatasetInfo(clean.info.name, clean.info.classes, clean.info.splits, clean.info.source))
+
+
+def without_evaluation(clean: Dataset) -> Dataset:
+    """The clean dataset without the split that results are reported on."""
+    splits = {name: count for name, count in clean.info.splits.items() if name != clean.evaluation_split}
+    return Dataset(clean.folder, replace(clean.info, splits=splits))
+
+
+def join(folder: Path, clean: Dataset, tasks: Sequence[str]) -> None:
+    """One dataset from <folder>/made (degraded training images) and <folder>/photos (labelled, no clean images).
+
+    The photos' test split (else val, else train) becomes the evaluation split; both sub-folders vanish.
+
+    Raises:
+        RealPhotosError: the photos lack labels of a task, or their classes are not those of the clean data.
+    """
+    made, photos = (Dataset.open(folder / name) for name in ("made", "photos"))
+    for task in tasks:
+        ours, theirs = (dataset.info.classes.get(task, []) for dataset in (clean, photos))
+        if ours != theirs:
+            raise RealPhotosError(
+                f"real photos {photos.info.name}: the classes of {task} must be those of the clean data, in their "
+                f"order: {', '.join(ours)}; but they are: {', '.join(theirs) or 'none'} (see `map` in docs/datasets.md)"
+            )
+    chosen = next(split for split in ("test", "val", "train") if split in photos.info.splits)
+    ids = photos.split(chosen).ids
+    for split in made.info.splits:
+        (made.folder / split).rename(folder / split)
+    (photos.folder / chosen).rename(folder / clean.evaluation_split)
+    manifest = pd.read_csv(made.folder / MANIFEST, dtype=str)
+    names = photos.info.name
+    rows = [{"split": clean.evaluation_split, "id": id, "recipe": names} for id in ids]
+    pd.concat([manifest, pd.DataFrame(rows)]).to_csv(folder / MANIFEST, index=False, lineterminator="\n")
+    counts = {**made.info.splits, clean.evaluation_split: photos.info.splits[chosen]}
+    write_info(folder, DatasetInfo(names, clean.info.classes, counts, {**photos.info.source, UNPAIRED: True}))
+    for part in (made, photos):
+        shutil.rmtree(part.folder)
 
 
 def copy_labels(source: Path, target: Path) -> None:

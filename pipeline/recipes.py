@@ -32,6 +32,13 @@ def has_copies(settings: Degrade, recipe: Recipe) -> bool:
     return not isinstance(settings.severity, RandomSeverity) and len(severities(settings, recipe)) > 1
 
 
+def one_for_each_image(settings: Degrade) -> Degrade:
+    """The same severities, of which every image gets one."""
+    if isinstance(settings.severity, tuple):
+        return settings.model_copy(update={"severity": RandomSeverity(random=settings.severity)})
+    return settings
+
+
 def draw_severity(choices: Sequence[int], seed: int, recipe: str, split: str, id: str) -> int:
     """One of the severities for one image, with equal chances."""
     return choices[runtime.seed_for(seed, "severity", recipe, split, id) % len(choices)]
