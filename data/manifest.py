@@ -25,6 +25,7 @@ from data import images
 
 IGNORE_INDEX = 255
 INFO_FILE = "dataset.json"
+UNPAIRED = "unpaired"  # in dataset.json's source: real degraded images, which have no clean counterpart
 LABEL_FOLDERS = ("labels", "ignored", "instances", "categories", "masks")
 
 
@@ -167,7 +168,17 @@ class Dataset:
     @cached_property
     def evaluation_split(self) -> str:
         """The split that results are reported on: test, or val where there is no test."""
-        return "test" if "test" in self.info.splits else "val"
+        return "test" if any(_base(name) == "test" for name in self.info.splits) else "val"
+
+    @cached_property
+    def evaluation_splits(self) -> tuple[str, ...]:
+        """That split, or in a degraded dataset of several severities one copy for each: `test@1`, `test@3`, ..."""
+        return tuple(name for name in self.info.splits if _base(name) == self.evaluation_split)
+
+    @property
+    def has_clean_images(self) -> bool:
+        """Whether the images of the evaluation split exist without degradation, too."""
+        return not self.info.source.get(UNPAIRED, False)
 
     def split(self, name: str) -> Split:
         """Open one split.
@@ -272,6 +283,10 @@ def read_category(path: Path) -> int:
         return int(path.read_text())
     except (OSError, ValueError) as error:
         raise DatasetError(f"{path}: expected one class index ({error})") from error
+
+
+def _base(split: str) -> str:
+    return split.partition("@")[0]
 
 
 def _file(split: Path, kind: str, name: str) -> Path:

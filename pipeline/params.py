@@ -17,6 +17,7 @@ from pydantic import (
 from ruamel.yaml import YAML, YAMLError
 
 from pipeline.data_params import Data
+from pipeline.degrade_params import Degrade
 from pipeline.sections import Count, Names, Positive, Section, Share
 
 PARAMS_FILE = Path("params.yaml")
@@ -24,10 +25,6 @@ PARAMS_FILE = Path("params.yaml")
 
 class ParamsError(ValueError):
     """params.yaml cannot be used; the text is one line that names the key and the choices."""
-
-
-class Degrade(Section):
-    severity: Annotated[int, Field(ge=1, le=5)]
 
 
 class PriorNetwork(Section):

@@ -33,7 +33,7 @@ def _losses() -> set[str]:
 def _expected(stage: str) -> set[str]:
     files = _files(f"pipeline.{stage}")
     own = {module.replace(".", "/") + ".py" for module in _task_modules()}
-    if stage == "prepare":
+    if stage in ("prepare", "degrade"):
         return files | _files(*(entry.split(":")[0] for name, entry in SOURCES.items() if name != "scenes"))
     if stage in ("train_task", "evaluate"):
         return files | (_files(*_task_modules()) - own) | {ITEM_OF_TASK}

@@ -35,7 +35,12 @@ FAULTS = [
     ("seed: 0", "seed: -1", "seed: Input should be greater than or equal to 0, got -1"),
     ("seed: 0", "seed: zero", "seed: Input should be a valid integer"),
     ("seed: 0", "seed: [", "not valid YAML"),
-    ("  severity: 3", "  severity: 9", "degrade.severity: Input should be less than or equal to 5, got 9"),
+    ("  severity: 3", "  severity: 9", "degrade.severity: expected 1 to 5, a list such as"),
+    ("  severity: 3", "  severity: [3, 3]", "degrade.severity"),
+    ("  severity: 3", "  severity: {random: 3}", "{random: [1, 3, 5]}, got {'random': 3}"),
+    ("recipes: {}", "recipes: {Fog: [{effect: fog}]}", "degrade.recipes"),
+    ("recipes: {}", "recipes: {fog: [{effect: rain}]}", "degrade.recipes.fog: there is a recipe of this name"),
+    ("real: {}", "real: {rain-cam: {kind: paird}}", "degrade.real.rain-cam"),
     ("[lowlight, fog]", "[lowlight, fogg]", "degradations: no recipe 'fogg'; there are"),
     ("[lowlight, fog]", "[fog, fog]", "degradations: 'fog' occurs twice"),
     ("[lowlight, fog]", "[]", "degradations: List should have at least 1 item"),
@@ -56,6 +61,45 @@ FAULTS = [
     ("attention: [16]", "attention: [12]", "train_prior.network: attention at size 12: the levels have the sizes"),
     ("resamples: 1000", "resamples: 5", "statistics.resamples: Input should be greater than or equal to 100"),
 ]
+
+
+CHAINS = [
+    ("[{effect: smog}]", "degrade.recipes.mine: mine, step 1: no effect 'smog'; there are"),
+    ("[{effect: jpeg, qualty: 3}]", "degrade.recipes.mine: mine, step 1 (jpeg): no setting 'qualty'; it has quality"),
+    ("[{effect: jpeg, quality: 300}]", "degrade.recipes.mine: mine, step 1 (jpeg), quality"),
+    ("[{effect: shear}]", "moves pixels, so boxes and masks of the clean images would be wrong"),
+    ("[]", "degrade.recipes.mine: List should have at least 1 item"),
+]
+
+
+@pytest.mark.parametrize(("chain", "message"), CHAINS)
+def test_a_mistake_in_an_own_chain(tmp_path: Path, chain: str, message: str) -> None:
+    text = (ROOT / "params.yaml").read_text().replace("recipes: {}", f"recipes: {{mine: {chain}}}", 1)
+    path = tmp_path / "params.yaml"
+    path.write_text(text.replace("[lowlight, fog]", "[mine]", 1))
+    with pytest.raises(ParamsError) as caught:
+        check_names(load_params(path))
+    assert message in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("section", "message"),
+    [
+        ("{kind: paired, folder: nowhere}", "degrade.real.cam: there is no folder data/sources/scenes/nowhere"),
+        (
+            "{kind: unpaired, recipe: smog, data: {source: masks, root: ., masks: {name: x, classes: [a], "
+            "things: [], min_pixels: 1}}}",
+            "degrade.real.cam.recipe: no recipe 'smog'; there are",
+        ),
+    ],
+)
+def test_a_mistake_about_real_photos(tmp_path: Path, section: str, message: str) -> None:
+    text = (ROOT / "params.yaml").read_text().replace("real: {}", f"real: {{cam: {section}}}", 1)
+    path = tmp_path / "params.yaml"
+    path.write_text(text.replace("[lowlight, fog]", "[cam]", 1))
+    with pytest.raises(ParamsError) as caught:
+        check_names(load_params(path))
+    assert message in str(caught.value)
 
 
 @pytest.mark.parametrize(("old", "new", "message"), FAULTS, ids=[new for _, new, _ in FAULTS])

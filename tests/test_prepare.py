@@ -15,8 +15,8 @@ from PIL import Image
 
 from data.manifest import Dataset, DatasetError
 from pipeline.data_params import Data
+from pipeline.intake import read_dataset
 from pipeline.params import ParamsError, load_params
-from pipeline.prepare import prepare
 
 ROOT = Path(__file__).parents[1]
 PARAMS = load_params(ROOT / "params.tiny.yaml")
@@ -31,7 +31,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def _prepare(source: str, folder: Path, settings: dict[str, Any], policy: str = "error") -> Dataset:
     given = {"source": source, "root": str(folder), "faults": policy, source: settings}
-    prepare(PARAMS.model_copy(update={"data": Data.model_validate(given)}), Path("out"))
+    read_dataset(Data.model_validate(given), 0, Path("out"))
     return Dataset.open(Path("out"))
 
 
