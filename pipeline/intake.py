@@ -6,7 +6,7 @@ none at all, is what remains.
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,14 +33,24 @@ class Written:
     faults: tuple[Fault, ...]
 
 
-def read_dataset(data: Data, seed: int, out: Path) -> None:
+def read_dataset(data: Data, seed: int, out: Path, tasks: Sequence[str] = ()) -> None:
     """Write the dataset that a section `data` describes to `out`, with a table of what was wrong with the files.
 
+    Args:
+        data: the section.
+        seed: of drawn splits and scenes.
+        out: the folder to write.
+        tasks: those that the data must have labels for. The stages that train them ask again; asked here, it comes
+            out before anything is read or trained.
+
     Raises:
-        DatasetError: the source's files are not as expected, or a split is empty; or, where `data.faults` is
-            "error", any file is bad: all of them are in work/faults.csv then.
+        DatasetError: the files are not as expected, a task has no labels, or a split is empty; or, where
+            `data.faults` is "error", any file is bad: all of them are in work/faults.csv then.
     """
     source = load_source(data.source)(Path(data.root), _settings(data), seed)
+    info = DatasetInfo(source.name, source.classes, {}, source.description)
+    for task in tasks:
+        info.classes_of(task)
     ids = source.split_ids()
     with runtime.replacing_folder(out) as folder:
         written = _write_all(source, ids, folder)
@@ -53,7 +63,7 @@ def read_dataset(data: Data, seed: int, out: Path) -> None:
         _judge(data, found, kept)
         for split, name in twins:
             remove_sample(folder, split, name)
-        write_info(folder, DatasetInfo(source.name, source.classes, kept, source.description))
+        write_info(folder, replace(info, splits=kept))
         faults.write_table(folder / faults.FAULTS_FILE, found, faults.LEFT_OUT)
     if found:
         print(_summary(found, out / faults.FAULTS_FILE))

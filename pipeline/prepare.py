@@ -11,7 +11,7 @@ def main() -> None:
     """Command line."""
     options = runtime.arguments("out")
     params = load_params()
-    read_dataset(params.data, params.seed, Path(options.out))
+    read_dataset(params.data, params.seed, Path(options.out), params.tasks)
 
 
 if __name__ == "__main__":

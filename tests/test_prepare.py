@@ -180,10 +180,12 @@ def test_long_lists_are_cut_on_the_screen_only(folder: Path, capsys: pytest.Capt
     assert "... and 10 more" in capsys.readouterr().out and len(_table("work/faults.csv")) == 30
 
 
-def test_a_task_that_the_data_have_no_labels_for_is_one_line(folder: Path) -> None:
-    dataset = _prepare("voc", folder, {**_write("voc", folder), "masks": False})
+def test_a_task_that_the_data_have_no_labels_for_is_one_line_before_anything_is_read(folder: Path) -> None:
+    settings = {**_write("voc", folder), "masks": False}
+    (folder / "VOC2012" / "JPEGImages" / "2012_00.jpg").write_text("")
+    data = Data.model_validate({"source": "voc", "root": str(folder), "voc": settings})
     with pytest.raises(DatasetError) as caught:
-        dataset.info.classes_of("segmentation")
+        read_dataset(data, 0, Path("out"), ["detection", "segmentation"])
     assert str(caught.value) == (
         "tasks: the data set 'toy' has no labels for segmentation, but for detection; "
         "take segmentation out of tasks in params.yaml, or choose other data"
