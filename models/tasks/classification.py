@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -227,7 +228,7 @@ def _build(model: str, classes: int, pretrained: bool) -> torch.nn.Module:
     except (RuntimeError, ValueError, TypeError) as error:
         if isinstance(error, TaskError):
             raise
-        like = ", ".join(timm.list_models(f"*{model[:4]}*")[:8]) or "see timm.list_models()"
+        like = ", ".join(get_close_matches(model, timm.list_models(), 6)) or "see timm.list_models()"
         raise TaskError(
             f"train_task.classification.model: timm cannot build {model!r} ({error}); like it: {like}"
         ) from error
