@@ -37,6 +37,11 @@ class Checkpoint:
         self.path = path
         self._saved = time.monotonic()
 
+    @staticmethod
+    def start_epoch(trainer: Any) -> None:
+        """Let every epoch begin with a new iterator: one that runs on has state that cannot be saved."""
+        trainer.train_loader.reset()
+
     def save(self, trainer: Any, progress: Progress) -> None:
         """Write the state after an epoch, unless the last was written a moment ago or nothing is left to do."""
         if trainer.epoch + 1 >= trainer.epochs or time.monotonic() - self._saved < CHECKPOINT_SECONDS:
@@ -68,7 +73,8 @@ class Checkpoint:
         trainer.start_epoch = saved["epoch"]
         trainer.scheduler.last_epoch = saved["epoch"] - 1
         _restore_criterion(trainer.model, saved["epoch"])
-        _restore_loader(trainer, saved["epoch"], saved["buffer"])
+        for index in saved["buffer"]:
+            trainer.train_loader.dataset.load_image(index)  # which puts it into the buffer
         _set_random_state(saved["random"], trainer.train_loader.generator)
         for name, value in saved["progress"].items():
             setattr(progress, name, value)
@@ -80,17 +86,6 @@ def _restore_criterion(model: Any, epoch: int) -> None:
     if hasattr(model.criterion, "update"):
         model.criterion.updates = epoch - 1
         model.criterion.update()
-
-
-def _restore_loader(trainer: Any, epoch: int, buffer: list[int]) -> None:
-    loader = trainer.train_loader
-    for index in buffer:
-        loader.dataset.load_image(index)  # which puts it into the buffer
-    closing = trainer.epochs - trainer.args.close_mosaic
-    if trainer.args.close_mosaic and epoch > closing:
-        trainer._close_dataloader_mosaic()
-        trainer.args.close_mosaic = 0  # the trainer would close it again, with a new iterator
-    loader.iterator = loader._get_iterator()  # draws from the loader's generator: before that is set
 
 
 def _random_state(generator: torch.Generator) -> dict[str, Any]:

@@ -34,6 +34,7 @@ def train(
     progress = Progress()
     trainer.add_callback("on_train_start", lambda trainer: _resume(trainer, checkpoint, progress, loop))
     _report(trainer, task, progress, loop)
+    trainer.add_callback("on_train_epoch_start", checkpoint.start_epoch)
     trainer.add_callback("on_fit_epoch_end", lambda trainer: checkpoint.save(trainer, progress))
     trainer.train()
     network: torch.nn.Module = trainer.ema.ema.float()
