@@ -17,7 +17,7 @@ EPOCHS = 5  # mosaic closes in the last one
 IMAGES = {"yolo11n.yaml": 20, "yolo11n-seg.yaml": 9, "yolo26n.yaml": 5}  # 20: a whole number of batches
 
 
-class Killed(Exception):
+class KilledError(Exception):
     pass
 
 
@@ -29,7 +29,7 @@ class KilledLoop(Loop):
     def count(self, seconds: float) -> None:
         super().count(seconds)
         if self.steps_run == self.dies_at:
-            raise Killed
+            raise KilledError
 
 
 def _train(dataset: Dataset, work: Path, model: str, dies_at: int = 0) -> tuple[Task[Any], Loop]:
@@ -50,7 +50,7 @@ def test_a_killed_training_ends_with_the_same_weights(
     dataset = make_dataset(train=IMAGES[model], test=1)
     whole, loop = _train(dataset, tmp_path / "whole", model)
     steps = loop.steps_run // EPOCHS
-    with pytest.raises(Killed):
+    with pytest.raises(KilledError):
         _train(dataset, tmp_path / "killed", model, dies_at=epochs_done * steps + 2)
     assert (tmp_path / "killed" / "yolo-checkpoint.pt").exists()
     torch.rand(7)  # another process would not have this one's random state either
@@ -69,7 +69,7 @@ def test_the_checkpoint_matters(
     monkeypatch.setattr(yolo_resume, "CHECKPOINT_SECONDS", 0.0)
     dataset = make_dataset(train=9, test=1)
     whole, _ = _train(dataset, tmp_path / "whole", "yolo11n.yaml")
-    with pytest.raises(Killed):
+    with pytest.raises(KilledError):
         _train(dataset, tmp_path / "killed", "yolo11n.yaml", dies_at=8)
     monkeypatch.setattr(yolo_resume, "_set_random_state", lambda saved, generator: None)
     resumed, _ = _train(dataset, tmp_path / "killed", "yolo11n.yaml")

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from models.tasks import TaskError, imagenet
@@ -201,7 +202,7 @@ def _read(folder: Path) -> _Trained:
         network = _build(content["network"]["model"], len(content["known"]), False)
         network.load_state_dict(load_file(folder / WEIGHTS_FILE))
         return _Trained(network, content["network"], content["classes"], content["known"])
-    except (OSError, KeyError, TypeError, RuntimeError, json.JSONDecodeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         raise TaskError(
             f"{folder}: not a saved classification network ({' '.join(str(error).split())[:300]})"
         ) from error

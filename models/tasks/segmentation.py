@@ -1,10 +1,7 @@
-"""Semantic segmentation with any architecture and encoder of segmentation-models-pytorch. The only file that
-imports it.
-"""
+"""Semantic segmentation with any architecture and encoder of segmentation-models-pytorch."""
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +10,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
 from models.tasks import TaskError, imagenet
 from models.tasks.contract import Batches, Image, LabelledSplit, MakeBatches, Task, TrainingLoop
@@ -23,36 +20,16 @@ from models.tasks.records import SegmentationRecords, count_segmentation
 from models.tasks.settings import (
     DESCRIPTION_FILE,
     WEIGHTS_FILE,
-    Batch,
-    Positive,
-    Side,
-    Steps,
-    is_saved_task,
     match_classes,
     read_settings,
     weight_files,
 )
+from models.tasks.smp_networks import SegmentationSettings, build, described, load, read_description, start
 
 IGNORE_INDEX = 255
 STRIDES = {"pan": 128}  # sides of images must be multiples of this; of 32 for all others
-FROM_SMP = "config.json", "model.safetensors"  # what the library's save_pretrained writes
 
 Mask = NDArray[np.uint8]  # (H, W) class indices
-
-
-@dataclass(frozen=True)
-class SegmentationSettings:
-    """Settings of the task segmentation."""
-
-    architecture: str = "unet"
-    encoder: str = "resnet18"
-    weights: str | None = None  # imagenet (the encoder's), or a folder of save_pretrained or of this task
-    frozen: bool = False  # judge with the weights as they are: no training, classes matched by name
-    model_classes: tuple[str, ...] | None = None  # of a save_pretrained folder, which holds no names; index order
-    steps: Steps = 10000
-    batch: Batch = 8
-    crop: Side = 256
-    learning_rate: Positive = 1e-3
 
 
 class Segmentation(Task[Mask]):
@@ -94,10 +71,10 @@ class Segmentation(Task[Mask]):
         if given.weights in (None, imagenet.NAME):
             if given.frozen:
                 raise TaskError("train_task.segmentation.frozen: true needs weights: a folder with a trained network")
-            _build(_description(given), 2, given.weights)
+            build(described(given), 2, given.weights)
             return []
         files = weight_files(cls.name, given.weights, given.frozen)
-        _, known = _read_description(Path(str(given.weights)), given)
+        _, known = read_description(Path(str(given.weights)), given)
         if given.frozen and known is None:
             raise TaskError(
                 f"train_task.segmentation.model_classes: {given.weights} holds no class names: "
@@ -126,7 +103,7 @@ class Segmentation(Task[Mask]):
         if not (split.folder / "masks").is_dir():
             raise TaskError(f"{split.folder}: no masks folder; take segmentation out of tasks, or choose other data")
         torch.manual_seed(loop.seed)
-        network, description = _start(given, len(classes))
+        network, description = start(given, len(classes))
         network.to(loop.device).train()
         _train(network, make_batches(given.crop, given.batch), given, loop)
         return cls(network, classes, description, loop.device)
@@ -135,9 +112,9 @@ class Segmentation(Task[Mask]):
     def _frozen(
         cls, folder: Path, classes: list[str], settings: SegmentationSettings, device: torch.device
     ) -> "Segmentation":
-        description, known = _read_description(folder, settings)
+        description, known = read_description(folder, settings)
         assert known is not None  # checked
-        return cls(_load(folder, description, len(known)), classes, description, device, known)
+        return cls(load(folder, description, len(known)), classes, description, device, known)
 
     def save(self, folder: Path) -> None:
         state = {name: value.contiguous().cpu() for name, value in self.network.state_dict().items()}
@@ -148,7 +125,7 @@ class Segmentation(Task[Mask]):
     @classmethod
     def load(cls, folder: Path, device: torch.device) -> "Segmentation":
         content = json.loads((folder / DESCRIPTION_FILE).read_text())
-        network = _load(folder, content["network"], len(content["known"]))
+        network = load(folder, content["network"], len(content["known"]))
         return cls(network, content["classes"], content["network"], device, content["known"])
 
     @torch.inference_mode()
@@ -199,85 +176,6 @@ class Segmentation(Task[Mask]):
         colors[: len(classes)] = [color(index) for index in range(len(classes))]
         blend = np.where((prediction != IGNORE_INDEX)[:, :, None], 0.5 * image + 0.5 * colors[prediction], image)
         return blend.astype(np.uint8)
-
-
-def _description(settings: SegmentationSettings) -> dict[str, Any]:
-    return {"architecture": settings.architecture, "encoder": settings.encoder}
-
-
-def _read_description(folder: Path, settings: SegmentationSettings) -> tuple[dict[str, Any], list[str] | None]:
-    """What the network in a folder is built from, and its class names where they are known."""
-    named = list(settings.model_classes) if settings.model_classes else None
-    if is_saved_task(folder):
-        content = json.loads((folder / DESCRIPTION_FILE).read_text())
-        return content["network"], named or content["known"]
-    if not all((folder / name).is_file() for name in FROM_SMP):
-        raise TaskError(
-            f"train_task.segmentation.weights: {folder}: expected {imagenet.NAME}, or a folder with "
-            f"{' and '.join(FROM_SMP)} (save_pretrained) or {DESCRIPTION_FILE} and {WEIGHTS_FILE} (a saved task)"
-        )
-    content = json.loads((folder / FROM_SMP[0]).read_text())
-    architecture = str(content.get("_model_class", "")).lower()
-    description = {"architecture": architecture, "encoder": content.get("encoder_name")}
-    left_out = ("_model_class", "encoder_name", "encoder_weights", "in_channels", "classes", "aux_params")
-    return description | {key: value for key, value in content.items() if key not in left_out}, named
-
-
-def _start(settings: SegmentationSettings, classes: int) -> tuple[torch.nn.Module, dict[str, Any]]:
-    """The network that training starts from, on the CPU; of weights in a folder all that fit are taken."""
-    if settings.weights in (None, imagenet.NAME):
-        return _build(_description(settings), classes, settings.weights), _description(settings)
-    folder = Path(settings.weights)
-    description, _ = _read_description(folder, settings)
-    network = _build(description, classes, None)
-    own, given = network.state_dict(), _state(folder)
-    fitting = {name: value for name, value in given.items() if name in own and value.shape == own[name].shape}
-    network.load_state_dict(own | fitting)
-    return network, description
-
-
-def _load(folder: Path, description: Mapping[str, Any], classes: int) -> torch.nn.Module:
-    """A trained network, as it is.
-
-    Raises:
-        TaskError: the weights do not fit the description, or the number of class names.
-    """
-    network = _build(description, classes, None)
-    try:
-        network.load_state_dict(_state(folder))
-    except RuntimeError as error:
-        words = " ".join(str(error).split())[:300]
-        raise TaskError(f"{folder}: the weights do not fit a network of {classes} classes: {words}") from error
-    return network
-
-
-def _state(folder: Path) -> dict[str, torch.Tensor]:
-    own = folder / WEIGHTS_FILE
-    state = load_file(own if own.is_file() else folder / FROM_SMP[1])
-    return {name: value for name, value in state.items() if not name.startswith("classification_head.")}
-
-
-def _build(description: Mapping[str, Any], classes: int, weights: str | None) -> torch.nn.Module:
-    import segmentation_models_pytorch as smp
-
-    extra = dict(description)
-    architecture, encoder = extra.pop("architecture"), extra.pop("encoder")
-    universal = str(encoder).startswith("tu-")  # these take True for the weights that their name says
-    wanted = (True if universal else weights) if weights else None
-    try:
-        with imagenet.from_cache_only("train_task.segmentation.weights", encoder):
-            network = smp.create_model(
-                architecture, encoder, encoder_weights=wanted, in_channels=3, classes=classes, **extra
-            )
-    except (AttributeError, KeyError, TypeError, ValueError, RuntimeError, AssertionError) as error:
-        if isinstance(error, TaskError):
-            raise
-        words = " ".join(str(error).split())[:600]
-        raise TaskError(
-            f"train_task.segmentation: segmentation-models-pytorch cannot build architecture {architecture!r} "
-            f"with encoder {encoder!r}: {words}"
-        ) from error
-    return network
 
 
 def _train(network: torch.nn.Module, batches: Batches, settings: SegmentationSettings, loop: TrainingLoop) -> None:
