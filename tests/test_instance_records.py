@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
 from faster_coco_eval import COCO, COCOeval_faster
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 from models.tasks.instance_matching import InstancePrediction, Masks, decode, encode, match_instances
 from models.tasks.record_files import RecordsError
 from models.tasks.records import DetectionRecords
+from models.tasks.yolo_view import outline
 
 SIZE = (60, 80)
 CLASSES = ("car", "person", "unicorn")  # nothing is ever a unicorn
@@ -103,3 +105,16 @@ def test_nothing_found_and_mistakes() -> None:
         match_instances(found, wrong, CLASSES)
     with pytest.raises(RecordsError, match="image '00' has no prediction"):
         match_instances({}, truth, CLASSES)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_training_polygons_enclose_the_mask(seed: int) -> None:
+    """Also of an object in several parts, which ultralytics wants as one polygon, and of a single pixel."""
+    apart = discs(np.random.default_rng(seed), 3).max(axis=0)
+    dot = np.zeros(SIZE, np.uint8)
+    dot[7, 9] = 1
+    for mask in (apart, dot):
+        filled = cv2.fillPoly(np.zeros(SIZE, np.uint8), [outline(mask).round().astype(np.int32)], 1)
+        assert np.array_equal(filled & mask, mask)
+        assert filled.sum() <= 1.15 * mask.sum() + 3
+    assert outline(np.zeros(SIZE, np.uint8)).shape == (0, 2)

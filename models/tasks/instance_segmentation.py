@@ -6,16 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from models.tasks.contract import Image, LabelledSplit
 from models.tasks.instance_matching import InstancePrediction, Masks, Size, decode, encode, match_instances
 from models.tasks.palette import color
 from models.tasks.records import DetectionRecords
 from models.tasks.yolo import YoloSettings, YoloTask
-from models.tasks.yolo_view import training_view
+from models.tasks.yolo_view import outline, training_view
 
 DRAWN_SCORE = 0.25  # objects under this confidence are scored, but not drawn
 
@@ -115,28 +113,8 @@ def _lines(split: LabelledSplit, name: str) -> str:
     height, width = _size(split, name)
     lines = []
     for entry in split.instances(name):
-        outline = _outline(decode(entry.counts, (height, width)))
-        if not entry.crowd and len(outline):
-            numbers = (outline / [width, height]).ravel()
+        polygon = outline(decode(entry.counts, (height, width)))
+        if not entry.crowd and len(polygon):
+            numbers = (polygon / [width, height]).ravel()
             lines.append(f"{entry.category} {' '.join(f'{number:.6f}' for number in numbers)}\n")
     return "".join(lines)
-
-
-def _outline(mask: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """(P, 2) x and y in pixels of one polygon around all parts of a mask; holes are filled."""
-    from ultralytics.data.converter import merge_multi_segment
-
-    found, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
-    shapes = [part.reshape(-1, 2) for part in found]
-    shapes = [part if len(part) >= 3 else _frame(part) for part in shapes]
-    if not shapes:
-        return np.zeros((0, 2))
-    if len(shapes) > 1:
-        shapes = merge_multi_segment([part.ravel().tolist() for part in shapes])
-    return np.concatenate(shapes).astype(np.float64)
-
-
-def _frame(part: NDArray[Any]) -> NDArray[Any]:
-    """The corners of a part that is a point or a line, and so has no polygon."""
-    x, y, width, height = cv2.boundingRect(part)
-    return np.array([[x, y], [x + width, y], [x + width, y + height], [x, y + height]])
