@@ -16,7 +16,7 @@ CPU = torch.device("cpu")
 ENCODERS = {"segformer": "mit_b0", "dpt": "tu-vit_tiny_patch16_224"}
 
 
-@pytest.mark.parametrize("architecture", smp.MODEL_ARCHITECTURES_MAPPING)
+@pytest.mark.parametrize("architecture", [*smp.MODEL_ARCHITECTURES_MAPPING, "yolo26n-sem.yaml"])
 def test_any_size_features_and_storage(architecture: str, tmp_path: Path) -> None:
     encoder = ENCODERS.get(architecture, "resnet18")
     task = _task(architecture, encoder)

@@ -231,3 +231,18 @@ def test_a_file_of_another_kind_is_named(clean: Dataset, tmp_path: Path) -> None
         with pytest.raises(TaskError, match=message) as caught:
             _fit("detection", clean, tmp_path, weights=path, frozen=True, trust_pickle=True)
         assert "\n" not in str(caught.value)
+
+
+def test_published_weights_come_from_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from huggingface_hub import constants
+    from safetensors.torch import save_file
+    from segmentation_models_pytorch.encoders import encoders, get_encoder
+
+    encoder = get_encoder("resnet18", weights=None)
+    where = encoders["resnet18"]["pretrained_settings"]["imagenet"]
+    folder = tmp_path / f"models--{where['repo_id'].replace('/', '--')}" / "snapshots" / where["revision"]
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text("{}")
+    save_file(encoder.state_dict(), folder / "model.safetensors")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    assert get_task("segmentation").check({"encoder": "resnet18", "weights": "imagenet"}) == []

@@ -24,7 +24,7 @@ from models.tasks.settings import (
     read_settings,
     weight_files,
 )
-from models.tasks.smp_networks import SegmentationSettings, build, described, load, read_description, start
+from models.tasks.smp_networks import SegmentationSettings, build, described, is_yolo, load, read_description, start
 
 IGNORE_INDEX = 255
 STRIDES = {"pan": 128}  # sides of images must be multiples of this; of 32 for all others
@@ -72,7 +72,8 @@ class Segmentation(Task[Mask]):
             if given.frozen:
                 raise TaskError("train_task.segmentation.frozen: true needs weights: a folder with a trained network")
             build(described(given), 2, given.weights)
-            return []
+            own = Path(given.architecture)
+            return [own] if is_yolo(given.architecture) and own.is_file() else []
         files = weight_files(cls.name, given.weights, given.frozen)
         _, known = read_description(Path(str(given.weights)), given)
         if given.frozen and known is None:

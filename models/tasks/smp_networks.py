@@ -20,8 +20,8 @@ FROM_SMP = "config.json", "model.safetensors"  # what the library's save_pretrai
 class SegmentationSettings:
     """Settings of the task segmentation."""
 
-    architecture: str = "unet"
-    encoder: str = "resnet18"
+    architecture: str = "unet"  # or a model YAML of ultralytics, such as yolo26n-sem.yaml
+    encoder: str = "resnet18"  # not looked at with a YAML
     weights: str | None = None  # imagenet (the encoder's), or a folder of save_pretrained or of this task
     frozen: bool = False  # judge with the weights as they are: no training, classes matched by name
     model_classes: tuple[str, ...] | None = None  # of a save_pretrained folder, which holds no names; index order
@@ -110,10 +110,12 @@ def build(description: Mapping[str, Any], classes: int, weights: str | None) -> 
     Raises:
         TaskError: the library cannot build it, or the published weights are not in the local cache.
     """
-    import segmentation_models_pytorch as smp
-
     extra = dict(description)
     architecture, encoder = extra.pop("architecture"), extra.pop("encoder")
+    if is_yolo(architecture):
+        return _yolo(architecture, classes, weights)
+    import segmentation_models_pytorch as smp
+
     if architecture == "dpt":
         extra.setdefault("dynamic_img_size", True)  # else its transformer takes one size only
     universal = str(encoder).startswith("tu-")  # these take True for the weights that their name says
@@ -132,3 +134,16 @@ def build(description: Mapping[str, Any], classes: int, weights: str | None) -> 
             f"with encoder {encoder!r}: {words}"
         ) from error
     return network
+
+
+def is_yolo(architecture: str) -> bool:
+    """Whether an architecture is a model YAML of ultralytics."""
+    return architecture.endswith((".yaml", ".yml"))
+
+
+def _yolo(model: str, classes: int, weights: str | None) -> torch.nn.Module:
+    from models.tasks.yolo_semantic import SemanticYolo
+
+    if weights is not None:
+        raise TaskError(f"train_task.segmentation.weights: {weights}: there are none for {model}; set weights: null")
+    return SemanticYolo(model, classes)

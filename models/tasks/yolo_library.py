@@ -124,7 +124,7 @@ def check_model(key: str, model: str, kind: str) -> list[Path]:
     shipped = Path(spec.submodule_search_locations[0], "cfg", "models").rglob("*.yaml")
     fitting = {file.name for file in shipped if kind == _kind_of(file.stem)}
     if path.name != model or not {path.name, unified} & fitting:
-        some = sorted(name for name in fitting if re.match(r"yolo(v8|\d\d)(-seg)?\.yaml", name))
+        some = sorted(name for name in fitting if re.match(r"yolo(v8|\d\d)(-seg|-sem)?\.yaml", name))
         raise TaskError(
             f"{key}: {model!r}: no such file, and not among ultralytics' for this task, such as {', '.join(some)} "
             "with a size (n, s, m, l or x) after the number"
@@ -134,8 +134,10 @@ def check_model(key: str, model: str, kind: str) -> list[Path]:
 
 def _kind_of(stem: str) -> str:
     """What a model of this name does, as ultralytics names its files."""
-    if re.search("cls|obb|pose|sem|depth|world|yoloe|rtdetr", stem):
+    if re.search("cls|obb|pose|depth|world|yoloe|rtdetr", stem):
         return "other"
+    if "-sem" in stem:
+        return "semantic"
     return "segment" if "-seg" in stem else "detect"
 
 
