@@ -13,10 +13,6 @@ from pipeline.params import ParamsError, load_params
 
 ROOT = Path(__file__).parents[1]
 pytestmark = pytest.mark.filterwarnings("ignore")  # of the libraries behind the tasks
-SECTIONS = """
-  instance-segmentation: {image_size: 64}
-  classification: {model: resnet10t, steps: 4}
-"""
 
 
 @pytest.fixture
@@ -26,7 +22,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
     text = (ROOT / "params.tiny.yaml").read_text()
     text = text.replace("tasks: [detection, segmentation]", f"tasks: [{', '.join(TASKS)}]")
-    (tmp_path / "params.yaml").write_text(text.replace("train_task:", "train_task:" + SECTIONS.rstrip()))
+    (tmp_path / "params.yaml").write_text(text)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -79,23 +75,20 @@ def test_weights_count_by_their_content(
     assert "note: train_task.detection: mine.pt lies outside weights/" in capsys.readouterr().out
 
 
+INSTANCES = "train_task.instance-segmentation"
 MISTAKES = [
     ("model: yolo11n.yaml", "model: yolo11q.yaml", "train_task.detection.model: 'yolo11q.yaml': no such file"),
     ("encoder: tu-mobilenetv3", "encoder: tu-mobilnetv3", "encoder 'tu-mobilnetv3_small_050'"),
     ("{model: resnet10t", "{model: resnet9t", "train_task.classification.model: timm cannot build 'resnet9t'"),
     ("weights: null, image_size", "weights: gone.pt, image_size", "train_task.detection.weights: gone.pt: no such"),
-    ("{image_size: 64}", "{image_size: 65}", "train_task.instance-segmentation.image_size: Input should be a multiple"),
     (
-        "{image_size: 64}",
-        "{image_sise: 64}",
-        "train_task.instance-segmentation.image_sise: unknown key; known here",
+        "image_size: 128, epochs: 1, batch: 8",
+        "image_size: 129, epochs: 1, batch: 8",
+        "train_task.detection.image_size: Input should be a",
     ),
-    ("  classification: {", "  clasification: {", "a section train_task.classification is needed; there are: instance"),
-    (
-        "train_task:\n",
-        "train_task:\n  depth: {}\n",
-        "train_task: 'depth' is unknown; there are: detection",
-    ),
+    ("-seg.yaml, weights: null", "-seg.yaml, weigths: null", f"{INSTANCES}.weigths: unknown key; known here: model"),
+    ("  classification: {", "  clasification: {", "a section train_task.classification is needed; there are: det"),
+    ("train_task:\n", "train_task:\n  depth: {}\n", "train_task: 'depth' is unknown; there are: detection"),
 ]
 
 
@@ -112,4 +105,8 @@ def test_a_mistake_is_one_line_and_leaves_nothing(
 
 
 def test_sections_are_as_they_stand_in_the_file(project: Path) -> None:
-    assert load_params().task_settings("classification") == {"model": "resnet10t", "steps": 4}
+    _edit("  classification: {model: resnet10t", "  classification: {model: resnet18")
+    assert load_params().task_settings("classification")["model"] == "resnet18"
+    _edit("  classification:", "  other:")
+    with pytest.raises(ParamsError, match=r"a section train_task\.classification is needed; there are: .*other"):
+        load_params().task_settings("classification")

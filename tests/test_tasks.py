@@ -149,12 +149,13 @@ def test_unknown_architecture_names_it(fit: Callable[..., Task[Any]], monkeypatc
         fit("segmentation")
 
 
+@each
 def test_nothing_is_written_outside_the_work_folder(
-    fit: Callable[..., Task[Any]], tmp_path: Path, monkeypatch: Any
+    name: str, fit: Callable[..., Task[Any]], tmp_path: Path, monkeypatch: Any
 ) -> None:
     (tmp_path / "cwd").mkdir()
     monkeypatch.chdir(tmp_path / "cwd")
-    fit("detection")
+    fit(name)
     assert list((tmp_path / "cwd").iterdir()) == []
     assert not list((tmp_path / "clean").rglob("*.cache"))
 
