@@ -5,12 +5,11 @@ and tasks, by the stage `plan`, which comes first: if they were checked here, ev
 of all of them.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import (
-    BaseModel,
-    ConfigDict,
     Field,
     ValidationError,
     field_validator,
@@ -18,62 +17,15 @@ from pydantic import (
 )
 from ruamel.yaml import YAML, YAMLError
 
-PARAMS_FILE = Path("params.yaml")
+from pipeline.data_params import Data
+from pipeline.degrade_params import Degrade
+from pipeline.sections import Count, Names, Positive, Section, Share
 
-Count = Annotated[int, Field(ge=1)]
-Positive = Annotated[float, Field(gt=0)]
-Share = Annotated[float, Field(ge=0, le=1)]
-Names = Annotated[list[str], Field(min_length=1)]
+PARAMS_FILE = Path("params.yaml")
 
 
 class ParamsError(ValueError):
     """params.yaml cannot be used; the text is one line that names the key and the choices."""
-
-
-class Section(BaseModel):
-    """Unknown keys are mistakes; nothing changes after reading."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Scenes(Section):
-    width: Annotated[int, Field(ge=64)]
-    height: Annotated[int, Field(ge=64)]
-    train: Count
-    val: Count
-    test: Count
-
-
-class Masks(Section):
-    name: str
-    classes: Names
-    ignored: list[Annotated[int, Field(ge=0, le=255)]]
-    things: Names
-    min_pixels: Count
-    limit: dict[Literal["train", "val", "test"], Count | None]
-
-
-class Data(Section):
-    source: Literal["scenes", "masks"]
-    root: str
-    scenes: Scenes | None = None
-    masks: Masks | None = None
-
-    @model_validator(mode="after")
-    def _has_section(self) -> "Data":
-        if getattr(self, self.source) is None:
-            raise ValueError(f"source is {self.source!r}, so that a section data.{self.source} is needed")
-        return self
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """The section of the chosen source."""
-        section: Section = getattr(self, self.source)
-        return section.model_dump()
-
-
-class Degrade(Section):
-    severity: Annotated[int, Field(ge=1, le=5)]
 
 
 class PriorNetwork(Section):
@@ -189,16 +141,25 @@ def load_params(path: Path = PARAMS_FILE) -> Params:
     Raises:
         ParamsError: no such file, no YAML, or a key, type or range that does not fit.
     """
-    try:
-        content = YAML(typ="safe").load(path)  # YAML 1.2, as DVC reads it
-    except OSError as error:
-        raise ParamsError(f"{path}: cannot be read ({error.strerror}); run in the project's root") from error
-    except YAMLError as error:
-        raise ParamsError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
+    content = read_yaml(path, hint="run in the project's root")
     try:
         return Params.model_validate(content)
     except ValidationError as error:
         raise ParamsError(f"{path}: {one_line(error, Params)}") from error
+
+
+def read_yaml(path: Path, hint: str) -> Any:
+    """The content of a YAML file; `hint` is what to do where there is none.
+
+    Raises:
+        ParamsError: no such file, or no YAML.
+    """
+    try:
+        return YAML(typ="safe").load(path)  # YAML 1.2, as DVC reads it
+    except OSError as error:
+        raise ParamsError(f"{path}: cannot be read ({error.strerror}); {hint}") from error
+    except YAMLError as error:
+        raise ParamsError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
 
 
 def one_line(error: ValidationError, model: type[Section]) -> str:
@@ -217,7 +178,15 @@ def one_line(error: ValidationError, model: type[Section]) -> str:
 def _known_keys(section: Any, location: tuple[int | str, ...]) -> list[str]:
     """The keys of the section at a location below another."""
     for part in location:
-        annotation = section.model_fields[part].annotation
-        kinds = [kind for kind in (annotation, *get_args(annotation)) if isinstance(kind, type)]
-        section = next(kind for kind in kinds if issubclass(kind, Section))
-    return list(section.model_fields)
+        field = section.model_fields.get(part)
+        if field is not None:  # else the key of a mapping, or one of several types
+            section = next(_sections(field.annotation), section)
+    return [field.alias or name for name, field in section.model_fields.items()]
+
+
+def _sections(annotation: Any) -> Iterator[type[Section]]:
+    """The sections in a type, at any depth."""
+    if isinstance(annotation, type) and not get_args(annotation) and issubclass(annotation, Section):
+        yield annotation
+    for part in get_args(annotation):
+        yield from _sections(part)

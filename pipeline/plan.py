@@ -13,13 +13,15 @@ from typing import Any, get_type_hints
 
 from pydantic import ValidationError, create_model
 
-from data.degradations import DegradationError, require_still_pixels
+from data.degradations import RECIPES, DegradationError, require_still_pixels
 from models.diffusion.network import NetworkError, check_sizes
 from models.losses import LOSSES, LossError, loss_names, needs_prior
 from models.tasks import TASKS, TaskError, get_task
 from pipeline import runtime
+from pipeline.degrade_params import Paired, Unpaired
 from pipeline.imports import closure, digest_files
 from pipeline.params import PARAMS_FILE, Params, ParamsError, Section, load_params, one_line
+from pipeline.recipes import recipe_of
 
 
 def check_names(params: Params) -> None:
@@ -37,10 +39,33 @@ def check_names(params: Params) -> None:
     for objective in params.objectives:
         _check("objectives", loss_names, objective)
     for degradation in params.degradations:
-        _check("degradations", require_still_pixels, degradation)
+        _check_degradation(params, degradation)
     for name, section in params.losses.items():
         _check_name("losses", name, LOSSES)
         _check_section(f"losses.{name}", LOSSES[name].settings, section)
+
+
+def _check_degradation(params: Params, name: str) -> None:
+    own, photos = params.degrade.recipes, params.degrade.real
+    for key, section in (("recipes", own), ("real", photos)):
+        if name in section and name in RECIPES:
+            raise ParamsError(f"{PARAMS_FILE}: degrade.{key}.{name}: there is a recipe of this name; choose another")
+    if name in photos:
+        _check_photos(params, name)
+    else:
+        key = f"degrade.recipes.{name}" if name in own else "degradations"
+        _check(key, lambda known: require_still_pixels(recipe_of(params.degrade, known)), name)
+
+
+def _check_photos(params: Params, name: str) -> None:
+    """Real photos: their folder must be there, and the recipe that stands in for them in training must exist."""
+    photos = params.degrade.real[name]
+    folder = Path(params.data.root) / photos.folder if isinstance(photos, Paired) else Path(photos.data.root)
+    if not folder.is_dir():
+        raise ParamsError(f"{PARAMS_FILE}: degrade.real.{name}: there is no folder {folder}")
+    if isinstance(photos, Unpaired):
+        key = f"degrade.real.{name}.recipe"
+        _check(key, lambda known: require_still_pixels(recipe_of(params.degrade, known)), photos.recipe)
 
 
 def check_numbers(params: Params) -> None:

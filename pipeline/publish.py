@@ -79,7 +79,7 @@ def _costs(costs: pd.DataFrame, degradation: str | None, variant: str) -> dict[s
 def _knobs(params: Params, degradation: str | None, variant: str) -> dict[str, Any]:
     sections: dict[str, Any] = {}
     if degradation:
-        sections["degrade"] = params.degrade.model_dump()
+        sections["degrade"] = params.degrade.only(degradation)
     if variant in params.objectives:
         restorer = params.train_restorer
         sections["train_restorer"] = {**restorer.model_dump(exclude=set(RESTORER_SECTIONS)), **restorer.network}

@@ -17,7 +17,8 @@ WARM_UP = 2  # images that are not timed: the first ones pay for allocation
 
 
 def restore_split(restorer: Restorer, degraded: Split, out: Path, description: str) -> list[float]:
-    """Write a restored PNG for every image; returns the seconds of each pass through the restorer."""
+    """Write a restored PNG for every image into a new folder; returns the seconds of each pass of the restorer."""
+    out.mkdir()
     device = next(restorer.parameters()).device
     seconds = []
     with torch.inference_mode(), progress(len(degraded.ids), description, "image") as bar:
@@ -37,7 +38,11 @@ def main() -> None:
     degraded = Dataset.open(Path(options.degraded))
     restorer = load_restorer(Path(options.restorer) / "restorer.safetensors").to(runtime.device())
     with runtime.replacing_folder(Path(options.out)) as folder:
-        seconds = restore_split(restorer, degraded.split(degraded.evaluation_split), folder, f"restore {options.out}")
+        seconds = [
+            one
+            for split in degraded.evaluation_splits
+            for one in restore_split(restorer, degraded.split(split), folder / split, f"restore {options.out} {split}")
+        ]
     timed = seconds[WARM_UP:] or seconds
     with runtime.replacing(Path(options.costs)) as scratch:
         scratch.write_text(json.dumps({"milliseconds_per_image": round(1000 * statistics.median(timed), 3)}) + "\n")

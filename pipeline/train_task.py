@@ -5,24 +5,10 @@ from pathlib import Path
 
 from data.datasets import MaskBatches
 from data.manifest import Dataset
-from models.tasks import TaskError, get_task
+from models.tasks import get_task
 from pipeline import runtime, tracking
 from pipeline.params import load_params
 from pipeline.training import Loop, checkpoint_folder, fingerprint
-
-
-def _classes(clean: Dataset, task: str) -> list[str]:
-    """The class names that the data have for a task.
-
-    Raises:
-        TaskError: none.
-    """
-    if not clean.info.classes.get(task):
-        raise TaskError(
-            f"{clean.folder}: the data {clean.info.name!r} have no classes for {task}, only for "
-            f"{', '.join(clean.info.classes)}; take {task} out of tasks, or choose other data"
-        )
-    return clean.info.classes[task]
 
 
 def main() -> None:
@@ -31,8 +17,8 @@ def main() -> None:
     params = load_params()
     settings = params.task_settings(options.task)
     clean = Dataset.open(Path(options.clean))
+    classes = clean.info.classes_of(options.task)
     split = clean.split("train")
-    classes = _classes(clean, options.task)
     made_of = Path(options.plan).read_text()  # the task's own code, and files from elsewhere
     work = checkpoint_folder(["pipeline.train_task"], params.seed, settings, made_of, fingerprint(split.folder))
     seed = runtime.seed_for(params.seed, "task", options.task)

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
+from data.sources import SOURCES
 from models.losses import LOSSES
 from models.tasks import TASKS
 from pipeline.imports import closure
@@ -32,8 +33,8 @@ def _losses() -> set[str]:
 
 def _expected(stage: str) -> set[str]:
     files = _files(f"pipeline.{stage}")
-    if stage == "prepare":
-        return files | _files("data.sources.masks")
+    if stage in ("prepare", "degrade"):
+        return files | _files(*(entry.split(":")[0] for name, entry in SOURCES.items() if name != "scenes"))
     if stage == "plan":
         return {file for file in files if not file.startswith(TASKS_FOLDER)}
     if stage == "objective":

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from data.manifest import Dataset
+from data.manifest import Dataset, DatasetError
 from models.tasks import TASKS, TaskError, get_task
 from models.tasks.records import load_records
 from pipeline import runtime, tracking, train_task
@@ -87,7 +87,7 @@ def test_data_without_classes_for_the_task(name: str, stage: Callable[..., Any])
     info = json.loads(path.read_text())
     del info["classes"][name]
     path.write_text(json.dumps(info))
-    with pytest.raises(TaskError, match=f"the data 'clean' have no classes for {name}, only for .*; take {name} out"):
+    with pytest.raises(DatasetError, match=f"'clean' has no labels for {name}, but for .*; take {name} out of tasks"):
         stage(name, SECTIONS[name])
     assert not Path("out").exists()
 
