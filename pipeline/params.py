@@ -1,7 +1,8 @@
 """params.yaml as typed, checked values. The only reader of params.yaml.
 
-Types, ranges and keys are checked here, by every stage; names of degradations, losses and tasks by the stage
-`plan`, which comes first: if they were checked here, every stage would depend on the code of all of them.
+Types, ranges and keys are checked here, by every stage; names of degradations, and names and settings of losses
+and tasks, by the stage `plan`, which comes first: if they were checked here, every stage would depend on the code
+of all of them.
 """
 
 from collections.abc import Iterator
@@ -52,31 +53,6 @@ class TrainPrior(Section):
     samples: Count
 
 
-class DetectionTraining(Section):
-    model: str
-    weights: str | None
-    image_size: Annotated[int, Field(ge=32, multiple_of=32)]
-    epochs: Count
-    batch: Annotated[int, Field(ge=2)]
-    learning_rate: Positive
-    mosaic: Share
-
-
-class SegmentationTraining(Section):
-    architecture: str
-    encoder: str
-    weights: str | None
-    steps: Annotated[int, Field(ge=2)]
-    batch: Annotated[int, Field(ge=2)]
-    crop: Annotated[int, Field(ge=32, multiple_of=32)]
-    learning_rate: Positive
-
-
-class TrainTask(Section):
-    detection: DetectionTraining | None = None
-    segmentation: SegmentationTraining | None = None
-
-
 class NafNet(Section):
     width: Count
     encoder_blocks: Annotated[list[Count], Field(min_length=1)]
@@ -124,7 +100,7 @@ class Params(Section):
     tasks: Names
     degrade: Degrade
     train_prior: TrainPrior
-    train_task: TrainTask
+    train_task: dict[str, dict[str, Any]]
     losses: dict[str, Any]
     train_restorer: TrainRestorer
     statistics: Statistics
@@ -138,25 +114,18 @@ class Params(Section):
             raise ValueError(f"{min(twice)!r} occurs twice")
         return names
 
-    @model_validator(mode="after")
-    def _have_sections(self) -> "Params":
-        for task in self.tasks:
-            if task not in TrainTask.model_fields:
-                raise ValueError(f"tasks: {task!r} is unknown; there are: {', '.join(TrainTask.model_fields)}")
-            if getattr(self.train_task, task) is None:
-                raise ValueError(f"tasks has {task!r}, so that a section train_task.{task} is needed")
-        return self
-
     def task_settings(self, task: str) -> dict[str, Any]:
         """The section train_task.<task>.
 
         Raises:
             ParamsError: there is none.
         """
-        section: Section | None = getattr(self.train_task, task, None)
-        if section is None:
-            raise ParamsError(f"{PARAMS_FILE}: train_task.{task}: no such section")
-        return section.model_dump()
+        if task not in self.train_task:
+            raise ParamsError(
+                f"{PARAMS_FILE}: tasks has {task!r}, so that a section train_task.{task} is needed; "
+                f"there are: {', '.join(self.train_task)}"
+            )
+        return self.train_task[task]
 
     def losses_of(self, objective: str) -> dict[str, Any]:
         """The sections of losses that an objective is a sum of; empty for `clean` and `degraded`."""

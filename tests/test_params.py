@@ -45,7 +45,7 @@ FAULTS = [
     ("[lowlight, fog]", "[fog, fog]", "degradations: 'fog' occurs twice"),
     ("[lowlight, fog]", "[]", "degradations: List should have at least 1 item"),
     ("[pixel, diffloss]", "[pixel, difloss]", "objectives: objective 'difloss'"),
-    ("[detection, segmentation]", "[detektion]", "tasks: 'detektion' is unknown; there are: detection, segmentation"),
+    ("[detection, segmentation]", "[detektion]", "tasks: 'detektion' is unknown; there are: detection, instance-s"),
     ("strength: 0.5", "strengh: 0.5", "losses.diffloss.strengh: unknown key; known here: weighting, strength"),
     ("timesteps: [5, 300]", "timesteps: 5", "losses.diffloss.timesteps: Input should be a valid tuple"),
     ("image_size: 224", "image_size: 220", "train_task.detection.image_size: Input should be a multiple of 32"),
@@ -123,7 +123,7 @@ def test_a_task_without_its_section(tmp_path: Path) -> None:
     path = tmp_path / "params.yaml"
     path.write_text(text.replace(line, ""))
     with pytest.raises(ParamsError, match=r"a section train_task\.detection is needed"):
-        load_params(path)
+        check_names(load_params(path))
 
 
 def test_missing_file() -> None:
