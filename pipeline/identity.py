@@ -19,8 +19,11 @@ def row_identity(params: Params, degradation: str | None, variant: str, needs_pr
     if degradation is None:
         unused |= {"degrade"}
     if variant not in params.objectives:
-        unused |= {"train_restorer"}
+        unused |= {"train_restorer", "restore"}
     if not needs_prior:
         unused |= {"train_prior"}
-    parts = [params.model_dump(exclude=unused), params.losses_of(variant), degradation, variant]
+    sections = params.model_dump(exclude=unused)
+    if "train_restorer" in sections:
+        sections["train_restorer"] = params.train_restorer.used
+    parts = [sections, params.losses_of(variant), degradation, variant]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]

@@ -7,32 +7,17 @@ Types, ranges and keys are checked here, by every stage; names of degradations, 
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    ValidationError,
-    field_validator,
-    model_validator,
-)
+from pydantic import Field, ValidationError, field_validator, model_validator
 from ruamel.yaml import YAML, YAMLError
 
-PARAMS_FILE = Path("params.yaml")
+from pipeline.restorer_params import FROZEN, Restore, TrainRestorer
+from pipeline.section import Count, Names, Positive, Section, Share
 
-Count = Annotated[int, Field(ge=1)]
-Positive = Annotated[float, Field(gt=0)]
-Share = Annotated[float, Field(ge=0, le=1)]
-Names = Annotated[list[str], Field(min_length=1)]
+PARAMS_FILE = Path("params.yaml")
 
 
 class ParamsError(ValueError):
     """params.yaml cannot be used; the text is one line that names the key and the choices."""
-
-
-class Section(BaseModel):
-    """Unknown keys are mistakes; nothing changes after reading."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Scenes(Section):
@@ -125,34 +110,6 @@ class TrainTask(Section):
     segmentation: SegmentationTraining | None = None
 
 
-class NafNet(Section):
-    width: Count
-    encoder_blocks: Annotated[list[Count], Field(min_length=1)]
-    middle_blocks: Count
-    decoder_blocks: Annotated[list[Count], Field(min_length=1)]
-
-    @model_validator(mode="after")
-    def _is_symmetric(self) -> "NafNet":
-        if len(self.encoder_blocks) != len(self.decoder_blocks):
-            raise ValueError("encoder_blocks and decoder_blocks must have the same length")
-        return self
-
-
-class TrainRestorer(Section):
-    restorer: Literal["nafnet"]
-    nafnet: NafNet
-    crop: Annotated[int, Field(ge=16)]
-    steps: Count
-    batch: Count
-    learning_rate: Positive
-
-    @property
-    def network(self) -> dict[str, Any]:
-        """The section of the chosen restorer."""
-        section: Section = getattr(self, self.restorer)
-        return section.model_dump()
-
-
 class Statistics(Section):
     resamples: Annotated[int, Field(ge=100)]
     level: Annotated[float, Field(gt=0.5, lt=1)]
@@ -175,8 +132,18 @@ class Params(Section):
     train_task: TrainTask
     losses: dict[str, Any]
     train_restorer: TrainRestorer
+    restore: Restore
     statistics: Statistics
     report: Report
+
+    @model_validator(mode="after")
+    def _can_be_frozen(self) -> "Params":
+        if FROZEN in self.objectives and self.train_restorer.restorer != "checkpoint":
+            raise ValueError(
+                f"objectives has {FROZEN!r}, a restorer used as it is, so that train_restorer.restorer must be "
+                "checkpoint, with its file in train_restorer.checkpoint.weights"
+            )
+        return self
 
     @field_validator("degradations", "objectives", "tasks")
     @classmethod
@@ -207,8 +174,8 @@ class Params(Section):
         return section.model_dump()
 
     def losses_of(self, objective: str) -> dict[str, Any]:
-        """The sections of losses that an objective is a sum of; empty for `clean` and `degraded`."""
-        if objective not in self.objectives:
+        """The sections of losses that an objective is a sum of; empty for `clean`, `degraded` and `frozen`."""
+        if objective not in self.objectives or objective == FROZEN:
             return {}
         names = {"pixel", *(name.strip() for name in objective.split("+"))}
         return {name: section for name, section in self.losses.items() if name in names}

@@ -17,7 +17,8 @@ from models.diffusion.network import NetworkError, check_sizes
 from models.losses import LOSSES, LossError, loss_names, needs_prior
 from models.tasks import TASKS
 from pipeline import runtime
-from pipeline.params import PARAMS_FILE, Params, ParamsError, Section, load_params, one_line
+from pipeline.params import PARAMS_FILE, Params, ParamsError, load_params, one_line
+from pipeline.section import Section
 
 
 def check_names(params: Params) -> None:

@@ -6,13 +6,16 @@ import pytest
 from ruamel.yaml import YAML
 
 from models.losses import LOSSES
+from models.restorers import CHECKPOINT, RESTORERS
 from models.tasks import TASKS
 from pipeline.imports import closure
 from pipeline.params import Params
+from pipeline.restorer_params import TrainRestorer
 
 ROOT = Path(__file__).parents[1]
 STAGES = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
 ITEM_OF_TASK = "models/tasks/${item.task}.py"
+CHOSEN_RESTORER = "models/restorers/${train_restorer.restorer}.py"
 
 
 def _files(*modules: str) -> set[str]:
@@ -22,6 +25,11 @@ def _files(*modules: str) -> set[str]:
 
 def _task_modules() -> list[str]:
     return [entry.split(":")[0] for entry in TASKS.values()]
+
+
+def _restorer_modules() -> list[str]:
+    """Only the chosen one is a dependency; `checkpoint` can be chosen too."""
+    return ["models.restorers.checkpoint", *(entry.split(":")[0] for entry in RESTORERS.values())]
 
 
 def _losses() -> set[str]:
@@ -40,6 +48,9 @@ def _expected(stage: str) -> set[str]:
         return files | _files(*_task_modules())
     if stage == "objective":
         return files | _losses()
+    if stage in ("train_restorer", "restore"):
+        restorers = {module.replace(".", "/") + ".py" for module in _restorer_modules()}
+        files = (files | _files(*_restorer_modules())) - restorers | {CHOSEN_RESTORER}
     return files - _losses() if stage == "train_restorer" else files
 
 
@@ -61,6 +72,13 @@ def test_parameters_exist(stage: str) -> None:
     for name in STAGES[stage].get("params", []):
         section = name.split(".")[0]
         assert section in Params.model_fields, name
+
+
+def test_a_restorer_is_trained_again_for_every_parameter_but_those_of_other_restorers() -> None:
+    listed = set(STAGES["train_restorer"]["params"]) - {"seed"}
+    networks = {*RESTORERS, CHECKPOINT}
+    names = {f"train_restorer.{name}" for name in TrainRestorer.model_fields if name not in networks}
+    assert listed == names | {"train_restorer.${train_restorer.restorer}"}
 
 
 @pytest.mark.parametrize("stage", STAGES)

@@ -46,6 +46,7 @@ def build(tmp_path: Path) -> Any:
 
 
 def _foreign(path: Path) -> Path:
+    """A small checkpoint of another project."""
     from spandrel.architectures.MixDehazeNet import MixDehazeNet
 
     torch.save({"state_dict": MixDehazeNet(embed_dims=[8, 16, 24, 16, 8], depths=[1] * 5).state_dict()}, path)

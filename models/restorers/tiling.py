@@ -28,7 +28,8 @@ def restore_tiled(restorer: Restorer, images: Tensor, tile: int, overlap: int) -
         raise RestorerError(f"tile {tile}, overlap {overlap}: the overlap must lie between 0 and half a tile")
     height, width = images.shape[-2:]
     if height <= tile and width <= tile:
-        return restorer(images)  # type: ignore[no-any-return]
+        whole: Tensor = restorer(images)
+        return whole
     padded = pad_to_multiple(images, restorer.multiple)
     rows, columns = (_spans(length, tile, overlap, restorer.multiple) for length in padded.shape[-2:])
     total, weight = torch.zeros_like(padded), torch.zeros_like(padded[:1, :1])

@@ -1,0 +1,112 @@
+"""The optimiser of a restorer, with what people expect around it. Not a stage.
+
+Schedule, clipping, mixed precision and running mean are neutral unless params.yaml asks for them.
+"""
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, LRScheduler, SequentialLR
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from models.restorers import Restorer
+from pipeline.restorer_params import TrainRestorer
+
+LOWEST_RATE = 1e-7  # where the cosine ends
+HALF_TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+class TrainingError(ValueError):
+    """A training that cannot start or go on; the text says where that came from."""
+
+
+class Optimisation:
+    """AdamW with a warm-up and a cosine, gradient clipping, mixed precision and a running mean of the weights.
+
+    Only the restorer runs in mixed precision; the objective always sees float32. The scaler of fp16 skips a step
+    whose gradient overflows and lowers its scale.
+
+    Args:
+        restorer: in training mode, on its device; its weights change in place.
+        settings: of the training.
+
+    Raises:
+        TrainingError: fp16 without a GPU, or a restorer without any weight that can be trained.
+    """
+
+    def __init__(self, restorer: Restorer, settings: TrainRestorer) -> None:
+        self.restorer = restorer
+        self.settings = settings
+        self.weights = [parameter for parameter in restorer.parameters() if parameter.requires_grad]
+        if not self.weights:
+            raise TrainingError(f"restorer {restorer.name}: it has no weight that can be trained")
+        self.device = self.weights[0].device
+        if settings.precision == "fp16" and self.device.type != "cuda":
+            raise TrainingError("train_restorer.precision: fp16 needs a GPU; choose bf16 or full")
+        self.optimizer = torch.optim.AdamW(self.weights, lr=settings.learning_rate, betas=(0.9, 0.9), weight_decay=0.0)
+        self.schedule = _schedule(self.optimizer, settings)
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=settings.precision == "fp16")
+        self.mean = (
+            None if settings.ema is None else AveragedModel(restorer, multi_avg_fn=get_ema_multi_avg_fn(settings.ema))
+        )
+
+    @property
+    def result(self) -> Restorer:
+        """What the training has made so far: the running mean of the weights, or the weights."""
+        if self.mean is None:
+            return self.restorer
+        mean: Restorer = self.mean.module  # type: ignore[assignment]
+        return mean
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """Everything that a resumed training needs."""
+        state = {"restorer": self.restorer, "optimizer": self.optimizer, "schedule": self.schedule}
+        return state | {"scaler": self.scaler} | ({} if self.mean is None else {"mean": self.mean})
+
+    @contextmanager
+    def precision(self) -> Iterator[None]:
+        """Where the restorer runs."""
+        half = HALF_TYPES.get(self.settings.precision)
+        with torch.autocast(self.device.type, dtype=half, enabled=half is not None):
+            yield
+
+    def step(self, loss: torch.Tensor) -> dict[str, float]:
+        """Change the weights once; returns the learning rate and the norm of the gradient before clipping.
+
+        Raises:
+            TrainingError: the gradient is not finite; the text names the weights in which it began.
+        """
+        rate = self.optimizer.param_groups[0]["lr"]
+        self.optimizer.zero_grad()
+        self.scaler.scale(loss).backward()
+        self.scaler.unscale_(self.optimizer)
+        norm = torch.nn.utils.clip_grad_norm_(self.weights, self.settings.clip or math.inf).item()
+        if not math.isfinite(norm) and (not self.scaler.is_enabled() or self.scaler.get_scale() <= 1):
+            raise TrainingError(f"the gradient is {norm} in {self._faulty_gradients()}")
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.schedule.step()
+        if self.mean is not None:
+            self.mean.update_parameters(self.restorer)
+        return {"learning_rate": rate, "gradient_norm": norm}
+
+    def _faulty_gradients(self) -> str:
+        """The last layers whose gradient is not finite: a gradient runs backwards, so that it began there."""
+        names = [
+            name
+            for name, parameter in self.restorer.named_parameters()
+            if parameter.grad is not None and not torch.isfinite(parameter.grad).all()
+        ]
+        return f"{names[-1]} (and {len(names) - 1} more weights)" if names else "the sum over all weights"
+
+
+def _schedule(optimizer: torch.optim.Optimizer, settings: TrainRestorer) -> LRScheduler:
+    cosine = CosineAnnealingLR(optimizer, settings.steps - settings.warm_up, eta_min=LOWEST_RATE)
+    if not settings.warm_up:
+        return cosine
+    warm_up = LinearLR(optimizer, start_factor=1 / (settings.warm_up + 1), total_iters=settings.warm_up)
+    return SequentialLR(optimizer, [warm_up, cosine], milestones=[settings.warm_up])
