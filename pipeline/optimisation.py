@@ -78,15 +78,18 @@ class Optimisation:
         """Change the weights once; returns the learning rate and the norm of the gradient before clipping.
 
         Raises:
-            TrainingError: the gradient is not finite; the text names the weights in which it began.
+            TrainingError: the gradient is not finite; the text says whether the objective or the restorer made it so.
         """
         rate = self.optimizer.param_groups[0]["lr"]
         self.optimizer.zero_grad()
         self.scaler.scale(loss).backward()
         self.scaler.unscale_(self.optimizer)
-        norm = torch.nn.utils.clip_grad_norm_(self.weights, self.settings.clip or math.inf).item()
+        total = torch.nn.utils.get_total_norm([weight.grad for weight in self.weights if weight.grad is not None])
+        norm = total.item()
         if not math.isfinite(norm) and (not self.scaler.is_enabled() or self.scaler.get_scale() <= 1):
             raise TrainingError(f"the gradient is {norm} in {self._faulty_gradients()}")
+        if self.settings.clip is not None:
+            torch.nn.utils.clip_grads_with_norm_(self.weights, self.settings.clip, total)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.schedule.step()
@@ -95,13 +98,13 @@ class Optimisation:
         return {"learning_rate": rate, "gradient_norm": norm}
 
     def _faulty_gradients(self) -> str:
-        """The last layers whose gradient is not finite: a gradient runs backwards, so that it began there."""
-        names = [
-            name
-            for name, parameter in self.restorer.named_parameters()
-            if parameter.grad is not None and not torch.isfinite(parameter.grad).all()
-        ]
-        return f"{names[-1]} (and {len(names) - 1} more weights)" if names else "the sum over all weights"
+        """In which weights the gradient is not finite, and what that says."""
+        with_gradient = [(name, weight) for name, weight in self.restorer.named_parameters() if weight.grad is not None]
+        faulty = [name for name, weight in with_gradient if not torch.isfinite(weight.grad).all()]  # type: ignore[arg-type]
+        if not faulty:
+            return "its norm alone, because it is too large"
+        origin = "the objective's gradient" if len(faulty) == len(with_gradient) else "the inside of the restorer"
+        return f"{len(faulty)} of {len(with_gradient)} weights, such as {faulty[0]}, so that it comes from {origin}"
 
 
 def _schedule(optimizer: torch.optim.Optimizer, settings: TrainRestorer) -> LRScheduler:

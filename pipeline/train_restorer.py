@@ -92,10 +92,11 @@ def _train_step(
         raise TrainingError("the restorer's output is not finite: training has diverged")
     generator = torch.Generator().manual_seed(runtime.seed_for(loop.seed, "objective", step))
     output: ObjectiveOutput = objective(restored, clean, generator=generator)
-    if not torch.isfinite(output.total):
-        faulty = [name for name, value in output.logs.items() if not math.isfinite(value)]
-        raise TrainingError(f"the loss is {output.total.item()}, because of {', '.join(faulty) or 'its weights'}")
-    return {"loss": output.total.item(), **output.logs, **optimisation.step(output.total)}
+    values = {"loss": output.total.item(), **output.logs}
+    faulty = [name for name, value in values.items() if not math.isfinite(value)]
+    if faulty:
+        raise TrainingError(f"the objective is not finite in {', '.join(faulty)}")
+    return {**values, **optimisation.step(output.total)}
 
 
 def _task_features(
