@@ -1,6 +1,6 @@
 """The sections train_restorer and restore of params.yaml. Not a stage."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field, model_validator
 
@@ -9,6 +9,9 @@ from pipeline.section import Count, Positive, Section
 Counts = Annotated[list[Count], Field(min_length=1)]
 FROZEN = "frozen"  # the objective that trains nothing; models.losses.FROZEN for those who may import it
 Decay = Annotated[float, Field(gt=0, lt=1)]
+
+
+RestorerName = Literal["unet", "nafnet", "restormer", "retinexformer", "checkpoint"]
 
 
 class UNet(Section):
@@ -81,7 +84,7 @@ NO_VALIDATION = Validation(every=None, metric="psnr", images=None, keep_best=Fal
 
 
 class TrainRestorer(Section):
-    restorer: Literal["unet", "nafnet", "restormer", "retinexformer", "checkpoint"]
+    restorer: RestorerName
     unet: UNet | None = None
     nafnet: NafNet | None = None
     restormer: Restormer | None = None
@@ -118,7 +121,7 @@ class TrainRestorer(Section):
     @property
     def training(self) -> dict[str, Any]:
         """All that does not describe a network."""
-        return self.model_dump(exclude={"unet", "nafnet", "restormer", "retinexformer", "checkpoint"})
+        return self.model_dump(exclude=set(get_args(RestorerName)))
 
     @property
     def used(self) -> dict[str, Any]:

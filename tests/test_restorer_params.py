@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
@@ -7,7 +8,7 @@ from models.losses import LossError, loss_names, needs_prior, needs_task
 from models.restorers import CHECKPOINT, RESTORERS
 from pipeline.params import Params, ParamsError, load_params
 from pipeline.plan import check_names
-from pipeline.restorer_params import FROZEN
+from pipeline.restorer_params import FROZEN, RestorerName
 
 ROOT = Path(__file__).parents[1]
 
@@ -27,6 +28,10 @@ def test_a_restorer_is_chosen_by_its_name_alone(tmp_path: Path, name: str) -> No
     assert settings.restorer == name and settings.network
     assert {*RESTORERS, CHECKPOINT} & set(settings.used) == {name}
     assert not {*RESTORERS, CHECKPOINT} & set(settings.training)
+
+
+def test_every_restorer_can_be_chosen() -> None:
+    assert set(get_args(RestorerName)) == {*RESTORERS, CHECKPOINT}
 
 
 CHOSEN = ("restorer: nafnet", "restorer: checkpoint")
