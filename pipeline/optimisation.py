@@ -77,6 +77,8 @@ class Optimisation:
     def step(self, loss: torch.Tensor) -> dict[str, float]:
         """Change the weights once; returns the learning rate and the norm of the gradient before clipping.
 
+        The norm is left out where the scaler skips the step.
+
         Raises:
             TrainingError: the gradient is not finite; the text says whether the objective or the restorer made it so.
         """
@@ -95,7 +97,7 @@ class Optimisation:
         self.schedule.step()
         if self.mean is not None:
             self.mean.update_parameters(self.restorer)
-        return {"learning_rate": rate, "gradient_norm": norm}
+        return {"learning_rate": rate} | ({"gradient_norm": norm} if math.isfinite(norm) else {})
 
     def _faulty_gradients(self) -> str:
         """In which weights the gradient is not finite, and what that says."""

@@ -98,6 +98,20 @@ def test_fp16_needs_a_gpu() -> None:
         _optimisation(precision="fp16")
 
 
+@pytest.mark.filterwarnings("ignore:Detected call of `lr_scheduler.step")
+def test_an_overflow_is_skipped_until_no_lower_scale_is_left() -> None:
+    optimisation = Optimisation(Restorer(_Root(), "test", {}, 1).train(), SETTINGS)
+    optimisation.scaler = torch.amp.GradScaler("cpu", init_scale=4.0)
+    before = optimisation.restorer.network.after.weight.detach().clone()  # type: ignore[union-attr, operator]
+    for scale in (2, 1):
+        logs = optimisation.step(optimisation.restorer(torch.zeros(1, 3, 8, 8)).mean())
+        assert "gradient_norm" not in logs and optimisation.scaler.get_scale() == scale
+    assert torch.equal(optimisation.restorer.network.after.weight, before)  # type: ignore[union-attr, arg-type]
+    with pytest.raises(TrainingError, match="the gradient is"):
+        optimisation.step(optimisation.restorer(torch.zeros(1, 3, 8, 8)).mean())
+
+
+@pytest.mark.filterwarnings("ignore:Detected call of `lr_scheduler.step")
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_fp16_skips_an_overflow_and_goes_on() -> None:
     torch.manual_seed(0)

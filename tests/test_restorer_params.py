@@ -69,7 +69,7 @@ FAULTS = [
     ([("heads: [1, 2, 4]", "heads: [3, 2, 4]")], "a level of 16 channels cannot be shared among 3 heads"),
     ([("features: 16", "features: 18")], "train_restorer.retinexformer.features: Input should be a multiple of 4"),
     (
-        [("channels: [16, 32, 64, 96]", "channels: [16, 32]")],
+        [("channels: [16, 24, 32, 48]", "channels: [16, 32]")],
         "train_restorer.unet.channels: List should have at",
     ),
 ]
