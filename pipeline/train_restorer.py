@@ -89,7 +89,7 @@ def _train_step(
     with optimisation.precision():
         restored = optimisation.restorer(degraded)
     if not torch.isfinite(restored).all():
-        raise TrainingError("the restorer's output is not finite: training has diverged")
+        raise TrainingError("the restorer's output is not finite")
     generator = torch.Generator().manual_seed(runtime.seed_for(loop.seed, "objective", step))
     output: ObjectiveOutput = objective(restored, clean, generator=generator)
     values = {"loss": output.total.item(), **output.logs}

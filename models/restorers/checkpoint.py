@@ -44,13 +44,12 @@ def load_checkpoint(path: Path, name: str) -> Restorer:
             f"{path}: {architecture} is not a restorer from RGB to RGB of the same size (scale {model.scale}, "
             f"{channels[0]} to {channels[1]} channels)"
         )
-    multiple = model.size_requirements.multiple_of
     network = _Foreign(model)
     try:
-        network.learn_whether_it_takes_batches(multiple)
+        network.learn_whether_it_takes_batches()
     except Exception as error:  # as above
         raise RestorerError(f"{path}: {architecture} is read, but does not run ({_reason(error)})") from error
-    return Restorer(network, name, {"architecture": architecture}, multiple)
+    return Restorer(network, name, {"architecture": architecture}, model.size_requirements.multiple_of)
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -89,8 +88,10 @@ class _Foreign(nn.Module):
         super().__init__()
         self.module: nn.Module = descriptor.model
         self._call = descriptor._call_fn
-        self._minimum: int = descriptor.size_requirements.minimum
-        self._square: bool = descriptor.size_requirements.square
+        needed = descriptor.size_requirements
+        self._multiple: int = needed.multiple_of
+        self._minimum = self._round_up(needed.minimum)
+        self._square: bool = needed.square
         self._takes_batches = True
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
@@ -101,9 +102,9 @@ class _Foreign(nn.Module):
         restored = [self._call(self.module, F.pad(batch, padding, mode="replicate")) for batch in batches]
         return torch.cat(restored)[..., :height, :width]
 
-    def learn_whether_it_takes_batches(self, multiple: int) -> None:
+    def learn_whether_it_takes_batches(self) -> None:
         """Run it once: spandrel promises no more than one image at a time."""
-        size = -(-max(self._minimum, SMALLEST_TRIAL) // multiple) * multiple
+        size = self._round_up(max(self._minimum, SMALLEST_TRIAL))
         images = torch.zeros(2, 3, size, size)
         self.module.eval()
         with torch.no_grad():  # not inference mode: what a network caches is used in training too
@@ -113,3 +114,6 @@ class _Foreign(nn.Module):
                 self._takes_batches = self(images).shape == images.shape
             except RuntimeError:
                 self._takes_batches = False
+
+    def _round_up(self, size: int) -> int:
+        return -(-size // self._multiple) * self._multiple
