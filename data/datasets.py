@@ -45,6 +45,10 @@ class PairBatches:
         ]
         return _stack(pair["image"] for pair in pairs), _stack(pair["clean"] for pair in pairs)
 
+    def ids(self, step: int) -> list[str]:
+        """Which images the pairs of a step are cut from."""
+        return [name for name, _ in self._draw(step)]
+
 
 class MaskBatches:
     """Augmented images and masks: step -> ((B, 3, crop, crop) in [0, 1], (B, crop, crop) int64).

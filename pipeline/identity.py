@@ -18,9 +18,11 @@ def row_identity(params: Params, degradation: str | None, variant: str, needs_pr
     """
     unused = LISTS | {"losses", "degrade"}
     if variant not in params.objectives:
-        unused |= {"train_restorer"}
+        unused |= {"train_restorer", "restore"}
     if not needs_prior:
         unused |= {"train_prior"}
     rest = params.model_dump(mode="json", exclude=unused)
+    if "train_restorer" in rest:
+        rest["train_restorer"] = params.train_restorer.used
     parts = [rest, params.degrade.only(degradation), params.losses_of(variant), degradation, variant]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]

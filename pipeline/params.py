@@ -9,16 +9,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import (
-    Field,
-    ValidationError,
-    field_validator,
-    model_validator,
-)
+from pydantic import Field, ValidationError, field_validator, model_validator
 from ruamel.yaml import YAML, YAMLError
 
 from pipeline.data_params import Data
 from pipeline.degrade_params import Degrade
+from pipeline.restorer_params import FROZEN, Restore, TrainRestorer
 from pipeline.sections import Count, Names, Positive, Section, Share
 
 PARAMS_FILE = Path("params.yaml")
@@ -53,34 +49,6 @@ class TrainPrior(Section):
     samples: Count
 
 
-class NafNet(Section):
-    width: Count
-    encoder_blocks: Annotated[list[Count], Field(min_length=1)]
-    middle_blocks: Count
-    decoder_blocks: Annotated[list[Count], Field(min_length=1)]
-
-    @model_validator(mode="after")
-    def _is_symmetric(self) -> "NafNet":
-        if len(self.encoder_blocks) != len(self.decoder_blocks):
-            raise ValueError("encoder_blocks and decoder_blocks must have the same length")
-        return self
-
-
-class TrainRestorer(Section):
-    restorer: Literal["nafnet"]
-    nafnet: NafNet
-    crop: Annotated[int, Field(ge=16)]
-    steps: Count
-    batch: Count
-    learning_rate: Positive
-
-    @property
-    def network(self) -> dict[str, Any]:
-        """The section of the chosen restorer."""
-        section: Section = getattr(self, self.restorer)
-        return section.model_dump()
-
-
 class Statistics(Section):
     resamples: Annotated[int, Field(ge=100)]
     level: Annotated[float, Field(gt=0.5, lt=1)]
@@ -103,8 +71,18 @@ class Params(Section):
     train_task: dict[str, dict[str, Any]]
     losses: dict[str, Any]
     train_restorer: TrainRestorer
+    restore: Restore
     statistics: Statistics
     report: Report
+
+    @model_validator(mode="after")
+    def _can_be_frozen(self) -> "Params":
+        if FROZEN in self.objectives and self.train_restorer.restorer != "checkpoint":
+            raise ValueError(
+                f"objectives has {FROZEN!r}, a restorer used as it is, so that train_restorer.restorer must be "
+                "checkpoint, with its file in train_restorer.checkpoint.weights"
+            )
+        return self
 
     @field_validator("degradations", "objectives", "tasks")
     @classmethod
@@ -128,8 +106,8 @@ class Params(Section):
         return self.train_task[task]
 
     def losses_of(self, objective: str) -> dict[str, Any]:
-        """The sections of losses that an objective is a sum of; empty for `clean` and `degraded`."""
-        if objective not in self.objectives:
+        """The sections of losses that an objective is a sum of; empty for `clean`, `degraded` and `frozen`."""
+        if objective not in self.objectives or objective == FROZEN:
             return {}
         names = {"pixel", *(name.strip() for name in objective.split("+"))}
         return {name: section for name, section in self.losses.items() if name in names}

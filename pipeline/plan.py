@@ -20,8 +20,9 @@ from models.tasks import TASKS, TaskError, get_task
 from pipeline import runtime
 from pipeline.degrade_params import Paired, Unpaired
 from pipeline.imports import closure, digest_files
-from pipeline.params import PARAMS_FILE, Params, ParamsError, Section, load_params, one_line
+from pipeline.params import PARAMS_FILE, Params, ParamsError, load_params, one_line
 from pipeline.recipes import recipe_of
+from pipeline.sections import Section
 
 
 def check_names(params: Params) -> None:

@@ -23,7 +23,6 @@ from pipeline.tracking import Row, chart_link, publish, tracking_uri
 
 Curve = dict[int, dict[str, float]]
 
-RESTORER_SECTIONS = ("nafnet",)
 COST_METRICS = ["seconds_per_step", "training_seconds", "parameters", "milliseconds_per_image"]
 
 
@@ -81,8 +80,8 @@ def _knobs(params: Params, degradation: str | None, variant: str) -> dict[str, A
     if degradation:
         sections["degrade"] = params.degrade.only(degradation)
     if variant in params.objectives:
-        restorer = params.train_restorer
-        sections["train_restorer"] = {**restorer.model_dump(exclude=set(RESTORER_SECTIONS)), **restorer.network}
+        sections["train_restorer"] = {**params.train_restorer.training, **params.train_restorer.network}
+        sections["restore"] = params.restore.model_dump()
         sections["losses"] = params.losses_of(variant)
     sections |= {task: params.task_settings(task) for task in params.tasks}
     return dict(_flat(sections))

@@ -3,39 +3,15 @@
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 from joblib import Parallel, delayed
-from numpy.typing import NDArray
 
 from data import images
 from data.manifest import Dataset, Split
 from models.tasks.records import MeanRecords
 from pipeline import runtime
+from pipeline.fidelity import METRICS, Image
 from pipeline.identity import DEGRADED, RECORDS_FILE
 from pipeline.params import load_params
-
-Image = NDArray[np.uint8]
-LARGEST_PSNR = 100.0  # of equal images, where the formula gives infinity
-
-
-def psnr(image: Image, clean: Image) -> float:
-    """Peak signal-to-noise ratio in dB over all pixels and channels of 8-bit images, at most 100."""
-    error = np.mean((image.astype(np.float64) - clean) ** 2)
-    return float(min(10 * np.log10(255**2 / error), LARGEST_PSNR)) if error else LARGEST_PSNR
-
-
-def ssim(image: Image, clean: Image) -> float:
-    """Structural similarity by scikit-image with the settings of Wang et al. 2004 (Gaussian window, sigma 1.5)."""
-    from skimage.metrics import structural_similarity
-
-    return float(
-        structural_similarity(
-            image, clean, channel_axis=2, data_range=255, gaussian_weights=True, sigma=1.5, use_sample_covariance=False
-        )
-    )
-
-
-METRICS: dict[str, Callable[[Image, Image], float]] = {"PSNR": psnr, "SSIM": ssim}
 
 
 def measure(clean: Split, read: Callable[[str], Image]) -> MeanRecords:

@@ -1,57 +1,102 @@
 """Stage train_restorer: one restorer for one degradation and one objective.
 
 Restorers of different objectives start from the same weights and see the same crops in the same order:
-the objective is the only difference between them.
+the objective is the only difference between them. With early stopping they may differ in their number of steps.
 """
 
 import json
+import math
+from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
 from data.datasets import PairBatches
 from data.manifest import Dataset
 from models.diffusion.prior import DiffusionPrior
-from models.losses import build_objective, needs_prior, needs_task
-from models.restorers import Restorer, build_restorer, save_restorer
+from models.losses import FROZEN, build_objective, needs_prior, needs_task
+from models.losses.objective import ObjectiveOutput
+from models.restorers import CHECKPOINT, RESTORERS, Restorer, build_restorer, load_restorer, save_restorer
 from models.tasks import get_task
 from pipeline import runtime, tracking
 from pipeline.identity import row_identity
-from pipeline.params import TrainRestorer, load_params
+from pipeline.optimisation import Optimisation, TrainingError
+from pipeline.params import Params, load_params
+from pipeline.restorer_params import TrainRestorer
 from pipeline.training import Loop, checkpoint_folder, fingerprint
+from pipeline.validation import VALIDATION, Validator, build_validator
+
+ADVICE = "lower learning_rate, or lengthen warm_up"
 
 
-class TrainingError(ValueError):
-    """A training that cannot go on."""
+class Batches(Protocol):
+    """Training pairs: step -> degraded and clean images (B, 3, H, W) in [0, 1]."""
+
+    def __call__(self, step: int) -> tuple[torch.Tensor, torch.Tensor]: ...
+
+    def ids(self, step: int) -> list[str]:
+        """Which images they are."""
+        ...
 
 
-def train_restorer(batches: PairBatches, objective: torch.nn.Module, settings: TrainRestorer, loop: Loop) -> Restorer:
-    """Train with AdamW and a cosine schedule; the last weights are kept, none are chosen.
+def start(settings: TrainRestorer) -> Restorer:
+    """The restorer that training starts from: a new one, or the one that a file holds.
 
     Raises:
-        TrainingError: the loss stopped being finite; the text names the step.
+        models.restorers.RestorerError: settings that do not fit, or a file that cannot be read.
+    """
+    if settings.restorer == CHECKPOINT:
+        return load_restorer(settings.network["weights"])
+    return build_restorer(settings.restorer, settings.network)
+
+
+def train_restorer(
+    batches: Batches,
+    objective: torch.nn.Module,
+    settings: TrainRestorer,
+    loop: Loop,
+    validator: Validator | None = None,
+) -> Restorer:
+    """Train with AdamW and a cosine schedule; the last weights are kept, unless `validator` chooses others.
+
+    Raises:
+        TrainingError: something stopped being finite; the text names the step, the images and where it began.
     """
     torch.manual_seed(loop.seed)
-    restorer = build_restorer(settings.restorer, settings.network).to(loop.device).train()
+    optimisation = Optimisation(start(settings).to(loop.device).train(), settings)
     objective = objective.to(loop.device)
-    optimizer = torch.optim.AdamW(restorer.parameters(), lr=settings.learning_rate, betas=(0.9, 0.9), weight_decay=0.0)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, settings.steps, eta_min=1e-7)
-    state = {"restorer": restorer, "optimizer": optimizer, "schedule": schedule, "objective": objective}
+    state = {**optimisation.state, "objective": objective} | ({"validator": validator} if validator else {})
     for step in loop.steps(settings.steps, state):
-        degraded, clean = (images.to(loop.device) for images in batches(step))
-        generator = torch.Generator().manual_seed(runtime.seed_for(loop.seed, "objective", step))
-        output = objective(restorer(degraded), clean, generator=generator)
-        if not torch.isfinite(output.total):
-            raise TrainingError(f"step {step}: the loss is {output.total.item()} ({output.logs}); lower learning_rate")
-        optimizer.zero_grad()
-        output.total.backward()
-        torch.nn.utils.clip_grad_norm_(restorer.parameters(), 1.0)
-        optimizer.step()
-        schedule.step()
-        loop.log(step + 1, loss=output.total.item(), **output.logs)
-    return restorer.eval()
+        if validator and validator.says_stop:
+            break
+        try:
+            logs = _train_step(batches, objective, optimisation, loop, step)
+        except TrainingError as error:
+            raise TrainingError(f"step {step}: {error}; images {', '.join(batches.ids(step))}; {ADVICE}") from error
+        validation = validator(step + 1, optimisation.result) if validator else {}
+        loop.log(step + 1, **logs, **validation)
+    if validator:
+        validator.put_best(optimisation.result)
+    return optimisation.result.eval()
+
+
+def _train_step(
+    batches: Batches, objective: torch.nn.Module, optimisation: Optimisation, loop: Loop, step: int
+) -> dict[str, float]:
+    degraded, clean = (images.to(loop.device) for images in batches(step))
+    with optimisation.precision():
+        restored = optimisation.restorer(degraded)
+    if not torch.isfinite(restored).all():
+        raise TrainingError("the restorer's output is not finite")
+    generator = torch.Generator().manual_seed(runtime.seed_for(loop.seed, "objective", step))
+    output: ObjectiveOutput = objective(restored, clean, generator=generator)
+    values = {"loss": output.total.item(), **output.logs}
+    faulty = [name for name, value in values.items() if not math.isfinite(value)]
+    if faulty:
+        raise TrainingError(f"the objective is not finite in {', '.join(faulty)}")
+    return {**values, **optimisation.step(output.total)}
 
 
 def _task_features(
@@ -62,29 +107,52 @@ def _task_features(
     return get_task(network).load(tasks / network, device).features
 
 
-def main() -> None:
-    """Command line."""
-    options = runtime.arguments("degradation", "objective", "degraded", "clean", "prior", "tasks", "out", "costs")
-    params = load_params()
-    settings, device = params.train_restorer, runtime.device()
-    description: dict[str, Any] = json.loads(Path(options.objective).read_text())
-    name = description["objective"]
-    degraded, clean = (Dataset.open(Path(path)).split("train") for path in (options.degraded, options.clean))
-    inputs = fingerprint(degraded.folder / "images", clean.folder / "images")
-    work = checkpoint_folder(["pipeline.train_restorer"], params.seed, settings.model_dump(), description, inputs)
+def _code(settings: TrainRestorer) -> list[str]:
+    """The modules that a training runs: those that it imports by name are not found in its source."""
+    names = RESTORERS if settings.restorer == CHECKPOINT else [settings.restorer]
+    own = [RESTORERS[name].split(":")[0] for name in names]
+    return ["pipeline.train_restorer", *own, "models.restorers.checkpoint"]
+
+
+def _train(options: Namespace, params: Params, description: dict[str, Any]) -> tuple[Restorer, Loop]:
+    """Train, or go on where a killed training stopped; its curve streams to MLflow meanwhile."""
+    settings, device, name = params.train_restorer, runtime.device(), description["objective"]
+    degraded, clean = (Dataset.open(Path(path)) for path in (options.degraded, options.clean))
+    validator = build_validator(degraded, clean, settings.validation)
+    inputs = fingerprint(*_inputs(settings, degraded, clean, validator))
+    work = checkpoint_folder(_code(settings), params.seed, settings.used, description, inputs)
     prior = DiffusionPrior.load(options.prior) if needs_prior(name) else None
     features = _task_features(Path(options.tasks), description, device) if needs_task(name) else None
     objective = build_objective(
         name, description["losses"], prior=prior, task_features=features, bank_folder=work / "bank"
     )
     seed = runtime.seed_for(params.seed, "restorer")
-    batches = PairBatches(degraded, clean, settings.crop, settings.batch, seed)
-    experiment = Dataset.open(Path(options.clean)).info.name
+    batches = PairBatches(degraded.split("train"), clean.split("train"), settings.crop, settings.batch, seed)
     tags = {"degradation": options.degradation, "variant": name}
     identity = row_identity(params, options.degradation, name, needs_prior(name))
-    with tracking.live(experiment, f"{options.degradation} · {name}", tags, identity, work.name) as stream:
+    title = f"{options.degradation} · {name}"
+    with tracking.live(clean.info.name, title, tags, identity, work.name) as stream:
         loop = Loop(f"train_restorer {options.degradation} {name}", work, seed, device, stream)
-        restorer = train_restorer(batches, objective, settings, loop)
+        return train_restorer(batches, objective, settings, loop, validator), loop
+
+
+def _inputs(settings: TrainRestorer, degraded: Dataset, clean: Dataset, validator: Validator | None) -> list[Path]:
+    """The files and folders that a training reads."""
+    splits = ["train", *([VALIDATION] if validator else [])]
+    files = [Path(settings.network["weights"])] if settings.restorer == CHECKPOINT else []
+    return [*files, *(dataset.folder / split / "images" for dataset in (degraded, clean) for split in splits)]
+
+
+def main() -> None:
+    """Command line."""
+    options = runtime.arguments("degradation", "objective", "degraded", "clean", "prior", "tasks", "out", "costs")
+    params = load_params()
+    description: dict[str, Any] = json.loads(Path(options.objective).read_text())
+    if description["objective"] == FROZEN:
+        loop = Loop("frozen", runtime.WORK / "frozen", params.seed, runtime.device())
+        restorer = start(params.train_restorer)
+    else:
+        restorer, loop = _train(options, params, description)
     with runtime.replacing_folder(Path(options.out)) as folder:
         save_restorer(folder / "restorer.safetensors", restorer)
         loop.write_curve(folder / "curve.csv")

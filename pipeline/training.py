@@ -34,13 +34,13 @@ def checkpoint_folder(modules: Sequence[str], *identity: Any) -> Path:
     return runtime.WORK / "checkpoints" / hashlib.sha256(text.encode()).hexdigest()[:24]
 
 
-def fingerprint(*folders: Path) -> str:
-    """A cheap digest of what lies in folders (names, sizes, times of change): has a training's input changed?"""
+def fingerprint(*places: Path) -> str:
+    """A cheap digest of files and folders (names, sizes, times of change): has a training's input changed?"""
     digest = hashlib.sha256()
-    for folder in folders:
-        for path in sorted(folder.rglob("*")):
+    for place in places:
+        for path in [place] if place.is_file() else sorted(place.rglob("*")):
             status = path.stat()
-            digest.update(f"{path.relative_to(folder)}|{status.st_size}|{status.st_mtime_ns}\n".encode())
+            digest.update(f"{path.relative_to(place)}|{status.st_size}|{status.st_mtime_ns}\n".encode())
     return digest.hexdigest()
 
 

@@ -7,14 +7,17 @@ from ruamel.yaml import YAML
 
 from data.sources import SOURCES
 from models.losses import LOSSES
+from models.restorers import CHECKPOINT, RESTORERS
 from models.tasks import TASKS
 from pipeline.imports import closure
 from pipeline.params import Params
+from pipeline.restorer_params import TrainRestorer
 
 ROOT = Path(__file__).parents[1]
 STAGES = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
 TASKS_FOLDER = "models/tasks"  # which `plan` watches whole
 MADE_OF = "artifacts/plan/tasks"  # where `plan` writes the digests of each task's own code
+CHOSEN_RESTORER = "models/restorers/${train_restorer.restorer}.py"
 
 
 def _files(*modules: str) -> set[str]:
@@ -24,6 +27,11 @@ def _files(*modules: str) -> set[str]:
 
 def _task_code() -> set[str]:
     return _files(*(entry.split(":")[0] for entry in TASKS.values()))
+
+
+def _restorer_modules() -> list[str]:
+    """Only the chosen one is a dependency; `checkpoint` can be chosen too."""
+    return ["models.restorers.checkpoint", *(entry.split(":")[0] for entry in RESTORERS.values())]
 
 
 def _losses() -> set[str]:
@@ -39,6 +47,9 @@ def _expected(stage: str) -> set[str]:
         return {file for file in files if not file.startswith(TASKS_FOLDER)}
     if stage == "objective":
         return files | (_losses() - _task_code())
+    if stage in ("train_restorer", "restore"):
+        restorers = {module.replace(".", "/") + ".py" for module in _restorer_modules()}
+        files = (files | _files(*_restorer_modules())) - restorers | {CHOSEN_RESTORER}
     return files - _losses() if stage == "train_restorer" else files
 
 
@@ -75,6 +86,13 @@ def test_parameters_exist(stage: str) -> None:
     for name in STAGES[stage].get("params", []):
         section = name.split(".")[0]
         assert section in Params.model_fields, name
+
+
+def test_a_restorer_is_trained_again_for_every_parameter_but_those_of_other_restorers() -> None:
+    listed = set(STAGES["train_restorer"]["params"]) - {"seed"}
+    networks = {*RESTORERS, CHECKPOINT}
+    names = {f"train_restorer.{name}" for name in TrainRestorer.model_fields if name not in networks}
+    assert listed == names | {"train_restorer.${train_restorer.restorer}"}
 
 
 @pytest.mark.parametrize("stage", STAGES)

@@ -145,6 +145,13 @@ CHANGES = [
         "encoder: tu-mobilenetv3_small_075",
         {"train_task@segmentation", "plan", "publish"},
     ),
+    ("unet: {channels: [4,", "unet: {channels: [6,", {"plan", "publish"}),
+    (
+        "overlap: 64",
+        "overlap: 32",
+        {"restore@lowlight-pixel", "restore@lowlight-diffloss", "restore@fog-pixel", "restore@fog-diffloss"}
+        | {"plan", "publish"},
+    ),
     ("pictures: 2", "pictures: 1", {"plan", "report"}),
     ("resamples: 100", "resamples: 200", {"plan", "report", "publish"}),
 ]

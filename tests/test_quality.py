@@ -6,7 +6,8 @@ import torch
 from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
 
 from data.manifest import Dataset
-from pipeline.quality import LARGEST_PSNR, FolderReader, measure, psnr, ssim
+from pipeline.fidelity import LARGEST_PSNR, psnr, ssim
+from pipeline.quality import FolderReader, measure
 
 
 def _pair() -> tuple[np.ndarray, np.ndarray]:

@@ -35,17 +35,25 @@ LOSSES: dict[str, LossSpec] = {
     "task": LossSpec("models.losses.task", TaskSettings, needs_task=True),
 }
 
+FROZEN = "frozen"  # as an objective, alone: the restorer of a checkpoint is used as it is, nothing is trained
+
 
 def loss_names(objective: str) -> tuple[str, ...]:
     """The losses in an objective such as "pixel + diffloss"; the pixel loss comes first, named or not.
 
+    There are none in `frozen`.
+
     Raises:
         LossError: a name that is not in the table, or one that occurs twice.
     """
+    if objective == FROZEN:
+        return ()
     names = [part.strip() for part in objective.split("+")]
     for name in names:
         if name not in LOSSES:
-            raise LossError(f"objective {objective!r}: {name!r} is unknown; there are {', '.join(LOSSES)}, and sums")
+            raise LossError(
+                f"objective {objective!r}: {name!r} is unknown; there are {', '.join(LOSSES)}, and sums; or {FROZEN}"
+            )
         if names.count(name) > 1:
             raise LossError(f"objective {objective!r}: {name!r} occurs twice")
     return ("pixel", *(name for name in names if name != "pixel"))

@@ -3,62 +3,32 @@
 All obey one contract: (N, 3, H, W) in [0, 1] in and out, any H and W, the same result alone as in a batch.
 While training, the output is not clipped, so that a gradient reaches every pixel; in eval mode it is.
 
-To add one, write a function that builds the network from its settings, returns it with the number that
-its input sizes must be a multiple of, and add a line to RESTORERS.
+To add one, write a module here, named as the restorer, with a function that builds the network from its settings
+and returns it with the number that its input sizes must be a multiple of, and add a line to RESTORERS.
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
-import torch
-import torch.nn.functional as F
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import nn
 
-from models.restorers.nafnet import build_nafnet
+from models.restorers.contract import Restorer, RestorerError
 
-RESTORERS: dict[str, Callable[..., tuple[nn.Module, int]]] = {
-    "nafnet": build_nafnet,
+__all__ = ["CHECKPOINT", "RESTORERS", "Restorer", "RestorerError", "build_restorer", "load_restorer", "save_restorer"]
+
+RESTORERS = {
+    "unet": "models.restorers.unet:build_unet",
+    "nafnet": "models.restorers.nafnet:build_nafnet",
+    "restormer": "models.restorers.restormer:build_restormer",
+    "retinexformer": "models.restorers.retinexformer:build_retinexformer",
 }
-FORMAT = "restoration-for-recognition/1"
-
-
-class RestorerError(ValueError):
-    """A restorer that cannot be built or read; the text names the setting or the file."""
-
-
-class Restorer(nn.Module):
-    """A restoration network behind the common contract.
-
-    Args:
-        network: maps (N, 3, H, W) to the same shape for H and W that are multiples of `multiple`.
-        name: its key in RESTORERS, or the architecture of a foreign checkpoint.
-        settings: what it was built from.
-        multiple: other sizes are reflected up to the next multiple and cut back.
-    """
-
-    def __init__(self, network: nn.Module, name: str, settings: Mapping[str, Any], multiple: int) -> None:
-        super().__init__()
-        self.network = network
-        self.name = name
-        self.settings = dict(settings)
-        self.multiple = multiple
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Restore (N, 3, H, W) in [0, 1].
-
-        Raises:
-            ValueError: not a batch of three-channel images.
-        """
-        if images.ndim != 4 or images.shape[1] != 3:
-            raise ValueError(f"Expected images of shape (N, 3, H, W), but got {tuple(images.shape)}")
-        height, width = images.shape[-2:]
-        restored = self.network(_pad(images, self.multiple))[..., :height, :width]
-        return restored if self.training else restored.clamp(0, 1)
+CHECKPOINT = "checkpoint"  # instead of a name of the table: the network that a file holds
+HEADER = "restorer"  # the entry of a file's metadata that holds format, name and settings
+FORMAT = "restoration-for-recognition/2"
 
 
 def build_restorer(name: str, settings: Mapping[str, Any]) -> Restorer:
@@ -69,8 +39,9 @@ def build_restorer(name: str, settings: Mapping[str, Any]) -> Restorer:
     """
     if name not in RESTORERS:
         raise RestorerError(f"no restorer {name!r}; there are: {', '.join(RESTORERS)}")
+    module, function = RESTORERS[name].split(":")
     try:
-        network, multiple = RESTORERS[name](**settings)
+        network, multiple = getattr(import_module(module), function)(**settings)
     except TypeError as error:
         raise RestorerError(f"restorer {name!r}: {error}") from error
     return Restorer(network, name, settings, multiple)
@@ -78,78 +49,48 @@ def build_restorer(name: str, settings: Mapping[str, Any]) -> Restorer:
 
 def save_restorer(path: Path, restorer: Restorer) -> None:
     """Write weights and settings into one .safetensors file."""
-    header = {"format": FORMAT, "name": restorer.name, "settings": json.dumps(restorer.settings, sort_keys=True)}
-    state = {key: value.detach().cpu().contiguous() for key, value in restorer.network.state_dict().items()}
-    save_file(state, path, metadata=header)
+    about = {"format": FORMAT, "name": restorer.name, "settings": restorer.settings}
+    # Cloned, because some architectures use one tensor under two names, which this format does not.
+    state = {key: value.detach().cpu().contiguous().clone() for key, value in restorer.network.state_dict().items()}
+    # One entry, because several are written in any order, and the same restorer must give the same bytes.
+    save_file(state, path, metadata={HEADER: json.dumps(about, sort_keys=True)})
 
 
 def load_restorer(path: str | Path) -> Restorer:
     """Read a restorer: a .safetensors file of ours, or any checkpoint that spandrel reads. In eval mode.
 
     Raises:
-        RestorerError: the file is missing, broken, of an architecture unknown to spandrel, or one that
-            changes the image size.
+        RestorerError: the file is missing, broken, holds more than weights, is of an architecture unknown to
+            spandrel, or of one that changes the image size.
     """
     path = Path(path)
     if not path.is_file():
         raise RestorerError(f"{path}: no such restorer checkpoint")
     header = _header(path) if path.suffix == ".safetensors" else {}
-    restorer = _load_ours(path, header) if header.get("format") == FORMAT else _load_foreign(path)
-    return restorer.eval()
+    if header.get("format") != FORMAT or header.get("name") == CHECKPOINT:
+        from models.restorers.checkpoint import load_checkpoint
+
+        return load_checkpoint(path, CHECKPOINT).eval()
+    return _load_ours(path, header).eval()
 
 
-def _header(path: Path) -> dict[str, str]:
+def _header(path: Path) -> dict[str, Any]:
+    """What a file of ours says about itself; nothing where it is another project's."""
     try:
         with safe_open(path, "pt") as file:
-            return file.metadata() or {}
+            found = json.loads((file.metadata() or {}).get(HEADER, "{}"))
+            return found if isinstance(found, dict) else {}
+    except json.JSONDecodeError:
+        return {}
     except SafetensorError as error:
         raise RestorerError(f"{path}: not a readable safetensors file ({error})") from error
 
 
-def _load_ours(path: Path, header: Mapping[str, str]) -> Restorer:
-    restorer = build_restorer(header["name"], json.loads(header["settings"]))
-    with safe_open(path, "pt") as file:
-        restorer.network.load_state_dict({key: file.get_tensor(key) for key in file.keys()})  # noqa: SIM118
-    return restorer
-
-
-def _load_foreign(path: Path) -> Restorer:
-    from spandrel import ImageModelDescriptor, ModelLoader, UnsupportedModelError
-
+def _load_ours(path: Path, header: Mapping[str, Any]) -> Restorer:
     try:
-        model = ModelLoader(device="cpu").load_from_file(path)
-    except (UnsupportedModelError, UnpicklingError, RuntimeError, ValueError, KeyError, EOFError) as error:
-        raise RestorerError(f"{path}: spandrel cannot read this checkpoint ({error})") from error
-    if not isinstance(model, ImageModelDescriptor) or model.scale != 1 or model.input_channels != 3:
-        raise RestorerError(f"{path}: {model.architecture.name} is not a restorer from RGB to RGB of the same size")
-    if model.size_requirements.square:
-        raise RestorerError(
-            f"{path}: {model.architecture.name} takes square images only; a restorer must take any size"
-        )
-    return Restorer(_Foreign(model), model.architecture.name, {}, model.size_requirements.multiple_of)
-
-
-class _Foreign(nn.Module):
-    """A network that spandrel read, with the shape and range of its output set right for its architecture."""
-
-    def __init__(self, descriptor: Any) -> None:
-        super().__init__()
-        self.model: nn.Module = descriptor.model
-        self._call = descriptor._call_fn
-        self._minimum: int = descriptor.size_requirements.minimum
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        height, width = images.shape[-2:]
-        padding = (0, max(self._minimum - width, 0), 0, max(self._minimum - height, 0))
-        restored: torch.Tensor = self._call(self.model, F.pad(images, padding, mode="replicate"))
-        return restored[..., :height, :width]
-
-
-def _pad(images: torch.Tensor, multiple: int) -> torch.Tensor:
-    height, width = images.shape[-2:]
-    bottom, right = -height % multiple, -width % multiple
-    if not bottom and not right:
-        return images
-    # Reflection needs more pixels than it adds; tiny images repeat their border instead.
-    mode = "reflect" if bottom < height and right < width else "replicate"
-    return F.pad(images, (0, right, 0, bottom), mode=mode)
+        restorer = build_restorer(header["name"], header["settings"])
+        with safe_open(path, "pt") as file:
+            restorer.network.load_state_dict({key: file.get_tensor(key) for key in file.keys()})  # noqa: SIM118
+    except (KeyError, RuntimeError, ValueError) as error:
+        raise RestorerError(f"{path}: weights and settings do not fit ({' '.join(str(error).split())})") from error
+    return restorer

@@ -1,0 +1,142 @@
+"""Restormer (Zamir et al., "Restormer: Efficient Transformer for High-Resolution Image Restoration", CVPR 2022).
+
+Written from the paper: none of the libraries that this project keeps has it.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def build_restormer(
+    width: int, blocks: list[int], heads: list[int], refinement: int, expansion: float
+) -> tuple[nn.Module, int]:
+    """A Restormer whose last convolution starts at zero: untrained, it is the identity.
+
+    Its attention lies between channels and looks at the whole image.
+
+    Args:
+        width: channels at full resolution; doubled at each level.
+        blocks: transformer blocks at each level; the last number is the coarsest level's.
+        heads: attention heads at each level; as many numbers as blocks.
+        refinement: blocks at full resolution behind the decoder.
+        expansion: of the channels in the feed-forward networks.
+    """
+    network = _Restormer(width, blocks, heads, refinement, expansion)
+    nn.init.zeros_(network.output.weight)
+    return network, 2 ** (len(blocks) - 1)
+
+
+class _Restormer(nn.Module):
+    """Encoder, decoder and refinement; skips are concatenated and, above full resolution, halved by a 1x1 layer."""
+
+    def __init__(self, width: int, blocks: list[int], heads: list[int], refinement: int, expansion: float) -> None:
+        super().__init__()
+
+        def stack(channels: int, level: int, count: int) -> nn.Sequential:
+            return nn.Sequential(*(_Block(channels, heads[level], expansion) for _ in range(count)))
+
+        coarsest = len(blocks) - 1
+        widths = [width * 2**level for level in range(len(blocks))]
+        self.embedding = nn.Conv2d(3, width, 3, padding=1, bias=False)
+        self.encoders = nn.ModuleList(stack(widths[level], level, blocks[level]) for level in range(coarsest))
+        self.downs = nn.ModuleList(_down(widths[level]) for level in range(coarsest))
+        self.middle = stack(widths[-1], coarsest, blocks[-1])
+        self.ups = nn.ModuleList(_up(widths[level + 1]) for level in range(coarsest))
+        self.merges = nn.ModuleList(
+            nn.Conv2d(2 * widths[level], widths[level], 1, bias=False) if level else nn.Identity()
+            for level in range(coarsest)
+        )
+        full = 2 * width if coarsest else width  # at full resolution the skip stays concatenated
+        self.decoders = nn.ModuleList(
+            stack(widths[level] if level else full, level, blocks[level]) for level in range(coarsest)
+        )
+        self.refinement = stack(full, 0, refinement)
+        self.output = nn.Conv2d(full, 3, 3, padding=1, bias=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        features = self.embedding(images)
+        skips = []
+        for encoder, down in zip(self.encoders, self.downs, strict=True):
+            skips.append(encoder(features))
+            features = down(skips[-1])
+        features = self.middle(features)
+        for level in reversed(range(len(skips))):
+            features = torch.cat([self.ups[level](features), skips[level]], dim=1)
+            features = self.decoders[level](self.merges[level](features))
+        change: Tensor = self.output(self.refinement(features))
+        return images + change
+
+
+class _Block(nn.Module):
+    """Attention between channels, then the gated feed-forward network, each on normalised features and added."""
+
+    def __init__(self, channels: int, heads: int, expansion: float) -> None:
+        super().__init__()
+        self.attention_norm = _ChannelNorm(channels)
+        self.attention = _ChannelAttention(channels, heads)
+        self.gate_norm = _ChannelNorm(channels)
+        self.gate = _GatedFeedForward(channels, int(channels * expansion))
+
+    def forward(self, features: Tensor) -> Tensor:
+        features = features + self.attention(self.attention_norm(features))
+        updated: Tensor = features + self.gate(self.gate_norm(features))
+        return updated
+
+
+class _ChannelNorm(nn.LayerNorm):
+    """Layer normalisation over the channels of each pixel."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        return super().forward(features.movedim(1, -1)).movedim(-1, 1)
+
+
+class _ChannelAttention(nn.Module):
+    """MDTA: the attention matrix lies between channels, so that its cost grows with the pixels, not their square."""
+
+    def __init__(self, channels: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.temperature = nn.Parameter(torch.ones(heads, 1, 1))
+        self.mix = nn.Sequential(_pointwise(channels, 3 * channels), _depthwise(3 * channels))
+        self.project = _pointwise(channels, channels)
+
+    def forward(self, features: Tensor) -> Tensor:
+        batch, channels, height, width = features.shape
+        mixed = self.mix(features).reshape(batch, 3, self.heads, channels // self.heads, height * width)
+        query, key, value = mixed.unbind(1)
+        weights = F.normalize(query, dim=-1) @ F.normalize(key, dim=-1).transpose(-2, -1) * self.temperature
+        attended: Tensor = self.project((weights.softmax(dim=-1) @ value).reshape(features.shape))
+        return attended
+
+
+class _GatedFeedForward(nn.Module):
+    """GDFN: one half of the hidden channels, through GELU, gates the other."""
+
+    def __init__(self, channels: int, hidden: int) -> None:
+        super().__init__()
+        self.mix = nn.Sequential(_pointwise(channels, 2 * hidden), _depthwise(2 * hidden))
+        self.project = _pointwise(hidden, channels)
+
+    def forward(self, features: Tensor) -> Tensor:
+        gate, value = self.mix(features).chunk(2, dim=1)
+        gated: Tensor = self.project(F.gelu(gate) * value)
+        return gated
+
+
+def _pointwise(channels: int, out: int) -> nn.Conv2d:
+    return nn.Conv2d(channels, out, 1, bias=False)
+
+
+def _depthwise(channels: int) -> nn.Conv2d:
+    return nn.Conv2d(channels, channels, 3, padding=1, groups=channels, bias=False)
+
+
+def _down(channels: int) -> nn.Sequential:
+    """Half the size, twice the channels."""
+    return nn.Sequential(nn.Conv2d(channels, channels // 2, 3, padding=1, bias=False), nn.PixelUnshuffle(2))
+
+
+def _up(channels: int) -> nn.Sequential:
+    """Twice the size, half the channels."""
+    return nn.Sequential(nn.Conv2d(channels, 2 * channels, 3, padding=1, bias=False), nn.PixelShuffle(2))
