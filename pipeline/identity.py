@@ -2,13 +2,29 @@
 
 import hashlib
 import json
+from collections.abc import Collection
+from pathlib import Path
 
 from pipeline.params import Params
 
 CLEAN = "clean"
 DEGRADED = "degraded"
+FROZEN_NETWORK = "frozen"  # folder of the variants that are judged by the network trained on clean images
+TRAINING = "~"  # <split>~2: the same split restored by the second training of a restorer
 RECORDS_FILE = "records.npz"  # the scores of one variant on one split, in a folder <variant>/<split>
-LISTS = {"degradations", "objectives", "tasks", "report"}  # which rows there are, not what is in them
+LISTS = {"degradations", "objectives", "tasks", "arms", "report"}  # which rows there are, not what is in them
+
+
+def trainings(folder: Path, split: str) -> list[Path]:
+    """The folders of one split restored by each training of a restorer: <split>, <split>~2, <split>~3, ..."""
+    others = sorted(folder.glob(f"{split}{TRAINING}*"), key=lambda path: int(path.name.rpartition(TRAINING)[2]))
+    return [folder / split, *others]
+
+
+def variant_folder(evaluations: Path, task: str, degradation: str, variant: str, arms: Collection[str]) -> Path:
+    """Where the predictions and records of one variant lie, in a folder for each split."""
+    folder = evaluations / task / degradation
+    return folder / variant if variant in arms else folder / FROZEN_NETWORK / variant
 
 
 def row_identity(params: Params, degradation: str | None, variant: str, needs_prior: bool = False) -> str:

@@ -18,6 +18,7 @@ from models.diffusion.network import NetworkError, check_sizes
 from models.losses import LOSSES, LossError, loss_names, needs_prior
 from models.tasks import TASKS, TaskError, get_task
 from pipeline import runtime
+from pipeline.arms import RETRAINED
 from pipeline.degrade_params import Paired, Unpaired
 from pipeline.imports import closure, digest_files
 from pipeline.params import PARAMS_FILE, Params, ParamsError, load_params, one_line
@@ -37,6 +38,8 @@ def check_names(params: Params) -> None:
     for task, section in params.train_task.items():
         _check_name("train_task", task, TASKS)
         _check_section(f"train_task.{task}", get_task(task).Settings, section)
+    for arm in params.arms:
+        _check_arm(params, arm)
     for objective in params.objectives:
         _check("objectives", loss_names, objective)
     for degradation in params.degradations:
@@ -44,6 +47,15 @@ def check_names(params: Params) -> None:
     for name, section in params.losses.items():
         _check_name("losses", name, LOSSES)
         _check_section(f"losses.{name}", LOSSES[name].settings, section)
+
+
+def _check_arm(params: Params, arm: str) -> None:
+    """A task network from elsewhere that is used as it is cannot be trained on other images."""
+    fixed = [task for task in params.tasks if params.task_settings(task).get("frozen")]
+    if arm.endswith(RETRAINED) and fixed:
+        raise ParamsError(
+            f"{PARAMS_FILE}: arms has {arm!r}, but train_task.{fixed[0]}.frozen is true: nothing there is trained"
+        )
 
 
 def _check_degradation(params: Params, name: str) -> None:

@@ -10,7 +10,7 @@ from data.manifest import Dataset, Split
 from models.tasks.records import MeanRecords
 from pipeline import runtime
 from pipeline.fidelity import METRICS, Image
-from pipeline.identity import DEGRADED, RECORDS_FILE
+from pipeline.identity import DEGRADED, RECORDS_FILE, trainings
 from pipeline.params import load_params
 
 
@@ -47,10 +47,12 @@ def main() -> None:
             )
             return
         for split in degraded.evaluation_splits:
-            folders = {DEGRADED: degraded.folder / split / "images"}
-            folders |= {objective: Path(options.restored) / objective / split for objective in objectives}
-            for variant, folder in folders.items():
-                target = out / variant / split
+            folders = {(DEGRADED, split): degraded.folder / split / "images"}
+            for objective in objectives:
+                restored = trainings(Path(options.restored) / objective, split)
+                folders |= {(objective, folder.name): folder for folder in restored}
+            for (variant, name), folder in folders.items():
+                target = out / variant / name
                 target.mkdir(parents=True)
                 measure(clean.split(clean.evaluation_split), FolderReader(folder)).save(target / RECORDS_FILE)
 

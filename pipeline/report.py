@@ -10,7 +10,7 @@ from data import images
 from data.manifest import Dataset, Split
 from models.tasks import get_task
 from pipeline import pictures, runtime, tables, words
-from pipeline.identity import CLEAN, DEGRADED
+from pipeline.identity import CLEAN, DEGRADED, FROZEN_NETWORK, variant_folder
 from pipeline.params import Params, load_params
 from pipeline.redo import read_manifest
 from pipeline.scores import read_cells
@@ -39,18 +39,25 @@ def write_tables(params: Params, degraded: Path, evaluations: Path, quality: Pat
     level = params.statistics.level
     severities = {name: _severities(degraded / name) for name in params.degradations}
     for task in [*params.tasks, tables.QUALITY]:
-        folder = quality if task == tables.QUALITY else evaluations / task
-        cells = {
-            name: read_cells(params, folder / name, severities[name])
-            for name in params.degradations
-            if (folder / name / DEGRADED).is_dir()  # real photos without clean counterparts have no quality
-        }
+        folders = {name: record_folders(params, task, name, evaluations, quality) for name in params.degradations}
+        # Real photos without clean counterparts have no quality.
+        cells = {name: read_cells(params, own, severities[name]) for name, own in folders.items() if own}
         for degradation, own in cells.items():
             rows["results"] += tables.result_rows(task, degradation, own.whole, level)
             rows["gains"] += tables.gain_rows(task, degradation, own.whole, level)
             rows["severities"] += tables.severity_rows(task, degradation, own, level)
         rows["robustness"] += tables.robustness_rows(task, list(cells.values()), level)
     return {name: tables.write_table(rows[name], columns, out / f"{name}.csv") for name, columns in COLUMNS.items()}
+
+
+def record_folders(params: Params, task: str, degradation: str, evaluations: Path, quality: Path) -> dict[str, Path]:
+    """Where the records of each variant lie, in the order of the tables; nothing for what does not exist."""
+    if task == tables.QUALITY:
+        folders = {variant: quality / degradation / variant for variant in (DEGRADED, *params.objectives)}
+    else:
+        variants = (CLEAN, DEGRADED, *params.objectives, *params.arms)
+        folders = {v: variant_folder(evaluations, task, degradation, v, params.arms) for v in variants}
+    return {variant: folder for variant, folder in folders.items() if folder.is_dir()}
 
 
 def _severities(degraded: Path) -> dict[str, dict[str, int]]:
@@ -94,7 +101,9 @@ def draw_pictures(params: Params, clean: Dataset, folders: dict[str, Path], eval
         if degraded.has_clean_images:
             sources[CLEAN] = clean.split(clean.evaluation_split).folder / "images"
         for task in params.tasks:
-            columns = _columns(task, degraded.split(split), sources, evaluations / task / degradation, chosen, clean)
+            columns = _columns(
+                task, degraded.split(split), sources, evaluations / task / degradation / FROZEN_NETWORK, chosen, clean
+            )
             images.write_image(out / f"{degradation}-{task}.png", pictures.grid(columns))
 
 

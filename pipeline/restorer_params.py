@@ -94,6 +94,7 @@ class TrainRestorer(Section):
     steps: Count
     batch: Count
     learning_rate: Positive
+    repeats: Count = 1
     warm_up: Annotated[int, Field(ge=0)] = 0
     clip: Positive | None = 1.0
     precision: Literal["full", "bf16", "fp16"] = "full"

@@ -47,7 +47,7 @@ def _expected(stage: str) -> set[str]:
         return {file for file in files if not file.startswith(TASKS_FOLDER)}
     if stage == "objective":
         return files | (_losses() - _task_code())
-    if stage in ("train_restorer", "restore"):
+    if stage in ("train_restorer", "restore", "arm_images"):
         restorers = {module.replace(".", "/") + ".py" for module in _restorer_modules()}
         files = (files | _files(*_restorer_modules())) - restorers | {CHOSEN_RESTORER}
     return files - _losses() if stage == "train_restorer" else files
@@ -65,6 +65,7 @@ def test_code_dependencies_are_the_imports(stage: str) -> None:
         ("plan", TASKS_FOLDER),
         ("train_task", MADE_OF + "/${item.task}.json"),
         ("evaluate", MADE_OF + "/${item.task}.json"),
+        ("arm", MADE_OF + "/${item.task}.json"),
         ("objective", MADE_OF),
         ("report", MADE_OF),
     ],

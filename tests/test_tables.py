@@ -23,7 +23,7 @@ def cell(tmp_path: Path) -> Cell:
         scores = mean + difficulty - difficulty.mean() + 0.01 * np.sin(np.arange(50) + mean)
         records = MeanRecords.from_values({f"i{n:02}": {"score": float(v)} for n, v in enumerate(scores)})
         _save(records, tmp_path / "fog" / variant / "test")
-    return read_cells(load_params(ROOT / "params.yaml"), tmp_path / "fog").whole
+    return read_cells(load_params(ROOT / "params.yaml"), {v: tmp_path / "fog" / v for v in VALUES}).whole
 
 
 def _save(records: MeanRecords, folder: Path) -> None:
@@ -84,7 +84,7 @@ def test_quality_has_no_clean_and_no_recovered(tmp_path: Path) -> None:
     for variant in ("degraded", "pixel"):
         records = MeanRecords.from_values({f"i{n}": {"PSNR": 20.0 + n} for n in range(4)})
         _save(records, tmp_path / variant / "test")
-    cell = read_cells(load_params(ROOT / "params.yaml"), tmp_path).whole
+    cell = read_cells(load_params(ROOT / "params.yaml"), {v: tmp_path / v for v in ("degraded", "pixel")}).whole
     rows = tables.gain_rows("quality", "fog", cell, 0.95)
     assert len(rows) == 1 and np.isnan(rows[0]["recovered"])
     json.dumps([row["gain"] for row in rows])
