@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
+from PIL.Image import open as open_image  # ultralytics replaces Image.open by one that installs packages
 from PIL.TiffImagePlugin import TiffImageFile
 
 PHOTO_FORMATS = ("BMP", "JPEG", "PNG", "TIFF", "WEBP")
@@ -199,7 +200,7 @@ def _opened(path: Path) -> Iterator[Image.Image]:
     """An image file, without Pillow's warnings: what matters in them ends in an error when the pixels are read."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        with Image.open(path, formats=PHOTO_FORMATS) as file:
+        with open_image(path, formats=PHOTO_FORMATS) as file:
             yield file
 
 

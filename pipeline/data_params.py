@@ -118,12 +118,19 @@ class Voc(Outside):
     rest: str | None = None
 
 
+class ExDark(Outside):
+    images: str = "ExDark"
+    labels: str = "ExDark_Annno"
+    list_file: Annotated[str, Field(alias="list")] = "imageclasslist.txt"
+
+
 class Data(Section):
-    source: Literal["scenes", "coco", "masks", "voc", "yolo"]
+    source: Literal["scenes", "coco", "exdark", "masks", "voc", "yolo"]
     root: str
     faults: Literal["error", "skip"] = "error"
     scenes: Scenes | None = None
     coco: Coco | None = None
+    exdark: ExDark | None = None
     masks: Masks | None = None
     voc: Voc | None = None
     yolo: Yolo | None = None

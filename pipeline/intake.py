@@ -12,7 +12,7 @@ from typing import Any
 
 from joblib import Parallel, delayed
 
-from data.manifest import DatasetInfo, Fault, FaultError, remove_sample, write_info, write_sample
+from data.manifest import DatasetError, DatasetInfo, Fault, FaultError, remove_sample, write_info, write_sample
 from data.sources import Source, load_source
 from pipeline import faults, runtime
 from pipeline.data_params import Data
@@ -40,8 +40,8 @@ def read_dataset(data: Data, seed: int, out: Path, tasks: Sequence[str] = ()) ->
         data: the section.
         seed: of drawn splits and scenes.
         out: the folder to write.
-        tasks: those that the data must have labels for. The stages that train them ask again; asked here, it comes
-            out before anything is read or trained.
+        tasks: those to be trained on these data, which must have labels for them and the splits train and val or
+            test. The stages that train them ask again; asked here, it comes out before anything is read.
 
     Raises:
         DatasetError: the files are not as expected, a task has no labels, or a split is empty; or, where
@@ -52,6 +52,8 @@ def read_dataset(data: Data, seed: int, out: Path, tasks: Sequence[str] = ()) ->
     for task in tasks:
         info.classes_of(task)
     ids = source.split_ids()
+    if tasks and ("train" not in ids or len(ids) < 2):
+        raise DatasetError(f"{data.root}: expected the splits train and val or test; found {', '.join(ids)}")
     with runtime.replacing_folder(out) as folder:
         written = _write_all(source, ids, folder)
         twins = _twins(written)

@@ -68,6 +68,15 @@ def test_the_same_data_give_the_same_files(folder: Path) -> None:
     assert digests[0] == digests[1]
 
 
+def test_data_to_train_on_need_two_splits(folder: Path) -> None:
+    settings = _write("voc", folder)
+    settings["sets"] = {"test": settings["sets"]["test"]}
+    assert _prepare("voc", folder, settings).info.splits == {"test": 2}
+    data = Data.model_validate({"source": "voc", "root": str(folder), "voc": settings})
+    with pytest.raises(DatasetError, match="expected the splits train and val or test; found test"):
+        read_dataset(data, 0, Path("out"), ["detection"])
+
+
 def test_png_files_are_copied_and_never_linked(folder: Path) -> None:
     settings = masks(folder)
     original = folder / "train" / "0.png"

@@ -14,6 +14,7 @@ class SourceError(ValueError):
 
 SOURCES: dict[str, str] = {
     "coco": "data.sources.coco:Coco",
+    "exdark": "data.sources.exdark:ExDark",
     "masks": "data.sources.masks:Masks",
     "scenes": "data.sources.scenes:Scenes",
     "voc": "data.sources.voc:Voc",
