@@ -20,8 +20,8 @@ WARM_UP = 2  # images that are not timed: the first ones pay for allocation
 
 
 def restore_split(restorer: Restorer, degraded: Split, settings: Restore, out: Path, description: str) -> list[float]:
-    """Write a restored PNG for every image into a new folder; returns the seconds each one spent in the restorer."""
-    out.mkdir()
+    """Write a restored PNG for every image into a folder; returns the seconds each one spent in the restorer."""
+    out.mkdir(exist_ok=True)
     device = next(restorer.parameters()).device
     seconds = []
     with torch.inference_mode(), progress(len(degraded.ids), description, "image") as bar:
