@@ -138,6 +138,14 @@ def test_missing_labels_are_an_error(name: str, fit: Callable[..., Task[Any]], m
         fit(name, folder=dataset)
 
 
+@each
+def test_settings_are_checked_before_any_work(name: str) -> None:
+    task = get_task(name)
+    assert task.check(SETTINGS[name]) == task.check({}) == []
+    with pytest.raises(TaskError, match=rf"train_task\.{name}: unknown setting 'stepps'; there are"):
+        task.check({**SETTINGS[name], "stepps": 3})
+
+
 def test_unknown_task() -> None:
     with pytest.raises(TaskError, match="no task 'depth'; there are: detection, instance-segmentation, segmentation"):
         get_task("depth")
