@@ -87,11 +87,13 @@ class Case:
             "no-grad clean (default)": self._loss(),
             "+ checkpointing": self._loss(prior=checkpointed),
             "+ channels_last": self._loss(channels_last=True),
+            "+ channels_last, mixed": self._loss(channels_last=True, precision="mixed"),
             "+ channels_last, autocast": self._loss(channels_last=True, precision="autocast"),
             "+ channels_last, bfloat16": self._loss(channels_last=True, precision="bfloat16"),
             "bank": self._loss(bank=FeatureBank(1)),
             "bank on disk": self._loss(bank=disk),
             "bank, channels_last": self._loss(channels_last=True, bank=FeatureBank(1)),
+            "bank, channels_last, mixed": self._loss(precision="mixed", **fast),
             "bank, channels_last, autocast": self._loss(precision="autocast", **fast),
             "bank, channels_last, bfloat16": self._loss(precision="bfloat16", **fast),
         }
@@ -99,6 +101,8 @@ class Case:
         ways |= {
             "semantic: naive": self._naive(trainable=True, natural_weight=0.0),
             "semantic: no-grad clean": self._loss(**semantic),
+            "semantic: ch.last, mixed": self._loss(precision="mixed", channels_last=True, **semantic),
+            "semantic: bank, ch.last, mixed": self._loss(precision="mixed", **semantic, **fast),
             "semantic: bank, ch.last, autocast": self._loss(precision="autocast", **semantic, **fast),
             "semantic: bank, ch.last, bfloat16": self._loss(precision="bfloat16", **semantic, **fast),
         }

@@ -4,18 +4,101 @@ On disk and inside degradations an image is uint8 RGB (H, W, 3); inside networks
 (3, H, W) in [0, 1]. OpenCV's BGR never leaves this file.
 """
 
+import os
+import shutil
+import struct
+import warnings
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image, ImageOps
+from PIL.TiffImagePlugin import TiffImageFile
 
+PHOTO_FORMATS = ("BMP", "JPEG", "PNG", "TIFF", "WEBP")
+BROKEN_FILE = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)
+ORIENTATION = 0x0112  # the EXIF tag
+BITS_PER_SAMPLE = 258  # TIFF's tag
+PNG_DEPTH = 24  # where a PNG file says its bits per channel
 DEPTH_UNITS_PER_METRE = 256  # KITTI's convention: a 16-bit PNG reaches 255.99 m in steps of 4 mm
 
 
 class ImageError(ValueError):
     """An image file that cannot be read or does not have the expected layout; the text names the file."""
+
+
+@dataclass(frozen=True)
+class Photo:
+    """An image file from outside, decoded.
+
+    Attributes:
+        pixels: uint8 RGB (H, W, 3).
+        conversions: what had to be changed to get there, in words; decoding alone is none.
+        reusable: the file is an 8-bit RGB PNG that `read_image` reads as the same pixels.
+    """
+
+    pixels: NDArray[np.uint8]
+    conversions: tuple[str, ...]
+    reusable: bool
+
+
+def read_photo(path: Path, size: tuple[int, int] | None = None) -> Photo:
+    """Decode an image file of any kind that people have. Unlike `read_image` it refuses truncated files.
+
+    16 bits become 8 (the upper ones), grey and CMYK become RGB, transparency is dropped.
+
+    Args:
+        path: a BMP, JPEG, PNG, TIFF or WebP file.
+        size: (width, height) that the labels were drawn for. An image whose EXIF says that it lies on its side
+            is turned only if it fits that size turned and not as stored. None: it is always turned.
+
+    Raises:
+        ImageError: the file is missing, truncated or no such image.
+    """
+    try:
+        with _opened(path) as file:
+            file.load()
+            upright, turning = _orient(file, size)
+            pixels, conversions = _to_rgb(upright, _has_16_bits(path, file))
+            plain = file.format == "PNG" and file.mode == "RGB" and not getattr(file, "is_animated", False)
+            conversions = [*turning, *conversions]
+            return Photo(pixels, tuple(conversions), plain and not conversions)
+    except BROKEN_FILE as error:
+        raise ImageError(f"{path}: {_reason(error)}") from error
+
+
+def stored_size(path: Path) -> tuple[int, int] | None:
+    """(width, height) of an image file from its header, or None where it has none that can be read."""
+    try:
+        with _opened(path) as file:
+            return file.size
+    except BROKEN_FILE:
+        return None
+
+
+def read_indices(path: Path) -> NDArray[np.uint8]:
+    """Read a mask from outside, of one channel or with a palette, as uint8 class indices (H, W).
+
+    Raises:
+        ImageError: the file is missing or broken, is coloured, or has indices over 255.
+    """
+    try:
+        with _opened(path) as file:
+            codes = np.asarray(file)
+            if file.mode not in ("1", "L", "P", "I;16", "I") or codes.min() < 0 or codes.max() > 255:
+                raise ImageError(f"{path}: expected one channel of class indices up to 255, got {file.mode}")
+    except BROKEN_FILE as error:
+        if isinstance(error, ImageError):
+            raise
+        raise ImageError(f"{path}: {_reason(error)}") from error
+    return codes.astype(np.uint8)
 
 
 def read_image(path: Path) -> NDArray[np.uint8]:
@@ -68,6 +151,20 @@ def write_depth(path: Path, depth: NDArray[np.float32]) -> None:
     _encode(path, codes.astype(np.uint16))
 
 
+def copy_image(source: Path, target: Path) -> None:
+    """Copy a file's bytes into a new file, sharing its blocks where the file system can (reflink).
+
+    Never a hard or symbolic link: DVC makes the files that it has cached read-only, and links its cache to them;
+    a linked original would become read-only too, and a later change to it would spoil the cache.
+    """
+    with source.open("rb") as original, target.open("wb") as copy:
+        if not _clone(original, copy):
+            for file in (original, copy):
+                file.seek(0)
+            copy.truncate()
+            shutil.copyfileobj(original, copy)
+
+
 def to_tensor(image: NDArray[np.uint8]) -> torch.Tensor:
     """uint8 RGB (H, W, 3) to float32 (3, H, W) in [0, 1]."""
     return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))).float().div_(255)
@@ -95,3 +192,66 @@ def _encode(path: Path, image: NDArray[np.integer]) -> None:
     if not done:
         raise ImageError(f"{path}: OpenCV could not encode the image")
     path.write_bytes(buffer.tobytes())
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
+    """An image file, without Pillow's warnings: what matters in them ends in an error when the pixels are read."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with Image.open(path, formats=PHOTO_FORMATS) as file:
+            yield file
+
+
+def _clone(original: BinaryIO, copy: BinaryIO) -> bool:
+    """Let the kernel copy: it shares blocks on btrfs, XFS and the like. False where it cannot."""
+    if not hasattr(os, "copy_file_range"):
+        return False
+    size = os.fstat(original.fileno()).st_size
+    try:
+        while size and os.copy_file_range(original.fileno(), copy.fileno(), size):
+            pass
+    except OSError:
+        return False
+    return os.fstat(copy.fileno()).st_size == size
+
+
+def _orient(file: Image.Image, size: tuple[int, int] | None) -> tuple[Image.Image, list[str]]:
+    if file.getexif().get(ORIENTATION, 1) in (0, 1):
+        return file, []
+    turned = ImageOps.exif_transpose(file)
+    if size is None or (turned.size == size and file.size != size):
+        return turned, ["rotated by EXIF: turned upright"]
+    return file, ["rotated by EXIF: kept as stored, as the labels are"]
+
+
+def _has_16_bits(path: Path, file: Image.Image) -> bool:
+    if file.format == "PNG":
+        with path.open("rb") as header:
+            return header.read(PNG_DEPTH + 1)[PNG_DEPTH] == 16
+    if isinstance(file, TiffImageFile):
+        return max(file.tag_v2.get(BITS_PER_SAMPLE, (8,))) == 16
+    return file.mode.startswith("I")
+
+
+def _to_rgb(image: Image.Image, has_16_bits: bool) -> tuple[NDArray[np.uint8], list[str]]:
+    conversions = ["16-bit image: the upper 8 bits are kept"] if has_16_bits else []
+    if image.mode == "F" or (image.mode == "I" and not has_16_bits):
+        raise ImageError(f"pixels of kind {image.mode}, which have no known range")
+    if image.mode.startswith("I"):
+        codes = np.clip(np.asarray(image).astype(np.int64), 0, 65535)
+        image = Image.fromarray((codes >> 8).astype(np.uint8))
+    if image.mode in ("1", "L", "LA"):
+        conversions.append("grey image: copied to three channels")
+    if image.mode == "CMYK":
+        conversions.append("CMYK image: converted to RGB")
+    if image.has_transparency_data:
+        conversions.append("image with transparency: its alpha channel is dropped")
+    return np.asarray(image.convert("RGB"), dtype=np.uint8).copy(), conversions
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return f"cannot be read ({error.strerror})"
+    text = "not an image of a known format" if "cannot identify" in str(error) else str(error)
+    return f"not a readable image ({text})"

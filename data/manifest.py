@@ -10,8 +10,9 @@ dataset.json          name, classes, ignore_index, splits (counts), source
 <split>/depth/<id>.png      16-bit depth, metres x 256; optional
 """
 
+import glob
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -24,11 +25,35 @@ from data import images
 
 IGNORE_INDEX = 255
 INFO_FILE = "dataset.json"
+UNPAIRED = "unpaired"  # in dataset.json's source: real degraded images, which have no clean counterpart
 LABEL_FOLDERS = ("labels", "ignored", "instances", "categories", "masks")
 
 
 class DatasetError(ValueError):
     """A dataset folder that does not hold what it must; the text names the file."""
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Something wrong with a file from outside.
+
+    Attributes:
+        file: the file, with a line or an entry where there is one.
+        fault: "kind: details"; faults are counted by kind.
+        converted: it has been put right, so that the image can be used.
+    """
+
+    file: str
+    fault: str
+    converted: bool = False
+
+
+class FaultError(DatasetError):
+    """A sample that cannot be used, with everything that is wrong with it."""
+
+    def __init__(self, faults: Sequence[Fault]) -> None:
+        super().__init__("; ".join(f"{fault.file}: {fault.fault}" for fault in faults))
+        self.faults = tuple(faults)
 
 
 @dataclass(frozen=True)
@@ -53,6 +78,8 @@ class Sample:
     ignored: NDArray[np.float64] | None = None  # as boxes: crowds, which are neither objects nor background
     instances: tuple[Instance, ...] | None = None
     category: int | None = None  # class index of the whole image
+    file: Path | None = None  # an 8-bit RGB PNG that holds `image` already: it is copied, not encoded again
+    conversions: tuple[Fault, ...] = ()  # what was changed to make `image` 8-bit RGB
 
 
 @dataclass(frozen=True)
@@ -64,6 +91,20 @@ class DatasetInfo:
     splits: dict[str, int]
     source: dict[str, Any]
     ignore_index: int = IGNORE_INDEX
+
+    def classes_of(self, task: str) -> list[str]:
+        """The class names of a task.
+
+        Raises:
+            DatasetError: the dataset has no labels for it; the text lists the tasks that it has labels for.
+        """
+        if not self.classes.get(task):
+            known = ", ".join(name for name, classes in self.classes.items() if classes) or "no task at all"
+            raise DatasetError(
+                f"tasks: the data set {self.name!r} has no labels for {task}, but for {known}; "
+                f"take {task} out of tasks in params.yaml, or choose other data"
+            )
+        return self.classes[task]
 
 
 @dataclass(frozen=True)
@@ -127,7 +168,17 @@ class Dataset:
     @cached_property
     def evaluation_split(self) -> str:
         """The split that results are reported on: test, or val where there is no test."""
-        return "test" if "test" in self.info.splits else "val"
+        return "test" if any(_base(name) == "test" for name in self.info.splits) else "val"
+
+    @cached_property
+    def evaluation_splits(self) -> tuple[str, ...]:
+        """That split, or in a degraded dataset of several severities one copy for each: `test@1`, `test@3`, ..."""
+        return tuple(name for name in self.info.splits if _base(name) == self.evaluation_split)
+
+    @property
+    def has_clean_images(self) -> bool:
+        """Whether the images of the evaluation split exist without degradation, too."""
+        return not self.info.source.get(UNPAIRED, False)
 
     def split(self, name: str) -> Split:
         """Open one split.
@@ -148,7 +199,11 @@ class Dataset:
 def write_sample(folder: Path, sample: Sample) -> None:
     """Write one sample's files below `folder`, in the layout above."""
     split = folder / sample.split
-    images.write_image(_file(split, "images", f"{sample.id}.png"), sample.image)
+    image = _file(split, "images", f"{sample.id}.png")
+    if sample.file is None:
+        images.write_image(image, sample.image)
+    else:
+        images.copy_image(sample.file, image)
     if sample.boxes is not None:
         write_boxes(_file(split, "labels", f"{sample.id}.txt"), sample.boxes)
     if sample.ignored is not None and len(sample.ignored):
@@ -161,6 +216,14 @@ def write_sample(folder: Path, sample: Sample) -> None:
         images.write_mask(_file(split, "masks", f"{sample.id}.png"), sample.mask)
     if sample.depth is not None:
         images.write_depth(_file(split, "depth", f"{sample.id}.png"), sample.depth)
+
+
+def remove_sample(folder: Path, split: str, name: str) -> None:
+    """Remove whatever `write_sample` wrote for one sample."""
+    for kind in ("images", "depth", *LABEL_FOLDERS):
+        for path in (folder / split / kind).glob(f"{glob.escape(name)}.*"):
+            if path.stem == name:
+                path.unlink()
 
 
 def write_info(folder: Path, info: DatasetInfo) -> None:
@@ -220,6 +283,10 @@ def read_category(path: Path) -> int:
         return int(path.read_text())
     except (OSError, ValueError) as error:
         raise DatasetError(f"{path}: expected one class index ({error})") from error
+
+
+def _base(split: str) -> str:
+    return split.partition("@")[0]
 
 
 def _file(split: Path, kind: str, name: str) -> Path:

@@ -1,7 +1,14 @@
-"""Stage degrade: one degraded copy of the clean dataset, with a manifest that can make any image again."""
+"""Stage degrade: one degraded copy of the clean dataset, with a manifest that can make any image again.
+
+    python -m pipeline.degrade --redo ID        # makes one image again, from the manifest alone
+
+Finished images survive a kill: the next run makes the missing ones.
+"""
 
 import json
-import shutil
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,54 +16,98 @@ import pandas as pd
 from joblib import Parallel, delayed
 
 from data import images
-from data.degradations import degrade_with_parameters, require_still_pixels
-from data.manifest import LABEL_FOLDERS, Dataset, Split, write_info
-from pipeline import runtime
-from pipeline.params import load_params
-from pipeline.training import progress
+from data.degradations import Recipe, apply_parameters, draw_parameters, require_still_pixels
+from data.manifest import Dataset, DatasetInfo, Split, write_info
+from pipeline import real, redo, runtime
+from pipeline.degrade_params import Degrade, Paired, Unpaired
+from pipeline.intake import read_dataset
+from pipeline.params import Params, load_params
+from pipeline.recipes import draw_severity, has_copies, one_for_each_image, recipe_of, severities, steps_of
+from pipeline.training import checkpoint_folder, fingerprint, progress
 
-MANIFEST = "manifest.csv"
+PARTIAL = "partial-"  # an image that is being written
 
 
-def degrade_dataset(clean: Dataset, recipe: str, severity: int, seed: int, out: Path) -> None:
+@dataclass(frozen=True)
+class Job:
+    """One image to be degraded: from which split of the clean set, into which of the degraded one."""
+
+    source: str
+    target: str
+    id: str
+    severity: int
+    seed: int
+
+
+def degrade_dataset(clean: Dataset, recipe: Recipe, settings: Degrade, seed: int, out: Path) -> None:
     """Degrade every image of every split; labels and masks are copied, since no recipe here moves pixels.
 
     Args:
         clean: the clean dataset; its depth maps are used where it has them.
-        recipe: a name in data.degradations.RECIPES.
-        severity: 1 to 5.
+        recipe: the degradation.
+        settings: the section `degrade`: with several severities the evaluation split is degraded once for each,
+            as the splits `test@1`, `test@3`, ..., and all other images get one of them each.
         seed: of the run; every image gets one of its own from it, its split and its id.
-        out: the degraded dataset; `manifest.csv` in it records split, id, recipe, severity, seed and parameters.
+        out: the degraded dataset; `manifest.csv` in it records split, id, recipe, its effects, severity, seed and
+            parameters.
 
     Raises:
-        data.degradations.DegradationError: no such recipe, or one that moves pixels.
+        data.degradations.DegradationError: a recipe that moves pixels.
     """
     require_still_pixels(recipe)
-    work = [(clean.split(name), name, id) for name in clean.info.splits for id in clean.split(name).ids]
-    with runtime.replacing_folder(out) as folder:
-        for name in clean.info.splits:
-            _copy_labels(clean.folder / name, folder / name)
+    jobs = list(_jobs(clean, recipe, settings, seed))
+    identity = checkpoint_folder(
+        ["pipeline.degrade"],
+        [str(job) for job in jobs],
+        [(step.name, step.rows) for step in recipe.steps],
+        fingerprint(clean.folder),
+    )
+    with runtime.resuming_folder(out, identity.name) as folder:
+        for partial in folder.glob(f"{PARTIAL}*"):
+            partial.unlink()
+        for source, target in dict.fromkeys((job.source, job.target) for job in jobs):
+            real.copy_labels(clean.folder / source, folder / target)
+        opened = {name: clean.split(name) for name in clean.info.splits}
         results = Parallel(n_jobs=-1, return_as="generator")(
-            delayed(_degrade_image)(split, split_name, id, recipe, severity, seed, folder)
-            for split, split_name, id in work
+            delayed(_degrade_image)(opened[job.source], job, recipe, folder) for job in jobs
         )
         rows = []
-        with progress(len(work), f"degrade {recipe}", "image") as bar:
+        with progress(len(jobs), f"degrade {recipe.name}", "image") as bar:
             for row in results:
                 rows.append(row)
                 bar.update()
-        pd.DataFrame(rows).to_csv(folder / MANIFEST, index=False, lineterminator="\n")
-        write_info(folder, clean.info)
+        pd.DataFrame(rows).to_csv(folder / redo.MANIFEST, index=False, lineterminator="\n")
+        counts = {
+            target: len(opened[source].ids) for source, target in dict.fromkeys((j.source, j.target) for j in jobs)
+        }
+        write_info(folder, DatasetInfo(clean.info.name, clean.info.classes, counts, clean.info.source))
 
 
-def _degrade_image(
-    split: Split, split_name: str, id: str, recipe: str, severity: int, seed: int, folder: Path
-) -> dict[str, Any]:
-    own_seed = runtime.seed_for(seed, "degrade", recipe, split_name, id) % 2**32
-    result = degrade_with_parameters(split.image(id), recipe, severity, own_seed, split.depth(id))
-    images.write_image(folder / split_name / "images" / f"{id}.png", result.image)
-    drawn = {name: _cell(value) for name, value in result.parameters.items()}
-    return {"split": split_name, "id": id, "recipe": recipe, "severity": severity, "seed": own_seed, **drawn}
+def _jobs(clean: Dataset, recipe: Recipe, settings: Degrade, seed: int) -> Iterator[Job]:
+    choices = severities(settings, recipe)
+    for split in clean.info.splits:
+        copied = split == clean.evaluation_split and has_copies(settings, recipe)
+        for id in clean.split(split).ids:
+            own_seed = runtime.seed_for(seed, "degrade", recipe.name, split, id) % 2**32
+            if copied:
+                yield from (Job(split, f"{split}@{severity}", id, severity, own_seed) for severity in choices)
+            else:
+                yield Job(split, split, id, draw_severity(choices, seed, recipe.name, split, id), own_seed)
+
+
+def _degrade_image(split: Split, job: Job, recipe: Recipe, folder: Path) -> dict[str, Any]:
+    """Write one image, unless a run that was killed has done so; returns its row of the manifest."""
+    path = folder / job.target / "images" / f"{job.id}.png"
+    depth = split.depth(job.id)
+    image = split.image(job.id)
+    parameters = draw_parameters(recipe, job.severity, job.seed, image.shape[:2], metric_depth=depth is not None)
+    if not path.exists():
+        partial = folder / f"{PARTIAL}{job.target}-{job.id}.png"
+        images.write_image(partial, apply_parameters(image, recipe, parameters, job.seed, depth))
+        partial.rename(path)
+    drawn = {name: _cell(value) for name, value in parameters.items()}
+    row = {"split": job.target, "id": job.id, "recipe": recipe.name, "severity": job.severity, "seed": job.seed}
+    return {**row, redo.STEPS: steps_of(recipe), **drawn}
 
 
 def _cell(value: Any) -> str:
@@ -64,19 +115,31 @@ def _cell(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def _copy_labels(source: Path, target: Path) -> None:
-    (target / "images").mkdir(parents=True)
-    for kind in LABEL_FOLDERS:
-        if (source / kind).is_dir():
-            shutil.copytree(source / kind, target / kind)
-
-
 def main() -> None:
     """Command line."""
+    if redo.OPTION in sys.argv:
+        redo.main()
+        return
     options = runtime.arguments("recipe", "clean", "out")
     params = load_params()
-    clean = Dataset.open(Path(options.clean))
-    degrade_dataset(clean, options.recipe, params.degrade.severity, params.seed, Path(options.out))
+    clean, out = Dataset.open(Path(options.clean)), Path(options.out)
+    photos = params.degrade.real.get(options.recipe)
+    if isinstance(photos, Paired):
+        real.copy_paired(clean, Path(params.data.root) / photos.folder, options.recipe, out)
+    elif isinstance(photos, Unpaired):
+        _degrade_for_photos(clean, photos, params, out)
+    else:
+        degrade_dataset(clean, recipe_of(params.degrade, options.recipe), params.degrade, params.seed, out)
+
+
+def _degrade_for_photos(clean: Dataset, photos: Unpaired, params: Params, out: Path) -> None:
+    """Training pairs by a recipe, and real photos without clean counterparts as the evaluation split."""
+    recipe = recipe_of(params.degrade, photos.recipe)
+    with runtime.replacing_folder(out) as folder:
+        training = real.without_evaluation(clean)
+        degrade_dataset(training, recipe, one_for_each_image(params.degrade), params.seed, folder / "made")
+        read_dataset(photos.data, params.seed, folder / "photos")
+        real.join(folder, clean, params.tasks)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from pipeline.params import Params
 
 CLEAN = "clean"
 DEGRADED = "degraded"
+RECORDS_FILE = "records.npz"  # the scores of one variant on one split, in a folder <variant>/<split>
 LISTS = {"degradations", "objectives", "tasks", "report"}  # which rows there are, not what is in them
 
 
@@ -15,15 +16,13 @@ def row_identity(params: Params, degradation: str | None, variant: str, needs_pr
 
     What a row does not depend on is left out, so that changing it makes no second row of the same.
     """
-    unused = LISTS | {"losses"}
-    if degradation is None:
-        unused |= {"degrade"}
+    unused = LISTS | {"losses", "degrade"}
     if variant not in params.objectives:
         unused |= {"train_restorer", "restore"}
     if not needs_prior:
         unused |= {"train_prior"}
-    sections = params.model_dump(exclude=unused)
-    if "train_restorer" in sections:
-        sections["train_restorer"] = params.train_restorer.used
-    parts = [sections, params.losses_of(variant), degradation, variant]
+    rest = params.model_dump(mode="json", exclude=unused)
+    if "train_restorer" in rest:
+        rest["train_restorer"] = params.train_restorer.used
+    parts = [rest, params.degrade.only(degradation), params.losses_of(variant), degradation, variant]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]

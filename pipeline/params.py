@@ -1,63 +1,27 @@
 """params.yaml as typed, checked values. The only reader of params.yaml.
 
-Types, ranges and keys are checked here, by every stage; names of degradations, losses and tasks by the stage
-`plan`, which comes first: if they were checked here, every stage would depend on the code of all of them.
+Types, ranges and keys are checked here, by every stage; names of degradations, and names and settings of losses
+and tasks, by the stage `plan`, which comes first: if they were checked here, every stage would depend on the code
+of all of them.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 from ruamel.yaml import YAML, YAMLError
 
+from pipeline.data_params import Data
+from pipeline.degrade_params import Degrade
 from pipeline.restorer_params import FROZEN, Restore, TrainRestorer
-from pipeline.section import Count, Names, Positive, Section, Share
+from pipeline.sections import Count, Names, Positive, Section, Share
 
 PARAMS_FILE = Path("params.yaml")
 
 
 class ParamsError(ValueError):
     """params.yaml cannot be used; the text is one line that names the key and the choices."""
-
-
-class Scenes(Section):
-    width: Annotated[int, Field(ge=64)]
-    height: Annotated[int, Field(ge=64)]
-    train: Count
-    val: Count
-    test: Count
-
-
-class Masks(Section):
-    name: str
-    classes: Names
-    ignored: list[Annotated[int, Field(ge=0, le=255)]]
-    things: Names
-    min_pixels: Count
-    limit: dict[Literal["train", "val", "test"], Count | None]
-
-
-class Data(Section):
-    source: Literal["scenes", "masks"]
-    root: str
-    scenes: Scenes | None = None
-    masks: Masks | None = None
-
-    @model_validator(mode="after")
-    def _has_section(self) -> "Data":
-        if getattr(self, self.source) is None:
-            raise ValueError(f"source is {self.source!r}, so that a section data.{self.source} is needed")
-        return self
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """The section of the chosen source."""
-        section: Section = getattr(self, self.source)
-        return section.model_dump()
-
-
-class Degrade(Section):
-    severity: Annotated[int, Field(ge=1, le=5)]
 
 
 class PriorNetwork(Section):
@@ -85,31 +49,6 @@ class TrainPrior(Section):
     samples: Count
 
 
-class DetectionTraining(Section):
-    model: str
-    weights: str | None
-    image_size: Annotated[int, Field(ge=32, multiple_of=32)]
-    epochs: Count
-    batch: Annotated[int, Field(ge=2)]
-    learning_rate: Positive
-    mosaic: Share
-
-
-class SegmentationTraining(Section):
-    architecture: str
-    encoder: str
-    weights: str | None
-    steps: Annotated[int, Field(ge=2)]
-    batch: Annotated[int, Field(ge=2)]
-    crop: Annotated[int, Field(ge=32, multiple_of=32)]
-    learning_rate: Positive
-
-
-class TrainTask(Section):
-    detection: DetectionTraining | None = None
-    segmentation: SegmentationTraining | None = None
-
-
 class Statistics(Section):
     resamples: Annotated[int, Field(ge=100)]
     level: Annotated[float, Field(gt=0.5, lt=1)]
@@ -129,7 +68,7 @@ class Params(Section):
     tasks: Names
     degrade: Degrade
     train_prior: TrainPrior
-    train_task: TrainTask
+    train_task: dict[str, dict[str, Any]]
     losses: dict[str, Any]
     train_restorer: TrainRestorer
     restore: Restore
@@ -153,25 +92,18 @@ class Params(Section):
             raise ValueError(f"{min(twice)!r} occurs twice")
         return names
 
-    @model_validator(mode="after")
-    def _have_sections(self) -> "Params":
-        for task in self.tasks:
-            if task not in TrainTask.model_fields:
-                raise ValueError(f"tasks: {task!r} is unknown; there are: {', '.join(TrainTask.model_fields)}")
-            if getattr(self.train_task, task) is None:
-                raise ValueError(f"tasks has {task!r}, so that a section train_task.{task} is needed")
-        return self
-
     def task_settings(self, task: str) -> dict[str, Any]:
         """The section train_task.<task>.
 
         Raises:
             ParamsError: there is none.
         """
-        section: Section | None = getattr(self.train_task, task, None)
-        if section is None:
-            raise ParamsError(f"{PARAMS_FILE}: train_task.{task}: no such section")
-        return section.model_dump()
+        if task not in self.train_task:
+            raise ParamsError(
+                f"{PARAMS_FILE}: tasks has {task!r}, so that a section train_task.{task} is needed; "
+                f"there are: {', '.join(self.train_task)}"
+            )
+        return self.train_task[task]
 
     def losses_of(self, objective: str) -> dict[str, Any]:
         """The sections of losses that an objective is a sum of; empty for `clean`, `degraded` and `frozen`."""
@@ -187,16 +119,25 @@ def load_params(path: Path = PARAMS_FILE) -> Params:
     Raises:
         ParamsError: no such file, no YAML, or a key, type or range that does not fit.
     """
-    try:
-        content = YAML(typ="safe").load(path)  # YAML 1.2, as DVC reads it
-    except OSError as error:
-        raise ParamsError(f"{path}: cannot be read ({error.strerror}); run in the project's root") from error
-    except YAMLError as error:
-        raise ParamsError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
+    content = read_yaml(path, hint="run in the project's root")
     try:
         return Params.model_validate(content)
     except ValidationError as error:
         raise ParamsError(f"{path}: {one_line(error, Params)}") from error
+
+
+def read_yaml(path: Path, hint: str) -> Any:
+    """The content of a YAML file; `hint` is what to do where there is none.
+
+    Raises:
+        ParamsError: no such file, or no YAML.
+    """
+    try:
+        return YAML(typ="safe").load(path)  # YAML 1.2, as DVC reads it
+    except OSError as error:
+        raise ParamsError(f"{path}: cannot be read ({error.strerror}); {hint}") from error
+    except YAMLError as error:
+        raise ParamsError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
 
 
 def one_line(error: ValidationError, model: type[Section]) -> str:
@@ -215,7 +156,15 @@ def one_line(error: ValidationError, model: type[Section]) -> str:
 def _known_keys(section: Any, location: tuple[int | str, ...]) -> list[str]:
     """The keys of the section at a location below another."""
     for part in location:
-        annotation = section.model_fields[part].annotation
-        kinds = [kind for kind in (annotation, *get_args(annotation)) if isinstance(kind, type)]
-        section = next(kind for kind in kinds if issubclass(kind, Section))
-    return list(section.model_fields)
+        field = section.model_fields.get(part)
+        if field is not None:  # else the key of a mapping, or one of several types
+            section = next(_sections(field.annotation), section)
+    return [field.alias or name for name, field in section.model_fields.items()]
+
+
+def _sections(annotation: Any) -> Iterator[type[Section]]:
+    """The sections in a type, at any depth."""
+    if isinstance(annotation, type) and not get_args(annotation) and issubclass(annotation, Section):
+        yield annotation
+    for part in get_args(annotation):
+        yield from _sections(part)

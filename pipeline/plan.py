@@ -1,7 +1,8 @@
 """Stage plan: check every name in params.yaml before any work, and say what the chosen objectives need.
 
 All other stages follow it. What it writes changes only when a need changes, so that nothing is trained in
-vain, nor again because an objective was added that needs the same.
+vain, nor again because an objective was added that needs the same. Of each task it writes down what DVC cannot
+list by itself: the digests of the task's own code and of the files from elsewhere that it is made of.
 """
 
 import dataclasses
@@ -12,13 +13,16 @@ from typing import Any, get_type_hints
 
 from pydantic import ValidationError, create_model
 
-from data.degradations import DegradationError, require_still_pixels
+from data.degradations import RECIPES, DegradationError, require_still_pixels
 from models.diffusion.network import NetworkError, check_sizes
 from models.losses import LOSSES, LossError, loss_names, needs_prior
-from models.tasks import TASKS
+from models.tasks import TASKS, TaskError, get_task
 from pipeline import runtime
+from pipeline.degrade_params import Paired, Unpaired
+from pipeline.imports import closure, digest_files
 from pipeline.params import PARAMS_FILE, Params, ParamsError, load_params, one_line
-from pipeline.section import Section
+from pipeline.recipes import recipe_of
+from pipeline.sections import Section
 
 
 def check_names(params: Params) -> None:
@@ -29,13 +33,40 @@ def check_names(params: Params) -> None:
     """
     for task in params.tasks:
         _check_name("tasks", task, TASKS)
+        params.task_settings(task)
+    for task, section in params.train_task.items():
+        _check_name("train_task", task, TASKS)
+        _check_section(f"train_task.{task}", get_task(task).Settings, section)
     for objective in params.objectives:
         _check("objectives", loss_names, objective)
     for degradation in params.degradations:
-        _check("degradations", require_still_pixels, degradation)
+        _check_degradation(params, degradation)
     for name, section in params.losses.items():
         _check_name("losses", name, LOSSES)
-        _check_loss(name, section)
+        _check_section(f"losses.{name}", LOSSES[name].settings, section)
+
+
+def _check_degradation(params: Params, name: str) -> None:
+    own, photos = params.degrade.recipes, params.degrade.real
+    for key, section in (("recipes", own), ("real", photos)):
+        if name in section and name in RECIPES:
+            raise ParamsError(f"{PARAMS_FILE}: degrade.{key}.{name}: there is a recipe of this name; choose another")
+    if name in photos:
+        _check_photos(params, name)
+    else:
+        key = f"degrade.recipes.{name}" if name in own else "degradations"
+        _check(key, lambda known: require_still_pixels(recipe_of(params.degrade, known)), name)
+
+
+def _check_photos(params: Params, name: str) -> None:
+    """Real photos: their folder must be there, and the recipe that stands in for them in training must exist."""
+    photos = params.degrade.real[name]
+    folder = Path(params.data.root) / photos.folder if isinstance(photos, Paired) else Path(photos.data.root)
+    if not folder.is_dir():
+        raise ParamsError(f"{PARAMS_FILE}: degrade.real.{name}: there is no folder {folder}")
+    if isinstance(photos, Unpaired):
+        key = f"degrade.real.{name}.recipe"
+        _check(key, lambda known: require_still_pixels(recipe_of(params.degrade, known)), photos.recipe)
 
 
 def check_numbers(params: Params) -> None:
@@ -60,6 +91,34 @@ def needs(params: Params) -> dict[str, bool]:
     return {"prior": any(needs_prior(objective) for objective in params.objectives)}
 
 
+def describe_task(task: str, settings: dict[str, Any], watched: Path) -> dict[str, Any]:
+    """Everything that a task is made of beside its settings and the data: it is trained anew when this changes.
+
+    Args:
+        task: a name in TASKS.
+        settings: its section of params.yaml, whose names and files are checked.
+        watched: the folder for files from elsewhere whose content DVC watches; it is said where one lies outside.
+
+    Raises:
+        ParamsError: a model or file that does not exist, or cannot be used; one line that names the key.
+    """
+    try:
+        files = get_task(task).check(settings)
+    except TaskError as error:
+        raise ParamsError(f"{PARAMS_FILE}: {error}") from error
+    for path in files:
+        if not path.resolve().is_relative_to(watched.resolve()):
+            print(
+                f"note: train_task.{task}: {path} lies outside {watched}/: after a change of its content alone, "
+                "run `dvc repro -f plan` first"
+            )
+    return {
+        "task": task,
+        "code": digest_files(*closure(TASKS[task].split(":")[0], Path())),
+        "files": {str(path): digest_files(path) for path in files},
+    }
+
+
 def _check(key: str, check: Any, value: Any) -> None:
     try:
         check(value)
@@ -72,27 +131,31 @@ def _check_name(key: str, name: str, table: Iterable[str]) -> None:
         raise ParamsError(f"{PARAMS_FILE}: {key}: {name!r} is unknown; there are: {', '.join(table)}")
 
 
-def _check_loss(name: str, section: Any) -> None:
-    """Check a section of losses against the settings that the loss declares."""
-    kind = LOSSES[name].settings
-    types = get_type_hints(kind)
+def _check_section(key: str, kind: type[Any], section: Any) -> None:
+    """Check a section against the settings that a loss or a task declares as a dataclass."""
+    types = get_type_hints(kind, include_extras=True)
     fields: dict[str, Any] = {field.name: (types[field.name], field.default) for field in dataclasses.fields(kind)}
     model = create_model(kind.__name__, __base__=Section, **fields)
     try:
         model.model_validate(section)
     except ValidationError as error:
-        raise ParamsError(f"{PARAMS_FILE}: losses.{name}.{one_line(error, model)}") from error
+        raise ParamsError(f"{PARAMS_FILE}: {key}.{one_line(error, model)}") from error
 
 
 def main() -> None:
     """Command line."""
-    options = runtime.arguments("needs", "checked")
+    options = runtime.arguments("needs", "checked", "tasks", "weights")
     params = load_params()
     check_names(params)
     check_numbers(params)
+    watched = Path(options.weights)
+    tasks = {task: describe_task(task, params.task_settings(task), watched) for task in params.tasks}
     for path, content in ((options.needs, needs(params)), (options.checked, {"names": "checked"})):
         with runtime.replacing(Path(path)) as scratch:
             scratch.write_text(json.dumps(content) + "\n")
+    with runtime.replacing_folder(Path(options.tasks)) as folder:
+        for task, content in tasks.items():
+            (folder / f"{task}.json").write_text(json.dumps(content, indent=1) + "\n")
 
 
 if __name__ == "__main__":

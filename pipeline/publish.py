@@ -78,7 +78,7 @@ def _costs(costs: pd.DataFrame, degradation: str | None, variant: str) -> dict[s
 def _knobs(params: Params, degradation: str | None, variant: str) -> dict[str, Any]:
     sections: dict[str, Any] = {}
     if degradation:
-        sections["degrade"] = params.degrade.model_dump()
+        sections["degrade"] = params.degrade.only(degradation)
     if variant in params.objectives:
         sections["train_restorer"] = {**params.train_restorer.training, **params.train_restorer.network}
         sections["restore"] = params.restore.model_dump()

@@ -10,7 +10,7 @@ from data.manifest import Dataset, Split
 from models.tasks.records import MeanRecords
 from pipeline import runtime
 from pipeline.fidelity import METRICS, Image
-from pipeline.identity import DEGRADED
+from pipeline.identity import DEGRADED, RECORDS_FILE
 from pipeline.params import load_params
 
 
@@ -38,13 +38,21 @@ class FolderReader:
 def main() -> None:
     """Command line."""
     options = runtime.arguments("clean", "degraded", "restored", "out")
-    clean = Dataset.open(Path(options.clean))
-    split = clean.evaluation_split
-    folders = {DEGRADED: Path(options.degraded) / split / "images"}
-    folders |= {objective: Path(options.restored) / objective for objective in load_params().objectives}
+    clean, degraded = (Dataset.open(Path(path)) for path in (options.clean, options.degraded))
+    objectives = load_params().objectives
     with runtime.replacing_folder(Path(options.out)) as out:
-        for variant, folder in folders.items():
-            measure(clean.split(split), FolderReader(folder)).save(out / f"{variant}.npz")
+        if not degraded.has_clean_images:
+            print(
+                f"{options.degraded}: real photos without clean counterparts, so that {', '.join(METRICS)} are left out"
+            )
+            return
+        for split in degraded.evaluation_splits:
+            folders = {DEGRADED: degraded.folder / split / "images"}
+            folders |= {objective: Path(options.restored) / objective / split for objective in objectives}
+            for variant, folder in folders.items():
+                target = out / variant / split
+                target.mkdir(parents=True)
+                measure(clean.split(clean.evaluation_split), FolderReader(folder)).save(target / RECORDS_FILE)
 
 
 if __name__ == "__main__":

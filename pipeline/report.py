@@ -12,7 +12,16 @@ from models.tasks import get_task
 from pipeline import pictures, runtime, tables, words
 from pipeline.identity import CLEAN, DEGRADED
 from pipeline.params import Params, load_params
+from pipeline.redo import read_manifest
+from pipeline.scores import read_cells
 
+Tables = dict[str, pd.DataFrame]
+COLUMNS = {
+    "results": tables.RESULTS,
+    "gains": tables.GAINS,
+    "severities": tables.SEVERITIES,
+    "robustness": tables.ROBUSTNESS,
+}
 COSTS = [
     "stage",
     "degradation",
@@ -24,20 +33,33 @@ COSTS = [
 ]
 
 
-def write_tables(params: Params, evaluations: Path, quality: Path, out: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Write results.csv and gains.csv; returns both."""
-    results: list[dict[str, Any]] = []
-    gains: list[dict[str, Any]] = []
+def write_tables(params: Params, degraded: Path, evaluations: Path, quality: Path, out: Path) -> Tables:
+    """Write results.csv, gains.csv, severities.csv and robustness.csv; returns all of them by name."""
+    rows: dict[str, list[dict[str, Any]]] = {name: [] for name in COLUMNS}
     level = params.statistics.level
+    severities = {name: _severities(degraded / name) for name in params.degradations}
     for task in [*params.tasks, tables.QUALITY]:
-        for degradation in params.degradations:
-            cell = tables.read_cell(params, _record_files(params, task, degradation, evaluations, quality))
-            results += tables.result_rows(task, degradation, cell, level)
-            gains += tables.gain_rows(task, degradation, cell, level)
-    return (
-        tables.write_table(results, tables.RESULTS, out / "results.csv"),
-        tables.write_table(gains, tables.GAINS, out / "gains.csv"),
-    )
+        folder = quality if task == tables.QUALITY else evaluations / task
+        cells = {
+            name: read_cells(params, folder / name, severities[name])
+            for name in params.degradations
+            if (folder / name / DEGRADED).is_dir()  # real photos without clean counterparts have no quality
+        }
+        for degradation, own in cells.items():
+            rows["results"] += tables.result_rows(task, degradation, own.whole, level)
+            rows["gains"] += tables.gain_rows(task, degradation, own.whole, level)
+            rows["severities"] += tables.severity_rows(task, degradation, own, level)
+        rows["robustness"] += tables.robustness_rows(task, list(cells.values()), level)
+    return {name: tables.write_table(rows[name], columns, out / f"{name}.csv") for name, columns in COLUMNS.items()}
+
+
+def _severities(degraded: Path) -> dict[str, dict[str, int]]:
+    """The severity of each image, by split; none for real photos."""
+    manifest = read_manifest(degraded)
+    if "severity" not in manifest:
+        return {}
+    known = manifest.dropna(subset=["severity"])
+    return {str(s): dict(zip(own["id"], own["severity"].astype(int), strict=True)) for s, own in known.groupby("split")}
 
 
 def write_costs(params: Params, costs: Path, out: Path) -> pd.DataFrame:
@@ -62,46 +84,37 @@ def write_costs(params: Params, costs: Path, out: Path) -> pd.DataFrame:
 
 def draw_pictures(params: Params, clean: Dataset, folders: dict[str, Path], evaluations: Path, out: Path) -> None:
     """A grid for each degradation and task: degraded, restored by each objective, clean, with predictions; labels."""
-    truth = clean.split(clean.evaluation_split)
-    chosen = pictures.evenly(truth.ids, params.report.pictures)
     out.mkdir()
     for degradation in params.degradations:
+        degraded = Dataset.open(folders["degraded"] / degradation)
+        split = degraded.evaluation_splits[-1]  # of several severities the last
+        chosen = pictures.evenly(degraded.split(split).ids, params.report.pictures)
+        sources = {DEGRADED: degraded.folder / split / "images"}
+        sources |= {one: folders["restored"] / degradation / one / split for one in params.objectives}
+        if degraded.has_clean_images:
+            sources[CLEAN] = clean.split(clean.evaluation_split).folder / "images"
         for task in params.tasks:
-            folder = evaluations / task / degradation
-            columns = _columns(params, task, degradation, truth, folders, folder, chosen, clean)
+            columns = _columns(task, degraded.split(split), sources, evaluations / task / degradation, chosen, clean)
             images.write_image(out / f"{degradation}-{task}.png", pictures.grid(columns))
 
 
 def _columns(
-    params: Params,
-    name: str,
-    degradation: str,
-    truth: Split,
-    folders: dict[str, Path],
-    evaluation: Path,
-    chosen: list[str],
-    clean: Dataset,
+    name: str, truth: Split, sources: dict[str, Path], evaluation: Path, chosen: list[str], clean: Dataset
 ) -> dict[str, list[pictures.Image]]:
     kind = get_task(name)
     classes = clean.info.classes[name]
-    sources = {DEGRADED: folders["degraded"] / degradation / truth.folder.name / "images"}
-    sources |= {objective: folders["restored"] / degradation / objective for objective in params.objectives}
-    sources[CLEAN] = truth.folder / "images"
     columns = {}
     for variant, source in sources.items():
-        predictions = kind.read(evaluation / variant / "predictions")
+        split = clean.evaluation_split if variant == CLEAN else truth.folder.name
+        predictions = kind.read(evaluation / variant / split / "predictions")
         columns[variant] = [
             kind.draw(images.read_image(source / f"{id}.png"), predictions[id], classes) for id in chosen
         ]
-    columns["labels"] = [kind.draw(truth.image(id), kind.truth(truth, id), classes) for id in chosen]
+    background = sources.get(CLEAN, sources[DEGRADED])
+    columns["labels"] = [
+        kind.draw(images.read_image(background / f"{id}.png"), kind.truth(truth, id), classes) for id in chosen
+    ]
     return columns
-
-
-def _record_files(params: Params, task: str, degradation: str, evaluations: Path, quality: Path) -> dict[str, Path]:
-    if task == tables.QUALITY:
-        return {name: quality / degradation / f"{name}.npz" for name in [DEGRADED, *params.objectives]}
-    folder = evaluations / task / degradation
-    return {name: folder / name / "records.npz" for name in [CLEAN, DEGRADED, *params.objectives]}
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -116,12 +129,12 @@ def main() -> None:
     clean = Dataset.open(Path(options.clean))
     folders = {"degraded": Path(options.degraded), "restored": Path(options.restored)}
     with runtime.replacing_folder(Path(options.out)) as out:
-        results, gains = write_tables(params, Path(options.evaluations), Path(options.quality), out)
+        found = write_tables(params, folders["degraded"], Path(options.evaluations), Path(options.quality), out)
         costs = write_costs(params, Path(options.costs), out)
         draw_pictures(params, clean, folders, Path(options.evaluations), out / "pictures")
-        text = words.page(params, clean, results, gains, costs)
+        text = words.page(params, clean, found, costs)
         (out / "report.md").write_text(text)
-    print(words.summary(results, gains))
+    print(words.summary(found["results"], found["gains"]))
 
 
 if __name__ == "__main__":

@@ -20,7 +20,8 @@ WARM_UP = 2  # images that are not timed: the first ones pay for allocation
 
 
 def restore_split(restorer: Restorer, degraded: Split, settings: Restore, out: Path, description: str) -> list[float]:
-    """Write a restored PNG for every image; returns the seconds that each one spent in the restorer."""
+    """Write a restored PNG for every image into a folder; returns the seconds each one spent in the restorer."""
+    out.mkdir(exist_ok=True)
     device = next(restorer.parameters()).device
     seconds = []
     with torch.inference_mode(), progress(len(degraded.ids), description, "image") as bar:
@@ -42,9 +43,15 @@ def main() -> None:
     options = runtime.arguments("restorer", "degraded", "out", "costs")
     degraded = Dataset.open(Path(options.degraded))
     restorer = load_restorer(Path(options.restorer) / "restorer.safetensors").to(runtime.device())
-    split, settings = degraded.split(degraded.evaluation_split), load_params().restore
+    settings = load_params().restore
     with runtime.replacing_folder(Path(options.out)) as folder:
-        seconds = restore_split(restorer, split, settings, folder, f"restore {options.out}")
+        seconds = [
+            one
+            for split in degraded.evaluation_splits
+            for one in restore_split(
+                restorer, degraded.split(split), settings, folder / split, f"restore {options.out} {split}"
+            )
+        ]
     timed = seconds[WARM_UP:] or seconds
     with runtime.replacing(Path(options.costs)) as scratch:
         scratch.write_text(json.dumps({"milliseconds_per_image": round(1000 * statistics.median(timed), 3)}) + "\n")

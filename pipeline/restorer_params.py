@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field, model_validator
 
-from pipeline.section import Count, Positive, Section
+from pipeline.sections import Count, Positive, Section
 
 Counts = Annotated[list[Count], Field(min_length=1)]
 FROZEN = "frozen"  # the objective that trains nothing; models.losses.FROZEN for those who may import it

@@ -102,6 +102,31 @@ def replacing_folder(path: Path) -> Iterator[Path]:
         yield scratch
 
 
+@contextmanager
+def resuming_folder(path: Path, identity: str) -> Iterator[Path]:
+    """As `replacing_folder`, but a kill leaves the scratch folder as it was, and the same identity finds it again.
+
+    Args:
+        path: what the folder becomes.
+        identity: a digest of everything that its content depends on. Folders left by others are removed.
+    """
+    name = hashlib.sha256(str(path).encode()).hexdigest()[:16]
+    scratch = (WORK / "resumable" / name / identity).absolute()
+    for other in scratch.parent.glob("*"):
+        if other != scratch:
+            _remove(other)
+    scratch.mkdir(parents=True, exist_ok=True)
+    try:
+        yield scratch
+    except Exception:
+        _remove(scratch.parent)
+        raise
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _remove(path)
+    scratch.rename(path)
+    _remove(scratch.parent)
+
+
 def _remove(path: Path) -> None:
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)

@@ -1,53 +1,25 @@
-"""The two tables that other people read: results.csv and gains.csv. Not a stage."""
+"""The tables that other people read: results.csv, gains.csv, severities.csv and robustness.csv. Not a stage."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike, NDArray
 
-from models.tasks.records import Records, load_records
-from pipeline import runtime
 from pipeline.identity import CLEAN, DEGRADED
-from pipeline.params import Params
-from pipeline.statistics import interval, paired_gain, recovered, resample_weights
+from pipeline.scores import Cell, Cells, Resampled
+from pipeline.statistics import interval, paired_gain, recovered
 
 QUALITY = "quality"
 RESULTS = ["task", "degradation", "variant", "metric", "value", "ci_low", "ci_high", "n_images"]
 GAINS = ["task", "degradation", "variant", "versus", "metric", "gain", "ci_low", "ci_high", "p_value", "recovered"]
-
-Cell = Mapping[str, "Resampled"]  # variant -> its scores
-
-
-class Resampled:
-    """Records with their metrics in every resample, computed once: a variant takes part in several comparisons."""
-
-    def __init__(self, records: Records, weights: NDArray[np.int64]) -> None:
-        self.image_ids = records.image_ids
-        self.weights = weights
-        self.value = records.metrics()
-        self._resampled = records.metrics(weights)
-
-    def metrics(self, weights: ArrayLike | None = None) -> dict[str, NDArray[np.float64]]:
-        """As `Records.metrics`, for no weights or for its own."""
-        return self.value if weights is None else self._resampled
-
-
-def read_cell(params: Params, files: Mapping[str, Path]) -> dict[str, Resampled]:
-    """Read the records of every variant of one task and degradation and resample them together.
-
-    All variants, and all cells with as many images, are resampled with the same weights, so that gains are paired.
-
-    Args:
-        params: seed and number of resamples.
-        files: variant to records file.
-    """
-    records = {variant: load_records(file) for variant, file in files.items()}
-    images = len(next(iter(records.values())).image_ids)
-    weights = resample_weights(images, params.statistics.resamples, runtime.seed_for(params.seed, "bootstrap"))
-    return {variant: Resampled(scores, weights) for variant, scores in records.items()}
+SEVERITIES = ["task", "degradation", "severity", *RESULTS[2:], "gain", "gain_low", "gain_high"]
+ROBUSTNESS = [
+    *("task", "variant", "metric"),
+    *("mPC", "mPC_low", "mPC_high", "rPC", "rPC_low", "rPC_high"),
+    *("n_degradations", "n_severities", "n_images"),
+]
 
 
 def result_rows(task: str, degradation: str, cell: Cell, level: float) -> list[dict[str, Any]]:
@@ -86,6 +58,44 @@ def gain_rows(task: str, degradation: str, cell: Cell, level: float) -> list[dic
         for variant, versus in _comparisons(cell)
         for metric, gain in paired_gain(cell[variant], cell[versus], cell[versus].weights, level).items()
     ]
+
+
+def severity_rows(task: str, degradation: str, cells: Cells, level: float) -> list[dict[str, Any]]:
+    """Rows of severities.csv: every variant at each severity by itself, with its gain over the degraded images."""
+    rows = []
+    for severity, cell in cells.severities.items():
+        gains = {(row["variant"], row["metric"]): row for row in gain_rows(task, degradation, cell, level)[::-1]}
+        for row in result_rows(task, degradation, cell, level):
+            gain = gains.get((row["variant"], row["metric"]), {})
+            named = {"gain": gain.get("gain"), "gain_low": gain.get("ci_low"), "gain_high": gain.get("ci_high")}
+            rows.append({**row, "severity": severity, **named})
+    return rows
+
+
+def robustness_rows(task: str, cells: Sequence[Cells], level: float) -> list[dict[str, Any]]:
+    """Rows of robustness.csv: mPC and rPC of every variant over all degradations of the same clean images.
+
+    mPC is the mean of a metric over degradations, each of them its mean over severities; rPC = mPC / clean.
+    Source: Michaelis et al., "Benchmarking robustness in object detection: autonomous driving when winter is
+    coming", 2019, equations 1 and 2.
+    """
+    paired = [cells_of_one for cells_of_one in cells if CLEAN in cells_of_one.whole]
+    rows: list[dict[str, Any]] = []
+    if not paired:
+        return rows
+    clean = paired[0].whole[CLEAN]
+    shared = [v for v in paired[0].whole if v != CLEAN and all(v in one.whole for one in paired)]
+    for variant in shared:
+        mean = Resampled.mean([Resampled.mean([cell[variant] for cell in one.severities.values()]) for one in paired])
+        shares = interval(mean.relative_to(clean), mean.weights, level)
+        for metric, own in interval(mean, mean.weights, level).items():
+            share = shares[metric]
+            named = {"mPC": own.value, "mPC_low": own.low, "mPC_high": own.high}
+            named |= {"rPC": share.value, "rPC_low": share.low, "rPC_high": share.high}
+            count = {"n_degradations": len(paired), "n_severities": sum(len(one.severities) for one in paired)}
+            images = len(paired[0].whole[CLEAN].image_ids)
+            rows.append({"task": task, "variant": variant, "metric": metric, **named, **count, "n_images": images})
+    return rows
 
 
 def write_table(rows: Iterable[Mapping[str, Any]], columns: list[str], path: Path) -> pd.DataFrame:

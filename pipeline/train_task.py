@@ -5,7 +5,7 @@ from pathlib import Path
 
 from data.datasets import MaskBatches
 from data.manifest import Dataset
-from models.tasks import TASKS, get_task
+from models.tasks import get_task
 from pipeline import runtime, tracking
 from pipeline.params import load_params
 from pipeline.training import Loop, checkpoint_folder, fingerprint
@@ -13,18 +13,19 @@ from pipeline.training import Loop, checkpoint_folder, fingerprint
 
 def main() -> None:
     """Command line."""
-    options = runtime.arguments("task", "clean", "out", "costs")
+    options = runtime.arguments("task", "plan", "clean", "out", "costs")
     params = load_params()
     settings = params.task_settings(options.task)
     clean = Dataset.open(Path(options.clean))
+    classes = clean.info.classes_of(options.task)
     split = clean.split("train")
-    modules = ["pipeline.train_task", TASKS[options.task].split(":")[0]]
-    work = checkpoint_folder(modules, params.seed, settings, fingerprint(split.folder))
+    made_of = Path(options.plan).read_text()  # the task's own code, and files from elsewhere
+    work = checkpoint_folder(["pipeline.train_task"], params.seed, settings, made_of, fingerprint(split.folder))
     seed = runtime.seed_for(params.seed, "task", options.task)
     with tracking.live(clean.info.name, options.task, {"stage": "train_task"}, work.name, work.name) as stream:
         loop = Loop(f"train_task {options.task}", work, seed % 2**31, runtime.device(), stream)
         make_batches = partial(MaskBatches, split, seed)
-        task = get_task(options.task).fit(split, make_batches, clean.info.classes[options.task], settings, loop)
+        task = get_task(options.task).fit(split, make_batches, classes, settings, loop)
     with runtime.replacing_folder(Path(options.out)) as folder:
         task.save(folder)
         loop.write_curve(folder / "curve.csv")

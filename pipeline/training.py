@@ -18,6 +18,7 @@ from pipeline import runtime
 from pipeline.imports import closure, digest_files
 
 CHECKPOINT_SECONDS = 30.0
+PROJECT = Path(__file__).parents[1]
 Curve = dict[int, dict[str, float]]
 
 
@@ -28,7 +29,7 @@ def checkpoint_folder(modules: Sequence[str], *identity: Any) -> Path:
         modules: whose code, with all that it imports, the training runs.
         identity: parameters and fingerprints of the data.
     """
-    code = digest_files(*(path for module in modules for path in closure(module, Path())))
+    code = digest_files(*(path for module in modules for path in closure(module, PROJECT)))
     text = json.dumps([code, identity], sort_keys=True, default=str)
     return runtime.WORK / "checkpoints" / hashlib.sha256(text.encode()).hexdigest()[:24]
 

@@ -1,24 +1,26 @@
 """The tables in words: report.md and the summary that ends a run. Not a stage."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import pandas as pd
 
 from data.manifest import Dataset
+from pipeline.degrade_params import RandomSeverity
 from pipeline.identity import CLEAN, DEGRADED
 from pipeline.params import Params
 from pipeline.tables import QUALITY
 
 
-def page(params: Params, clean: Dataset, results: pd.DataFrame, gains: pd.DataFrame, costs: pd.DataFrame) -> str:
+def page(params: Params, clean: Dataset, tables: Mapping[str, pd.DataFrame], costs: pd.DataFrame) -> str:
     """report.md: verdicts, ledger, costs and pictures of one run."""
+    results, gains = tables["results"], tables["gains"]
     split = clean.evaluation_split
     images = clean.info.splits[split]
     note = "" if split == "test" else " There is no test split: these are validation images, never used to choose."
     level = f"{100 * params.statistics.level:g} %"
     parts = [
         f"# Does restoring help on {clean.info.name}?",
-        f"Data: `{clean.info.name}`, split `{split}`, {images} images.{note} Severity {params.degrade.severity}, "
+        f"Data: `{clean.info.name}`, split `{split}`, {images} images.{note} {_severity(params)}, "
         f"seed {params.seed}. Intervals: {level}, paired bootstrap over images "
         f"({params.statistics.resamples} resamples); training noise (other seeds) is not in them.",
         "## Verdicts",
@@ -30,6 +32,10 @@ def page(params: Params, clean: Dataset, results: pd.DataFrame, gains: pd.DataFr
         "window. *Recovered* = (variant - degraded) / (clean - degraded).",
         "## Objectives against the pixel loss",
         _rival_table(gains),
+        "## Over all degradations",
+        "mPC: mean over the degradations (and their severities) of the same clean images; rPC = mPC / clean.",
+        _robustness_table(tables["robustness"]),
+        *_by_severity(tables["severities"]),
         "## Costs on this machine",
         _table(costs.columns, costs.fillna("").astype(str).values.tolist()),
         "## Pictures",
@@ -89,6 +95,41 @@ def _rival_table(gains: pd.DataFrame) -> str:
         for row in gains[gains.versus == "pixel"].itertuples()
     ]
     return _table(["task", "degradation", "metric", "objective", "gain over pixel", "interval", "p"], rows)
+
+
+def _severity(params: Params) -> str:
+    asked = params.degrade.severity
+    if isinstance(asked, int):
+        return f"Severity {asked}"
+    if isinstance(asked, RandomSeverity):
+        return f"Severity drawn for each image from {', '.join(map(str, asked.random))}"
+    return f"Mean over severities {', '.join(map(str, asked))}"
+
+
+def _robustness_table(robustness: pd.DataFrame) -> str:
+    rows = [
+        [
+            *(row.task, row.metric, row.variant),
+            _number(row.mPC, row.metric),
+            f"{_number(row.mPC_low, row.metric)} to {_number(row.mPC_high, row.metric)}",
+            *(("", "") if pd.isna(row.rPC) else (f"{row.rPC:.3f}", f"{row.rPC_low:.3f} to {row.rPC_high:.3f}")),
+        ]
+        for row in robustness.itertuples()
+    ]
+    return _table(["task", "metric", "variant", "mPC", "interval", "rPC", "interval"], rows)
+
+
+def _by_severity(severities: pd.DataFrame) -> list[str]:
+    """A table with one column for each severity, where there are several."""
+    levels = sorted(severities.severity.dropna().unique())
+    if len(levels) < 2:
+        return []
+    keys = ["task", "degradation", "metric", "variant"]
+    rows = [
+        [*map(str, key), *(_number(own[own.severity == s].value.mean(), str(key[2])) for s in levels)]
+        for key, own in severities.dropna(subset=["severity"]).groupby(keys, sort=False)
+    ]
+    return ["## By severity", _table([*keys, *(f"{s:g}" for s in levels)], rows)]
 
 
 def _number(value: float, metric: str) -> str:

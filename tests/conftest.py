@@ -19,9 +19,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data.manifest import Dataset, DatasetInfo, Sample, write_info, write_sample
+from data.manifest import Dataset, DatasetInfo, Instance, Sample, write_info, write_sample
+from models.tasks.instance_matching import encode
 
-CLASSES = {"detection": ["square", "bar"], "segmentation": ["ground", "square", "bar"]}
+CLASSES = {
+    "detection": ["square", "bar"],
+    "instance-segmentation": ["square", "bar"],
+    "segmentation": ["ground", "square", "bar"],
+    "classification": ["grey", "bar"],
+}
 
 
 def _sample(split: str, index: int, size: tuple[int, int]) -> Sample:
@@ -33,7 +39,9 @@ def _sample(split: str, index: int, size: tuple[int, int]) -> Sample:
     mask[:3] = 255
     image[10:30, 8:28] = [200, 40, 40]
     boxes = np.array([[0, 18 / width, 20 / height, 20 / width, 20 / height]])
-    return Sample(f"{split}{index}", split, image, boxes, mask)
+    counts = encode((mask == 1).astype(np.uint8)[None])[0]
+    objects = (Instance(0, counts),)
+    return Sample(f"{split}{index}", split, image, boxes, mask, instances=objects, category=index % 2)
 
 
 @pytest.fixture

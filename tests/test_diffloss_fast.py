@@ -59,6 +59,8 @@ def test_bank_tells_views_priors_and_windows_apart() -> None:
         {"precision": "bfloat16"},
         {"precision": "bfloat16", "channels_last": True},
         {"precision": "bfloat16", "bank": FeatureBank(1)},
+        {"precision": "mixed", "channels_last": True},
+        {"precision": "mixed", "bank": FeatureBank(1)},
     ],
 )
 def test_faster_paths_stay_close_to_the_plain_one(settings: dict) -> None:
@@ -72,6 +74,8 @@ def test_faster_paths_stay_close_to_the_plain_one(settings: dict) -> None:
         values.append(terms.total.item())
     assert values[1] == pytest.approx(values[0], rel=0.02)
     assert nn.functional.cosine_similarity(*(g.flatten() for g in gradients), dim=0) > 0.999
+    if settings.get("precision") == "mixed":
+        assert values[1] == pytest.approx(values[0], rel=1e-5), "the forward pass is not rounded"
     exact = "precision" not in settings
     assert torch.allclose(*gradients, rtol=1e-3, atol=1e-7) == exact
 

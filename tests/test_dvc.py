@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
+from data.sources import SOURCES
 from models.losses import LOSSES
 from models.restorers import CHECKPOINT, RESTORERS
 from models.tasks import TASKS
@@ -14,7 +15,8 @@ from pipeline.restorer_params import TrainRestorer
 
 ROOT = Path(__file__).parents[1]
 STAGES = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
-ITEM_OF_TASK = "models/tasks/${item.task}.py"
+TASKS_FOLDER = "models/tasks"  # which `plan` watches whole
+MADE_OF = "artifacts/plan/tasks"  # where `plan` writes the digests of each task's own code
 CHOSEN_RESTORER = "models/restorers/${train_restorer.restorer}.py"
 
 
@@ -23,8 +25,8 @@ def _files(*modules: str) -> set[str]:
     return {path.relative_to(ROOT).as_posix() for path in found if path.stat().st_size}
 
 
-def _task_modules() -> list[str]:
-    return [entry.split(":")[0] for entry in TASKS.values()]
+def _task_code() -> set[str]:
+    return _files(*(entry.split(":")[0] for entry in TASKS.values()))
 
 
 def _restorer_modules() -> list[str]:
@@ -34,20 +36,17 @@ def _restorer_modules() -> list[str]:
 
 def _losses() -> set[str]:
     """What the objective stage digests for each objective: not repeated in train_restorer's list."""
-    return _files(*(spec.module for spec in LOSSES.values()), *_task_modules())
+    return _files(*(spec.module for spec in LOSSES.values())) | _task_code()
 
 
 def _expected(stage: str) -> set[str]:
     files = _files(f"pipeline.{stage}")
-    own = {module.replace(".", "/") + ".py" for module in _task_modules()}
-    if stage == "prepare":
-        return files | _files("data.sources.masks")
-    if stage in ("train_task", "evaluate"):
-        return files | (_files(*_task_modules()) - own) | {ITEM_OF_TASK}
-    if stage == "report":
-        return files | _files(*_task_modules())
+    if stage in ("prepare", "degrade"):
+        return files | _files(*(entry.split(":")[0] for name, entry in SOURCES.items() if name != "scenes"))
+    if stage == "plan":
+        return {file for file in files if not file.startswith(TASKS_FOLDER)}
     if stage == "objective":
-        return files | _losses()
+        return files | (_losses() - _task_code())
     if stage in ("train_restorer", "restore"):
         restorers = {module.replace(".", "/") + ".py" for module in _restorer_modules()}
         files = (files | _files(*_restorer_modules())) - restorers | {CHOSEN_RESTORER}
@@ -58,6 +57,21 @@ def _expected(stage: str) -> set[str]:
 def test_code_dependencies_are_the_imports(stage: str) -> None:
     listed = {dep for dep in STAGES[stage]["deps"] if dep.endswith(".py")}
     assert listed == _expected(stage)
+
+
+@pytest.mark.parametrize(
+    ("stage", "dependency"),
+    [
+        ("plan", TASKS_FOLDER),
+        ("train_task", MADE_OF + "/${item.task}.json"),
+        ("evaluate", MADE_OF + "/${item.task}.json"),
+        ("objective", MADE_OF),
+        ("report", MADE_OF),
+    ],
+)
+def test_the_code_of_a_task_is_a_dependency_through_the_plan(stage: str, dependency: str) -> None:
+    assert dependency in STAGES[stage]["deps"]
+    assert all(file.startswith(TASKS_FOLDER) for file in _task_code())
 
 
 @pytest.mark.parametrize("stage", STAGES)

@@ -30,6 +30,7 @@ def relative(got: Tensor, wanted: Tensor) -> float:
         {"use_scale_shift_norm": False, "resblock_updown": False, "channel_mult": [1, 2, 2]},
         {"resblock_updown": False, "num_channels": 64, "attention_downsample_factors": [1, 2], "num_head_channels": 32},
         {"num_head_channels": -1, "num_heads": 4},
+        {"num_head_channels": -1, "num_heads": 4, "channel_mult": [1, 2, 3], "attention_downsample_factors": [1, 2]},
         {"num_head_channels": -1, "num_heads": 1, "channel_mult": [1, 2, 3], "attention_downsample_factors": [1, 4]},
         {"attention_downsample_factors": [], "use_scale_shift_norm": False},
     ],
@@ -42,6 +43,14 @@ def test_converted_network_computes_what_the_reference_computes(change: dict[str
     features = prior(noisy, timesteps)
     assert relative(features.noise, wanted[:, :3]) < 1e-5
     assert relative(features.hspace, reference.middle) < 1e-5
+
+
+def test_equal_number_of_heads_at_every_width_survives_saving(tmp_path: Path) -> None:
+    settings = TINY | {"num_head_channels": -1, "num_heads": 4, "channel_mult": [1, 2], "attention_resolutions": "16,8"}
+    settings = settings | {"attention_downsample_factors": [1, 2], "image_size": 16}
+    reference, noisy, timesteps, wanted = reference_run(settings)
+    DiffusionPrior.from_guided_diffusion(reference.weights, settings).save(tmp_path)
+    assert relative(DiffusionPrior.load(tmp_path)(noisy, timesteps).noise, wanted[:, :3]) < 1e-5
 
 
 def test_wrong_attention_order_would_be_seen() -> None:
@@ -143,7 +152,7 @@ def test_flags_as_guided_diffusion_spells_them() -> None:
         ({"channel_mult": [2, 4]}, "channel_mult"),
         ({"num_channels": 40}, "multiples of 32"),
         ({"num_head_channels": 24}, "cannot be divided"),
-        ({"num_head_channels": -1, "attention_downsample_factors": [1, 2]}, "num_heads"),
+        ({"num_head_channels": -1, "num_heads": 5}, "cannot be divided by 5"),
         ({"noise_schedule": "sigmoid"}, "linear, cosine"),
         ({"attention_resolutions": "0"}, "attention_resolutions"),
         ({"attention_resolutions": "16"}, "contradict"),

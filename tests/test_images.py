@@ -4,6 +4,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from data import images
 
@@ -51,3 +52,76 @@ def test_colour_image_is_no_mask(tmp_path: Path) -> None:
         images.read_mask(tmp_path / "a.png")
     with pytest.raises(images.ImageError, match="one 16-bit channel"):
         images.read_depth(tmp_path / "a.png")
+
+
+def _files(folder: Path) -> dict[str, Path]:
+    """One picture in every form that people have."""
+    pixels = _random((6, 8, 3))
+    plain = Image.fromarray(pixels)
+    turned = plain.getexif()
+    turned[0x0112] = 6
+    files = {name: folder / name for name in ("plain.png", "plain.jpg", "palette.png", "turned.png", "turned.jpg")}
+    for name, path in files.items():
+        chosen = plain.quantize(8) if name.startswith("palette") else plain
+        chosen.save(path, **({"exif": turned} if name.startswith("turned") else {}))
+    for name, mode in (("grey.png", "L"), ("alpha.png", "RGBA"), ("cmyk.jpg", "CMYK"), ("one.png", "1")):
+        files[name] = folder / name
+        plain.convert(mode).save(files[name])
+    wide = _random((6, 8, 3), np.uint16)
+    for name, content in (("rgb16.png", wide), ("grey16.png", wide[:, :, 0]), ("rgb16.tif", wide)):
+        files[name] = folder / name
+        cv2.imwrite(str(files[name]), content)
+    return files
+
+
+CONVERSIONS = {
+    "turned": ["rotated by EXIF"],
+    "grey.png": ["grey image"],
+    "one.png": ["grey image"],
+    "alpha": ["image with transparency"],
+    "cmyk": ["CMYK image"],
+    "rgb16": ["16-bit image"],
+    "grey16": ["16-bit image", "grey image"],
+}
+
+
+def test_photos_of_every_kind_are_read_as_opencv_reads_them_and_changes_are_named(tmp_path: Path) -> None:
+    for name, path in _files(tmp_path).items():
+        photo = images.read_photo(path)
+        expected = cv2.imread(str(path))
+        # Rounding of CMYK, and of 16-bit TIFF, differs by one.
+        assert np.abs(photo.pixels.astype(int) - expected[:, :, ::-1]).max() <= (
+            1 if name[:4] in ("cmyk", "rgb1") else 0
+        )
+        named = next((texts for start, texts in CONVERSIONS.items() if name.startswith(start)), [])
+        assert [text.partition(":")[0] for text in photo.conversions] == named, name
+        assert photo.reusable == (name == "plain.png")
+
+
+def test_turning_goes_by_the_size_of_the_labels(tmp_path: Path) -> None:
+    path = _files(tmp_path)["turned.png"]
+    assert images.read_photo(path, (8, 6)).pixels.shape == (6, 8, 3)
+    assert images.read_photo(path, (6, 8)).pixels.shape == (8, 6, 3)
+    assert images.read_photo(path, (99, 99)).pixels.shape == (6, 8, 3)
+
+
+@pytest.mark.parametrize("name", ["plain.png", "plain.jpg", "rgb16.tif"])
+def test_truncated_photos_are_refused(tmp_path: Path, name: str) -> None:
+    path = _files(tmp_path)[name]
+    path.write_bytes(path.read_bytes()[:-50])
+    with pytest.raises(images.ImageError, match=rf"{path.name}: "):
+        images.read_photo(path)
+
+
+def test_copies_have_the_bytes_with_and_without_the_kernels_help(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = _files(tmp_path)["plain.png"]
+    images.copy_image(path, tmp_path / "a.png")
+
+    def refuse(*arguments: object) -> int:
+        raise OSError(18, "Invalid cross-device link")
+
+    monkeypatch.setattr("os.copy_file_range", refuse)
+    images.copy_image(path, tmp_path / "b.png")
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes() == path.read_bytes()

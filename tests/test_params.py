@@ -35,23 +35,71 @@ FAULTS = [
     ("seed: 0", "seed: -1", "seed: Input should be greater than or equal to 0, got -1"),
     ("seed: 0", "seed: zero", "seed: Input should be a valid integer"),
     ("seed: 0", "seed: [", "not valid YAML"),
-    ("  severity: 3", "  severity: 9", "degrade.severity: Input should be less than or equal to 5, got 9"),
+    ("  severity: 3", "  severity: 9", "degrade.severity: expected 1 to 5, a list such as"),
+    ("  severity: 3", "  severity: [3, 3]", "degrade.severity"),
+    ("  severity: 3", "  severity: {random: 3}", "{random: [1, 3, 5]}, got {'random': 3}"),
+    ("recipes: {}", "recipes: {Fog: [{effect: fog}]}", "degrade.recipes"),
+    ("recipes: {}", "recipes: {fog: [{effect: rain}]}", "degrade.recipes.fog: there is a recipe of this name"),
+    ("real: {}", "real: {rain-cam: {kind: paird}}", "degrade.real.rain-cam"),
     ("[lowlight, fog]", "[lowlight, fogg]", "degradations: no recipe 'fogg'; there are"),
     ("[lowlight, fog]", "[fog, fog]", "degradations: 'fog' occurs twice"),
     ("[lowlight, fog]", "[]", "degradations: List should have at least 1 item"),
     ("[pixel, diffloss]", "[pixel, difloss]", "objectives: objective 'difloss'"),
-    ("[detection, segmentation]", "[detektion]", "tasks: 'detektion' is unknown; there are: detection, segmentation"),
+    ("[detection, segmentation]", "[detektion]", "tasks: 'detektion' is unknown; there are: detection, instance-s"),
     ("strength: 0.5", "strengh: 0.5", "losses.diffloss.strengh: unknown key; known here: weighting, strength"),
     ("timesteps: [5, 300]", "timesteps: 5", "losses.diffloss.timesteps: Input should be a valid tuple"),
     ("image_size: 224", "image_size: 220", "train_task.detection.image_size: Input should be a multiple of 32"),
     ("source: scenes", "source: masks", "a section data.masks is needed"),
-    ("source: scenes", "source: photos", "data.source: Input should be 'scenes' or 'masks', got 'photos'"),
+    (
+        "source: scenes",
+        "source: photos",
+        "data.source: Input should be 'scenes', 'coco', 'masks', 'voc' or 'yolo', got 'photos'",
+    ),
     ("decoder_blocks: [1, 1, 1]", "decoder_blocks: [1, 1]", "must have the same length"),
     ("timesteps: [5, 300]", "timesteps: [5, 3000]", "losses.diffloss.timesteps: expected 0 <= low < high <= 1000"),
     ("size: 64, channels", "size: 62, channels", "train_prior.network: size 62 cannot be halved 2 times"),
     ("attention: [16]", "attention: [12]", "train_prior.network: attention at size 12: the levels have the sizes"),
     ("resamples: 1000", "resamples: 5", "statistics.resamples: Input should be greater than or equal to 100"),
 ]
+
+
+CHAINS = [
+    ("[{effect: smog}]", "degrade.recipes.mine: mine, step 1: no effect 'smog'; there are"),
+    ("[{effect: jpeg, qualty: 3}]", "degrade.recipes.mine: mine, step 1 (jpeg): no setting 'qualty'; it has quality"),
+    ("[{effect: jpeg, quality: 300}]", "degrade.recipes.mine: mine, step 1 (jpeg), quality"),
+    ("[{effect: shear}]", "moves pixels, so boxes and masks of the clean images would be wrong"),
+    ("[]", "degrade.recipes.mine: List should have at least 1 item"),
+]
+
+
+@pytest.mark.parametrize(("chain", "message"), CHAINS)
+def test_a_mistake_in_an_own_chain(tmp_path: Path, chain: str, message: str) -> None:
+    text = (ROOT / "params.yaml").read_text().replace("recipes: {}", f"recipes: {{mine: {chain}}}", 1)
+    path = tmp_path / "params.yaml"
+    path.write_text(text.replace("[lowlight, fog]", "[mine]", 1))
+    with pytest.raises(ParamsError) as caught:
+        check_names(load_params(path))
+    assert message in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("section", "message"),
+    [
+        ("{kind: paired, folder: nowhere}", "degrade.real.cam: there is no folder data/sources/scenes/nowhere"),
+        (
+            "{kind: unpaired, recipe: smog, data: {source: masks, root: ., masks: {name: x, classes: [a], "
+            "things: [], min_pixels: 1}}}",
+            "degrade.real.cam.recipe: no recipe 'smog'; there are",
+        ),
+    ],
+)
+def test_a_mistake_about_real_photos(tmp_path: Path, section: str, message: str) -> None:
+    text = (ROOT / "params.yaml").read_text().replace("real: {}", f"real: {{cam: {section}}}", 1)
+    path = tmp_path / "params.yaml"
+    path.write_text(text.replace("[lowlight, fog]", "[cam]", 1))
+    with pytest.raises(ParamsError) as caught:
+        check_names(load_params(path))
+    assert message in str(caught.value)
 
 
 @pytest.mark.parametrize(("old", "new", "message"), FAULTS, ids=[new for _, new, _ in FAULTS])
@@ -75,7 +123,7 @@ def test_a_task_without_its_section(tmp_path: Path) -> None:
     path = tmp_path / "params.yaml"
     path.write_text(text.replace(line, ""))
     with pytest.raises(ParamsError, match=r"a section train_task\.detection is needed"):
-        load_params(path)
+        check_names(load_params(path))
 
 
 def test_missing_file() -> None:
@@ -88,3 +136,45 @@ def test_losses_of_an_objective() -> None:
     assert set(params.losses_of("pixel")) == {"pixel"}
     assert set(params.losses_of("diffloss")) == {"pixel", "diffloss"}
     assert params.losses_of("clean") == {}
+
+
+def _with_data(tmp_path: Path, section: str) -> str:
+    """The message about a data section instead of the default one."""
+    lines = (ROOT / "params.yaml").read_text().splitlines(keepends=True)
+    start = next(index for index, line in enumerate(lines) if line.startswith("data:"))
+    end = next(index for index, line in enumerate(lines) if line.startswith("degradations:"))
+    path = tmp_path / "params.yaml"
+    path.write_text("".join([*lines[:start], f"data: {section}\n", *lines[end:]]))
+    with pytest.raises(ParamsError) as caught:
+        load_params(path)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+COCO = "{source: coco, root: x, coco: {name: x, files: {train: {json: a, images: b}}%s}}"
+MASKS = "{source: masks, root: x, masks: {name: x, classes: [a], things: [], min_pixels: 1%s}}"
+DATA_FAULTS = [
+    (COCO.replace("images: b", "image: b"), "data.coco.files.train.image: unknown key; known here: json, images"),
+    (COCO.replace("train:", "trian:"), "data.coco.files.trian"),
+    (COCO % ", split: {train: 0.5, val: 0.4}", "data.coco.split: the shares add up to 0.9, not to 1"),
+    (COCO % ", split: {val: 0.5, test: 0.5}", "data.coco.split: train and val or test need a share"),
+    (COCO.replace("train: {", "all: {json: a, images: b}, train: {"), "expected train and val or test, or only all"),
+    (COCO % ", limit: {train: 0}", "data.coco.limit.train: Input should be greater than or equal to 1, got 0"),
+    (
+        MASKS % ", layout: kitti",
+        "data.masks.layout.name: Input should be 'camvid', 'cityscapes' or 'acdc', got 'kitti'",
+    ),
+    (MASKS % ", layout: {images: a, masks: b}", "data.masks.layout.folders.image_ending: Field required (and 1 more)"),
+    (
+        MASKS % ", layout: {images: '{city}', masks: b, image_ending: '', mask_ending: .png}",
+        "data.masks.layout.folders.images: '{city}': in braces, {split} and {condition} can stand",
+    ),
+    (MASKS % ", colours: {a: [1, 2]}", "data.masks.colours.a: List should have at least 3 items"),
+    ("{source: voc, root: x}", "source is 'voc', so that a section data.voc is needed"),
+    ("{source: yolo, root: x, faults: ignore, yolo: {name: x}}", "data.faults: Input should be 'error' or 'skip'"),
+]
+
+
+@pytest.mark.parametrize(("section", "message"), DATA_FAULTS, ids=[message[:40] for _, message in DATA_FAULTS])
+def test_a_mistake_in_a_data_section_is_one_line(tmp_path: Path, section: str, message: str) -> None:
+    assert message in _with_data(tmp_path, section.replace("%s", ""))

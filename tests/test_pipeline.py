@@ -167,6 +167,24 @@ def test_a_change_reaches_what_depends_on_it(finished: Path, old: str, new: str,
         (finished / "params.yaml").write_text(before)
 
 
+def test_the_code_of_one_task_concerns_that_task_only(finished: Path) -> None:
+    path = finished / "models" / "tasks" / "segmentation.py"
+    before = path.read_text()
+    try:
+        path.write_text(before + "# changed\n")
+        assert _would_run(finished) == {"plan"}
+        assert _dvc(finished, "repro", "plan").returncode == 0
+        assert _would_run(finished) == {
+            "train_task@segmentation",
+            *(f"evaluate@segmentation-{degradation}" for degradation in ("lowlight", "fog")),
+            *(f"objective@{objective}" for objective in ("pixel", "diffloss")),  # which write what they wrote before
+            "report",
+        }
+    finally:
+        path.write_text(before)
+        _dvc(finished, "repro", "plan")
+
+
 def test_a_loss_weight_retrains_its_restorers_only_and_mlflow_is_complete_from_the_cache(finished: Path) -> None:
     before = (finished / "params.yaml").read_text()
     _edit(finished, "strength: 0.5", "strength: 0.7")

@@ -7,26 +7,31 @@ import pytest
 
 from models.tasks.records import MeanRecords
 from pipeline import tables, words
+from pipeline.identity import RECORDS_FILE
 from pipeline.params import load_params
+from pipeline.scores import Cell, read_cells
 
 ROOT = Path(__file__).parents[1]
 VALUES = {"clean": 0.9, "degraded": 0.3, "pixel": 0.6, "diffloss": 0.75}
 
 
 @pytest.fixture
-def cell(tmp_path: Path) -> dict[str, tables.Resampled]:
+def cell(tmp_path: Path) -> Cell:
     rng = np.random.default_rng(0)
     difficulty = rng.normal(0, 0.2, 50)
-    files = {}
     for variant, mean in VALUES.items():
         scores = mean + difficulty - difficulty.mean() + 0.01 * np.sin(np.arange(50) + mean)
         records = MeanRecords.from_values({f"i{n:02}": {"score": float(v)} for n, v in enumerate(scores)})
-        files[variant] = tmp_path / f"{variant}.npz"
-        records.save(files[variant])
-    return tables.read_cell(load_params(ROOT / "params.yaml"), files)
+        _save(records, tmp_path / "fog" / variant / "test")
+    return read_cells(load_params(ROOT / "params.yaml"), tmp_path / "fog").whole
 
 
-def test_results_have_every_variant_with_its_interval(cell: dict[str, tables.Resampled]) -> None:
+def _save(records: MeanRecords, folder: Path) -> None:
+    folder.mkdir(parents=True)
+    records.save(folder / RECORDS_FILE)
+
+
+def test_results_have_every_variant_with_its_interval(cell: Cell) -> None:
     rows = pd.DataFrame(tables.result_rows("detection", "fog", cell, 0.95))
     assert list(rows.columns) == tables.RESULTS
     assert list(rows.variant) == list(VALUES)
@@ -34,7 +39,7 @@ def test_results_have_every_variant_with_its_interval(cell: dict[str, tables.Res
     assert (rows.n_images == 50).all()
 
 
-def test_gains_are_paired_and_recovered_is_the_formula(cell: dict[str, tables.Resampled]) -> None:
+def test_gains_are_paired_and_recovered_is_the_formula(cell: Cell) -> None:
     rows = pd.DataFrame(tables.gain_rows("detection", "fog", cell, 0.95)).set_index(["variant", "versus"])
     assert set(rows.index) == {
         ("clean", "degraded"),
@@ -49,7 +54,7 @@ def test_gains_are_paired_and_recovered_is_the_formula(cell: dict[str, tables.Re
     assert row.ci_high - row.ci_low < 0.02
 
 
-def test_written_tables_are_tidy_and_the_same_twice(cell: dict[str, tables.Resampled], tmp_path: Path) -> None:
+def test_written_tables_are_tidy_and_the_same_twice(cell: Cell, tmp_path: Path) -> None:
     rows = tables.gain_rows("detection", "fog", cell, 0.95)
     for name in ("a.csv", "b.csv"):
         tables.write_table(rows, tables.GAINS, tmp_path / name)
@@ -76,11 +81,10 @@ def test_verdicts_follow_the_interval(low: float, high: float, word: str) -> Non
 
 
 def test_quality_has_no_clean_and_no_recovered(tmp_path: Path) -> None:
-    files = {}
     for variant in ("degraded", "pixel"):
-        files[variant] = tmp_path / f"{variant}.npz"
-        MeanRecords.from_values({f"i{n}": {"PSNR": 20.0 + n} for n in range(4)}).save(files[variant])
-    cell = tables.read_cell(load_params(ROOT / "params.yaml"), files)
+        records = MeanRecords.from_values({f"i{n}": {"PSNR": 20.0 + n} for n in range(4)})
+        _save(records, tmp_path / variant / "test")
+    cell = read_cells(load_params(ROOT / "params.yaml"), tmp_path).whole
     rows = tables.gain_rows("quality", "fog", cell, 0.95)
     assert len(rows) == 1 and np.isnan(rows[0]["recovered"])
     json.dumps([row["gain"] for row in rows])

@@ -25,6 +25,15 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "learning_rate": 1e-3,
         "mosaic": 0.0,
     },
+    "instance-segmentation": {
+        "model": "yolo11n-seg.yaml",
+        "weights": None,
+        "image_size": 64,
+        "epochs": 1,
+        "batch": 4,
+        "learning_rate": 1e-3,
+        "mosaic": 0.0,
+    },
     "segmentation": {
         "architecture": "unet",
         "encoder": "tu-mobilenetv3_small_050",
@@ -32,6 +41,14 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "steps": 3,
         "batch": 4,
         "crop": 32,
+        "learning_rate": 1e-3,
+    },
+    "classification": {
+        "model": "resnet10t",
+        "weights": None,
+        "image_size": 64,
+        "steps": 3,
+        "batch": 4,
         "learning_rate": 1e-3,
     },
 }
@@ -115,14 +132,14 @@ def test_features_carry_a_gradient_into_the_image_and_none_into_the_network(
 @each
 def test_missing_labels_are_an_error(name: str, fit: Callable[..., Task[Any]], make_dataset: Any) -> None:
     dataset = make_dataset("bare", train=2, test=1)
-    for folder in ("labels", "masks"):
+    for folder in ("labels", "instances", "masks", "categories"):
         (dataset.folder / "train" / folder).rename(dataset.folder / "train" / f"no-{folder}")
     with pytest.raises(TaskError, match=f"take {name} out of tasks"):
         fit(name, folder=dataset)
 
 
 def test_unknown_task() -> None:
-    with pytest.raises(TaskError, match="no task 'depth'; there are: detection, segmentation"):
+    with pytest.raises(TaskError, match="no task 'depth'; there are: detection, instance-segmentation, segmentation"):
         get_task("depth")
 
 
@@ -132,12 +149,13 @@ def test_unknown_architecture_names_it(fit: Callable[..., Task[Any]], monkeypatc
         fit("segmentation")
 
 
+@each
 def test_nothing_is_written_outside_the_work_folder(
-    fit: Callable[..., Task[Any]], tmp_path: Path, monkeypatch: Any
+    name: str, fit: Callable[..., Task[Any]], tmp_path: Path, monkeypatch: Any
 ) -> None:
     (tmp_path / "cwd").mkdir()
     monkeypatch.chdir(tmp_path / "cwd")
-    fit("detection")
+    fit(name)
     assert list((tmp_path / "cwd").iterdir()) == []
     assert not list((tmp_path / "clean").rglob("*.cache"))
 
@@ -145,6 +163,10 @@ def test_nothing_is_written_outside_the_work_folder(
 def _same(left: Any, right: Any, atol: float = 0.0) -> bool:
     if isinstance(left, np.ndarray):
         return np.array_equal(left, right)
+    parts = left._asdict() if isinstance(left, tuple) else vars(left)
     return all(
-        np.allclose(getattr(left, part), getattr(right, part), atol=atol) for part in ("boxes", "scores", "classes")
+        value == getattr(right, part)
+        if part in ("masks", "size")
+        else np.allclose(value, getattr(right, part), atol=atol)
+        for part, value in parts.items()
     )

@@ -41,6 +41,7 @@ __all__ = [
     "build_chain",
     "degrade",
     "degrade_with_parameters",
+    "draw_parameters",
     "get_recipe",
     "require_still_pixels",
 ]
@@ -81,14 +82,33 @@ def degrade_with_parameters(
     image: Image, recipe: str | Recipe, severity: int, seed: int, depth: Depth | None = None
 ) -> Degraded:
     """As `degrade`, with the record from which `apply_parameters` makes the same image again."""
-    recipe = get_recipe(recipe)
     _check_image(image, depth)
+    parameters = draw_parameters(recipe, severity, seed, image.shape[:2], metric_depth=depth is not None)
+    return Degraded(apply_parameters(image, recipe, parameters, seed, depth), parameters)
+
+
+def draw_parameters(
+    recipe: str | Recipe, severity: int, seed: int, size: tuple[int, int], metric_depth: bool = False
+) -> Parameters:
+    """The record of an image of `size` (height, width), without making the image.
+
+    Args:
+        recipe: as for `degrade`.
+        severity: as for `degrade`.
+        seed: as for `degrade`.
+        size: height and width in pixels.
+        metric_depth: whether there is a depth map in metres.
+
+    Raises:
+        DegradationError: an argument that does not fit the above.
+    """
+    recipe = get_recipe(recipe)
     if not _is_whole(severity) or severity not in SEVERITIES:
         raise DegradationError(f"severity: expected a whole number from 1 to 5, got {severity!r}")
-    parameters = _draw(recipe, severity, _check_seed(seed), image.shape[:2])
+    parameters = _draw(recipe, severity, _check_seed(seed), size)
     if recipe.uses_depth:
-        parameters["depth"] = PSEUDO if depth is None else METRIC
-    return Degraded(apply_parameters(image, recipe, parameters, seed, depth), parameters)
+        parameters["depth"] = METRIC if metric_depth else PSEUDO
+    return parameters
 
 
 def apply_parameters(

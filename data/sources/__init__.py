@@ -1,11 +1,11 @@
 """Where data comes from: every source turns something outside into samples of the canonical dataset."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol
 
-from data.manifest import Sample
+from data.manifest import Fault, Sample
 
 
 class SourceError(ValueError):
@@ -13,8 +13,11 @@ class SourceError(ValueError):
 
 
 SOURCES: dict[str, str] = {
+    "coco": "data.sources.coco:Coco",
     "masks": "data.sources.masks:Masks",
     "scenes": "data.sources.scenes:Scenes",
+    "voc": "data.sources.voc:Voc",
+    "yolo": "data.sources.yolo:Yolo",
 }
 
 
@@ -23,8 +26,9 @@ class Source(Protocol):
 
     Attributes:
         name: the name of the dataset that it makes.
-        classes: class names by task, in index order; the keys are "detection" and "segmentation", and a
-            task that the source has no labels for maps to an empty list or is absent.
+        classes: class names by task, in index order; the keys are "detection", "segmentation",
+            "instance-segmentation" and "classification", and a task that the source has no labels for maps to an
+            empty list or is absent.
         description: where the data comes from; it is written to dataset.json as `source`.
     """
 
@@ -39,8 +43,20 @@ class Source(Protocol):
         """The ids of every split, in a fixed order."""
         ...
 
+    def faults(self) -> list[Fault]:
+        """What listing the files found wrong; what it concerns is not among the ids."""
+        ...
+
+    def part(self, split: str, ids: Sequence[str]) -> "Source":
+        """A source of these samples alone, small enough to be sent to another process with them."""
+        ...
+
     def sample(self, split: str, id: str) -> Sample:
-        """Make or read one sample. Pure: the same arguments give the same bytes in any process and order."""
+        """Make or read one sample. Pure: the same arguments give the same bytes in any process and order.
+
+        Raises:
+            FaultError: the files cannot be used; it carries all that is wrong with them.
+        """
         ...
 
 

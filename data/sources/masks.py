@@ -1,12 +1,12 @@
-"""Photos with index masks, one folder of each per split: the layout of CamVid.
+"""Photos with class masks: the layouts of CamVid, Cityscapes and ACDC, or one given by its folders.
 
 Detection boxes come from the masks: every 8-connected component of a class that is listed as a thing
 becomes one box, so that objects which touch count as one and objects cut in two count as two. That is a
 property of the labels, stated in dataset.json.
 """
 
-import glob
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,118 +15,208 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data import images
-from data.manifest import IGNORE_INDEX, DatasetError, Sample
+from data.manifest import IGNORE_INDEX, DatasetError, Fault
+from data.sources.classmap import ClassMap
+from data.sources.outside import Outside
+from data.sources.splits import SPLITS, UNDIVIDED, Found
 
-SPLITS = ("train", "val", "test")
 SUFFIXES = {".png", ".jpg", ".jpeg"}
+UNKNOWN = 256  # no index of a class
 
 
-class Masks:
-    """Images in `<root>/<split>`, 8-bit index masks of the same names in `<root>/<split>annot`.
+@dataclass(frozen=True)
+class Layout:
+    """Where images and masks lie. In the folders, {split} and {condition} are filled in, in the mask's ending {labels}.
 
-    Args:
-        root: the folder that holds the split folders; any of train, val and test may exist.
-        settings: `name`; `classes`, the class names in index order; `ignored`, indices without a class;
-            `things`, the classes whose connected components become boxes; `min_pixels`, the smallest
-            component that does; `limit`, at most so many images for each split (evenly spaced), or None.
-        seed: not used: nothing here is drawn.
+    Without {split} the images are not divided, and the splits are drawn.
 
-    Raises:
-        DatasetError: no split folder, an image without a mask, or a class that is not listed.
+    `image_ending` is what follows the name that an image and its mask share; "" stands for the suffix alone.
     """
 
+    images: str
+    masks: str
+    image_ending: str
+    mask_ending: str
+    splits: tuple[str, ...] = SPLITS
+
+
+LAYOUTS = {
+    "camvid": Layout("{split}", "{split}annot", "", ".png"),
+    # The masks of the test splits are kept back by their makers.
+    "cityscapes": Layout(
+        "leftImg8bit/{split}", "gtFine/{split}", "_leftImg8bit.png", "_gtFine_{labels}.png", ("train", "val")
+    ),
+    "acdc": Layout(
+        "rgb_anon/{condition}/{split}", "gt/{condition}/{split}", "_rgb_anon.png", "_gt_{labels}.png", ("train", "val")
+    ),
+}
+
+
+class Masks(Outside):
+    """Images and masks of the same names, index or colour-coded.
+
+    An image that its EXIF turns is read as stored, unless only the turned one has the mask's size: the tools of
+    these formats don't look at EXIF.
+
+    Args:
+        root: the folder that the layout starts in; any of train, val and test may exist.
+        settings: as for all outside data; and `layout`, a name or the fields of `Layout`; `labels`, which of the
+            masks of Cityscapes or ACDC are taken; `conditions`, those of ACDC that are taken; `classes`, the
+            source's class names in index order; `ignored`, indices without a class; `colours`, instead of
+            indices, an RGB colour for each of the classes, and `ignored_colours`; `rest`, the class of pixels
+            whose class `map` drops, or None: they are ignored; `things`, the classes whose connected components
+            become boxes; `min_pixels`, the smallest component that does.
+        seed: of the drawn splits.
+
+    Raises:
+        DatasetError: no split folder, or names of classes that do not fit.
+    """
+
+    key = "data.masks"
+
     def __init__(self, root: Path, settings: Mapping[str, Any], seed: int) -> None:
-        self.root = root
-        self.settings = settings
-        self.name: str = settings["name"]
-        self.classes = {"detection": list(settings["things"]), "segmentation": list(settings["classes"])}
-        self.description = {
-            "source": "masks",
-            "boxes": f"8-connected components of at least {settings['min_pixels']} pixels",
-            "limit": dict(settings["limit"]),
-        }
-        self._class_of_index = _index_table(settings)
-        unknown = set(settings["things"]) - set(settings["classes"])
+        super().__init__(root, settings, seed)
+        self._map = ClassMap(self.key, settings["classes"], settings.get("map"), settings.get("rest"))
+        self._things: list[str] = list(settings["things"])
+        self.classes = {"detection": self._things, "segmentation": self._map.pixels}
+        self.description["boxes"] = f"8-connected components of at least {settings['min_pixels']} pixels"
+        unknown = set(self._things) - set(self._map.pixels)
         if unknown:
             raise DatasetError(
-                f"data.masks.things: {', '.join(sorted(unknown))} not among the classes: "
-                f"{', '.join(settings['classes'])}"
+                f"data.masks.things: {', '.join(sorted(unknown))} not among the classes: {', '.join(self._map.pixels)}"
             )
+        self._table = self._map.table(settings["classes"])
+        self._table[list(settings["ignored"])] = IGNORE_INDEX
+        self._colours = _colours(settings)
 
-    def split_ids(self) -> dict[str, list[str]]:
-        """The ids of every split whose folder exists, sorted, thinned evenly to the limit."""
-        found = {split: self._ids(split) for split in SPLITS if (self.root / split).is_dir()}
-        if "train" not in found or len(found) < 2:
-            raise DatasetError(
-                f"{self.root}: expected the folders train, trainannot and val or test with their annot folders; "
-                f"found {', '.join(found) or 'none of them'} (data.root in params.yaml)"
-            )
-        return {split: _thin(ids, self.settings["limit"].get(split)) for split, ids in found.items()}
+    def find(self, faults: list[Fault]) -> Mapping[str, Sequence[Found]]:
+        layout = _layout(self.settings)
+        found: dict[str, list[Found]] = {}
+        for split in layout.splits if "{split}" in layout.images else (UNDIVIDED,):
+            for condition in self._conditions(layout):
+                pictures, masks = (
+                    self._folder(layout.images, split, condition),
+                    self._folder(layout.masks, split, condition),
+                )
+                if pictures.is_dir():
+                    found.setdefault(split, []).extend(self._pairs(pictures, masks, layout, faults))
+        if not found:
+            folders = [self._folder(layout.images, split, "<condition>") for split in layout.splits]
+            places = ", ".join(str(folder) for folder in dict.fromkeys(folders))
+            raise DatasetError(f"{self.root}: expected the folders {places}, or some of them (data.masks.layout)")
+        return found
 
-    def sample(self, split: str, id: str) -> Sample:
-        """Read one photo and its mask; a pure function of the files."""
-        image = images.read_image(self._find(split, id))
-        mask_file = self._mask_file(split, id)
-        codes = images.read_mask(mask_file)
-        if codes.shape != image.shape[:2]:
-            raise DatasetError(f"{mask_file}: mask of {codes.shape} for an image of {image.shape[:2]}")
-        mask = self._class_of_index[codes]
-        strange = np.setdiff1d(codes[mask == IGNORE_INDEX], list(self.settings["ignored"]))
+    def size(self, found: Found) -> tuple[int, int] | None:
+        return images.stored_size(found.labels)
+
+    def label(self, found: Found, shape: tuple[int, int], faults: list[Fault]) -> dict[str, Any]:
+        codes = self.attempt(faults, found.labels, "unreadable mask", lambda: self._codes(found.labels))
+        if codes is None:
+            return {}
+        if codes.shape != shape:
+            text = f"size differs: mask of {codes.shape[1]} x {codes.shape[0]}, image of {shape[1]} x {shape[0]}"
+            faults.append(Fault(str(found.labels), text))
+            return {}
+        strange = np.setdiff1d(codes, self._known())
         if strange.size:
-            raise DatasetError(
-                f"{mask_file}: index {int(strange[0])} is neither one of the {len(self.settings['classes'])} "
-                f"classes nor in data.masks.ignored"
+            faults.append(Fault(str(found.labels), self._strange(codes, strange)))
+            return {}
+        mask = self._table[codes]
+        return {"mask": mask, "boxes": self._boxes(mask)}
+
+    def _conditions(self, layout: Layout) -> list[str]:
+        if "{condition}" not in layout.images:
+            return [""]
+        conditions = self.settings.get("conditions")
+        if not conditions:
+            raise DatasetError("data.masks.conditions: this layout has conditions: list those to take, such as [fog]")
+        for condition in conditions:
+            if not any(self._folder(layout.images, split, condition).is_dir() for split in layout.splits):
+                raise DatasetError(f"{self._folder(layout.images, layout.splits[0], condition)}: no such folder")
+        return list(conditions)
+
+    def _folder(self, pattern: str, split: str, condition: str) -> Path:
+        return self.root / pattern.format(split=split, condition=condition)
+
+    def _pairs(self, pictures: Path, masks: Path, layout: Layout, faults: list[Fault]) -> Iterator[Found]:
+        ending = layout.mask_ending.format(labels=self.settings.get("labels"))
+        used = set()
+        for image in sorted(path for path in pictures.rglob("*") if path.suffix.lower() in SUFFIXES):
+            name = image.name if layout.image_ending else image.stem
+            if not name.endswith(layout.image_ending):
+                continue
+            shared = name.removesuffix(layout.image_ending)
+            mask = masks / image.parent.relative_to(pictures) / f"{shared}{ending}"
+            used.add(mask)
+            if mask.exists():
+                yield Found(image, mask)
+            else:
+                faults.append(Fault(str(image), f"image without label: {mask} is missing"))
+        strays = [path for path in masks.rglob(f"*{ending}") if path not in used] if masks.is_dir() else []
+        faults += [Fault(str(path), f"label without image: none of its name in {pictures}") for path in sorted(strays)]
+
+    def _codes(self, path: Path) -> NDArray[np.integer]:
+        """(H, W) indices as `_table` has them; 256 and above: no class."""
+        if self._colours is None:
+            return images.read_indices(path)
+        packed = _packed(images.read_photo(path, images.stored_size(path)).pixels)
+        order = np.argsort(self._colours)
+        place = np.searchsorted(self._colours, packed, sorter=order).clip(max=len(order) - 1)
+        found = order[place]
+        known = self._colours[found] == packed
+        ignored = found >= len(self.settings["classes"])
+        return np.where(known, np.where(ignored, IGNORE_INDEX, found), UNKNOWN + packed)
+
+    def _known(self) -> list[int]:
+        listed = range(len(self.settings["classes"]))
+        ignored = self.settings["ignored"] if self._colours is None else [IGNORE_INDEX]
+        return sorted({*listed, *ignored})
+
+    def _strange(self, codes: NDArray[np.integer], strange: NDArray[np.integer]) -> str:
+        code, pixels = int(strange[0]), int(np.isin(codes, strange).sum())
+        if self._colours is None:
+            what = (
+                f"index {code} is neither one of the {len(self.settings['classes'])} classes nor in data.masks.ignored"
             )
-        return Sample(id=id, split=split, image=image, boxes=self._boxes(mask), mask=mask)
+        else:
+            red, green, blue = (code - UNKNOWN) >> 16, (code - UNKNOWN) >> 8 & 255, (code - UNKNOWN) & 255
+            what = f"colour [{red}, {green}, {blue}] is in neither data.masks.colours nor ignored_colours"
+        return f"class out of range: {what} ({pixels} pixels, {strange.size} different)"
 
     def _boxes(self, mask: NDArray[np.uint8]) -> NDArray[np.float64]:
         height, width = mask.shape
         rows = []
-        for thing, name in enumerate(self.settings["things"]):
-            chosen = (mask == self.settings["classes"].index(name)).astype(np.uint8)
+        for thing, name in enumerate(self._things):
+            chosen = (mask == self._map.pixels.index(name)).astype(np.uint8)
             _, _, stats, _ = cv2.connectedComponentsWithStats(chosen, connectivity=8)
             for left, top, w, h, area in stats[1:]:
                 if area >= self.settings["min_pixels"]:
                     rows.append((thing, (left + w / 2) / width, (top + h / 2) / height, w / width, h / height))
         return np.array(rows, dtype=np.float64).reshape(-1, 5)
 
-    def _ids(self, split: str) -> list[str]:
-        ids = sorted(self._files(split))
-        if not ids:
-            raise DatasetError(f"{self.root / split}: no PNG or JPEG images in it")
-        missing = [name for name in ids if not self._mask_file(split, name).exists()]
-        if missing:
-            raise DatasetError(
-                f"{self._mask_file(split, missing[0])}: missing, and {len(missing) - 1} more masks of split {split}"
-            )
-        return ids
 
-    def _files(self, split: str) -> dict[str, Path]:
-        """Image files by id."""
-        found: dict[str, Path] = {}
-        for path in sorted((self.root / split).iterdir()):
-            if path.suffix.lower() in SUFFIXES:
-                if path.stem in found:
-                    raise DatasetError(f"{path}: the same name as {found[path.stem].name}; rename one of them")
-                found[path.stem] = path
-        return found
-
-    def _find(self, split: str, id: str) -> Path:
-        matches = [path for path in (self.root / split).glob(f"{glob.escape(id)}.*") if path.suffix.lower() in SUFFIXES]
-        return matches[0] if matches else self.root / split / f"{id}.png"
-
-    def _mask_file(self, split: str, id: str) -> Path:
-        return self.root / f"{split}annot" / f"{id}.png"
+def _layout(settings: Mapping[str, Any]) -> Layout:
+    layout = settings.get("layout", "camvid")
+    return LAYOUTS[layout] if isinstance(layout, str) else Layout(**layout)
 
 
-def _index_table(settings: Mapping[str, Any]) -> NDArray[np.uint8]:
-    table = np.full(256, IGNORE_INDEX, dtype=np.uint8)
-    table[: len(settings["classes"])] = np.arange(len(settings["classes"]))
-    table[list(settings["ignored"])] = IGNORE_INDEX
-    return table
+def _colours(settings: Mapping[str, Any]) -> NDArray[np.int64] | None:
+    """The packed colours of the classes in index order, then those that are ignored."""
+    table = settings.get("colours")
+    if table is None:
+        return None
+    different = set(table) ^ set(settings["classes"])
+    if different:
+        raise DatasetError(
+            f"data.masks.colours: one for each of the classes is needed; look at {', '.join(sorted(different))}"
+        )
+    listed = [table[name] for name in settings["classes"]] + list(settings.get("ignored_colours") or [])
+    packed = _packed(np.array(listed))
+    if len(set(packed.tolist())) < len(listed):
+        raise DatasetError("data.masks.colours: the same colour twice")
+    return packed
 
 
-def _thin(ids: list[str], limit: int | None) -> list[str]:
-    if limit is None or limit >= len(ids):
-        return ids
-    return [ids[i] for i in np.linspace(0, len(ids) - 1, limit).round().astype(int)]
+def _packed(colours: NDArray[np.integer]) -> NDArray[np.int64]:
+    red, green, blue = np.moveaxis(colours.astype(np.int64), -1, 0)
+    return np.asarray(red << 16 | green << 8 | blue)

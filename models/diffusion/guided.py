@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from models.diffusion.attention import set_attention_heads
 from models.diffusion.guided_settings import SCHEDULES, GuidedError, GuidedSettings, read_settings
 
 BLOCK_PARTS = {
@@ -71,6 +72,8 @@ def build_unet(settings: GuidedSettings) -> nn.Module:
         freq_shift=0,
         num_class_embeds=settings.num_classes if settings.class_cond else None,
     )
+    if settings.head_channels is None:
+        set_attention_heads(unet, settings.num_heads)
     return unet
 
 

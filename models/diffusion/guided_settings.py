@@ -43,7 +43,6 @@ class GuidedSettings:
 
     `attention_downsample_factors` says at which down-sampling factors there is attention; the flag
     `attention_resolutions` ("32,16,8": sides in pixels) is turned into it. Factors that no level has do nothing.
-    `head_channels` None = one head.
     """
 
     image_size: int = 64
@@ -81,12 +80,8 @@ class GuidedSettings:
 
     @property
     def head_channels(self) -> int | None:
-        """Channels of one attention head, the same at every level (all that a UNet2DModel can express)."""
-        if self.num_head_channels != -1:
-            return self.num_head_channels
-        if self.num_heads == 1:
-            return None
-        return self._attention_widths().pop() // self.num_heads
+        """Channels of one attention head, the same at every level; None: their number is the same instead."""
+        return None if self.num_head_channels == -1 else self.num_head_channels
 
     def heads(self, width: int) -> int:
         """Attention heads of a layer with `width` channels."""
@@ -103,11 +98,6 @@ class GuidedSettings:
         if self.channel_mult[0] != 1:
             raise GuidedError(f"channel_mult {self.channel_mult}: the first must be 1 to fit a UNet2DModel")
         widths = sorted(self._attention_widths())
-        if self.num_head_channels == -1 and self.num_heads > 1 and len(widths) > 1:
-            raise GuidedError(
-                f"num_heads {self.num_heads} at widths {widths}: a UNet2DModel needs heads of one width; "
-                "only checkpoints with num_head_channels, one head or one attention width can be converted"
-            )
         size = self.num_heads if self.num_head_channels == -1 else self.num_head_channels
         if size < 1 or any(width % size for width in widths):
             raise GuidedError(f"attention widths {widths} cannot be divided by {size} (heads or channels a head)")

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, Self
 import torch
 from torch import Tensor, nn
 
+from models.diffusion.attention import save_attention_heads
 from models.diffusion.schedule import NoiseSchedule
 
 NULL_CLASS_FILE = "null_class.json"
@@ -78,10 +79,11 @@ class DiffusionPrior(nn.Module):
         return cls(unet, scheduler, null_class=null_class)
 
     def save(self, folder: str | Path) -> None:
-        """Write the layout that `load` reads: unet/, scheduler/ and, where there is one, the null class."""
+        """Write the layout that `load` reads: unet/, scheduler/ and, where they are set, null class and heads."""
         folder = Path(folder)
         self.unet.save_pretrained(folder / "unet")  # type: ignore[operator]
         self.scheduler.save_pretrained(folder / "scheduler")
+        save_attention_heads(self.unet, folder)
         if self.null_class is not None:
             (folder / NULL_CLASS_FILE).write_text(json.dumps({"null_class": self.null_class}) + "\n")
 

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from models.diffusion.attention import load_attention_heads
 from models.diffusion.prior import NULL_CLASS_FILE, DiffusionPrior, PriorError
 
 # What defines a schedule. Samplers other than DDPM carry more, which says how to sample, not how noise was added.
@@ -28,6 +29,7 @@ def load_prior(source: str | Path, *, null_class: int | None = None) -> Diffusio
     if config.get("_class_name") != "UNet2DModel":
         raise PriorError(f"{source}: expected a UNet2DModel, found {config.get('_class_name')}")
     unet = UNet2DModel.from_pretrained(source, subfolder=subfolder, low_cpu_mem_usage=False)
+    load_attention_heads(unet, Path(source))
     if null_class is None:
         null_class = _stored_null_class(Path(source))
     return DiffusionPrior(unet, load_scheduler(source), null_class=null_class)

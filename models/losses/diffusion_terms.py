@@ -29,8 +29,10 @@ def build(name: str, settings: DiffusionSettings, frozen: Frozen, pixel_kind: st
     """Build the term `name`. Raw weights are stated for [-1,1] images and converted to a [0,1] pixel loss."""
     if frozen.prior is None:
         raise LossError(f"objective {name!r} needs a diffusion prior")
-    if settings.precision == "bfloat16" and (settings.checkpointing or settings.compile):
-        raise LossError(f"{name}: precision bfloat16 goes with neither checkpointing nor compile; use autocast")
+    if settings.precision in ("mixed", "bfloat16") and (settings.checkpointing or settings.compile):
+        raise LossError(
+            f"{name}: precision {settings.precision} goes with neither checkpointing nor compile; use autocast"
+        )
     wanted = COMPONENTS[name]
     loss = DiffLoss(
         frozen.prior,

@@ -16,7 +16,9 @@ class TaskError(ValueError):
 
 TASKS = {
     "detection": "models.tasks.detection:Detection",
+    "instance-segmentation": "models.tasks.instance_segmentation:InstanceSegmentation",
     "segmentation": "models.tasks.segmentation:Segmentation",
+    "classification": "models.tasks.classification:Classification",
 }
 
 

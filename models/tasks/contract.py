@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -62,8 +62,24 @@ class Task(ABC, Generic[Prediction]):
     """A frozen recognition network together with its training, its predictions and their scores."""
 
     name: str
+    Settings: ClassVar[type[Any]]  # a dataclass: the keys, types, ranges and defaults of train_task.<name>
     network: torch.nn.Module
     classes: list[str]
+
+    @classmethod
+    @abstractmethod
+    def check(cls, settings: Mapping[str, Any]) -> list[Path]:
+        """Check, before any work, that the names in the settings exist and that their files are there.
+
+        Args:
+            settings: this task's section of the parameters.
+
+        Returns:
+            The files from elsewhere that the task is made of: it is trained anew when their content changes.
+
+        Raises:
+            models.tasks.TaskError: one line that names the key, the value and the choices.
+        """
 
     @classmethod
     @abstractmethod
@@ -75,7 +91,7 @@ class Task(ABC, Generic[Prediction]):
         settings: Mapping[str, Any],
         loop: TrainingLoop,
     ) -> "Task[Prediction]":
-        """Train from scratch, or from `settings["weights"]`, on clean data.
+        """Train from scratch, or from `settings["weights"]`, on clean data; frozen weights are only loaded.
 
         Args:
             split: the training split, for trainers that read folders themselves.

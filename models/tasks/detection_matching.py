@@ -1,8 +1,8 @@
-"""Boxes of one image, and COCO's matching of predicted to true ones by faster-coco-eval."""
+"""Boxes of one image, and COCO's matching of predicted to true objects by faster-coco-eval."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,15 +52,27 @@ def match_images(
     image_sizes: Mapping[str, tuple[int, int]],
 ) -> Matches:
     """Match every image's boxes; see `detection_records.match_detections` for the arguments and errors."""
-    _check_images(predictions, truth, image_sizes)
+    check_images(predictions, truth, image_sizes)
     for name in image_ids:
         _check_truth(name, truth[name], classes, image_sizes[name])
         _check_prediction(name, predictions[name], classes)
-    evaluator = _evaluator(predictions, truth, image_ids, classes, image_sizes)
+    objects = coco_truth(truth, image_ids, classes, image_sizes)
+    return match_objects(objects, coco_predictions(predictions, image_ids), "bbox")
+
+
+def match_objects(truth: dict[str, Any], found: list[dict[str, Any]], kind: Literal["bbox", "segm"]) -> Matches:
+    """Match COCO's list of results to COCO's annotations by the overlap of boxes or of masks."""
+    from faster_coco_eval import COCO, COCOeval_faster
+
+    objects = COCO(truth, print_function=_silent)
+    evaluator = COCOeval_faster(objects, objects.loadRes(found), kind, print_function=_silent, separate_eval=True)
+    evaluator.params.iouThrs = IOU_THRESHOLDS
+    evaluator.params.maxDets = [MAX_DETECTIONS]
+    evaluator.params.areaRng, evaluator.params.areaRngLbl = [ALL_AREAS], ["all"]
     evaluator.evaluate()
     # Results lie class by class, in each class image by image; there is one area range.
-    results = np.array(evaluator._evalImgs_cpp, dtype=object).reshape(classes, len(image_ids))
-    return _gather(results)
+    shape = len(truth["categories"]), len(truth["images"])
+    return _gather(np.array(evaluator._evalImgs_cpp, dtype=object).reshape(shape))
 
 
 def _gather(results: NDArray[Any]) -> Matches:
@@ -94,24 +106,6 @@ def _no_rows(dtype: type) -> NDArray[Any]:
     return np.zeros((0, len(IOU_THRESHOLDS)), dtype=dtype)
 
 
-def _evaluator(
-    predictions: Mapping[str, DetectionPrediction],
-    truth: Mapping[str, Boxes],
-    image_ids: tuple[str, ...],
-    classes: int,
-    image_sizes: Mapping[str, tuple[int, int]],
-) -> Any:
-    from faster_coco_eval import COCO, COCOeval_faster
-
-    objects = COCO(coco_truth(truth, image_ids, classes, image_sizes), print_function=_silent)
-    found = objects.loadRes(coco_predictions(predictions, image_ids))
-    evaluator = COCOeval_faster(objects, found, "bbox", print_function=_silent, separate_eval=True)
-    evaluator.params.iouThrs = IOU_THRESHOLDS
-    evaluator.params.maxDets = [MAX_DETECTIONS]
-    evaluator.params.areaRng, evaluator.params.areaRngLbl = [ALL_AREAS], ["all"]
-    return evaluator
-
-
 def coco_truth(
     truth: Mapping[str, Boxes],
     image_ids: tuple[str, ...],
@@ -134,12 +128,14 @@ def coco_truth(
                     "iscrowd": int(is_crowd),
                 }
             )
-    images = [
-        {"id": number, "height": image_sizes[name][0], "width": image_sizes[name][1]}
-        for number, name in enumerate(image_ids, start=1)
-    ]
+    return coco_frame([image_sizes[name] for name in image_ids], classes) | {"annotations": annotations}
+
+
+def coco_frame(sizes: Sequence[tuple[int, int]], classes: int) -> dict[str, Any]:
+    """COCO's images, given as (height, width) in pixels, and categories: number n has id n + 1."""
+    images = [{"id": number, "height": height, "width": width} for number, (height, width) in enumerate(sizes, 1)]
     categories = [{"id": index + 1, "name": str(index)} for index in range(classes)]
-    return {"images": images, "categories": categories, "annotations": annotations}
+    return {"images": images, "categories": categories}
 
 
 def coco_predictions(
@@ -162,13 +158,10 @@ def _silent(*_: object) -> None:
     """Takes the library's messages."""
 
 
-def _check_images(
-    predictions: Mapping[str, DetectionPrediction],
-    truth: Mapping[str, Boxes],
-    image_sizes: Mapping[str, tuple[int, int]],
-) -> None:
+def check_images(predictions: Mapping[str, Any], truth: Mapping[str, Any], image_sizes: Mapping[str, Any]) -> None:
+    """Raise RecordsError unless there are images, and predictions, truth and sizes are of the same ones."""
     if not truth:
-        raise RecordsError("no images: expected the true boxes of at least one image")
+        raise RecordsError("no images: expected the true objects of at least one image")
     given: dict[str, set[str]] = {"prediction": set(predictions), "size": set(image_sizes)}
     for what, names in given.items():
         if missing := sorted(truth.keys() - names):

@@ -15,6 +15,7 @@ from models.tasks.detection_matching import (
     IOU_THRESHOLDS,
     Boxes,
     DetectionPrediction,
+    Matches,
     match_images,
 )
 from models.tasks.record_files import check_weights, mean_of_defined, names_of, ratio, read_kind, write_arrays
@@ -133,10 +134,14 @@ def match_detections(
     """
     ids = tuple(sorted(truth))
     matches = match_images(predictions, truth, ids, len(class_names), image_sizes)
-    # The matches come image by image; lexsort is stable, so equal scores stay in COCO's order.
-    order = np.lexsort((-matches.score, matches.category))
+    return records_of(matches, ids, class_names)
+
+
+def records_of(matches: Matches, image_ids: Sequence[str], class_names: Sequence[str]) -> DetectionRecords:
+    """Matches that come image by image, in COCO's order."""
+    order = np.lexsort((-matches.score, matches.category))  # stable, so that equal scores stay as they came
     return DetectionRecords(
-        image_ids=ids,
+        image_ids=tuple(image_ids),
         class_names=tuple(class_names),
         truth=matches.truth,
         image=matches.image[order],

@@ -2,6 +2,7 @@
 
 - detection_records.py: matches of boxes, for mAP50-95 and mAP50
 - segmentation_records.py: counts of pixels, for mIoU
+- classification_records.py: true and predicted classes, for accuracy
 - here: one number an image, for its mean (PSNR, SSIM)
 """
 
@@ -13,6 +14,7 @@ from typing import ClassVar, Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from models.tasks.classification_records import ClassificationRecords
 from models.tasks.detection_matching import Boxes, DetectionPrediction
 from models.tasks.detection_records import DetectionRecords, match_detections
 from models.tasks.record_files import (
@@ -28,6 +30,7 @@ from models.tasks.segmentation_records import PixelCounts, SegmentationRecords, 
 __all__ = [
     "RECORDS",
     "Boxes",
+    "ClassificationRecords",
     "DetectionPrediction",
     "DetectionRecords",
     "MeanRecords",
@@ -129,14 +132,13 @@ def _weighted_mean(values: NDArray[np.float64], taken: NDArray[np.float64]) -> N
     return mean
 
 
-RECORDS: dict[str, type[DetectionRecords] | type[SegmentationRecords] | type[MeanRecords]] = {
-    DetectionRecords.kind: DetectionRecords,
-    SegmentationRecords.kind: SegmentationRecords,
-    MeanRecords.kind: MeanRecords,
+AnyRecords = DetectionRecords | SegmentationRecords | ClassificationRecords | MeanRecords
+RECORDS: dict[str, type[AnyRecords]] = {
+    kind.kind: kind for kind in (DetectionRecords, SegmentationRecords, ClassificationRecords, MeanRecords)
 }
 
 
-def load_records(path: Path) -> DetectionRecords | SegmentationRecords | MeanRecords:
+def load_records(path: Path) -> AnyRecords:
     """Read records of whichever kind the file holds.
 
     Raises:

@@ -1,6 +1,4 @@
-"""Semantic segmentation with any architecture and encoder of segmentation-models-pytorch. The only file that
-imports it.
-"""
+"""Semantic segmentation with any architecture and encoder of segmentation-models-pytorch."""
 
 import json
 from collections.abc import Mapping
@@ -12,34 +10,78 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
-from models.tasks import TaskError
+from models.tasks import TaskError, imagenet
 from models.tasks.contract import Batches, Image, LabelledSplit, MakeBatches, Task, TrainingLoop
+from models.tasks.imagenet import normalise
 from models.tasks.palette import color
 from models.tasks.records import SegmentationRecords, count_segmentation
+from models.tasks.settings import (
+    DESCRIPTION_FILE,
+    WEIGHTS_FILE,
+    match_classes,
+    read_settings,
+    weight_files,
+)
+from models.tasks.smp_networks import SegmentationSettings, build, described, is_yolo, load, read_description, start
 
 IGNORE_INDEX = 255
-STRIDE = 32  # every encoder halves at most five times
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
+STRIDES = {"pan": 128}  # sides of images must be multiples of this; of 32 for all others
 
 Mask = NDArray[np.uint8]  # (H, W) class indices
 
 
 class Segmentation(Task[Mask]):
-    """A segmentation network, scored with the mean IoU over the whole split."""
+    """A segmentation network, scored with the mean IoU over the whole split.
+
+    Args:
+        network: its head has one channel for each of `known`.
+        classes: the data's classes, in their index order.
+        description: what the network is built from: architecture, encoder and the library's other arguments.
+        device: where it runs.
+        known: the network's own classes, in its index order; None: those of the data. Where the network knows
+            more, a pixel gets the likeliest of the data's classes.
+    """
 
     name = "segmentation"
+    Settings = SegmentationSettings
 
     def __init__(
-        self, network: torch.nn.Module, classes: list[str], settings: dict[str, Any], device: torch.device
+        self,
+        network: torch.nn.Module,
+        classes: list[str],
+        description: dict[str, Any],
+        device: torch.device,
+        known: list[str] | None = None,
     ) -> None:
         self.network = network.eval().requires_grad_(False).to(device)
         self.network.zero_grad()  # what training left behind
         self.classes = classes
-        self.settings = settings
+        self.known = known or classes
+        self.places = match_classes(self.name, self.known, classes)
+        self.description = description
+        self.stride = STRIDES.get(description["architecture"], 32)
         self.device = device
+
+    @classmethod
+    def check(cls, settings: Mapping[str, Any]) -> list[Path]:
+        """As the contract says. The network is built once: no list has which architecture takes which encoder."""
+        given = read_settings(SegmentationSettings, cls.name, settings)
+        if given.weights in (None, imagenet.NAME):
+            if given.frozen:
+                raise TaskError("train_task.segmentation.frozen: true needs weights: a folder with a trained network")
+            build(described(given), 2, given.weights)
+            own = Path(given.architecture)
+            return [own] if is_yolo(given.architecture) and own.is_file() else []
+        files = weight_files(cls.name, given.weights, given.frozen)
+        _, known = read_description(Path(str(given.weights)), given)
+        if given.frozen and known is None:
+            raise TaskError(
+                f"train_task.segmentation.model_classes: {given.weights} holds no class names: "
+                "list them here, in the network's index order"
+            )
+        return files
 
     @classmethod
     def fit(
@@ -53,44 +95,57 @@ class Segmentation(Task[Mask]):
         """Train with cross-entropy plus Dice (255 ignored), AdamW and a one-cycle schedule; last weights are kept.
 
         Raises:
-            TaskError: there are no masks, or the loss stops being finite.
+            TaskError: there are no masks, the network cannot be built, or frozen classes do not match the data's.
         """
+        given = read_settings(SegmentationSettings, cls.name, settings)
+        if given.frozen:
+            cls.check(settings)
+            return cls._frozen(Path(str(given.weights)), classes, given, loop.device)
         if not (split.folder / "masks").is_dir():
             raise TaskError(f"{split.folder}: no masks folder; take segmentation out of tasks, or choose other data")
-        description = {name: settings[name] for name in ("architecture", "encoder")}
         torch.manual_seed(loop.seed)
-        network = _build(description, len(classes), settings["weights"]).to(loop.device).train()
-        _train(network, make_batches(settings["crop"], settings["batch"]), settings, loop)
+        network, description = start(given, len(classes))
+        network.to(loop.device).train()
+        _train(network, make_batches(given.crop, given.batch), given, loop)
         return cls(network, classes, description, loop.device)
+
+    @classmethod
+    def _frozen(
+        cls, folder: Path, classes: list[str], settings: SegmentationSettings, device: torch.device
+    ) -> "Segmentation":
+        description, known = read_description(folder, settings)
+        assert known is not None  # checked
+        return cls(load(folder, description, len(known)), classes, description, device, known)
 
     def save(self, folder: Path) -> None:
         state = {name: value.contiguous().cpu() for name, value in self.network.state_dict().items()}
-        save_file(state, folder / "weights.safetensors")
-        description = {**self.settings, "classes": self.classes}
-        (folder / "task.json").write_text(json.dumps(description, indent=1) + "\n")
+        save_file(state, folder / WEIGHTS_FILE)
+        content = {"network": self.description, "classes": self.classes, "known": self.known}
+        (folder / DESCRIPTION_FILE).write_text(json.dumps(content, indent=1) + "\n")
 
     @classmethod
     def load(cls, folder: Path, device: torch.device) -> "Segmentation":
-        description = json.loads((folder / "task.json").read_text())
-        classes = description.pop("classes")
-        network = _build(description, len(classes), None)
-        network.load_state_dict(load_file(folder / "weights.safetensors"))
-        return cls(network, classes, description, device)
+        content = json.loads((folder / DESCRIPTION_FILE).read_text())
+        network = load(folder, content["network"], len(content["known"]))
+        return cls(network, content["classes"], content["network"], device, content["known"])
 
     @torch.inference_mode()
     def predict(self, image: Image) -> Mask:
         height, width = image.shape[:2]
         batch = torch.from_numpy(image).to(self.device).permute(2, 0, 1)[None].float() / 255
-        padded = F.pad(_normalise(batch), (0, -width % STRIDE, 0, -height % STRIDE))
-        logits = self.network(padded)[0, :, :height, :width]
+        logits = self.network(self._padded(batch))[0, self.places, :height, :width]
         return logits.argmax(dim=0).to(torch.uint8).cpu().numpy()
 
     def features(self, images: torch.Tensor) -> list[torch.Tensor]:
         """The encoder's maps, without its first, which is the image itself."""
+        maps: Any = self.network.encoder(self._padded(images))  # type: ignore[operator]
+        if isinstance(maps, tuple):  # a transformer's maps come with its prefix tokens
+            return list(maps[0])
+        return list(maps[1:])
+
+    def _padded(self, images: torch.Tensor) -> torch.Tensor:
         height, width = images.shape[-2:]
-        padded = F.pad(_normalise(images), (0, -width % STRIDE, 0, -height % STRIDE))
-        maps: list[torch.Tensor] = self.network.encoder(padded)[1:]  # type: ignore[operator]
-        return maps
+        return F.pad(normalise(images), (0, -width % self.stride, 0, -height % self.stride))
 
     @staticmethod
     def truth(split: LabelledSplit, name: str) -> Mask:
@@ -124,37 +179,16 @@ class Segmentation(Task[Mask]):
         return blend.astype(np.uint8)
 
 
-def _normalise(images: torch.Tensor) -> torch.Tensor:
-    mean = images.new_tensor(IMAGENET_MEAN).view(1, 3, 1, 1)
-    std = images.new_tensor(IMAGENET_STD).view(1, 3, 1, 1)
-    return (images - mean) / std
-
-
-def _build(description: Mapping[str, Any], classes: int, weights: str | None) -> torch.nn.Module:
-    import segmentation_models_pytorch as smp
-
-    try:
-        network = smp.create_model(
-            description["architecture"], description["encoder"], encoder_weights=weights, in_channels=3, classes=classes
-        )
-    except (KeyError, ValueError, RuntimeError) as error:
-        raise TaskError(
-            f"train_task.segmentation: segmentation-models-pytorch cannot build architecture "
-            f"{description['architecture']!r} with encoder {description['encoder']!r}: {error}"
-        ) from error
-    return network
-
-
-def _train(network: torch.nn.Module, batches: Batches, settings: Mapping[str, Any], loop: TrainingLoop) -> None:
+def _train(network: torch.nn.Module, batches: Batches, settings: SegmentationSettings, loop: TrainingLoop) -> None:
     from segmentation_models_pytorch.losses import DiceLoss
 
     dice = DiceLoss("multiclass", ignore_index=IGNORE_INDEX)
-    steps, rate = settings["steps"], settings["learning_rate"]
+    steps, rate = settings.steps, settings.learning_rate
     optimizer = torch.optim.AdamW(network.parameters(), lr=rate, weight_decay=1e-4)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=rate, total_steps=steps, pct_start=0.1)
     for step in loop.steps(steps, {"network": network, "optimizer": optimizer, "schedule": schedule}):
         images, masks = (tensor.to(loop.device) for tensor in batches(step))
-        logits = network(_normalise(images))
+        logits = network(normalise(images))
         loss = F.cross_entropy(logits, masks, ignore_index=IGNORE_INDEX) + dice(logits, masks)
         optimizer.zero_grad()
         loss.backward()

@@ -5,13 +5,13 @@ picture and fog can be physical. Nothing is downloaded; the only photographs are
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from data.manifest import Sample
+from data.manifest import Fault, Sample
 from data.sources.scenes.composer import DETECTION, SEGMENTATION, Scene, compose
 
 SPLITS = ("train", "val", "test")
@@ -52,6 +52,14 @@ class Scenes:
     def split_ids(self) -> dict[str, list[str]]:
         """Ids "00000", "00001", ... for every split with at least one scene."""
         return {split: [f"{index:05d}" for index in range(count)] for split, count in self.counts.items() if count}
+
+    def faults(self) -> list[Fault]:
+        """None: nothing is read."""
+        return []
+
+    def part(self, split: str, ids: Sequence[str]) -> "Scenes":
+        """The same source: it holds nothing but numbers."""
+        return self
 
     def sample(self, split: str, id: str) -> Sample:
         """Draw the scene of a split and an id; it depends on the seed, these two and the size alone."""

@@ -1,4 +1,4 @@
-"""What sections of params.yaml are made of. Not a stage."""
+"""What all sections of params.yaml are made of."""
 
 from typing import Annotated
 

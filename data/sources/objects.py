@@ -1,0 +1,214 @@
+"""Objects with boxes and outlines, as COCO and YOLO label them, as the labels of a sample."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data.manifest import DatasetError, Fault, Instance
+from data.sources.classmap import ClassMap
+
+# Labels that leave the image by rounding are cut; farther out they are faults. The share is ultralytics' own.
+OVERHANG_SHARE = 0.01
+OVERHANG_PIXELS = 1.0
+MOST_CLASSES = 255  # in an 8-bit mask, whose 255 means ignored
+
+Box = tuple[float, float, float, float]
+
+
+class LabelError(ValueError):
+    """A label that cannot be used; the text is its fault."""
+
+
+@dataclass(frozen=True)
+class Thing:
+    """One labelled object: index among the objects' classes, box in pixels (left, top, right, bottom), outline.
+
+    `counts` is its mask as COCO's compressed run lengths; `ignored` marks crowds and objects too hard to count.
+    """
+
+    category: int
+    box: Box
+    ignored: bool = False
+    counts: str | None = None
+
+
+def object_classes(classes: ClassMap, masks: bool, category: bool, key: str) -> dict[str, list[str]]:
+    """Class names by task, of a source whose labels are objects.
+
+    Raises:
+        DatasetError: more classes than a mask has indices.
+    """
+    tasks = {"detection": classes.objects}
+    if masks:
+        if len(classes.pixels) > MOST_CLASSES:
+            raise DatasetError(
+                f"{key}.masks: {len(classes.pixels)} classes, but a mask holds at most {MOST_CLASSES}; "
+                f"choose fewer by {key}.map, or set {key}.masks to false"
+            )
+        tasks |= {"segmentation": classes.pixels, "instance-segmentation": classes.objects}
+    if category:
+        tasks["classification"] = classes.objects
+    return tasks
+
+
+def object_labels(
+    things: Sequence[Thing], shape: tuple[int, int], classes: ClassMap, settings: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The fields of `Sample` that objects give.
+
+    Args:
+        things: all objects of an image of (height, width) `shape`.
+        shape: of the image.
+        classes: of the dataset.
+        settings: `masks`: the objects have outlines, which become instances and are painted into a mask, the
+            largest first; crowds are painted as their class too, as in COCO-Stuff's maps. `category`: the class
+            with most pixels (without outlines: of boxes) becomes the image's.
+    """
+    labels: dict[str, Any] = {
+        "boxes": _rows([thing for thing in things if not thing.ignored], shape),
+        "ignored": _rows([thing for thing in things if thing.ignored], shape),
+    }
+    if settings["masks"]:
+        masks = [decode(thing.counts or "", shape) for thing in things]
+        labels["mask"] = _paint(things, masks, shape, classes)
+        labels["instances"] = tuple(Instance(t.category, t.counts or "", t.ignored) for t in things)
+        areas = [float(mask.sum()) for mask in masks]
+    else:
+        areas = [(t.box[2] - t.box[0]) * (t.box[3] - t.box[1]) for t in things]
+    if settings.get("category"):
+        labels["category"] = _dominant(things, areas, len(classes.objects))
+    return labels
+
+
+def fitted_box(box: Box, shape: tuple[int, int]) -> Box:
+    """A box cut at the image's edge.
+
+    Raises:
+        LabelError: it reaches outside by more than rounding explains, or has no area.
+    """
+    height, width = shape
+    shown = f"({', '.join(f'{value:.6g}' for value in box)}) in {width} x {height} pixels"
+    if not np.isfinite(box).all():
+        raise LabelError(f"box that is no number: {shown}")
+    if not (box[0] < box[2] and box[1] < box[3]):
+        raise LabelError(f"box without area: {shown}")
+    margins = [max(OVERHANG_PIXELS, OVERHANG_SHARE * side) for side in (width, height)]
+    low = min(box[0] + margins[0], box[1] + margins[1])
+    if low < 0 or box[2] > width + margins[0] or box[3] > height + margins[1]:
+        raise LabelError(f"box outside the image: {shown}")
+    left, right = np.clip([box[0], box[2]], 0, width)
+    top, bottom = np.clip([box[1], box[3]], 0, height)
+    if left >= right or top >= bottom:
+        raise LabelError(f"box without area: {shown}")
+    return float(left), float(top), float(right), float(bottom)
+
+
+def polygon_counts(polygons: Any, shape: tuple[int, int]) -> str:
+    """Polygons [[x0, y0, x1, y1, ...], ...] in pixels as one mask of compressed run lengths.
+
+    Raises:
+        LabelError: fewer than three corners, an odd number of coordinates, or no pixel covered.
+    """
+    from faster_coco_eval.core import mask as coco
+
+    try:
+        arrays = [np.asarray(polygon, dtype=np.float64) for polygon in polygons]
+    except (TypeError, ValueError) as error:
+        raise LabelError("malformed outline: a polygon that is not a list of numbers") from error
+    for array in arrays:
+        if array.ndim != 1 or array.size < 6 or array.size % 2:
+            raise LabelError(
+                f"malformed outline: a polygon of {array.size} numbers; expected x, y of 3 or more corners"
+            )
+        _check_corners(array, shape)
+    if not arrays:
+        raise LabelError("malformed outline: no polygon")
+    merged = coco.merge(coco.frPyObjects([array.tolist() for array in arrays], *shape))
+    return _text(merged)
+
+
+def run_length_counts(code: Mapping[str, Any], shape: tuple[int, int]) -> str:
+    """COCO's run lengths, compressed or not, as compressed ones.
+
+    Raises:
+        LabelError: they are those of another size or malformed, or cover no pixel.
+    """
+    from faster_coco_eval.core import mask as coco
+
+    size, counts = code.get("size"), code.get("counts")
+    if size != list(shape):
+        raise LabelError(f"size differs: run lengths of {size}, image of {list(shape)} (height, width)")
+    try:
+        if isinstance(counts, str):
+            merged = {"size": list(shape), "counts": counts.encode("ascii")}
+            decode(counts, shape)
+        else:
+            merged = coco.frPyObjects({"size": list(shape), "counts": _whole(counts)}, *shape)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise LabelError(f"malformed outline: {error}") from error
+    return _text(merged)
+
+
+def decode(counts: str, shape: tuple[int, int]) -> NDArray[np.uint8]:
+    """Compressed run lengths as a mask (H, W) of 0 and 1."""
+    from faster_coco_eval.core import mask as coco
+
+    return np.asarray(coco.decode({"size": list(shape), "counts": counts.encode("ascii")}), dtype=np.uint8)
+
+
+def report(faults: list[Fault], where: str, error: LabelError) -> None:
+    """Add an unusable label to the faults."""
+    faults.append(Fault(where, str(error)))
+
+
+def _check_corners(array: NDArray[np.float64], shape: tuple[int, int]) -> None:
+    if not np.isfinite(array).all():
+        raise LabelError("malformed outline: a corner that is no number")
+    for values, side in ((array[0::2], shape[1]), (array[1::2], shape[0])):
+        margin = max(OVERHANG_PIXELS, OVERHANG_SHARE * side)
+        if values.min() < -margin or values.max() > side + margin:
+            raise LabelError(f"outline outside the image: {values.min():.6g} to {values.max():.6g} of {side} pixels")
+
+
+def _whole(counts: Any) -> list[int]:
+    if not isinstance(counts, list) or not all(isinstance(n, int) and n >= 0 for n in counts):
+        raise ValueError("counts must be a text or a list of whole numbers")
+    return counts
+
+
+def _text(code: Mapping[str, Any]) -> str:
+    from faster_coco_eval.core import mask as coco
+
+    if not int(coco.area(code)):
+        raise LabelError("outline without area: it covers no pixel")
+    return str(code["counts"].decode("ascii"))
+
+
+def _rows(things: Sequence[Thing], shape: tuple[int, int]) -> NDArray[np.float64]:
+    height, width = shape
+    rows = [
+        (t.category, (x0 + x1) / 2 / width, (y0 + y1) / 2 / height, (x1 - x0) / width, (y1 - y0) / height)
+        for t in things
+        for x0, y0, x1, y1 in [t.box]
+    ]
+    return np.array(rows, dtype=np.float64).reshape(-1, 5)
+
+
+def _paint(
+    things: Sequence[Thing], masks: Sequence[NDArray[np.uint8]], shape: tuple[int, int], classes: ClassMap
+) -> NDArray[np.uint8]:
+    painted = np.full(shape, classes.rest_index, dtype=np.uint8)
+    for index in sorted(range(len(things)), key=lambda i: -int(masks[i].sum())):
+        painted[masks[index] > 0] = classes.pixel_of_object(things[index].category)
+    return painted
+
+
+def _dominant(things: Sequence[Thing], areas: Sequence[float], classes: int) -> int | None:
+    totals = np.zeros(classes)
+    for thing, area in zip(things, areas, strict=True):
+        if not thing.ignored:
+            totals[thing.category] += area
+    return int(totals.argmax()) if totals.any() else None

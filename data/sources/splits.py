@@ -1,0 +1,131 @@
+"""Which images a split has: given or drawn, with safe and unique ids, thinned to a limit."""
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+
+from data.manifest import DatasetError, Fault
+
+SPLITS = ("train", "val", "test")
+UNDIVIDED = "all"  # what a format without splits calls its images
+KEPT_FIRST = ("test", "val", "train")  # an image of two splits is taken from the training images
+LONGEST_ID = 180
+
+
+@dataclass(frozen=True)
+class Found:
+    """One image of outside data, not yet opened, with whatever its format needs to label it."""
+
+    image: Path
+    labels: Any = None
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The images of every split by id, and what was wrong with the files before any was opened."""
+
+    splits: dict[str, dict[str, Found]]
+    faults: tuple[Fault, ...]
+
+
+def make_listing(
+    found: Mapping[str, Sequence[Found]], settings: Mapping[str, Any], key: str, seed: int, faults: Sequence[Fault]
+) -> Listing:
+    """Divide what a format found into splits.
+
+    Args:
+        found: images by split; under the key "all" where the format does not divide them.
+        settings: `split`, shares by split, or None to keep the given splits; `limit`, counts by split or None.
+        key: the section of the parameters, for messages.
+        seed: of the drawing.
+        faults: what the format has found so far.
+
+    Raises:
+        DatasetError: there are no splits, or neither val nor test.
+    """
+    faults = list(faults)
+    shares = settings.get("split")
+    if UNDIVIDED in found and not shares:
+        raise DatasetError(f"{key}.split: needed, since the data are not divided: {{train: 0.7, val: 0.1, test: 0.2}}")
+    once = _without_repeats(found, [] if shares else faults)  # before splits are drawn, repeats do no harm
+    if shares:
+        pool = [entry for entries in once.values() for entry in entries]
+        named = _draw(_named(pool, faults), shares, seed)
+    else:
+        named = {split: _named(once[split], faults) for split in SPLITS if split in once}
+    if "train" not in named or len(named) < 2:
+        raise DatasetError(f"{key}: expected the splits train and val or test; found {', '.join(named) or 'none'}")
+    limit = settings.get("limit", {})
+    return Listing({split: _thin(entries, limit.get(split)) for split, entries in named.items()}, tuple(faults))
+
+
+def safe_inside(root: Path, name: str) -> Path | None:
+    """root/name, or None where that would leave the folder."""
+    parts = PurePosixPath(name.replace("\\", "/"))
+    outside = parts.is_absolute() or ".." in parts.parts or not parts.parts or "\0" in name
+    return None if outside else root / parts
+
+
+def _without_repeats(found: Mapping[str, Sequence[Found]], faults: list[Fault]) -> dict[str, list[Found]]:
+    """Every file once: in the split that is kept first, and once there."""
+    seen: dict[str, str] = {}
+    once: dict[str, list[Found]] = {split: [] for split in found}
+    for split in sorted(found, key=lambda name: KEPT_FIRST.index(name) if name in KEPT_FIRST else -1):
+        for entry in found[split]:
+            file = os.path.realpath(entry.image)
+            if file not in seen:
+                seen[file] = split
+                once[split].append(entry)
+            elif seen[file] == split:
+                faults.append(Fault(str(entry.image), f"image listed twice: in split {split}"))
+            else:
+                faults.append(Fault(str(entry.image), f"image in two splits: {split} and {seen[file]}"))
+    return once
+
+
+def _named(entries: Sequence[Found], faults: list[Fault]) -> dict[str, Found]:
+    """Images by id: the file's name, with as many of the folders above it as the images do not share."""
+    if not entries:
+        return {}
+    above = os.path.commonpath([entry.image.parent.absolute() for entry in entries])
+    named: dict[str, Found] = {}
+    first: dict[str, Path] = {}  # by what a file system without case calls the same
+    for entry in entries:
+        name = _safe_id(os.path.relpath(entry.image.absolute(), above))
+        other = first.setdefault(name.casefold(), entry.image)
+        if other is entry.image:
+            named[name] = entry
+        else:
+            faults.append(Fault(str(entry.image), f"two images of one name: {other} is called {name} too"))
+    return dict(sorted(named.items()))
+
+
+def _safe_id(name: str) -> str:
+    """A path as a file name: "a/b c.jpg" is "a__b_c"."""
+    parts = PurePosixPath(name.replace(os.sep, "/")).with_suffix("").parts
+    return re.sub(r"[^\w.-]", "_", "__".join(parts)).lstrip(".-")[-LONGEST_ID:] or "_"
+
+
+def _draw(named: Mapping[str, Found], shares: Mapping[str, float], seed: int) -> dict[str, dict[str, Found]]:
+    """Random splits whose sizes are as near to the shares as whole numbers are."""
+    order = np.random.default_rng(seed).permutation(len(named))
+    ends = np.rint(np.cumsum([shares.get(split, 0.0) for split in SPLITS]) * len(named)).astype(int)
+    names = list(named)
+    drawn: dict[str, dict[str, Found]] = {}
+    for split, start, end in zip(SPLITS, [0, *ends[:-1]], ends, strict=True):
+        if shares.get(split):
+            drawn[split] = {names[i]: named[names[i]] for i in sorted(order[start:end])}
+    return drawn
+
+
+def _thin(entries: dict[str, Found], limit: int | None) -> dict[str, Found]:
+    """At most so many, evenly spaced."""
+    if limit is None or limit >= len(entries):
+        return entries
+    names = list(entries)
+    return {names[i]: entries[names[i]] for i in np.linspace(0, len(names) - 1, limit).round().astype(int)}

@@ -1,0 +1,89 @@
+"""What the settings of all tasks share: reading them, weights from elsewhere, and classes matched by name.
+
+A task declares its settings beside itself, as a dataclass with defaults whose ranges stand in the types; the
+stage `plan` checks a section of params.yaml against it. Plain files only: importable without torch.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+from pydantic import Field
+
+from models.tasks import TaskError
+
+Count = Annotated[int, Field(ge=1)]
+Steps = Annotated[int, Field(ge=2)]  # a one-cycle schedule has a way up and a way down
+Batch = Annotated[int, Field(ge=2)]  # batch normalisation cannot do with one image
+Side = Annotated[int, Field(ge=32, multiple_of=32)]
+Positive = Annotated[float, Field(gt=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+DESCRIPTION_FILE = "task.json"  # what every task saves beside its weights
+WEIGHTS_FILE = "weights.safetensors"
+
+Settings = TypeVar("Settings")
+
+
+def read_settings(kind: type[Settings], task: str, given: Mapping[str, Any]) -> Settings:
+    """A task's section as its settings object, with the defaults filled in.
+
+    Raises:
+        TaskError: an unknown setting; the text lists those that exist.
+    """
+    known = [field.name for field in fields(kind)]  # type: ignore[arg-type]
+    if unknown := sorted(set(given) - set(known)):
+        raise TaskError(f"train_task.{task}: unknown setting {unknown[0]!r}; there are {', '.join(known)}")
+    return kind(**given)
+
+
+def weight_files(task: str, weights: str | None, frozen: bool) -> list[Path]:
+    """The files behind the setting `weights`: one file, or all of a folder; none where it is null.
+
+    Raises:
+        TaskError: there is nothing at that path, or a frozen network is wanted without weights.
+    """
+    if weights is None:
+        if frozen:
+            raise TaskError(f"train_task.{task}.frozen: true needs weights: the path of a network trained elsewhere")
+        return []
+    path = Path(weights)
+    files = sorted(file for file in path.iterdir() if file.is_file()) if path.is_dir() else [path]
+    if not files or not all(file.is_file() for file in files):
+        raise TaskError(
+            f"train_task.{task}.weights: {weights}: no such file or folder; nothing is downloaded: "
+            "put it there, or set weights: null to train from scratch"
+        )
+    return files
+
+
+def is_saved_task(path: Path) -> bool:
+    """Whether a folder is what a task of this project saves."""
+    return (path / DESCRIPTION_FILE).is_file() and (path / WEIGHTS_FILE).is_file()
+
+
+def match_classes(task: str, known: Sequence[str], wanted: Sequence[str]) -> list[int]:
+    """Where a network keeps each class of the data, by name; upper and lower case are the same.
+
+    Args:
+        task: the task's name, for the message.
+        known: the network's classes, in its index order; it may know more than the data have.
+        wanted: the data's classes, in their index order.
+
+    Returns:
+        For each of `wanted` its index in `known`.
+
+    Raises:
+        TaskError: a class of the data is unknown to the network, or its names are not distinct; the text lists
+            both sides.
+    """
+    places = {name.strip().casefold(): index for index, name in enumerate(known)}
+    missing = [name for name in wanted if name.strip().casefold() not in places]
+    if missing or len(places) != len(known):
+        what = f"does not know {', '.join(map(repr, missing))}" if missing else "has classes of the same name"
+        raise TaskError(
+            f"train_task.{task}.weights: the frozen network {what}; it has: {', '.join(known)}; "
+            f"the data have: {', '.join(wanted)}; names must agree but for upper and lower case"
+        )
+    return [places[name.strip().casefold()] for name in wanted]

@@ -1,0 +1,145 @@
+"""Ultralytics, kept quiet and offline, and networks from its files. Only the modules yolo*.py import it.
+
+No telemetry, no downloads, no callbacks into trackers, no settings in the home folder, no augmentation that
+depends on which other packages are installed.
+"""
+
+import importlib.util
+import json
+import logging
+import os
+import re
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from models.tasks import TaskError
+from models.tasks.settings import DESCRIPTION_FILE, WEIGHTS_FILE
+
+TRACKERS = ("mlflow", "dvc", "clearml", "comet", "raytune", "tensorboard", "wandb", "sync", "vscode_msg")
+
+
+class Parts(NamedTuple):
+    """The library's classes for one kind of network."""
+
+    model: Any
+    trainer: Any
+    predictor: Any
+
+
+def parts(kind: str) -> Parts:
+    """The library's classes for `detect` or `segment`; it is imported only now."""
+    library()
+    from ultralytics.models.yolo import detect, segment
+    from ultralytics.nn.tasks import DetectionModel, SegmentationModel
+
+    if kind == "segment":
+        return Parts(SegmentationModel, segment.SegmentationTrainer, segment.SegmentationPredictor)
+    return Parts(DetectionModel, detect.DetectionTrainer, detect.DetectionPredictor)
+
+
+def read_network(path: Path, kind: str, task: str) -> Any:
+    """A network from a .pt file, which must be trusted, or from a folder that a task saved.
+
+    Raises:
+        TaskError: the file cannot be read, or holds a network of another kind.
+    """
+    if path.is_dir():
+        return read_saved(path, kind, task)
+    wanted = parts(kind).model
+    from ultralytics.nn.tasks import load_checkpoint
+
+    try:
+        network, _ = load_checkpoint(path)
+    except Exception as error:  # whatever a foreign pickle raises
+        raise TaskError(f"train_task.{task}.weights: {path}: ultralytics cannot read it ({_line(error)})") from error
+    if type(network) is not wanted:
+        raise TaskError(
+            f"train_task.{task}.weights: {path}: holds a {type(network).__name__}, expected a {wanted.__name__}"
+        )
+    return network
+
+
+def names_of(network: Any) -> list[str]:
+    """The class names that a network carries, in its index order."""
+    return [network.names[index] for index in sorted(network.names)]
+
+
+def library() -> Any:
+    """Import ultralytics with everything that talks, downloads or tracks switched off."""
+    for name, value in {"YOLO_OFFLINE": "true", "YOLO_AUTOINSTALL": "false", "YOLO_VERBOSE": "false"}.items():
+        os.environ.setdefault(name, value)
+    import ultralytics
+    import ultralytics.data.utils
+
+    ultralytics.data.utils.check_font = lambda *_, **__: None  # it would download a font to draw labels with
+    ultralytics.utils.LOGGER.setLevel(logging.ERROR)
+    wanted = dict.fromkeys(TRACKERS, False)
+    if any(ultralytics.settings.get(name) for name in TRACKERS):
+        ultralytics.settings.update(wanted)
+    return ultralytics
+
+
+def device_name(device: torch.device) -> str:
+    """A device as ultralytics spells it: a GPU's number, or cpu."""
+    return str(device.index or 0) if device.type == "cuda" else device.type
+
+
+def read_saved(folder: Path, kind: str, task: str) -> Any:
+    """A network from a folder that a task saved.
+
+    Raises:
+        TaskError: it does not hold one.
+    """
+    try:
+        description = json.loads((folder / DESCRIPTION_FILE).read_text())
+        network = parts(kind).model(description["model"], nc=len(description["known"]), verbose=False)
+        network.load_state_dict(load_file(folder / WEIGHTS_FILE))
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+        raise TaskError(f"{folder}: not a saved {task} network ({_line(error)})") from error
+    network.names = dict(enumerate(description["known"]))
+    return network
+
+
+def check_model(key: str, model: str, kind: str) -> list[Path]:
+    """Check the setting `model`; the library's own files are found without importing it.
+
+    Returns:
+        The model's file where it is the user's own.
+
+    Raises:
+        TaskError: there is no such file, or the library's model of that name does something else.
+    """
+    path = Path(model)
+    if path.suffix not in (".yaml", ".yml"):
+        raise TaskError(f"{key}: {model!r}: expected a model YAML such as yolo11n.yaml; a .pt file belongs in weights")
+    if path.is_file():
+        return [path]
+    unified = re.sub(r"(\d+)([nslmx])(.+)?$", r"\1\3", path.name)  # yolo11n.yaml is a scale of yolo11.yaml
+    spec = importlib.util.find_spec("ultralytics")
+    assert spec is not None and spec.submodule_search_locations
+    shipped = Path(spec.submodule_search_locations[0], "cfg", "models").rglob("*.yaml")
+    fitting = {file.name for file in shipped if kind == _kind_of(file.stem)}
+    if path.name != model or not {path.name, unified} & fitting:
+        some = sorted(name for name in fitting if re.match(r"yolo(v8|\d\d)(-seg|-sem)?\.yaml", name))
+        raise TaskError(
+            f"{key}: {model!r}: no such file, and not among ultralytics' for this task, such as {', '.join(some)} "
+            "with a size (n, s, m, l or x) after the number"
+        )
+    return []
+
+
+def _kind_of(stem: str) -> str:
+    """What a model of this name does, as ultralytics names its files."""
+    if re.search("cls|obb|pose|depth|world|yoloe|rtdetr", stem):
+        return "other"
+    if "-sem" in stem:
+        return "semantic"
+    return "segment" if "-seg" in stem else "detect"
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300] or type(error).__name__

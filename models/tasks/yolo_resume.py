@@ -1,0 +1,108 @@
+"""A checkpoint of an ultralytics trainer from which it goes on to the very same weights.
+
+The library's own last.pt does not serve: it holds half-precision weights of the average only, and no state of
+the random generators. This one holds all that an epoch depends on: exact weights and their average, optimizer,
+generators, and which images lie in the buffer that mosaics draw from.
+"""
+
+import random
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+
+CHECKPOINT_SECONDS = 30.0
+
+
+@dataclass
+class Progress:
+    """What the loop was told so far."""
+
+    curve: dict[int, dict[str, float]] = field(default_factory=dict)
+    steps: int = 0
+    seconds: float = 0.0
+
+
+class Checkpoint:
+    """The state of a trainer at the end of an epoch, in a file outside DVC's outs.
+
+    Args:
+        path: of the file; it need not exist.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._saved = time.monotonic()
+
+    @staticmethod
+    def start_epoch(trainer: Any) -> None:
+        """Let every epoch begin with a new iterator: one that runs on has state that cannot be saved."""
+        trainer.train_loader.reset()
+
+    def save(self, trainer: Any, progress: Progress) -> None:
+        """Write the state after an epoch, unless the last was written a moment ago or nothing is left to do."""
+        if trainer.epoch + 1 >= trainer.epochs or time.monotonic() - self._saved < CHECKPOINT_SECONDS:
+            return
+        content = {
+            "epoch": trainer.epoch + 1,
+            "model": trainer.model.state_dict(),
+            "average": trainer.ema.ema.state_dict(),
+            "updates": trainer.ema.updates,
+            "optimizer": trainer.optimizer.state_dict(),
+            "buffer": list(trainer.train_loader.dataset.buffer),
+            "random": _random_state(trainer.train_loader.generator),
+            "progress": asdict(progress),
+        }
+        scratch = self.path.with_suffix(".tmp")
+        torch.save(content, scratch)
+        scratch.rename(self.path)
+        self._saved = time.monotonic()
+
+    def restore(self, trainer: Any, progress: Progress) -> None:
+        """Put a trainer that is about to start into the saved state; without a file nothing happens."""
+        if not self.path.exists():
+            return
+        saved = torch.load(self.path, map_location=trainer.device, weights_only=True)
+        trainer.model.load_state_dict(saved["model"])
+        trainer.ema.ema.load_state_dict(saved["average"])
+        trainer.ema.updates = saved["updates"]
+        trainer.optimizer.load_state_dict(saved["optimizer"])
+        trainer.start_epoch = saved["epoch"]
+        trainer.scheduler.last_epoch = saved["epoch"] - 1
+        _restore_criterion(trainer.model, saved["epoch"])
+        for index in saved["buffer"]:
+            trainer.train_loader.dataset.load_image(index)  # which puts it into the buffer
+        _set_random_state(saved["random"], trainer.train_loader.generator)
+        for name, value in saved["progress"].items():
+            setattr(progress, name, value)
+
+
+def _restore_criterion(model: Any, epoch: int) -> None:
+    """Losses whose weights change from epoch to epoch count their updates."""
+    model.criterion = model.init_criterion()
+    if hasattr(model.criterion, "update"):
+        model.criterion.updates = epoch - 1
+        model.criterion.update()
+
+
+def _random_state(generator: torch.Generator) -> dict[str, Any]:
+    kind, keys, *rest = cast(tuple[Any, ...], np.random.get_state(legacy=True))
+    return {
+        "python": random.getstate(),
+        "numpy": (kind, keys.tolist(), *rest),
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "loader": generator.get_state(),
+    }
+
+
+def _set_random_state(saved: dict[str, Any], generator: torch.Generator) -> None:
+    random.setstate(saved["python"])
+    kind, keys, *rest = saved["numpy"]
+    np.random.set_state((kind, np.array(keys, dtype=np.uint32), *rest))
+    torch.set_rng_state(saved["torch"].cpu())
+    torch.cuda.set_rng_state_all([state.cpu() for state in saved["cuda"]])
+    generator.set_state(saved["loader"].cpu())

@@ -1,0 +1,96 @@
+"""One degraded image made again from its row of the manifest: no parameters file, no other image. Not a stage."""
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from ruamel.yaml import YAML
+
+from data import images
+from data.degradations import apply_parameters
+from data.manifest import Dataset
+from pipeline.recipes import recorded_recipe
+
+MANIFEST = "manifest.csv"
+STEPS = "steps"
+OPTION = "--redo"
+DAG = Path("dvc.yaml")
+OWN_COLUMNS = {"split", "id", "recipe", "severity", "seed", STEPS}
+
+
+class RedoError(ValueError):
+    """An image that cannot be made again; the text says why."""
+
+
+def redo_image(clean: Dataset, row: dict[str, Any]) -> NDArray[np.uint8]:
+    """The degraded image (H, W, 3) of one row of a manifest: byte for byte what the stage wrote.
+
+    Args:
+        clean: the clean dataset.
+        row: split, id, recipe, steps, severity, seed and the drawn parameters, as read by `read_manifest`.
+
+    Raises:
+        RedoError: a row of real photos, which nobody can make.
+        data.degradations.DegradationError: a record that does not fit its recipe.
+    """
+    if not isinstance(row.get(STEPS), str):
+        raise RedoError(f"{row['id']}: {row['recipe']} are real photos, which have no record to make them from")
+    split = clean.split(row["split"].partition("@")[0])
+    parameters = {name: value for name, value in row.items() if name not in OWN_COLUMNS}
+    return apply_parameters(
+        split.image(row["id"]), recorded_recipe(row), parameters, int(row["seed"]), split.depth(row["id"])
+    )
+
+
+def read_manifest(folder: Path) -> pd.DataFrame:
+    """The manifest of a degraded dataset; floats are read exactly.
+
+    Raises:
+        RedoError: there is none.
+    """
+    path = folder / MANIFEST
+    try:
+        return pd.read_csv(path, dtype={"id": str}, float_precision="round_trip")
+    except (OSError, ValueError) as error:
+        raise RedoError(f"{path}: cannot be read as a manifest ({error})") from error
+
+
+def main() -> None:
+    """Command line: python -m pipeline.degrade --redo ID."""
+    options = _options()
+    clean = Dataset.open(options.clean)
+    done = list(_redo_all(clean, options))
+    if not done:
+        raise RedoError(f"{options.redo}: in none of the manifests below {options.degraded}; ids are file names")
+    for path, same in done:
+        print(f"{path}: {'the same bytes' if same else 'NOT the same pixels'} as in {options.degraded}")
+
+
+def _redo_all(clean: Dataset, options: argparse.Namespace) -> Iterator[tuple[Path, bool]]:
+    for manifest in sorted(options.degraded.glob(f"**/{MANIFEST}")):
+        table = read_manifest(manifest.parent)
+        for row in table[table["id"] == options.redo].to_dict("records"):
+            if options.split in (None, row["split"]) and options.recipe in (None, row["recipe"]):
+                path = options.out / f"{row['recipe']}-{row['split']}-{row['id']}.png"
+                image = redo_image(clean, row)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                images.write_image(path, image)
+                stored = manifest.parent / row["split"] / "images" / f"{row['id']}.png"
+                yield path, np.array_equal(images.read_image(stored), image)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m pipeline.degrade", description=__doc__)
+    parser.add_argument(OPTION, metavar="ID", required=True, help="of the image, in whatever splits and recipes it is")
+    parser.add_argument("--recipe", help="only of this recipe")
+    parser.add_argument("--split", help="only of this split")
+    parser.add_argument("--out", type=Path, default=Path("redone"), help="folder for the image (%(default)s)")
+    stages = YAML(typ="safe").load(DAG)["stages"] if DAG.exists() else {}
+    for name, stage in (("clean", "prepare"), ("degraded", "degrade")):
+        out = Path(stages[stage]["outs"][0].partition("/${")[0]) if stages else None
+        parser.add_argument(f"--{name}", type=Path, default=out, required=out is None, help="folder (%(default)s)")
+    return parser.parse_args()

@@ -1,0 +1,45 @@
+"""Every architecture of segmentation-models-pytorch, on images of sizes that no network likes."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import segmentation_models_pytorch as smp
+import torch
+
+from models.tasks.segmentation import Segmentation
+from models.tasks.smp_networks import build
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # of the libraries behind the task
+CPU = torch.device("cpu")
+ENCODERS = {"segformer": "mit_b0", "dpt": "tu-vit_tiny_patch16_224"}
+
+
+@pytest.mark.parametrize("architecture", [*smp.MODEL_ARCHITECTURES_MAPPING, "yolo26n-sem.yaml"])
+def test_any_size_features_and_storage(architecture: str, tmp_path: Path) -> None:
+    encoder = ENCODERS.get(architecture, "resnet18")
+    task = _task(architecture, encoder)
+    for height, width in ((45, 70), (33, 97)):
+        image = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+        assert task.predict(image).shape == (height, width)
+    images = torch.rand(1, 3, 40, 56, requires_grad=True)
+    maps = task.features(images)
+    assert len(maps) >= 3 and all(layer.ndim == 4 for layer in maps)
+    sum(layer.square().mean() for layer in maps).backward()  # type: ignore[union-attr]
+    assert images.grad is not None and images.grad.abs().max() > 0
+    task.save(tmp_path)
+    assert np.array_equal(Segmentation.load(tmp_path, CPU).predict(image), task.predict(image))
+
+
+@pytest.mark.parametrize("encoder", ["efficientnet-b0", "tu-convnext_atto", "mobilenet_v2", "mit_b0"])
+def test_encoders_of_other_kinds(encoder: str) -> None:
+    assert _task("unet", encoder).predict(np.zeros((50, 41, 3), np.uint8)).shape == (50, 41)
+
+
+def _task(architecture: str, encoder: str) -> Segmentation:
+    settings: dict[str, Any] = {"architecture": architecture, "encoder": encoder}
+    assert Segmentation.check(settings) == []
+    torch.manual_seed(0)
+    network = build(settings, 3, None)
+    return Segmentation(network, ["ground", "square", "bar"], settings, CPU)

@@ -1,0 +1,112 @@
+"""What the plan finds out about tasks before any work, and writes down for the stages that use them."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from models.tasks import TASKS
+from pipeline import plan
+from pipeline.params import ParamsError, load_params
+
+ROOT = Path(__file__).parents[1]
+pytestmark = pytest.mark.filterwarnings("ignore")  # of the libraries behind the tasks
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the code, with all tasks in its params.yaml, as the working folder."""
+    for name in ("models", "pipeline", "data", "weights"):
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    text = (ROOT / "params.tiny.yaml").read_text()
+    text = text.replace("tasks: [detection, segmentation]", f"tasks: [{', '.join(TASKS)}]")
+    (tmp_path / "params.yaml").write_text(text)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def _edit(old: str, new: str) -> None:
+    text = Path("params.yaml").read_text()
+    assert old in text
+    Path("params.yaml").write_text(text.replace(old, new, 1))
+
+
+def _run(monkeypatch: pytest.MonkeyPatch) -> dict[str, dict[str, object]]:
+    words = "plan --needs out/needs.json --checked out/checked.json --tasks out/tasks --weights weights"
+    monkeypatch.setattr("sys.argv", words.split())
+    plan.main()
+    return {path.stem: json.loads(path.read_text()) for path in Path("out/tasks").iterdir()}
+
+
+def test_editing_the_code_of_one_task_changes_that_task_only(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = _run(monkeypatch)
+    assert set(before) == set(TASKS)
+    for module, touched in {
+        "segmentation": {"segmentation"},
+        "classification_records": set(TASKS),  # all records are read through one table
+        "yolo_training": {"detection", "instance-segmentation"},
+        "instance_segmentation": {"instance-segmentation"},
+    }.items():
+        path = project / "models" / "tasks" / f"{module}.py"
+        text = path.read_text()
+        path.write_text(text + "# changed\n")
+        after = _run(monkeypatch)
+        assert {task for task in TASKS if after[task] != before[task]} == touched, module
+        path.write_text(text)
+    assert _run(monkeypatch) == before
+
+
+def test_weights_count_by_their_content(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch.save({}, "weights/mine.pt")
+    _edit("model: yolo11n.yaml, weights: null", "weights: weights/mine.pt, trust_pickle: true, frozen: true")
+    before = _run(monkeypatch)
+    assert list(before["detection"]["files"]) == ["weights/mine.pt"]  # type: ignore[call-overload]
+    assert capsys.readouterr().out == ""
+    torch.save({"other": 1}, "weights/mine.pt")
+    after = _run(monkeypatch)
+    assert {task for task in TASKS if after[task] != before[task]} == {"detection"}
+    shutil.move("weights/mine.pt", "mine.pt")
+    _edit("weights: weights/mine.pt", "weights: mine.pt")
+    _run(monkeypatch)
+    assert "note: train_task.detection: mine.pt lies outside weights/" in capsys.readouterr().out
+
+
+INSTANCES = "train_task.instance-segmentation"
+MISTAKES = [
+    ("model: yolo11n.yaml", "model: yolo11q.yaml", "train_task.detection.model: 'yolo11q.yaml': no such file"),
+    ("encoder: tu-mobilenetv3", "encoder: tu-mobilnetv3", "encoder 'tu-mobilnetv3_small_050'"),
+    ("{model: resnet10t", "{model: resnet9t", "train_task.classification.model: timm cannot build 'resnet9t'"),
+    ("weights: null, image_size", "weights: gone.pt, image_size", "train_task.detection.weights: gone.pt: no such"),
+    (
+        "image_size: 128, epochs: 1, batch: 8",
+        "image_size: 129, epochs: 1, batch: 8",
+        "train_task.detection.image_size: Input should be a",
+    ),
+    ("-seg.yaml, weights: null", "-seg.yaml, weigths: null", f"{INSTANCES}.weigths: unknown key; known here: model"),
+    ("  classification: {", "  clasification: {", "a section train_task.classification is needed; there are: det"),
+    ("train_task:\n", "train_task:\n  depth: {}\n", "train_task: 'depth' is unknown; there are: detection"),
+]
+
+
+@pytest.mark.parametrize(("old", "new", "message"), MISTAKES, ids=[new for _, new, _ in MISTAKES])
+def test_a_mistake_is_one_line_and_leaves_nothing(
+    project: Path, monkeypatch: pytest.MonkeyPatch, old: str, new: str, message: str
+) -> None:
+    _edit(old, new)
+    with pytest.raises(ParamsError) as caught:
+        _run(monkeypatch)
+    assert message in str(caught.value) and str(caught.value).startswith("params.yaml: ")
+    assert "\n" not in str(caught.value)
+    assert not Path("out").exists()
+
+
+def test_sections_are_as_they_stand_in_the_file(project: Path) -> None:
+    _edit("  classification: {model: resnet10t", "  classification: {model: resnet18")
+    assert load_params().task_settings("classification")["model"] == "resnet18"
+    _edit("  classification:", "  other:")
+    with pytest.raises(ParamsError, match=r"a section train_task\.classification is needed; there are: .*other"):
+        load_params().task_settings("classification")

@@ -1,0 +1,124 @@
+"""Real degraded photos instead of made ones: paired with the clean images, or labelled and alone."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+
+from data import images
+from data.manifest import Dataset
+from pipeline import degrade, quality, real
+from pipeline.data_params import Data
+from pipeline.degrade_params import Unpaired
+from pipeline.params import Params, load_params
+from pipeline.redo import MANIFEST, RedoError, read_manifest, redo_image
+
+PARAMS = load_params(Path(__file__).parents[1] / "params.yaml")
+CLASSES = ["ground", "square", "bar"]
+MASKS = {"name": "night", "classes": CLASSES, "things": CLASSES[1:], "ignored": [255], "min_pixels": 20}
+
+
+@pytest.fixture(autouse=True)
+def _in_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def _photos(clean: Dataset, root: Path) -> Path:
+    """JPEGs and PNGs in which the clean images are dark."""
+    for split in clean.info.splits:
+        (root / split).mkdir(parents=True)
+        for n, id in enumerate(clean.split(split).ids):
+            cv2.imwrite(
+                str(root / split / f"{id}.{('png', 'jpg')[n % 2]}"), clean.split(split).image(id)[..., ::-1] // 4
+            )
+    return root
+
+
+def test_paired_photos_take_the_place_of_made_ones(make_dataset: Callable[..., Dataset], tmp_path: Path) -> None:
+    clean = make_dataset()
+    real.copy_paired(clean, _photos(clean, tmp_path / "rainy"), "rain-cam", tmp_path / "out")
+    degraded = Dataset.open(tmp_path / "out")
+    assert degraded.info == clean.info and degraded.has_clean_images
+    for split in clean.info.splits:
+        for n, id in enumerate(clean.split(split).ids):
+            photo = tmp_path / "rainy" / split / f"{id}.{('png', 'jpg')[n % 2]}"
+            assert np.array_equal(degraded.split(split).image(id), images.read_image(photo))
+            assert np.array_equal(degraded.split(split).boxes(id), clean.split(split).boxes(id))
+    row = read_manifest(degraded.folder).to_dict("records")[1]
+    assert (row["recipe"], row["file"]) == ("rain-cam", "train/train1.jpg")
+    with pytest.raises(RedoError, match="real photos"):
+        redo_image(clean, row)
+
+
+def test_photos_that_do_not_fit_are_named(make_dataset: Callable[..., Dataset], tmp_path: Path) -> None:
+    clean = make_dataset()
+    root = _photos(clean, tmp_path / "rainy")
+    cv2.imwrite(str(root / "test" / "test0.png"), np.zeros((20, 64, 3), np.uint8))
+    with pytest.raises(real.RealPhotosError, match=r"test0\.png: \(20, 64\) pixels .*its clean image \(48, 64\)"):
+        real.copy_paired(clean, root, "rain-cam", tmp_path / "out")
+    (root / "val" / "val1.jpg").unlink()
+    with pytest.raises(real.RealPhotosError, match="no photo for the clean images val1; expected"):
+        real.copy_paired(clean, root, "rain-cam", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def _labelled(clean: Dataset, root: Path) -> Path:
+    """Dark photos with masks in CamVid's layout, as a data set of their own."""
+    for split in ("train", "test"):
+        for name in (split, f"{split}annot"):
+            (root / name).mkdir(parents=True)
+        for id in clean.split(split).ids[:2]:
+            images.write_image(root / split / f"night-{id}.png", clean.split(split).image(id) // 4)
+            shutil.copy(clean.split(split).folder / "masks" / f"{id}.png", root / f"{split}annot" / f"night-{id}.png")
+    return root
+
+
+def _unpaired(root: Path, **masks: object) -> tuple[Unpaired, Params]:
+    data = Data.model_validate({"source": "masks", "root": str(root), "masks": {**MASKS, **masks}})
+    photos = Unpaired(kind="unpaired", recipe="lowlight", data=data)
+    return photos, PARAMS.model_copy(update={"tasks": ["segmentation"]})
+
+
+def test_labelled_photos_are_judged_and_pairs_are_made_for_training(
+    make_dataset: Callable[..., Dataset], tmp_path: Path
+) -> None:
+    clean = make_dataset()
+    photos, params = _unpaired(_labelled(clean, tmp_path / "night"))
+    degrade._degrade_for_photos(clean, photos, params, tmp_path / "out")
+    degraded = Dataset.open(tmp_path / "out")
+    assert not degraded.has_clean_images and degraded.info.splits == {"train": 5, "val": 2, "test": 2}
+    test = degraded.split("test")
+    assert test.ids == ("night-test0", "night-test1")
+    assert np.array_equal(test.image("night-test0"), clean.split("test").image("test0") // 4)
+    assert np.array_equal(test.mask("night-test0"), clean.split("test").mask("test0"))
+    rows = pd.read_csv(degraded.folder / MANIFEST)
+    assert set(rows[rows.split == "train"].recipe) == {"lowlight"} and set(rows[rows.split == "test"].recipe) == {
+        "night"
+    }
+    assert {path.name for path in degraded.folder.iterdir()} == {"train", "val", "test", MANIFEST, "dataset.json"}
+
+
+def test_photos_of_other_classes_are_refused(make_dataset: Callable[..., Dataset], tmp_path: Path) -> None:
+    clean = make_dataset()
+    photos, params = _unpaired(_labelled(clean, tmp_path / "night"), classes=["ground", "bar", "square"])
+    with pytest.raises(real.RealPhotosError, match="ground, square, bar; but they are: ground, bar, square"):
+        degrade._degrade_for_photos(clean, photos, params, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_quality_says_what_it_leaves_out(
+    make_dataset: Callable[..., Dataset], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    clean = make_dataset()
+    photos, params = _unpaired(_labelled(clean, tmp_path / "night"))
+    degrade._degrade_for_photos(clean, photos, params, tmp_path / "out")
+    words = ["--clean", str(clean.folder), "--degraded", "out", "--restored", "none", "--out", "quality"]
+    monkeypatch.setattr("sys.argv", ["quality", *words])
+    monkeypatch.setattr(quality, "load_params", lambda: params)
+    quality.main()
+    assert "without clean counterparts, so that PSNR, SSIM are left out" in capsys.readouterr().out
+    assert list((tmp_path / "quality").iterdir()) == []

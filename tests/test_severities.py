@@ -1,0 +1,91 @@
+"""Severity as an axis: rows for each severity, mPC and rPC, against the formulas computed by hand."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from models.tasks.records import MeanRecords
+from pipeline import tables
+from pipeline.identity import RECORDS_FILE
+from pipeline.params import Params, load_params
+from pipeline.scores import read_cells
+
+ROOT = Path(__file__).parents[1]
+IDS = [f"i{n:02}" for n in range(20)]
+
+
+@pytest.fixture
+def params() -> Params:
+    return load_params(ROOT / "params.yaml")
+
+
+def _write(folder: Path, variant: str, split: str, values: np.ndarray) -> None:
+    target = folder / variant / split
+    target.mkdir(parents=True)
+    records = MeanRecords.from_values({id: {"score": float(v)} for id, v in zip(IDS, values, strict=True)})
+    records.save(target / RECORDS_FILE)
+
+
+def _scores(seed: int, mean: float) -> np.ndarray:
+    return mean + np.random.default_rng(seed).normal(0, 0.05, len(IDS))
+
+
+def test_copies_for_each_severity_are_averaged_and_listed(params: Params, tmp_path: Path) -> None:
+    values = {("clean", "test"): _scores(0, 0.9)}
+    values |= {("degraded", f"test@{s}"): _scores(s, 0.8 - 0.1 * s) for s in (1, 3, 5)}
+    values |= {("pixel", f"test@{s}"): _scores(9 + s, 0.8 - 0.05 * s) for s in (1, 3, 5)}
+    for (variant, split), scores in values.items():
+        _write(tmp_path, variant, split, scores)
+    levels = {f"test@{s}": dict.fromkeys(IDS, s) for s in (1, 3, 5)}
+    cells = read_cells(params, tmp_path, levels)
+    rows = {(r["variant"], r["severity"]): r for r in tables.severity_rows("t", "fog", cells, 0.95)}
+    for severity in (1, 3, 5):
+        expected = values["pixel", f"test@{severity}"].mean()
+        row = rows["pixel", severity]
+        assert row["value"] == pytest.approx(expected)
+        assert row["gain"] == pytest.approx(expected - values["degraded", f"test@{severity}"].mean())
+        assert row["gain_low"] < row["gain"] < row["gain_high"] and row["n_images"] == 20
+        assert rows["clean", severity]["value"] == pytest.approx(values["clean", "test"].mean())
+    whole = {r["variant"]: r for r in tables.result_rows("t", "fog", cells.whole, 0.95)}
+    mean = np.mean([values["degraded", f"test@{s}"].mean() for s in (1, 3, 5)])
+    assert whole["degraded"]["value"] == pytest.approx(mean)
+
+
+def test_a_severity_drawn_for_each_image_splits_the_images(params: Params, tmp_path: Path) -> None:
+    scores = {"clean": _scores(0, 0.9), "degraded": _scores(1, 0.5)}
+    for variant, values in scores.items():
+        _write(tmp_path, variant, "test", values)
+    levels = {id: 1 if n < 8 else 4 for n, id in enumerate(IDS)}
+    cells = read_cells(params, tmp_path, {"test": levels})
+    rows = {(r["variant"], r["severity"]): r for r in tables.severity_rows("t", "fog", cells, 0.95)}
+    assert rows["degraded", 1]["value"] == pytest.approx(scores["degraded"][:8].mean())
+    assert rows["degraded", 4]["value"] == pytest.approx(scores["degraded"][8:].mean())
+    assert (rows["degraded", 1]["n_images"], rows["degraded", 4]["n_images"]) == (8, 12)
+    assert rows["degraded", 1]["ci_low"] < rows["degraded", 1]["value"] < rows["degraded", 1]["ci_high"]
+    assert cells.whole["degraded"].value["score"][0] == pytest.approx(scores["degraded"].mean())
+
+
+def test_mpc_and_rpc_are_the_published_formulas(params: Params, tmp_path: Path) -> None:
+    clean, means = _scores(0, 0.9), {"fog": {2: 0.6, 4: 0.4}, "noise": {2: 0.8, 4: 0.7}}
+    values = {(d, s): _scores(s, m) for d, own in means.items() for s, m in own.items()}
+    cells = []
+    for degradation, own in means.items():
+        _write(tmp_path / degradation, "clean", "test", clean)
+        for severity in own:
+            _write(tmp_path / degradation, "degraded", f"test@{severity}", values[degradation, severity])
+        levels = {f"test@{s}": dict.fromkeys(IDS, s) for s in own}
+        cells.append(read_cells(params, tmp_path / degradation, levels))
+    (row,) = tables.robustness_rows("t", cells, 0.95)
+    mpc = np.mean([[values[d, s].mean() for s in (2, 4)] for d in means])
+    assert row["mPC"] == pytest.approx(mpc)
+    assert row["rPC"] == pytest.approx(mpc / clean.mean())
+    assert row["mPC_low"] < mpc < row["mPC_high"] and row["rPC_low"] < row["rPC"] < row["rPC_high"]
+    assert (row["variant"], row["n_degradations"], row["n_severities"], row["n_images"]) == ("degraded", 2, 4, 20)
+
+
+def test_real_photos_without_clean_images_are_not_in_mpc(params: Params, tmp_path: Path) -> None:
+    _write(tmp_path, "degraded", "test", _scores(1, 0.5))
+    cells = read_cells(params, tmp_path)
+    assert tables.robustness_rows("t", [cells], 0.95) == []
+    assert list(cells.severities) == [None]

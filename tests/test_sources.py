@@ -1,0 +1,163 @@
+"""What holds for every source, and the parts that the outside ones share."""
+
+import os
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+from outside_data import COUNTS, WRITERS, yolo
+
+from data.manifest import DatasetError, Fault, Sample, write_sample
+from data.sources import SOURCES, Source, load_source
+from data.sources.classmap import ClassMap
+from data.sources.splits import Found, make_listing
+
+NONE: dict[str, object] = {"split": None, "limit": {}}
+
+
+@pytest.fixture(params=sorted(SOURCES))
+def source(request: pytest.FixtureRequest, tmp_path: Path) -> Source:
+    return load_source(request.param)(tmp_path, WRITERS[request.param](tmp_path), 0)
+
+
+def _written(sample: Sample, folder: Path) -> dict[str, bytes]:
+    write_sample(folder, sample)
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_every_source_has_a_writer_here() -> None:
+    assert set(WRITERS) == set(SOURCES)
+
+
+def test_ids(source: Source) -> None:
+    ids = source.split_ids()
+    assert {split: len(names) for split, names in ids.items()} == COUNTS
+    for names in ids.values():
+        assert len(set(names)) == len(names)
+        assert not [name for name in names if Path(name).name != name or name.startswith(".")]
+    assert source.faults() == []
+
+
+def test_samples_are_pure_and_the_source_pickles(source: Source, tmp_path: Path) -> None:
+    for split, names in source.split_ids().items():
+        part = pickle.loads(pickle.dumps(source.part(split, names[-1:])))
+        one, other = (s.sample(split, names[-1]) for s in (part, source))
+        assert _written(one, tmp_path / f"1{split}") == _written(other, tmp_path / f"2{split}")
+
+
+def test_labels_fit_the_image_and_the_classes(source: Source) -> None:
+    known = {"detection", "segmentation", "instance-segmentation", "classification"}
+    assert set(source.classes) <= known
+    for split, names in source.split_ids().items():
+        for name in names:
+            sample = source.sample(split, name)
+            assert (sample.id, sample.split) == (name, split)
+            assert sample.image.dtype == np.uint8 and sample.image.shape[2] == 3
+            _check_boxes(sample.boxes, len(source.classes["detection"]))
+            _check_boxes(sample.ignored, len(source.classes["detection"]))
+            assert (sample.mask is not None) == bool(source.classes.get("segmentation"))
+            if sample.mask is not None:
+                assert sample.mask.dtype == np.uint8 and sample.mask.shape == sample.image.shape[:2]
+                assert np.isin(sample.mask, [*range(len(source.classes["segmentation"])), 255]).all()
+            assert (sample.instances is not None) == ("instance-segmentation" in source.classes)
+            assert (sample.category is not None) == ("classification" in source.classes)
+
+
+def _check_boxes(boxes: np.ndarray | None, classes: int) -> None:
+    if boxes is not None and len(boxes):
+        low, high = boxes[:, 1:3] - boxes[:, 3:] / 2, boxes[:, 1:3] + boxes[:, 3:] / 2
+        assert low.min() >= -1e-9 and high.max() <= 1 + 1e-9 and (boxes[:, 3:] > 0).all()
+        assert np.isin(boxes[:, 0], range(classes)).all()
+
+
+def test_class_map_merges_drops_and_reorders() -> None:
+    names = ["car", "truck", "person", "dog"]
+    chosen = ClassMap("data.x", names, {"person": ["person"], "vehicle": ["car", "truck"]}, rest="background")
+    assert chosen.objects == ["person", "vehicle"] and chosen.pixels == ["background", "person", "vehicle"]
+    assert [chosen.object(name) for name in names] == [1, 1, 0, None]
+    assert chosen.table(names)[:5].tolist() == [2, 2, 1, 0, 255]
+    assert ClassMap("data.x", names, ["dog", "car"]).table(names)[:4].tolist() == [1, 255, 255, 0]
+    mixed = ClassMap("data.x", names, ["dog", {"vehicle": ["truck", "car"]}])
+    assert mixed.objects == ["dog", "vehicle"] and mixed.object("car") == 1
+    placed = ClassMap("data.x", names, {"car": ["car"], "other": []}, rest="other")
+    assert placed.pixels == ["car", "other"] and placed.objects == ["car"]
+
+
+@pytest.mark.parametrize(
+    ("names", "chosen", "message"),
+    [
+        (["car"], ["bus"], r"data\.x\.map: bus: no such class in the source; it has car"),
+        (["car"], {"a": ["car"], "b": ["car"]}, "car listed twice"),
+        (["car"], ["car", {"car": []}], "car listed twice"),
+        (["car", "car"], None, "several classes of the name car"),
+        (["car"], {}, "no class is kept"),
+    ],
+)
+def test_class_maps_that_do_not_fit(names: list[str], chosen: object, message: str) -> None:
+    with pytest.raises(DatasetError, match=message):
+        ClassMap("data.x", names, chosen)  # type: ignore[arg-type]
+
+
+def _found(*names: str) -> list[Found]:
+    return [Found(Path("/data") / name) for name in names]
+
+
+def test_drawn_splits_depend_on_the_seed_alone_and_have_the_asked_sizes() -> None:
+    images = _found(*(f"{index:03d}.png" for index in range(101)))
+    settings = {**NONE, "split": {"train": 0.7, "val": 0.1, "test": 0.2}}
+    drawn = [make_listing({"all": images}, settings, "data.x", seed, []).splits for seed in (0, 0, 1)]
+    assert drawn[0] == drawn[1] != drawn[2]
+    sizes = {split: len(entries) for split, entries in drawn[0].items()}
+    assert sum(sizes.values()) == 101 and abs(sizes["train"] - 70.7) < 1 and abs(sizes["test"] - 20.2) < 1
+    assert len({name for entries in drawn[0].values() for name in entries}) == 101
+    backwards = make_listing({"all": images[::-1]}, settings, "data.x", 0, []).splits
+    assert backwards == drawn[0]
+
+
+def test_undivided_data_need_shares() -> None:
+    with pytest.raises(DatasetError, match=r"data\.x\.split: needed"):
+        make_listing({"all": _found("a.png")}, NONE, "data.x", 0, [])
+    with pytest.raises(DatasetError, match="expected the splits train and val or test; found train"):
+        make_listing({"train": _found("a.png")}, NONE, "data.x", 0, [])
+
+
+def test_ids_are_safe_names_and_collisions_are_faults() -> None:
+    found = {"train": _found("a/x y.png", "b/x.png", "b/X.jpg", "b/x.jpg"), "val": _found("v/1.png")}
+    listing = make_listing(found, NONE, "data.x", 0, [])
+    assert set(listing.splits["train"]) == {"a__x_y", "b__x"} and set(listing.splits["val"]) == {"1"}
+    text = "two images of one name: /data/b/x.png is called"
+    assert listing.faults == (
+        Fault("/data/b/X.jpg", f"{text} b__X too"),
+        Fault("/data/b/x.jpg", f"{text} b__x too"),
+    )
+
+
+def test_an_image_in_two_splits_is_taken_from_the_training_images() -> None:
+    found = {"train": _found("a.png", "b.png", "b.png"), "test": _found("a.png")}
+    listing = make_listing(found, NONE, "data.x", 0, [])
+    assert {split: list(entries) for split, entries in listing.splits.items()} == {"train": ["b"], "test": ["a"]}
+    assert [(fault.file, fault.fault) for fault in listing.faults] == [
+        ("/data/a.png", "image in two splits: train and test"),
+        ("/data/b.png", "image listed twice: in split train"),
+    ]
+
+
+def test_an_image_in_two_splits_does_no_harm_where_splits_are_drawn() -> None:
+    found = {"train": _found("a.png", "b.png"), "val": _found("a.png", "b.png")}
+    listing = make_listing(found, {"split": {"train": 0.5, "val": 0.5}}, "data.x", 0, [])
+    assert sorted(name for entries in listing.splits.values() for name in entries) == ["a", "b"]
+    assert listing.faults == ()
+
+
+def test_limit_thins_evenly() -> None:
+    found = {"train": _found(*(f"{index}.png" for index in range(9))), "val": _found("a.png")}
+    listing = make_listing(found, {"split": None, "limit": {"train": 3, "val": None}}, "data.x", 0, [])
+    assert list(listing.splits["train"]) == ["0", "4", "8"] and list(listing.splits["val"]) == ["a"]
+
+
+def test_a_part_is_small(tmp_path: Path) -> None:
+    source = load_source("yolo")(tmp_path, yolo(tmp_path), 0)
+    part = source.part("train", ["0"])
+    assert part.split_ids() == {"train": ["0"]}
+    assert os.fspath(tmp_path / "images" / "train" / "1.png").encode() not in pickle.dumps(part)

@@ -1,0 +1,102 @@
+"""The stage train_task on every task, what evaluate makes of its result, and its errors."""
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from data.manifest import Dataset, DatasetError
+from models.tasks import TASKS, TaskError, get_task
+from models.tasks.records import load_records
+from pipeline import runtime, tracking, train_task
+from pipeline.evaluate import evaluate
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # of the libraries behind the tasks
+ROOT = Path(__file__).parents[1]
+SECTIONS = {
+    "detection": "{image_size: 64, epochs: 1, batch: 4}",
+    "instance-segmentation": "{image_size: 64, epochs: 1, batch: 4}",
+    "segmentation": "{encoder: tu-mobilenetv3_small_050, steps: 2, batch: 2, crop: 32}",
+    "classification": "{model: resnet10t, image_size: 32, steps: 2, batch: 2}",
+}
+FROZEN = {
+    "detection": "{weights: out, frozen: true, image_size: 64}",
+    "instance-segmentation": "{weights: out, frozen: true, image_size: 64}",
+    "segmentation": "{weights: out, frozen: true}",
+    "classification": "{weights: out, frozen: true}",
+}
+METRICS = {
+    "detection": {"mAP50-95", "mAP50"},
+    "instance-segmentation": {"mAP50-95", "mAP50"},
+    "segmentation": {"mIoU"},
+    "classification": {"accuracy", "balanced accuracy"},
+}
+
+
+@contextmanager
+def _no_stream(*_: Any) -> Iterator[Callable[..., None]]:
+    yield lambda step, values: None
+
+
+@pytest.fixture
+def stage(make_dataset: Callable[..., Dataset], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+    """Runs the stage in a project of its own: (task, its section as YAML, output folder) -> the costs it wrote."""
+    make_dataset()
+    (tmp_path / "plan.json").write_text("{}")
+    for name in ("pipeline", "models", "data"):
+        (tmp_path / name).symlink_to(ROOT / name)  # whose code the checkpoint's name is made from
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(tracking, "live", _no_stream)
+
+    def run(task: str, section: str, out: str = "out") -> dict[str, float]:
+        text = (ROOT / "params.tiny.yaml").read_text().split("train_task:")
+        rest = text[1][text[1].index("\nlosses:") :]
+        Path("params.yaml").write_text(f"{text[0]}train_task:\n  {task}: {section}\n{rest}")
+        words = f"stage --task {task} --plan plan.json --clean clean --out {out} --costs costs.json"
+        monkeypatch.setattr("sys.argv", words.split())
+        train_task.main()
+        costs: dict[str, float] = json.loads(Path("costs.json").read_text())
+        return costs
+
+    return run
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_trained_then_frozen_elsewhere_then_evaluated(name: str, stage: Callable[..., Any]) -> None:
+    costs = stage(name, SECTIONS[name])
+    assert costs["training_seconds"] > 0 and costs["parameters"] > 1000
+    assert [path for path in Path(runtime.WORK).rglob("*") if path.is_file()] == []
+    assert stage(name, FROZEN[name], "again")["training_seconds"] == 0
+    split = Dataset.open(Path("clean")).split("test")
+    for folder in ("out", "again"):
+        task = get_task(name).load(Path(folder), torch.device("cpu"))
+        evaluate(task, split, split.image, Path("evaluated") / folder, "test")
+    first, second = (load_records(Path("evaluated") / folder / "records.npz").metrics() for folder in ("out", "again"))
+    assert set(first) == METRICS[name] and first == second
+    predictions = [sorted((Path("evaluated") / folder / "predictions").iterdir()) for folder in ("out", "again")]
+    assert [path.read_bytes() for path in predictions[0]] == [path.read_bytes() for path in predictions[1]]
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_data_without_classes_for_the_task(name: str, stage: Callable[..., Any]) -> None:
+    path = Path("clean/dataset.json")
+    info = json.loads(path.read_text())
+    del info["classes"][name]
+    path.write_text(json.dumps(info))
+    with pytest.raises(DatasetError, match=f"'clean' has no labels for {name}, but for .*; take {name} out of tasks"):
+        stage(name, SECTIONS[name])
+    assert not Path("out").exists()
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_frozen_classes_that_do_not_match_leave_nothing(name: str, stage: Callable[..., Any]) -> None:
+    stage(name, SECTIONS[name])
+    path = Path("clean/dataset.json")
+    path.write_text(path.read_text().replace('"bar"', '"lorry"'))
+    with pytest.raises(TaskError, match=r"does not know 'lorry'; it has: .*bar; the data have: .*lorry"):
+        stage(name, FROZEN[name], "again")
+    assert not Path("again").exists()
