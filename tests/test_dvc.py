@@ -17,7 +17,8 @@ ROOT = Path(__file__).parents[1]
 STAGES = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
 TASKS_FOLDER = "models/tasks"  # which `plan` watches whole
 MADE_OF = "artifacts/plan/tasks"  # where `plan` writes the digests of each task's own code
-CHOSEN_RESTORER = "models/restorers/${train_restorer.restorer}.py"
+RESTORERS_FOLDER = "models/restorers"  # the same for restorers
+RESTORER = "artifacts/plan/restorer.json"
 
 
 def _files(*modules: str) -> set[str]:
@@ -27,11 +28,6 @@ def _files(*modules: str) -> set[str]:
 
 def _task_code() -> set[str]:
     return _files(*(entry.split(":")[0] for entry in TASKS.values()))
-
-
-def _restorer_modules() -> list[str]:
-    """Only the chosen one is a dependency; `checkpoint` can be chosen too."""
-    return ["models.restorers.checkpoint", *(entry.split(":")[0] for entry in RESTORERS.values())]
 
 
 def _losses() -> set[str]:
@@ -44,12 +40,11 @@ def _expected(stage: str) -> set[str]:
     if stage in ("prepare", "degrade"):
         return files | _files(*(entry.split(":")[0] for name, entry in SOURCES.items() if name != "scenes"))
     if stage == "plan":
-        return {file for file in files if not file.startswith(TASKS_FOLDER)}
+        return {file for file in files if not file.startswith((TASKS_FOLDER, RESTORERS_FOLDER))}
     if stage == "objective":
         return files | (_losses() - _task_code())
     if stage in ("train_restorer", "restore", "arm_images"):
-        restorers = {module.replace(".", "/") + ".py" for module in _restorer_modules()}
-        files = (files | _files(*_restorer_modules())) - restorers | {CHOSEN_RESTORER}
+        files = {file for file in files if not file.startswith(RESTORERS_FOLDER)}
     return files - _losses() if stage == "train_restorer" else files
 
 
@@ -73,6 +68,13 @@ def test_code_dependencies_are_the_imports(stage: str) -> None:
 def test_the_code_of_a_task_is_a_dependency_through_the_plan(stage: str, dependency: str) -> None:
     assert dependency in STAGES[stage]["deps"]
     assert all(file.startswith(TASKS_FOLDER) for file in _task_code())
+
+
+@pytest.mark.parametrize(
+    ("stage", "dependency"), [("plan", RESTORERS_FOLDER), ("train_restorer", RESTORER), ("restore", RESTORER)]
+)
+def test_the_code_of_the_restorer_is_a_dependency_through_the_plan(stage: str, dependency: str) -> None:
+    assert dependency in STAGES[stage]["deps"]
 
 
 @pytest.mark.parametrize("stage", STAGES)

@@ -124,11 +124,6 @@ def test_untrained_is_close_to_the_identity(name: str) -> None:
     assert change < 0.3 if name == "nafnet" else change == 0  # NAFNet keeps its own random start
 
 
-@pytest.mark.parametrize("name", RESTORERS)
-def test_a_module_is_named_as_its_restorer(name: str) -> None:
-    assert RESTORERS[name].split(":")[0] == f"models.restorers.{name}"  # dvc.yaml counts on it
-
-
 def test_unknown_restorer_and_setting() -> None:
     with pytest.raises(RestorerError, match="no restorer 'unknown'; there are: unet, nafnet, restormer"):
         build_restorer("unknown", {})
