@@ -120,8 +120,7 @@ def page(comparison: Comparison, level: float) -> str:
 
 def _notes(comparison: Comparison, level: float) -> str:
     changes = comparison.changes
-    family = sum(not np.isnan(change.adjusted) for change in changes)
-    notes = [f"Intervals: {100 * level:g} %, bootstrap over images. p is Holm's, over the {family} changes shown."]
+    notes = [f"Intervals: {100 * level:g} %, bootstrap over images. p is Holm's, over the changes of each table."]
     apart = list(dict.fromkeys(f"{c.task} on {c.degradation}" for c in changes if not c.paired))
     if apart:
         notes.append(
@@ -191,9 +190,13 @@ def _minus(ours: Resampled, theirs: Resampled, paired: bool) -> Resampled:
 
 
 def _adjusted(changes: list[Change]) -> list[Change]:
-    """With p-values for the family of all that changed."""
-    p_values = [float("nan") if change.same else change.p_value for change in changes]
-    return [replace(change, adjusted=p) for change, p in zip(changes, holm(p_values), strict=True)]
+    """With p-values for two families, scores and gains: of everything in each that changed."""
+    found = []
+    for kind in (SCORE, GAIN):
+        own = [change for change in changes if change.kind == kind]
+        p_values = holm([float("nan") if change.same else change.p_value for change in own])
+        found += [replace(change, adjusted=p) for change, p in zip(own, p_values, strict=True)]
+    return found
 
 
 def _only_one(before: Revision, after: Revision, theirs: Cells, ours: Cells) -> list[str]:

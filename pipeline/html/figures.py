@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 WIDTH = 4.6  # inches: 331 CSS points, so that labels can be read on a telephone
 ROW = 0.24
 COLOURS = ("#0b6e99", "#c4561e", "#5b8c2a", "#8a4fa3", "#b8860b", "#3c6f6f", "#a33a5b", "#555555")
+CEILING = "#9aa3ab"  # of the clean images
 MARKERS = "osD^vPX*<>"
 MOST_VECTOR_POINTS = 400  # more of them are drawn as pixels
 SETTINGS: dict[Any, Any] = {
@@ -48,8 +49,7 @@ def gain_bars(gains: pd.DataFrame) -> Iterator[Picture]:
         figure, axes = _rows_figure(len(rows))
         arms = list(dict.fromkeys(rows.variant))
         for place, row in enumerate(rows.itertuples()):
-            colour = "#9aa3ab" if row.variant == CLEAN else _colour(arms, row.variant)
-            axes.barh(place, row.gain, color=colour, height=0.72)
+            axes.barh(place, row.gain, color=_colour(arms, row.variant), height=0.72)
             if np.isfinite([row.ci_low, row.ci_high]).all():
                 axes.plot([row.ci_low, row.ci_high], [place, place], color="#1b1f23", linewidth=1.2)
         _name_rows(axes, rows)
@@ -180,6 +180,7 @@ def _name_rows(axes: "Axes", rows: pd.DataFrame) -> None:
     names = [f"{row.degradation} · {row.variant}" for row in rows.itertuples()]
     axes.set_yticks(range(len(names)), names)
     axes.set_ylim(len(names) - 0.5, -0.5)
+    axes.locator_params(axis="x", nbins=5)
     axes.axvline(0, color="#1b1f23", linewidth=0.8)
 
 
@@ -188,6 +189,8 @@ def _legend(axes: "Axes") -> None:
 
 
 def _colour(names: Sequence[str], name: str) -> str:
+    if name == CLEAN:
+        return CEILING
     return COLOURS[[other for other in names if other != CLEAN].index(name) % len(COLOURS)]
 
 
