@@ -24,6 +24,7 @@ from pipeline.statistics import bootstrap_p_value, holm, percentile_interval
 OPTION = "--compare"
 SCORE, GAIN = "score", "gain over degraded"
 ABSENT = "(none)"
+UNSURE = "not sure after correction"
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ def compare(params: Params, before: Revision, after: Revision) -> Comparison:
     Raises:
         pipeline.revisions.RevisionError: a revision without results.
     """
-    ours, theirs = after.cells(), before.cells()
+    theirs, ours = before.cells(), after.cells()
     changes: list[Change] = []
     for task, degradation in (key for key in theirs if key in ours):
         key = (task, degradation)
@@ -125,6 +126,11 @@ def _notes(comparison: Comparison, level: float) -> str:
     if apart:
         notes.append(
             f"Not the same images in A and B, so that intervals are of independent samples: {', '.join(apart)}."
+        )
+    if any(UNSURE in verdict(change, level) for change in changes):
+        notes.append(
+            "Where an interval leaves out 0 but p is too large, p was corrected for the number of changes; more "
+            "statistics.resamples let it be smaller."
         )
     if comparison.trainings < 2:
         notes.append(
@@ -226,9 +232,10 @@ def verdict(change: Change, level: float) -> str:
     """In words: whether a change is more than noise."""
     if np.isnan(change.adjusted):
         return "unchanged" if change.same else "undefined"
-    if change.adjusted >= 1 - level:
-        return "within noise"
-    return "rose, more than noise" if change.after > change.before else "fell, more than noise"
+    direction = "rose" if change.after > change.before else "fell"
+    if change.adjusted < 1 - level:
+        return f"{direction}, more than noise"
+    return f"{direction}, {UNSURE}" if change.low > 0 or change.high < 0 else "within noise"
 
 
 def _table(header: Iterable[str], rows: Sequence[Sequence[str]]) -> str:
