@@ -211,3 +211,31 @@ def test_without_git_or_dvc_the_command_says_so(tmp_path: Path, monkeypatch: pyt
     monkeypatch.chdir(tmp_path)
     with pytest.raises(RevisionError, match="needs DVC"):
         Revision("A")
+
+
+class _Photos:
+    """A revision of which only the digests of its data are known."""
+
+    def __init__(self, **digests: str) -> None:
+        self.known = digests
+
+    def digests(self, degradation: str | None, split: str) -> dict[str, str]:
+        found = self.known.get(f"{degradation or 'clean'}_{split}")
+        return {f"{split}/images/a.png": found} if found else {}
+
+
+@pytest.mark.parametrize(("other", "same"), [("1", True), ("2", False), ("", False)])
+def test_real_photos_are_the_same_by_their_own_files(other: str, same: bool) -> None:
+    key = ("detection", "night")
+    cells = {key: {"degraded": ["x/degraded/test/records.npz"], "pixel": ["x/pixel/test/records.npz"]}}
+    before, after = _Photos(night_test="1", clean_test="1"), _Photos(night_test=other, clean_test="2")
+    assert compare._same_images(before, after, cells, cells, key) is same  # type: ignore[arg-type]
+
+
+def test_degraded_copies_may_differ_where_the_clean_images_do_not() -> None:
+    key = ("detection", "fog")
+    cells = {key: {"clean": ["x/clean/test/records.npz"], "degraded": ["x/degraded/test@3/records.npz"]}}
+    cells[("quality", "fog")] = {"degraded": ["q/degraded/test@3/records.npz"]}
+    before, after = _Photos(clean_test="1", fog_test="1"), _Photos(clean_test="1", fog_test="2")
+    for own in cells:
+        assert compare._same_images(before, after, cells, cells, own)  # type: ignore[arg-type]
