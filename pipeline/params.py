@@ -53,6 +53,7 @@ class TrainPrior(Section):
 class Statistics(Section):
     resamples: Annotated[int, Field(ge=100)]
     level: Annotated[float, Field(gt=0.5, lt=1)]
+    margin: Annotated[float, Field(ge=0)] = 0.005
 
 
 class Report(Section):

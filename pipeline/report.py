@@ -14,6 +14,7 @@ from pipeline.identity import CLEAN, DEGRADED, FROZEN_NETWORK, variant_folder
 from pipeline.params import Params, load_params
 from pipeline.redo import read_manifest
 from pipeline.scores import read_cells
+from pipeline.verdicts import verdict_table
 
 Tables = dict[str, pd.DataFrame]
 COLUMNS = {
@@ -47,7 +48,10 @@ def write_tables(params: Params, degraded: Path, evaluations: Path, quality: Pat
             rows["gains"] += tables.gain_rows(task, degradation, own.whole, level)
             rows["severities"] += tables.severity_rows(task, degradation, own, level)
         rows["robustness"] += tables.robustness_rows(task, list(cells.values()), level)
-    return {name: tables.write_table(rows[name], columns, out / f"{name}.csv") for name, columns in COLUMNS.items()}
+    found = {name: tables.write_table(rows[name], columns, out / f"{name}.csv") for name, columns in COLUMNS.items()}
+    found["verdicts"] = verdict_table(found["results"], found["gains"], level, params.statistics.margin)
+    found["verdicts"].to_csv(out / "verdicts.csv", index=False, float_format="%.6g", lineterminator="\n")
+    return found
 
 
 def record_folders(params: Params, task: str, degradation: str, evaluations: Path, quality: Path) -> dict[str, Path]:
