@@ -57,8 +57,9 @@ def images_needed(gain: float, low: float, high: float, images: int, level: floa
 
 
 def sentences(verdicts: pd.DataFrame) -> list[str]:
-    """One sentence for each objective and rival against the degraded images: does it help?"""
-    rows = verdicts[verdicts.versus == DEGRADED]
+    """One sentence for each objective and rival against the degraded images, in its task's first metric."""
+    first = verdicts.drop_duplicates("task").set_index("task").metric
+    rows = verdicts[(verdicts.versus == DEGRADED) & (verdicts.metric == verdicts.task.map(first))]
     return [_sentence(row) for row in rows.to_dict("records")]
 
 
