@@ -58,6 +58,10 @@ class Report(Section):
     pictures: Count
 
 
+class Tracking(Section):
+    system_metrics: bool
+
+
 class Params(Section):
     """The whole of params.yaml."""
 
@@ -74,6 +78,7 @@ class Params(Section):
     restore: Restore
     statistics: Statistics
     report: Report
+    tracking: Tracking
 
     @model_validator(mode="after")
     def _can_be_frozen(self) -> "Params":

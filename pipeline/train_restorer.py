@@ -131,7 +131,8 @@ def _train(options: Namespace, params: Params, description: dict[str, Any]) -> t
     tags = {"degradation": options.degradation, "variant": name}
     identity = row_identity(params, options.degradation, name, needs_prior(name))
     title = f"{options.degradation} · {name}"
-    with tracking.live(clean.info.name, title, tags, identity, work.name) as stream:
+    system = params.tracking.system_metrics
+    with tracking.live(clean.info.name, title, tags, identity, work.name, system) as stream:
         loop = Loop(f"train_restorer {options.degradation} {name}", work, seed, device, stream)
         return train_restorer(batches, objective, settings, loop, validator), loop
 

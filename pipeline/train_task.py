@@ -22,7 +22,8 @@ def main() -> None:
     made_of = Path(options.plan).read_text()  # the task's own code, and files from elsewhere
     work = checkpoint_folder(["pipeline.train_task"], params.seed, settings, made_of, fingerprint(split.folder))
     seed = runtime.seed_for(params.seed, "task", options.task)
-    with tracking.live(clean.info.name, options.task, {"stage": "train_task"}, work.name, work.name) as stream:
+    system = params.tracking.system_metrics
+    with tracking.live(clean.info.name, options.task, {"stage": "train_task"}, work.name, work.name, system) as stream:
         loop = Loop(f"train_task {options.task}", work, seed % 2**31, runtime.device(), stream)
         make_batches = partial(MaskBatches, split, seed)
         task = get_task(options.task).fit(split, make_batches, classes, settings, loop)

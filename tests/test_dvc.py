@@ -47,6 +47,8 @@ def _expected(stage: str) -> set[str]:
         return {file for file in files if not file.startswith(TASKS_FOLDER)}
     if stage == "objective":
         return files | (_losses() - _task_code())
+    if stage == "publish":  # which logs these with each restorer
+        return files | _files("pipeline.served_restorer")
     if stage in ("train_restorer", "restore"):
         restorers = {module.replace(".", "/") + ".py" for module in _restorer_modules()}
         files = (files | _files(*_restorer_modules())) - restorers | {CHOSEN_RESTORER}
