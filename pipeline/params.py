@@ -60,6 +60,10 @@ class Report(Section):
     pictures: Count
 
 
+class Tracking(Section):
+    system_metrics: bool
+
+
 class Params(Section):
     """The whole of params.yaml."""
 
@@ -77,6 +81,7 @@ class Params(Section):
     restore: Restore
     statistics: Statistics
     report: Report
+    tracking: Tracking
 
     @model_validator(mode="after")
     def _can_be_frozen(self) -> "Params":
