@@ -74,6 +74,10 @@ class DetectionRecords:
             for index, name in enumerate(self.class_names)
         }
 
+    def class_objects(self) -> dict[str, int]:
+        """How many objects of each class there are to be found."""
+        return dict(zip(self.class_names, self.truth.sum(axis=0).tolist(), strict=True))
+
     def image_scores(self) -> dict[str, NDArray[np.float64]]:
         """{"F1": (N,)} of each image by itself, at IoU 0.5 over detections with a confidence of at least 0.25.
 

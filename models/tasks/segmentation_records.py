@@ -111,6 +111,10 @@ class SegmentationRecords:
         iou = self._iou(weights)
         return {name: {"IoU": iou[:, index]} for index, name in enumerate(self.class_names)}
 
+    def class_objects(self) -> dict[str, int]:
+        """Nothing: index masks have pixels, no objects."""
+        return {}
+
     def image_scores(self) -> dict[str, NDArray[np.float64]]:
         """{"mIoU": (N,)} of each image by itself, over the classes that occur there in truth or prediction."""
         return {"mIoU": mean_of_defined(ratio(self.tp.astype(np.float64), (self.tp + self.fp + self.fn).astype(float)))}
