@@ -13,14 +13,8 @@ DEGRADED = "degraded"
 FROZEN_NETWORK = "frozen"  # folder of the variants that are judged by the network trained on clean images
 TRAINING = "~"  # <split>~2: the same split restored by the second training of a restorer
 RECORDS_FILE = "records.npz"  # the scores of one variant on one split, in a folder <variant>/<split>
+DIFFLOSS_FILE = "diffloss.npz"  # beside the records of image quality: DiffLoss's terms of some of the images
 LISTS = {"degradations", "objectives", "tasks", "arms", "report", "tracking"}  # which rows, not what is in them
-    "degradations",
-    "objectives",
-    "tasks",
-    "arms",
-    "report",
-    "tracking",
-}  # which rows there are, not what is in them
 
 
 def trainings(folder: Path, split: str) -> list[Path]:
