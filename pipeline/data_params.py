@@ -145,10 +145,7 @@ class Data(Section):
     @field_validator("source")
     @classmethod
     def _exists(cls, source: str) -> str:
-        known = sorted(set(cls.model_fields) - {"source", "root", "faults"})
-        if source not in known:
-            raise ValueError(f"{source!r} is unknown; there are: {', '.join(known)}")
-        return source
+        return cls.check_choice(source)
 
     @model_validator(mode="after")
     def _has_section(self) -> "Data":

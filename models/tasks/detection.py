@@ -21,6 +21,7 @@ class Detection(YoloTask[DetectionPrediction]):
     """A YOLO detector, scored with COCO's average precision."""
 
     name = "detection"
+    labels = "detection"
     kind = "detect"
     label_folder = "labels"
 

@@ -29,6 +29,7 @@ class InstanceSegmentation(YoloTask[InstancePrediction]):
     """A YOLO network that gives every object a mask, scored with COCO's average precision of masks."""
 
     name = "instance-segmentation"
+    labels = "instance-segmentation"
     kind = "segment"
     label_folder = "instances"
     Settings = InstanceSettings
