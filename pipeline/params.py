@@ -53,10 +53,15 @@ class TrainPrior(Section):
 class Statistics(Section):
     resamples: Annotated[int, Field(ge=100)]
     level: Annotated[float, Field(gt=0.5, lt=1)]
+    margin: Annotated[float, Field(ge=0)] = 0.005
 
 
 class Report(Section):
     pictures: Count
+
+
+class Tracking(Section):
+    system_metrics: bool
 
 
 class Params(Section):
@@ -76,6 +81,7 @@ class Params(Section):
     restore: Restore
     statistics: Statistics
     report: Report
+    tracking: Tracking
 
     @model_validator(mode="after")
     def _can_be_frozen(self) -> "Params":

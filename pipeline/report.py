@@ -20,6 +20,7 @@ from pipeline.identity import CLEAN, DEGRADED, FROZEN_NETWORK, variant_folder
 from pipeline.params import Params, load_params
 from pipeline.redo import read_manifest
 from pipeline.scores import read_cells
+from pipeline.verdicts import sentences, verdict_table
 
 Tables = dict[str, pd.DataFrame]
 COLUMNS = {
@@ -53,7 +54,10 @@ def write_tables(params: Params, degraded: Path, evaluations: Path, quality: Pat
             rows["gains"] += tables.gain_rows(task, degradation, own.whole, level)
             rows["severities"] += tables.severity_rows(task, degradation, own, level)
         rows["robustness"] += tables.robustness_rows(task, list(cells.values()), level)
-    return {name: tables.write_table(rows[name], columns, out / f"{name}.csv") for name, columns in COLUMNS.items()}
+    found = {name: tables.write_table(rows[name], columns, out / f"{name}.csv") for name, columns in COLUMNS.items()}
+    found["verdicts"] = verdict_table(found["results"], found["gains"], level, params.statistics.margin)
+    found["verdicts"].to_csv(out / "verdicts.csv", index=False, float_format="%.6g", lineterminator="\n")
+    return found
 
 
 def record_folders(params: Params, task: str, degradation: str, evaluations: Path, quality: Path) -> dict[str, Path]:
@@ -124,7 +128,7 @@ def _columns(
     name: str, truth: Split, sources: dict[str, Path], evaluation: Path, chosen: list[str], clean: Dataset
 ) -> dict[str, list[pictures.Image]]:
     kind = get_task(name)
-    classes = clean.info.classes[name]
+    classes = clean.info.classes[kind.labels]
     columns = {}
     for variant, source in sources.items():
         split = clean.evaluation_split if variant == CLEAN else truth.folder.name
@@ -161,7 +165,7 @@ def main() -> None:
         sliders = draw_pictures(params, clean, folders, Path(options.evaluations), out / "pictures")
         text = words.page(params, clean, found, costs)
         (out / "report.md").write_text(text)
-        lines = words.verdicts(found["gains"], clean.info.splits[clean.evaluation_split])
+        lines = sentences(found["verdicts"])
         page = html.page(params, clean, out, lines, describe(params, clean, folders["degraded"]), sliders.all)
         (out / "report.html").write_text(page)
     print(words.summary(found["results"], found["gains"]))

@@ -1,19 +1,21 @@
 """Scores of the variants of one task and degradation, with their metrics in every resample. Not a stage."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from models.tasks.records import Records, load_records
+from models.tasks.records import Scores, load_records
 from pipeline import runtime
 from pipeline.identity import DEGRADED, RECORDS_FILE, TRAINING, trainings
 from pipeline.params import Params
 from pipeline.statistics import resample_weights
 
 Metrics = dict[str, NDArray[np.float64]]
+Loaded = TypeVar("Loaded")
 Cell = Mapping[str, "Resampled"]  # variant -> its scores
 
 
@@ -36,12 +38,12 @@ class Resampled:
         self._resampled = resampled
 
     @classmethod
-    def from_records(cls, records: Records, weights: NDArray[np.int64]) -> "Resampled":
+    def from_records(cls, records: Scores, weights: NDArray[np.int64]) -> "Resampled":
         """Scores of all images."""
         return cls(records.image_ids, weights, records.metrics(), records.metrics(weights))
 
     @classmethod
-    def from_some(cls, records: Records, weights: NDArray[np.int64], ids: Iterable[str]) -> "Resampled":
+    def from_some(cls, records: Scores, weights: NDArray[np.int64], ids: Iterable[str]) -> "Resampled":
         """Scores of some of the images, in the same resamples."""
         chosen = set(ids)
         taken = np.array([id in chosen for id in records.image_ids], dtype=np.int64)
@@ -96,7 +98,10 @@ class Cells:
 
 
 def read_cells(
-    params: Params, folders: Mapping[str, Path], severities: Mapping[str, Mapping[str, int]] | None = None
+    params: Params,
+    folders: Mapping[str, Path],
+    severities: Mapping[str, Mapping[str, int]] | None = None,
+    load: Callable[[Path], Scores] = load_records,
 ) -> Cells:
     """Read the records of every variant and resample them together.
 
@@ -108,16 +113,17 @@ def read_cells(
         params: seed and number of resamples.
         folders: variant to the folder that holds <split>/ with its records.
         severities: of each image, by split; without it no severity is known.
+        load: reads other scores than the tables', from a file of records or what lies beside it.
     """
-    found = {v: _read_trainings(folder) for v, folder in folders.items()}
+    found = {v: read_trainings(folder, load) for v, folder in folders.items()}
     splits = list(found[DEGRADED])
     images = len(found[DEGRADED][splits[0]][0].image_ids)
-    weights = resample_weights(images, params.statistics.resamples, runtime.seed_for(params.seed, "bootstrap"))
+    weights = shared_weights(params, images)
     draw_seed = runtime.seed_for(params.seed, "trainings")
     # The clean images are the same for each copy of the split.
     every = {v: {s: own[s] if s in own else next(iter(own.values())) for s in splits} for v, own in found.items()}
 
-    def score(records: Sequence[Records], ids: Iterable[str] | None = None) -> Resampled:
+    def score(records: Sequence[Scores], ids: Iterable[str] | None = None) -> Resampled:
         if ids is None:
             return Resampled.over_trainings([Resampled.from_records(one, weights) for one in records], draw_seed)
         return Resampled.over_trainings([Resampled.from_some(one, weights, ids) for one in records], draw_seed)
@@ -134,11 +140,16 @@ def read_cells(
     return Cells(whole, own_cells or {None: whole})
 
 
-def _read_trainings(folder: Path) -> dict[str, list[Records]]:
-    """The records of each split, one for each training of the restorer."""
+def shared_weights(params: Params, images: int) -> NDArray[np.int64]:
+    """How often each of N images is taken in each resample, (R, N): the same for everything about these images."""
+    return resample_weights(images, params.statistics.resamples, runtime.seed_for(params.seed, "bootstrap"))
+
+
+def read_trainings(folder: Path, load: Callable[[Path], Loaded]) -> dict[str, list[Loaded]]:
+    """What `load` makes of the records of each split, one for each training of the restorer."""
     names = sorted(path.parent.name for path in folder.glob(f"*/{RECORDS_FILE}"))
     splits = dict.fromkeys(name.partition(TRAINING)[0] for name in names)
-    return {split: [load_records(path / RECORDS_FILE) for path in trainings(folder, split)] for split in splits}
+    return {split: [load(path / RECORDS_FILE) for path in trainings(folder, split)] for split in splits}
 
 
 def _share(value: NDArray[np.float64], whole: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from models.tasks.records import MeanRecords
-from pipeline import tables, words
+from pipeline import tables
 from pipeline.identity import RECORDS_FILE
 from pipeline.params import load_params
 from pipeline.scores import Cell, read_cells
@@ -60,24 +60,6 @@ def test_written_tables_are_tidy_and_the_same_twice(cell: Cell, tmp_path: Path) 
         tables.write_table(rows, tables.GAINS, tmp_path / name)
     assert (tmp_path / "a.csv").read_bytes() == (tmp_path / "b.csv").read_bytes()
     assert (tmp_path / "a.csv").read_text().splitlines()[0] == ",".join(tables.GAINS)
-
-
-@pytest.mark.parametrize(
-    ("low", "high", "word"), [(0.1, 0.2, "helps"), (-0.2, -0.1, "hurts"), (-0.1, 0.1, "can't be told")]
-)
-def test_verdicts_follow_the_interval(low: float, high: float, word: str) -> None:
-    gains = pd.DataFrame(
-        [
-            dict(
-                zip(
-                    tables.GAINS,
-                    ["detection", "fog", "pixel", "degraded", "mAP50", 0.0, low, high, 0.5, 0.5],
-                    strict=True,
-                )
-            )
-        ]
-    )
-    assert word in words.verdicts(gains, 10)[0]
 
 
 def test_quality_has_no_clean_and_no_recovered(tmp_path: Path) -> None:
