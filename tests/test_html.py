@@ -16,6 +16,7 @@ from pipeline.html import figures, ledger, origin
 from pipeline.html.sliders import BUDGET, Sliders
 from pipeline.params import Params, load_params
 from pipeline.tables import GAINS, RESULTS
+from pipeline.verdicts import verdict_table
 
 ROOT = Path(__file__).parents[1]
 EVIL = '<script>alert("x")</script>'
@@ -82,7 +83,9 @@ def report(tmp_path: Path) -> Path:
     folder.mkdir()
     results, gains = _rows()
     tables.write_table(results, RESULTS, folder / "results.csv")
-    tables.write_table(gains, GAINS, folder / "gains.csv")
+    written = tables.write_table(gains, GAINS, folder / "gains.csv")
+    verdicts = verdict_table(pd.DataFrame(results), written, 0.95, 0.01)
+    verdicts.to_csv(folder / "verdicts.csv", index=False, float_format="%.6g")
     curve = [{"degradation": "fog", "variant": EVIL, "step": s, "loss": 1 / s} for s in (1, 2, 3)]
     pd.DataFrame(curve).to_csv(folder / "curves.csv", index=False)
     scores = [("a", "degraded", 0.1), ("a", EVIL, 0.4), ("b", "degraded", 0.5), ("b", EVIL, 0.2)]
@@ -108,7 +111,7 @@ def render(make_dataset: Callable[..., Dataset], params: Params, report: Path) -
     def made() -> str:
         opened = Dataset.open(clean.folder)
         about = origin.describe(params, opened, clean.folder.parent)
-        return html.page(params, opened, report, ["pixel: restoring helps", f"{EVIL}: can't tell"], about, sliders.all)
+        return html.page(params, opened, report, about, sliders.all)
 
     return made
 

@@ -10,6 +10,7 @@ import pandas as pd
 from pipeline.identity import CLEAN, DEGRADED
 from pipeline.tables import QUALITY
 
+KEYS = ("task", "degradation", "metric", "variant", "versus")  # of a gain
 MOST_ROWS = 2000  # of a table on the page; the CSV file has all of them
 TITLES = {
     "severities": "By severity",
@@ -67,37 +68,42 @@ def read_tables(report: Path) -> dict[str, pd.DataFrame]:
 def ledger(tables: Mapping[str, pd.DataFrame]) -> Iterator[Table]:
     """For each task and metric: every arm with its score, its gain over the degraded images and what it recovered."""
     results, gains = tables["results"], tables["gains"]
-    own = gains[gains.versus == DEGRADED].set_index(["task", "degradation", "variant", "metric"])
+    over_degraded, judged = _by_row(gains[gains.versus == DEGRADED]), _by_row(tables["verdicts"])
     for (task, metric), rows in results.groupby(["task", "metric"], sort=False):
         shown = []
         for row in rows.to_dict("records"):
-            key = (task, row["degradation"], row["variant"], metric)
-            gain = own.loc[key].to_dict() if key in own.index else {}
+            key = (task, row["degradation"], metric, row["variant"], DEGRADED)
+            gain, judgement = over_degraded.get(key, {}), judged.get(key, {})
             shown.append(
                 [
                     Entry(row["degradation"]),
                     Entry(row["variant"]),
                     _entry(row, "value", metric),
                     _entry(gain, "gain", metric, signed=True),
-                    _p_value(gain),
+                    _p_value(gain, "p_value"),
+                    _p_value(judgement, "p_holm"),
+                    Entry(judgement.get("verdict", "")),
                     _entry({} if row["variant"] == CLEAN else gain, "recovered", ""),
                 ]
             )
-        header = ["degradation", "arm", metric, "gain over degraded", "p", "recovered"]
+        header = ["degradation", "arm", metric, "gain over degraded", "p", "p (Holm)", "verdict", "recovered"]
         yield Table("results", f"{task}: {metric}, {rows.n_images.iloc[0]} images", header, shown)
 
 
-def comparisons(gains: pd.DataFrame) -> Table | None:
+def comparisons(tables: Mapping[str, pd.DataFrame]) -> Table | None:
     """All gains over something else than the degraded images."""
+    gains, judged = tables["gains"], _by_row(tables["verdicts"])
     rows = [
         [
-            *(Entry(row[name]) for name in ("task", "degradation", "metric", "variant", "versus")),
+            *(Entry(row[name]) for name in KEYS),
             _entry(row, "gain", row["metric"], signed=True),
-            _p_value(row),
+            _p_value(row, "p_value"),
+            _p_value(judgement := judged.get(tuple(row[name] for name in KEYS), {}), "p_holm"),
+            Entry(judgement.get("verdict", "")),
         ]
         for row in gains[gains.versus != DEGRADED].to_dict("records")
     ]
-    header = ["task", "degradation", "metric", "arm", "versus", "gain", "p"]
+    header = ["task", "degradation", "metric", "arm", "versus", "gain", "p", "p (Holm)", "verdict"]
     return Table("gains", "Arms against each other", header, rows) if rows else None
 
 
@@ -144,8 +150,12 @@ def _entry(row: Mapping[str, str], name: str, metric: str, signed: bool = False)
     return Entry(shown(text, metric, signed), text, interval)
 
 
-def _p_value(row: Mapping[str, str]) -> Entry:
-    text = row.get("p_value", "")
+def _by_row(table: pd.DataFrame) -> dict[tuple[str, ...], dict[str, str]]:
+    return {tuple(row[name] for name in KEYS): row for row in table.to_dict("records")}
+
+
+def _p_value(row: Mapping[str, str], column: str) -> Entry:
+    text = row.get(column, "")
     if not text:
         return Entry("")
     return Entry("< 0.001" if float(text) < 0.001 else shown(text), text)
