@@ -34,7 +34,7 @@ def page(params: Params, clean: Dataset, report: Path, origin: Origin, sliders: 
     from markupsafe import Markup
 
     tables = ledger.read_tables(report)
-    numbers = {path.stem: pd.read_csv(path) for path in sorted(report.glob("*.csv"))}
+    numbers = {path.stem: pd.read_csv(path, dtype={"id": str}) for path in sorted(report.glob("*.csv"))}
     verdicts, own = numbers["verdicts"], params.statistics
     script = (HERE / "page.js").read_text()
     environment = Environment(

@@ -26,8 +26,9 @@ NOTES = {
     "robustness": "mPC: mean over the degradations, and their severities, of the same clean images; rPC = mPC / clean.",
     "classes": "Gains are over the degraded images.",
     "sizes": "COCO's sizes: small below 32² pixels, medium below 96². Gains are over the degraded images.",
-    "objects": "Invented: false boxes that neither the degraded nor the clean image has. Lost: objects that were found "
-    "in the degraded image and are missed in the restored one. Found again: the other way round.",
+    "objects": "Invented: false boxes that neither the degraded nor the clean image has. Cleared: false boxes of the "
+    "degraded image that are gone. Lost: objects that were found in the degraded image and are missed in the restored "
+    "one. Found again: the other way round.",
     "correlations": "Spearman's rank correlation of a quality metric's gain with a task metric's gain.",
     "costs": "Measured where the stages ran: other machines give other times.",
 }
