@@ -215,6 +215,12 @@ def test_intervals_of_a_table_belong_to_their_numbers() -> None:
     assert (value.text, value.interval) == ("0.50", "0.40 to 0.60")
     assert (gain.text, gain.interval) == ("+0.10", "\N{MINUS SIGN}0.05 to +0.25")
     assert (made.rows[1][0].interval, made.rows[1][1].text) == ("", "")
+    lone = pd.DataFrame(
+        [{"quality_metric": "SSIM", "spearman": "-0.5", "ci_low": "-0.7", "ci_high": "-0.2", "n": "20"}]
+    )
+    words, spearman, count = ledger.plain_table("correlations", "", lone).rows[0]
+    assert (words.text, words.exact, count.text) == ("SSIM", "", "20")
+    assert spearman.interval == "\N{MINUS SIGN}0.700 to \N{MINUS SIGN}0.200"
 
 
 def test_pictures_are_made_smaller_until_they_fit() -> None:

@@ -32,7 +32,8 @@ NOTES = {
     "correlations": "Spearman's rank correlation of a quality metric's gain with a task metric's gain.",
     "costs": "Measured where the stages ran: other machines give other times.",
 }
-ENDS = (("ci_low", "ci_high"), ("{}_low", "{}_high"))  # how the ends of a number's interval are called
+PLAIN_ENDS = ("ci_low", "ci_high")  # of the interval of the first of these columns that a table has:
+OWNERS = ("value", "gain", "spearman")
 NUMBER = re.compile(r"-?(\d+\.?\d*(e[-+]?\d+)?|inf)")
 COUNT = re.compile(r"\d+")
 
@@ -165,11 +166,11 @@ def _p_value(row: Mapping[str, str], column: str) -> Entry:
 def _ends(column: str, columns: Iterable[str]) -> tuple[str, str] | None:
     """The columns that hold the ends of the interval of a column's numbers."""
     there = set(columns)
-    named = [(low.format(column), high.format(column)) for low, high in reversed(ENDS)]
-    allowed = named if column in ("value", "gain") else named[:1]
-    found = [pair for pair in allowed if there.issuperset(pair)]
-    # `value` comes first: in a table of both, ci_low and ci_high are its ends.
-    return next((pair for pair in found if pair != ENDS[0] or column == "value" or "value" not in there), None)
+    own = (f"{column}_low", f"{column}_high")
+    if there.issuperset(own):
+        return own
+    owner = next((name for name in OWNERS if name in there), None)
+    return PLAIN_ENDS if column == owner and there.issuperset(PLAIN_ENDS) else None
 
 
 def _plain(row: Mapping[str, str], column: str, ends: tuple[str, str] | None) -> Entry:
