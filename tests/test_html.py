@@ -10,10 +10,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from data.images import write_image
 from data.manifest import Dataset, DatasetInfo, write_info
 from pipeline import html, tables
 from pipeline.html import figures, ledger, origin
-from pipeline.html.sliders import BUDGET, Sliders
+from pipeline.html.sliders import BUDGET, Sliders, extremes
 from pipeline.params import Params, load_params
 from pipeline.tables import GAINS, RESULTS
 from pipeline.verdicts import verdict_table
@@ -236,6 +237,20 @@ def test_pictures_are_made_smaller_until_they_fit() -> None:
         assert sizes[groups] * groups <= BUDGET * 4 / 3 * 1.1, groups
         assert sliders.all and [one.image for one in sliders.all] == ids[: len(sliders.all)]
     assert sizes[1] > sizes[10] > sizes[40]
+
+
+def test_extreme_images_are_in_the_page_as_far_as_they_fit(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for name in ("fog-detection", "worst-fog-detection-pixel", "best-fog-detection-pixel", "best-a"):
+        write_image(tmp_path / f"{name}.png", rng.integers(0, 256, (50, 60, 3), dtype=np.uint8))
+    found = extremes(tmp_path)
+    assert [one.name for one in found] == [
+        "best-a.png",
+        "best-fog-detection-pixel.png",
+        "worst-fog-detection-pixel.png",
+    ]
+    assert found[2].title == "fog-detection-pixel: the images that lost most"
+    assert len(extremes(tmp_path, budget=len(found[0].uri))) == 1 and not extremes(tmp_path, budget=0)
 
 
 def test_digests_follow_content_and_names_only(make_dataset: Callable[..., Dataset], tmp_path: Path) -> None:

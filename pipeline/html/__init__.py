@@ -11,7 +11,7 @@ import pandas as pd
 from data.manifest import Dataset
 from pipeline.html import figures, ledger
 from pipeline.html.origin import Origin
-from pipeline.html.sliders import Slider
+from pipeline.html.sliders import Slider, extremes
 from pipeline.params import Params
 from pipeline.verdicts import HELPS, HURTS, NO_HELP, UNKNOWN, cautions, sentences
 
@@ -57,6 +57,7 @@ def page(params: Params, clean: Dataset, report: Path, origin: Origin, sliders: 
         others=list(ledger.other_tables(tables)),
         origin=origin,
         sliders=_grouped(sliders),
+        extremes=extremes(report / "pictures"),
         grids=sorted(path.name for path in (report / "pictures").glob("*.png")),
     )
 
