@@ -58,6 +58,7 @@ class Statistics(Section):
 
 class Report(Section):
     pictures: Count
+    extremes: Count = 10
 
 
 class Params(Section):
