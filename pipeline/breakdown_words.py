@@ -52,7 +52,9 @@ def by_class(classes: pd.DataFrame) -> list[str]:
             lines.append([str(task), str(degradation), *_line(first[first["class"] == name], name, variants)])
     header = ["task", "degradation", "class", "objects", "metric", DEGRADED, *variants]
     note = f"At most {MOST_CLASSES} classes of each task: those that gained or lost most. " if cut else ""
-    return _section("## By class", f"Gains over the degraded images, with intervals. {note}All: classes.csv.", header, lines)
+    return _section(
+        "## By class", f"Gains over the degraded images, with intervals. {note}All: classes.csv.", header, lines
+    )
 
 
 def by_size(sizes: pd.DataFrame) -> list[str]:

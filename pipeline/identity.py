@@ -5,6 +5,7 @@ import json
 from collections.abc import Collection
 from pathlib import Path
 
+from pipeline.arms import parse_arm
 from pipeline.params import Params
 
 CLEAN = "clean"
@@ -13,7 +14,7 @@ FROZEN_NETWORK = "frozen"  # folder of the variants that are judged by the netwo
 TRAINING = "~"  # <split>~2: the same split restored by the second training of a restorer
 RECORDS_FILE = "records.npz"  # the scores of one variant on one split, in a folder <variant>/<split>
 DIFFLOSS_FILE = "diffloss.npz"  # beside the records of image quality: DiffLoss's terms of some of the images
-LISTS = {"degradations", "objectives", "tasks", "arms", "report"}  # which rows there are, not what is in them
+LISTS = {"degradations", "objectives", "tasks", "arms", "report", "tracking"}  # which rows, not what is in them
 
 
 def trainings(folder: Path, split: str) -> list[Path]:
@@ -28,18 +29,26 @@ def variant_folder(evaluations: Path, task: str, degradation: str, variant: str,
     return folder / variant if variant in arms else folder / FROZEN_NETWORK / variant
 
 
+def objective_of(params: Params, variant: str) -> str | None:
+    """The objective whose restorer a variant went through; None where there was none."""
+    arm = parse_arm(variant)
+    own = arm.source if arm else variant
+    return own if own in params.objectives else None
+
+
 def row_identity(params: Params, degradation: str | None, variant: str, needs_prior: bool = False) -> str:
-    """A digest of the parameters behind one row: a degradation and a variant (`clean`, `degraded`, an objective).
+    """A digest of the parameters behind one row: a degradation and a variant (`clean`, `degraded`, an objective, ...).
 
     What a row does not depend on is left out, so that changing it makes no second row of the same.
     """
     unused = LISTS | {"losses", "degrade"}
-    if variant not in params.objectives:
+    objective = objective_of(params, variant)
+    if objective is None:
         unused |= {"train_restorer", "restore"}
     if not needs_prior:
         unused |= {"train_prior"}
     rest = params.model_dump(mode="json", exclude=unused)
     if "train_restorer" in rest:
         rest["train_restorer"] = params.train_restorer.used
-    parts = [rest, params.degrade.only(degradation), params.losses_of(variant), degradation, variant]
+    parts = [rest, params.degrade.only(degradation), params.losses_of(objective or variant), degradation, variant]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]

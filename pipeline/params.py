@@ -61,6 +61,10 @@ class Report(Section):
     extremes: Count = 10
 
 
+class Tracking(Section):
+    system_metrics: bool
+
+
 class Params(Section):
     """The whole of params.yaml."""
 
@@ -78,6 +82,7 @@ class Params(Section):
     restore: Restore
     statistics: Statistics
     report: Report
+    tracking: Tracking
 
     @model_validator(mode="after")
     def _can_be_frozen(self) -> "Params":

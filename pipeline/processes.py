@@ -18,6 +18,11 @@ def is_dead(process: str) -> bool:
     return host == socket.gethostname() and pid.isdigit() and _start_time(int(pid)) != started
 
 
+def is_alive(process: str) -> bool:
+    """Whether a process, by its name, runs on this machine; another machine's does not."""
+    return process.partition(":")[0] == socket.gethostname() and not is_dead(process)
+
+
 def _start_time(pid: int) -> str:
     """When a process started, so that a reused process id is not taken for it; '' where it is gone."""
     with suppress(OSError, IndexError):

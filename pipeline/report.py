@@ -1,6 +1,10 @@
-"""Stage report: the tables, the pictures and a page of words, all from files that other stages wrote."""
+"""Stage report: the tables, the pictures and the pages of words, all from files that other stages wrote.
+
+With --compare A B it compares the reports of two revisions instead: pipeline/compare.py.
+"""
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +13,14 @@ import pandas as pd
 from data import images
 from data.manifest import Dataset, Split
 from models.tasks import get_task
-from pipeline import pictures, runtime, tables, words
+from pipeline import compare, html, metrics, pictures, runtime, tables, words
+from pipeline.html.origin import describe
+from pipeline.html.sliders import Sliders
 from pipeline.identity import CLEAN, DEGRADED, FROZEN_NETWORK, variant_folder
 from pipeline.params import Params, load_params
 from pipeline.redo import read_manifest
 from pipeline.scores import read_cells
-from pipeline.verdicts import verdict_table
+from pipeline.verdicts import sentences, verdict_table
 
 Tables = dict[str, pd.DataFrame]
 COLUMNS = {
@@ -93,9 +99,14 @@ def write_costs(params: Params, costs: Path, out: Path) -> pd.DataFrame:
     return table
 
 
-def draw_pictures(params: Params, clean: Dataset, folders: dict[str, Path], evaluations: Path, out: Path) -> None:
-    """A grid for each degradation and task: degraded, restored by each objective, clean, with predictions; labels."""
+def draw_pictures(params: Params, clean: Dataset, folders: dict[str, Path], evaluations: Path, out: Path) -> Sliders:
+    """A grid for each degradation and task: degraded, restored by each objective, clean, with predictions; labels.
+
+    Returns:
+        The same images for the page's sliders.
+    """
     out.mkdir()
+    sliders = Sliders(len(params.degradations) * len(params.tasks))
     for degradation in params.degradations:
         degraded = Dataset.open(folders["degraded"] / degradation)
         split = degraded.evaluation_splits[-1]  # of several severities the last
@@ -109,6 +120,8 @@ def draw_pictures(params: Params, clean: Dataset, folders: dict[str, Path], eval
                 task, degraded.split(split), sources, evaluations / task / degradation / FROZEN_NETWORK, chosen, clean
             )
             images.write_image(out / f"{degradation}-{task}.png", pictures.grid(columns))
+            sliders.add(degradation, task, chosen, columns)
+    return sliders
 
 
 def _columns(
@@ -137,16 +150,24 @@ def _read(path: Path) -> dict[str, Any]:
 
 def main() -> None:
     """Command line."""
-    options = runtime.arguments("clean", "degraded", "restored", "quality", "evaluations", "costs", "out")
+    if compare.OPTION in sys.argv:
+        compare.main()
+        return
+    options = runtime.arguments("clean", "degraded", "restored", "restorers", "quality", "evaluations", "costs", "out")
     params = load_params()
     clean = Dataset.open(Path(options.clean))
     folders = {"degraded": Path(options.degraded), "restored": Path(options.restored)}
     with runtime.replacing_folder(Path(options.out)) as out:
         found = write_tables(params, folders["degraded"], Path(options.evaluations), Path(options.quality), out)
         costs = write_costs(params, Path(options.costs), out)
-        draw_pictures(params, clean, folders, Path(options.evaluations), out / "pictures")
+        metrics.write_metrics(found["results"], found["gains"], out)
+        metrics.write_curves(Path(options.restorers), params.degradations, params.objectives, out)
+        sliders = draw_pictures(params, clean, folders, Path(options.evaluations), out / "pictures")
         text = words.page(params, clean, found, costs)
         (out / "report.md").write_text(text)
+        lines = sentences(found["verdicts"])
+        page = html.page(params, clean, out, lines, describe(params, clean, folders["degraded"]), sliders.all)
+        (out / "report.html").write_text(page)
     print(words.summary(found["results"], found["gains"]))
 
 

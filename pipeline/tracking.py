@@ -1,163 +1,41 @@
-"""MLflow: where people look. The only importer of mlflow. Not a stage.
+"""MLflow: where people look. Trainings stream their curves into it from here. Not a stage.
 
-Results live in files; what is written here can be written again at any time. A run is found by a tag that
-hashes its configuration, so that nothing is ever doubled.
+Only this module and the others called tracking_* import mlflow. Results live in files; what is written to MLflow can
+be written again at any time. A run is found by a tag that hashes its configuration, so that nothing is ever doubled.
 """
 
 import logging
-import math
-import os
+import threading
 import time
-import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from typing import Any
 
-from filelock import FileLock
+from pipeline import tracking_outbox as outbox
+from pipeline.tracking_outbox import Destination
+from pipeline.tracking_store import TRAININGS, Point, Points, Store, now, reason, to_metrics, tracking_uri
 
-from pipeline import runtime
-from pipeline.processes import is_dead, this_process
-
-if TYPE_CHECKING:
-    from mlflow import MlflowClient
-    from mlflow.entities import Run
-
-IDENTITY = "configuration"  # the tag that a run is found by
-PROCESS = "process"  # host and process id of whoever keeps the run open
-TRAINING = "training"  # which training a run's curves are of
 STREAM_SECONDS = 5.0
-MAX_BATCH = 1000  # metrics in one call, MLflow's limit
-TRAININGS = "-trainings"  # suffix of the experiment that holds curves of priors and tasks
+RETRY_SECONDS = 60.0  # after a failure; meanwhile points are kept in a file
+CLOSE_SECONDS = 20.0  # that the end of a training waits for MLflow at the most
+SYSTEM_SECONDS = 5.0  # between two samples of processor, memory and GPU
 
 Stream = Callable[[int, dict[str, float]], None]
 
 
-@dataclass(frozen=True)
-class Row:
-    """What one run shows: the unit that people compare."""
-
-    identity: str
-    name: str
-    tags: Mapping[str, str]
-    params: Mapping[str, Any]
-    metrics: Mapping[str, float]
-    artifacts: tuple[Path, ...] = ()
-    curve: Mapping[int, Mapping[str, float]] = field(default_factory=dict)
-
-
-class TrackingError(ValueError):
-    """MLflow cannot be written to; the text names its address."""
-
-
-class Store:
-    """An MLflow experiment, created when it is first needed."""
-
-    def __init__(self, experiment: str) -> None:
-        self.client, self.experiment_id = _open(experiment)
-
-    def publish(self, row: Row) -> str:
-        """Write a row, into the run that has its identity or a new one; returns the run's id.
-
-        A run that holds the curve of another training (of other code or data) is replaced.
-        """
-        run = self._find(row.identity)
-        if run is not None and not self._continues(run, row.curve):
-            self.client.delete_run(run.info.run_id)
-            run = None
-        run = run or self._create(row.identity, row.name, row.tags)
-        id = run.info.run_id
-        for name, value in {**row.tags, "mlflow.runName": row.name}.items():
-            self.client.set_tag(id, name, value)
-        self._log_batch(run, row)
-        for path in row.artifacts:
-            self.client.log_artifact(id, str(path))
-        self.client.set_terminated(id, "FINISHED")
-        return str(id)
-
-    def close_dead_runs(self) -> None:
-        """Mark runs as killed whose process on this machine is gone: MLflow would show them running for ever."""
-        running = self.client.search_runs([self.experiment_id], "attributes.status = 'RUNNING'")
-        for run in running:
-            if is_dead(run.data.tags.get(PROCESS, "")):
-                self.client.set_terminated(run.info.run_id, "KILLED")
-
-    def open_run(self, identity: str, name: str, tags: Mapping[str, str], training: str) -> "tuple[str, int]":
-        """Open a run for streaming; returns its id and the last step that it already has."""
-        run = self._find(identity)
-        if run is not None and run.data.tags.get(TRAINING) != training:
-            self.client.delete_run(run.info.run_id)
-            run = None
-        run = run or self._create(identity, name, {**tags, TRAINING: training})
-        id = run.info.run_id
-        self.client.set_tag(id, PROCESS, this_process())
-        self.client.update_run(id, "RUNNING")
-        return id, self._last_step(run)
-
-    def stream(self, run_id: str, points: Mapping[int, Mapping[str, float]]) -> None:
-        """Add points to a run's training curves."""
-        metrics = _metrics({step: {f"training/{k}": v for k, v in values.items()} for step, values in points.items()})
-        for start in range(0, len(metrics), MAX_BATCH):
-            self.client.log_batch(run_id, metrics=metrics[start : start + MAX_BATCH])
-
-    def _log_batch(self, run: "Run", row: Row) -> None:
-        """Log what the run does not have yet: a second value for the same thing would be a second point."""
-        from mlflow.entities import Param
-
-        params = [Param(_sanitised(k), str(v)) for k, v in row.params.items() if _sanitised(k) not in run.data.params]
-        known = run.data.metrics
-        metrics = {name: value for name, value in row.metrics.items() if known.get(_sanitised(name)) != value}
-        self.client.log_batch(run.info.run_id, metrics=_metrics({0: metrics}), params=params)
-        last = self._last_step(run)
-        self.stream(run.info.run_id, {step: values for step, values in row.curve.items() if step > last})
-
-    def _continues(self, run: "Run", curve: Mapping[int, Mapping[str, float]]) -> bool:
-        """Whether what a run has of a curve is the beginning of this one (which went through a text file)."""
-        history = self.client.get_metric_history(run.info.run_id, "training/loss")
-        return all(
-            point.step in curve and math.isclose(point.value, curve[point.step]["loss"], rel_tol=1e-4)
-            for point in history
-        )
-
-    def _last_step(self, run: "Run") -> int:
-        names = [name for name in run.data.metrics if name.startswith("training/")]
-        history = [m.step for name in names[:1] for m in self.client.get_metric_history(run.info.run_id, name)]
-        return max(history, default=0)
-
-    def _find(self, identity: str) -> "Run | None":
-        found = self.client.search_runs([self.experiment_id], f"tags.{IDENTITY} = '{identity}'", max_results=1)
-        return found[0] if found else None
-
-    def _create(self, identity: str, name: str, tags: Mapping[str, str]) -> "Run":
-        return self.client.create_run(
-            self.experiment_id, run_name=name, tags={PROCESS: this_process(), **tags, IDENTITY: identity}
-        )
-
-
-def publish(experiment: str, rows: Iterable[Row]) -> "tuple[Store, dict[str, str]]":
-    """Write rows and close runs whose processes died; returns the store and the run ids by row name.
-
-    Raises:
-        TrackingError: MLflow cannot be reached or written to.
-    """
-    from mlflow.exceptions import MlflowException
-
-    try:
-        Store(experiment + TRAININGS).close_dead_runs()
-        store = Store(experiment)
-        store.close_dead_runs()
-        return store, {row.name: store.publish(row) for row in rows}
-    except MlflowException as error:
-        raise TrackingError(
-            f"MLflow at {tracking_uri()}: {str(error).splitlines()[0]}; the tables are in files, "
-            "`uv run dvc repro publish` writes them to MLflow when it is back"
-        ) from error
-
-
 @contextmanager
-def live(experiment: str, name: str, tags: Mapping[str, str], identity: str, training: str) -> Iterator[Stream]:
+def live(
+    experiment: str,
+    name: str,
+    tags: Mapping[str, str],
+    identity: str,
+    training: str,
+    system_metrics: bool = False,
+) -> Iterator[Stream]:
     """Stream training curves into a run while the training goes on. A tracker that fails never stops it.
+
+    All calls of MLflow are made in a thread: the training waits for none of them, but at its end for the last.
+    What cannot be sent is kept in a file, `python -m pipeline.publish --sync` or the next publish sends it.
 
     Args:
         experiment: the data set's name; runs that are no rows of the comparison go into `<name>-trainings`.
@@ -165,8 +43,10 @@ def live(experiment: str, name: str, tags: Mapping[str, str], identity: str, tra
         tags: of the run; a `stage` tag marks one that is no row.
         identity: what the run is found by.
         training: which training this is; a run of the same identity with another one's curves is replaced.
+        system_metrics: whether use of processor, memory, disk, network and GPU are logged, too.
     """
-    streamer = _Streamer(experiment, name, tags, identity, training)
+    owner = experiment + TRAININGS if "stage" in tags else experiment
+    streamer = _Streamer(Destination(owner, name, dict(tags), identity, training), experiment, system_metrics)
     try:
         yield streamer
         streamer.close("FINISHED")
@@ -176,113 +56,125 @@ def live(experiment: str, name: str, tags: Mapping[str, str], identity: str, tra
 
 
 class _Streamer:
-    """Collects points and sends them every few seconds; after a failure it warns once and is silent."""
+    """Collects points; a thread sends them every few seconds. After a failure it warns once and keeps them in a file.
 
-    def __init__(self, experiment: str, name: str, tags: Mapping[str, str], identity: str, training: str) -> None:
-        self._points: dict[int, dict[str, float]] = {}
-        self._sent = time.monotonic()
+    Attributes:
+        waited: seconds that the training has waited for MLflow.
+        busy: processor seconds of the thread, which the training may have missed.
+    """
+
+    def __init__(self, run: Destination, comparison: str, system_metrics: bool) -> None:
+        self.waited = 0.0
+        self.busy = 0.0
+        self._run = run
+        self._comparison = comparison
+        self._system_metrics = system_metrics
+        self._began = time.perf_counter()
+        self._new: Points = {}
+        self._unsent: Points = {}  # the thread's own
+        self._lock = threading.Lock()
+        self._status = ""
+        self._ending = threading.Event()
         self._store: Store | None = None
-        try:
-            self._store = Store(experiment)  # the comparison comes first in the list of experiments
-            if "stage" in tags:
-                self._store = Store(experiment + TRAININGS)
-            self._store.close_dead_runs()
-            self._run, self._last = self._store.open_run(identity, name, tags, training)
-        except Exception as error:
-            self._give_up(error)
+        self._run_id = ""
+        self._last = 0
+        self._failed: float | None = None  # when the last call failed
+        self._warned = False
+        self._closing = 0.0
+        self._monitor: Any = None
+        self._thread = threading.Thread(target=self._work, name="tracking", daemon=True)
+        self._thread.start()
+        self.waited += time.perf_counter() - self._began
 
     def __call__(self, step: int, values: dict[str, float]) -> None:
-        if self._store is None:
-            return
-        if step > self._last:
-            self._points[step] = values
-        if time.monotonic() - self._sent > STREAM_SECONDS:
-            self._send()
+        started = time.perf_counter()
+        with self._lock:
+            self._new[step] = Point(now(), dict(values))
+        self.waited += time.perf_counter() - started
 
     def close(self, status: str) -> None:
-        """Send the rest and end the run."""
-        self._send()
-        if self._store is not None:
+        """Send the rest and end the run, or keep what an address that does not answer leaves unsent."""
+        self._closing = time.perf_counter()
+        self._status = status
+        self._ending.set()
+        self._thread.join(CLOSE_SECONDS)
+        if self._thread.is_alive():
+            self._warn(f"no answer in {CLOSE_SECONDS:.0f} seconds")
+            outbox.keep(self._run, {**self._unsent, **self._new}, status)
+        self.waited += time.perf_counter() - self._closing
+
+    def _work(self) -> None:
+        delay = 0.0
+        while not self._ending.wait(delay):
+            self._attempt()
+            delay = STREAM_SECONDS
+        self._attempt()
+
+    def _attempt(self) -> None:
+        with self._lock:
+            self._unsent |= self._new
+            self._new = {}
+        if self._failed is None or time.monotonic() - self._failed > RETRY_SECONDS:
             try:
-                self._store.client.set_terminated(self._run, status)
-            except Exception as error:
-                self._give_up(error)
+                self._send()
+                self._failed = None
+            except Exception as error:  # whatever MLflow and its address do
+                self._failed = time.monotonic()
+                self._warn(reason(error))
+        if self._failed is not None:
+            outbox.keep(self._run, self._unsent, self._status)
+            self._unsent = {}
+        self.busy = time.thread_time()
 
     def _send(self) -> None:
-        if self._store is None:
-            return
-        points, self._points = self._points, {}
-        try:
-            self._store.stream(self._run, points)
-        except Exception as error:
-            self._give_up(error)
-        self._sent = time.monotonic()
+        if self._store is None or self._failed is not None:
+            self._open()
+        assert self._store is not None
+        self._unsent = {step: point for step, point in self._unsent.items() if step > self._last}
+        self._store.stream(self._run_id, self._unsent)
+        outbox.forget(self._run)
+        if self._status:
+            self._end(self._store)
 
-    def _give_up(self, error: Exception) -> None:
-        self._store = None
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    def _open(self) -> None:
+        """Find or make the run; points that an earlier failure left in a file come first."""
+        store = Store(self._comparison)  # the comparison comes first in the list of experiments
+        if self._run.experiment != self._comparison:
+            store = Store(self._run.experiment)
+        store.close_dead_runs()
+        run = self._run
+        self._run_id, self._last = store.open_run(run.identity, run.name, run.tags, run.training)
+        self._unsent = outbox.take_over(run) | self._unsent
+        self._store = store
+        if self._system_metrics:
+            self._monitor = _start_monitor(self._run_id)
+
+    def _end(self, store: Store) -> None:
+        if self._monitor is not None:
+            self._monitor.finish()
+        moment = time.perf_counter()
+        spent = self.waited + (moment - self._closing) + time.thread_time()
+        costs = {"tracking/seconds": spent, "tracking/share": spent / (moment - self._began)}
+        store.client.log_batch(self._run_id, metrics=to_metrics(costs))
+        store.client.set_terminated(self._run_id, self._status)
+
+    def _warn(self, why: str) -> None:
+        if self._warned:
+            return
+        self._warned = True
         logging.getLogger(__name__).warning(
-            "MLflow cannot be reached (%s): the training goes on, its curves are kept in files and published later",
-            reason,
+            "MLflow cannot be reached (%s): the training goes on; its curves are kept in a file, "
+            "`python -m pipeline.publish --sync` sends them later",
+            why,
         )
 
 
-def tracking_uri() -> str:
-    """MLFLOW_TRACKING_URI, or MLflow's own default: a database file in the project's root, no server."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{runtime.root().resolve() / 'mlflow.db'}"
+def _start_monitor(run_id: str) -> Any:
+    from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
-
-def _open(experiment: str) -> "tuple[MlflowClient, str]":
-    runtime.WORK.mkdir(exist_ok=True)
-    # Several processes that create the database at once would crash: MLflow has no lock of its own.
-    with FileLock(runtime.WORK / "mlflow.lock"), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        from mlflow import MlflowClient
-
-        # Not "mlflow" itself: its own setting of levels below would win.
-        for name in ("alembic", "mlflow.store.db.utils", "mlflow.store"):
-            logging.getLogger(name).setLevel(logging.WARNING)
-        uri = tracking_uri()
-        _create_database(uri)
-        client = MlflowClient(tracking_uri=uri)
-        found = client.get_experiment_by_name(experiment)
-        if found is not None:
-            return client, str(found.experiment_id)
-        location = (runtime.root().resolve() / "mlruns").as_uri() if uri.startswith("sqlite:") else None
-        return client, str(client.create_experiment(experiment, artifact_location=location))
-
-
-def _create_database(uri: str) -> None:
-    """Make the local database under another name first: one that a kill left half made could never be opened."""
-    path = Path(uri.removeprefix("sqlite:///"))
-    if not uri.startswith("sqlite:///") or path.exists():
-        return
-    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
-
-    scratch = (runtime.WORK / "mlflow-new.db").absolute()
-    scratch.unlink(missing_ok=True)
-    SqlAlchemyStore(f"sqlite:///{scratch}", (runtime.root().resolve() / "mlruns").as_uri()).engine.dispose()
-    scratch.rename(path)
-
-
-def _metrics(points: Mapping[int, Mapping[str, float]]) -> list[Any]:
-    from mlflow.entities import Metric
-
-    now = int(time.time() * 1000)
-    return [
-        Metric(_sanitised(name), float(value), now, step)
-        for step, values in points.items()
-        for name, value in values.items()
-    ]
-
-
-def _sanitised(name: str) -> str:
-    """MLflow takes letters, digits, _ - . space and / in names."""
-    return "".join(c if c.isalnum() or c in "_-. /" else "_" for c in name)
-
-
-def chart_link(experiment_id: str) -> str:
-    """The address of the comparison's chart view; the UI opens on an empty page otherwise."""
-    server = os.environ.get("MLFLOW_TRACKING_URI", "")
-    base = server if server.startswith("http") else "http://127.0.0.1:5000"
-    return f"{base}/#/experiments/{experiment_id}/runs?workflowType=machine_learning&compareRunsMode=CHART"
+    monitor = SystemMetricsMonitor(
+        run_id, sampling_interval=SYSTEM_SECONDS, resume_logging=True, tracking_uri=tracking_uri()
+    )
+    with suppress(RuntimeError):  # no thread to be had
+        monitor.start()
+    return monitor

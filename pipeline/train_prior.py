@@ -89,7 +89,8 @@ def _train(params: Params, clean: Dataset, out: Path, costs: Path) -> None:
     work = checkpoint_folder(
         ["pipeline.train_prior"], params.seed, settings.model_dump(), fingerprint(clean.folder / "train")
     )
-    with tracking.live(clean.info.name, "prior", {"stage": "train_prior"}, work.name, work.name) as stream:
+    system = params.tracking.system_metrics
+    with tracking.live(clean.info.name, "prior", {"stage": "train_prior"}, work.name, work.name, system) as stream:
         loop = Loop("train_prior", work, runtime.seed_for(params.seed, "prior"), device, stream)
         prior = train_prior(clean, settings, loop)
     with runtime.replacing_folder(out) as folder:

@@ -134,8 +134,9 @@ def _train(options: Namespace, params: Params, description: dict[str, Any], numb
     tags = {"degradation": options.degradation, "variant": name}
     identity = row_identity(params, options.degradation, name, needs_prior(name))
     title = f"{options.degradation} · {name}"
-    live = tracking.live(clean.info.name, title, tags, identity, work.name) if number == 1 else nullcontext(_unseen)
-    with live as stream:
+    system = params.tracking.system_metrics
+    live = tracking.live(clean.info.name, title, tags, identity, work.name, system)
+    with live if number == 1 else nullcontext(_unseen) as stream:
         text = f"train_restorer {options.degradation} {name}" + (f" {number}" if number > 1 else "")
         loop = Loop(text, work, seed, device, stream)
         return train_restorer(batches, objective, settings, loop, validator), loop

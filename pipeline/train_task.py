@@ -14,7 +14,8 @@ def main() -> None:
     params = load_params()
     clean = Dataset.open(Path(options.clean))
     work = checkpoints(params, options.task, Path(options.plan), clean)
-    with tracking.live(clean.info.name, options.task, {"stage": "train_task"}, work.name, work.name) as stream:
+    system = params.tracking.system_metrics
+    with tracking.live(clean.info.name, options.task, {"stage": "train_task"}, work.name, work.name, system) as stream:
         task, loop = fit(params, options.task, clean, work, stream, f"train_task {options.task}")
     with runtime.replacing_folder(Path(options.out)) as folder:
         task.save(folder)

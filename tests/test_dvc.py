@@ -43,6 +43,8 @@ def _expected(stage: str) -> set[str]:
         return {file for file in files if not file.startswith((TASKS_FOLDER, RESTORERS_FOLDER))}
     if stage == "objective":
         return files | (_losses() - _task_code())
+    if stage == "publish":  # which logs these with each restorer
+        return files | _files("pipeline.served_restorer")
     if stage in ("train_restorer", "restore", "arm_images"):
         files = {file for file in files if not file.startswith(RESTORERS_FOLDER)}
     return files - _losses() if stage == "train_restorer" else files

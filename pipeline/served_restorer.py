@@ -1,0 +1,44 @@
+"""A restorer as MLflow loads it: this file lies in the logged model and is run where the model is loaded.
+
+Images go in and come out as they are on disk, uint8 RGB (N, H, W, 3), the same pixels as the stage `restore` writes.
+It imports only what is logged beside it, so that it runs without this project.
+"""
+
+from typing import Any
+
+import numpy as np
+import torch
+from mlflow.models import set_model
+from mlflow.pyfunc import PythonModel
+from numpy.typing import NDArray
+
+from data import images
+from models.restorers import Restorer, load_restorer
+from models.restorers.tiling import restore_tiled
+
+
+class ServedRestorer(PythonModel):
+    """Restores batches, in tiles where the run that trained it did."""
+
+    def load_context(self, context: Any) -> None:
+        """Read the weights."""
+        self._restorer = load_restorer(context.artifacts["restorer"])
+        self._tile: int | None = context.model_config["tile"]
+        self._overlap: int = context.model_config["overlap"]
+
+    def predict(
+        self, context: Any, model_input: NDArray[np.uint8], params: dict[str, Any] | None = None
+    ) -> NDArray[np.uint8]:
+        """Restore uint8 RGB (N, H, W, 3), one image after the other."""
+        with torch.inference_mode():
+            return np.stack([images.to_uint8(self._restore(image)) for image in model_input])
+
+    def _restore(self, image: NDArray[np.uint8]) -> torch.Tensor:
+        restorer: Restorer = self._restorer
+        batch = images.to_tensor(image)[None]
+        if self._tile is None:
+            return restorer(batch)[0]
+        return restore_tiled(restorer, batch, self._tile, self._overlap)[0]
+
+
+set_model(ServedRestorer())
