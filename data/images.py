@@ -24,6 +24,7 @@ from PIL.Image import open as open_image  # ultralytics replaces Image.open by o
 from PIL.TiffImagePlugin import TiffImageFile
 
 PHOTO_FORMATS = ("BMP", "JPEG", "PNG", "TIFF", "WEBP")
+PHOTO_SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}  # in small letters
 BROKEN_FILE = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)
 ORIENTATION = 0x0112  # the EXIF tag
 BITS_PER_SAMPLE = 258  # TIFF's tag

@@ -124,16 +124,28 @@ class ExDark(Outside):
     list_file: Annotated[str, Field(alias="list")] = "imageclasslist.txt"
 
 
+class Folders(Outside):
+    """All of it is shared."""
+
+
 class Data(Section):
-    source: Literal["scenes", "coco", "exdark", "masks", "voc", "yolo"]
+    """Which source, and a section for each; a section is what makes a name of a source."""
+
+    source: str
     root: str
     faults: Literal["error", "skip"] = "error"
     scenes: Scenes | None = None
     coco: Coco | None = None
     exdark: ExDark | None = None
+    folders: Folders | None = None
     masks: Masks | None = None
     voc: Voc | None = None
     yolo: Yolo | None = None
+
+    @field_validator("source")
+    @classmethod
+    def _exists(cls, source: str) -> str:
+        return cls.check_choice(source)
 
     @model_validator(mode="after")
     def _has_section(self) -> "Data":

@@ -12,7 +12,7 @@ from typing import Any
 
 from joblib import Parallel, delayed
 
-from data.manifest import DatasetError, DatasetInfo, Fault, FaultError, remove_sample, write_info, write_sample
+from data.manifest import LABELS, DatasetError, DatasetInfo, Fault, FaultError, remove_sample, write_info, write_sample
 from data.sources import Source, load_source
 from pipeline import faults, runtime
 from pipeline.data_params import Data
@@ -49,8 +49,9 @@ def read_dataset(data: Data, seed: int, out: Path, tasks: Sequence[str] = ()) ->
     """
     source = load_source(data.source)(Path(data.root), _settings(data), seed)
     info = DatasetInfo(source.name, source.classes, {}, source.description)
-    for task in tasks:
-        info.classes_of(task)
+    for task in LABELS:
+        if task in tasks:  # one of another name says itself which labels it is judged by
+            info.classes_of(task, task)
     ids = source.split_ids()
     if tasks and ("train" not in ids or len(ids) < 2):
         raise DatasetError(f"{data.root}: expected the splits train and val or test; found {', '.join(ids)}")

@@ -128,7 +128,7 @@ def _columns(
     name: str, truth: Split, sources: dict[str, Path], evaluation: Path, chosen: list[str], clean: Dataset
 ) -> dict[str, list[pictures.Image]]:
     kind = get_task(name)
-    classes = clean.info.classes[name]
+    classes = clean.info.classes[kind.labels]
     columns = {}
     for variant, source in sources.items():
         split = clean.evaluation_split if variant == CLEAN else truth.folder.name

@@ -45,5 +45,6 @@ def fit(
     split = dataset.split("train")
     loop = Loop(description, work, seed % 2**31, runtime.device(), stream)
     make_batches = partial(MaskBatches, split, seed)
-    settings, classes = params.task_settings(name), dataset.info.classes_of(name)
-    return get_task(name).fit(split, make_batches, classes, settings, loop), loop
+    task, settings = get_task(name), params.task_settings(name)
+    classes = dataset.info.classes_of(task.labels, name)
+    return task.fit(split, make_batches, classes, settings, loop), loop

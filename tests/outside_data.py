@@ -120,6 +120,15 @@ def exdark(root: Path) -> dict[str, Any]:
     return {**COMMON, "images": "ExDark", "labels": "ExDark_Annno", "list": "imageclasslist.txt"}
 
 
+def folders(root: Path) -> dict[str, Any]:
+    """Two classes; a third one has images of the training split alone."""
+    for number, (split, count) in enumerate(COUNTS.items()):
+        for index in range(count):
+            name = ("cat", "dog", "eel")[index]
+            save(root / split / name / f"{index}.jpg", picture(6, number, index))
+    return dict(COMMON)
+
+
 def masks(root: Path) -> dict[str, Any]:
     for number, (split, count) in enumerate(COUNTS.items()):
         for index in range(count):
@@ -139,6 +148,7 @@ def bgr(path: Path) -> np.ndarray:
 WRITERS: dict[str, Callable[[Path], dict[str, Any]]] = {
     "coco": coco,
     "exdark": exdark,
+    "folders": folders,
     "masks": masks,
     "scenes": scenes,
     "voc": voc,

@@ -54,8 +54,9 @@ def test_labels_fit_the_image_and_the_classes(source: Source) -> None:
             sample = source.sample(split, name)
             assert (sample.id, sample.split) == (name, split)
             assert sample.image.dtype == np.uint8 and sample.image.shape[2] == 3
-            _check_boxes(sample.boxes, len(source.classes["detection"]))
-            _check_boxes(sample.ignored, len(source.classes["detection"]))
+            _check_boxes(sample.boxes, len(source.classes.get("detection", [])))
+            _check_boxes(sample.ignored, len(source.classes.get("detection", [])))
+            assert (sample.boxes is not None) == ("detection" in source.classes)
             assert (sample.mask is not None) == bool(source.classes.get("segmentation"))
             if sample.mask is not None:
                 assert sample.mask.dtype == np.uint8 and sample.mask.shape == sample.image.shape[:2]

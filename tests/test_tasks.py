@@ -65,7 +65,8 @@ def fit(make_dataset: Callable[..., Dataset], tmp_path: Path) -> Callable[..., T
         split = folder.split("train")
         loop = Loop(name, tmp_path / "work" / run, 0, torch.device("cpu"))
         batches = partial(MaskBatches, split, 0)
-        return get_task(name).fit(split, batches, folder.info.classes[name], SETTINGS[name], loop)
+        task = get_task(name)
+        return task.fit(split, batches, folder.info.classes[task.labels], SETTINGS[name], loop)
 
     return do
 

@@ -68,6 +68,7 @@ class Classification(Task[Label]):
     """
 
     name = "classification"
+    labels = "classification"
     Settings = ClassificationSettings
 
     def __init__(

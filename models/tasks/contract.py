@@ -63,6 +63,7 @@ class Task(ABC, Generic[Prediction]):
     """A frozen recognition network together with its training, its predictions and their scores."""
 
     name: str
+    labels: ClassVar[str]  # what it is judged by: a key of the classes in dataset.json, such as "detection"
     Settings: ClassVar[type[Any]]  # a dataclass: the keys, types, ranges and defaults of train_task.<name>
     network: torch.nn.Module
     classes: list[str]

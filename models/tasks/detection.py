@@ -23,6 +23,7 @@ class Detection(YoloTask[DetectionPrediction], ObjectTask[DetectionPrediction]):
     """A YOLO detector, scored with COCO's average precision."""
 
     name = "detection"
+    labels = "detection"
     kind = "detect"
     label_folder = "labels"
     overlap: ClassVar[Overlap] = "bbox"

@@ -39,6 +39,7 @@ class InstanceSegmentation(YoloTask[InstancePrediction], ObjectTask[InstancePred
     """A YOLO network that gives every object a mask, scored with COCO's average precision of masks."""
 
     name = "instance-segmentation"
+    labels = "instance-segmentation"
     kind = "segment"
     label_folder = "instances"
     overlap: ClassVar[Overlap] = "segm"

@@ -45,6 +45,7 @@ class Segmentation(Task[Mask]):
     """
 
     name = "segmentation"
+    labels = "segmentation"
     Settings = SegmentationSettings
 
     def __init__(
