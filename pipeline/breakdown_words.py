@@ -78,9 +78,9 @@ def objects(changes: pd.DataFrame) -> list[str]:
         for _, row in changes.iterrows()
     ]
     text = (
-        "At a confidence of 0.25 and an IoU of 0.5. *Invented*: wrong detections with none of their class in that place "
-        "on the degraded or the clean image. *Cleared*: wrong detections on the degraded image that are gone. *Lost*: "
-        "objects found on the degraded image, missed now. *Found again*: the other way round."
+        "At a confidence of 0.25 and an IoU of 0.5. *Invented*: wrong detections with none of their class in that "
+        "place on the degraded or the clean image. *Cleared*: wrong detections on the degraded image that are gone. "
+        "*Lost*: objects found on the degraded image, missed now. *Found again*: the other way round."
     )
     header = ["task", "degradation", "variant", "invented", "cleared", "lost", "found again", "of objects"]
     return _section("## Objects invented and lost", text, header, lines)
@@ -101,8 +101,8 @@ def quality(correlations: pd.DataFrame, drawn: Sequence[str]) -> list[str]:
     text = (
         "Spearman's rank correlation of the gain in image quality with the gain in the task, both over the degraded "
         "images. Over images: every test image with every objective, images resampled as everywhere. Over variants: "
-        "every objective (and degradation), p by permutation. PSNR, SSIM and MS-SSIM are better when higher; natural and "
-        "semantic (DiffLoss's terms), LPIPS and blur when lower, so that they predict a gain by a negative number."
+        "every objective (and degradation), p by permutation. PSNR, SSIM and MS-SSIM are better when higher; natural "
+        "and semantic (DiffLoss's terms), LPIPS and blur when lower, so that they predict a gain by a negative number."
     )
     header = ["task", "degradation", "over", "quality", "metric", "Spearman", "interval", "p", "n"]
     found = _section("## Do quality metrics predict the gain?", text, header, lines)

@@ -101,7 +101,8 @@ class Painter:
         return images.read_image(self.restored / variant / place.split / f"{place.id}.png")
 
     def _draw(self, image: pictures.Image, prediction: Any) -> pictures.Image:
-        return get_task(self.name).draw(image, prediction, self.clean.info.classes_of(self.name))
+        kind = get_task(self.name)
+        return kind.draw(image, prediction, self.clean.info.classes_of(kind.labels, self.name))
 
 
 def draw_extremes(params: Params, table: pd.DataFrame, degradation: str, painter: Painter, out: Path) -> list[str]:

@@ -37,7 +37,7 @@ def _scatter(found: pd.DataFrame, title: str, out: Path) -> str:
     from matplotlib.figure import Figure
 
     variants, metric = list(dict.fromkeys(found.variant)), found.metric.iloc[0]
-    figure = Figure(figsize=(PANEL * len(variants), PANEL + 0.3), layout="constrained")
+    figure = Figure(figsize=(PANEL * len(variants), PANEL + 0.6), layout="constrained")
     panels = np.atleast_1d(figure.subplots(1, len(variants), sharex=True, sharey=True))
     for axes, variant in zip(panels, variants, strict=True):
         own = found[(found.variant == variant) & (found.metric == metric)]

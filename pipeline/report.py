@@ -13,7 +13,19 @@ import pandas as pd
 from data import images
 from data.manifest import Dataset, Split
 from models.tasks import get_task
-from pipeline import compare, html, metrics, pictures, runtime, tables, words
+from pipeline import (
+    breakdown,
+    breakdown_words,
+    compare,
+    extremes,
+    html,
+    metrics,
+    pictures,
+    plots,
+    runtime,
+    tables,
+    words,
+)
 from pipeline.html.origin import describe
 from pipeline.html.sliders import Sliders
 from pipeline.identity import CLEAN, DEGRADED, FROZEN_NETWORK, variant_folder
@@ -143,6 +155,30 @@ def _columns(
     return columns
 
 
+def write_breakdown(
+    params: Params,
+    clean: Dataset,
+    folders: dict[str, Path],
+    evaluations: Path,
+    quality: Path,
+    gains: pd.DataFrame,
+    out: Path,
+) -> str:
+    """Write where the gains come from, as tables and pictures; returns it as sections of report.md."""
+
+    def of(task: str, degradation: str) -> dict[str, Path]:
+        return record_folders(params, task, degradation, evaluations, quality)
+
+    found = breakdown.write_breakdown(params, clean, folders["degraded"], of, gains, out)
+    drawn = plots.draw_plots(params, found["images"], out / "pictures")
+    for degradation in params.degradations:
+        degraded, restored = Dataset.open(folders["degraded"] / degradation), folders["restored"] / degradation
+        for task in params.tasks:
+            painter = extremes.Painter(task, clean, degraded, restored, of(task, degradation))
+            drawn += extremes.draw_extremes(params, found["images"], degradation, painter, out / "pictures")
+    return "\n" + breakdown_words.sections(found, drawn)
+
+
 def _read(path: Path) -> dict[str, Any]:
     content: dict[str, Any] = json.loads(path.read_text())
     return content
@@ -163,7 +199,9 @@ def main() -> None:
         metrics.write_metrics(found["results"], found["gains"], out)
         metrics.write_curves(Path(options.restorers), params.degradations, params.objectives, out)
         sliders = draw_pictures(params, clean, folders, Path(options.evaluations), out / "pictures")
-        text = words.page(params, clean, found, costs)
+        evaluations, quality = Path(options.evaluations), Path(options.quality)
+        sections = write_breakdown(params, clean, folders, evaluations, quality, found["gains"], out)
+        text = words.page(params, clean, found, costs) + sections
         (out / "report.md").write_text(text)
         lines = sentences(found["verdicts"])
         page = html.page(params, clean, out, lines, describe(params, clean, folders["degraded"]), sliders.all)

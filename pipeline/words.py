@@ -1,6 +1,6 @@
 """The tables in words: report.md and the summary that ends a run. Not a stage."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
