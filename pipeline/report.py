@@ -49,6 +49,9 @@ COSTS = [
     "seconds_per_step",
     "training_seconds",
     "milliseconds_per_image",
+    "gflops",
+    "peak_memory_mib",
+    "megapixels",
 ]
 
 
