@@ -1,6 +1,7 @@
 """The breakdown in words: sections of report.md. Not a stage."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from importlib.metadata import version
 from urllib.parse import quote
 
 import pandas as pd
@@ -14,18 +15,19 @@ MOST_CLASSES = 12  # of a task and degradation that report.md shows
 Tables = Mapping[str, pd.DataFrame]
 
 
-def sections(tables: Tables, drawn: Sequence[str]) -> str:
+def sections(tables: Tables, drawn: Sequence[str], left_out: Mapping[str, str]) -> str:
     """Markdown sections for what there is: by class, by size, objects, quality against gain, pictures.
 
     Args:
         tables: classes, sizes, objects and correlations, as their .csv files have them.
         drawn: file names in pictures/.
+        left_out: metrics of image quality that could not be measured, with the reason.
     """
     parts = [
         *by_class(tables["classes"]),
         *by_size(tables["sizes"]),
         *objects(tables["objects"]),
-        *quality(tables["correlations"], [name for name in drawn if name.startswith("quality-")]),
+        *quality(tables["correlations"], [name for name in drawn if name.startswith("quality-")], left_out),
         *_pictures("## Image by image", SCATTER, [name for name in drawn if name.startswith("scatter-")]),
         *_pictures("## Most gained, most lost", EXTREMES, [n for n in drawn if n.startswith(("best-", "worst-"))]),
     ]
@@ -86,7 +88,7 @@ def objects(changes: pd.DataFrame) -> list[str]:
     return _section("## Objects invented and lost", text, header, lines)
 
 
-def quality(correlations: pd.DataFrame, drawn: Sequence[str]) -> list[str]:
+def quality(correlations: pd.DataFrame, drawn: Sequence[str], left_out: Mapping[str, str]) -> list[str]:
     """The correlations over images and over variants."""
     lines = [
         [
@@ -101,12 +103,15 @@ def quality(correlations: pd.DataFrame, drawn: Sequence[str]) -> list[str]:
     text = (
         "Spearman's rank correlation of the gain in image quality with the gain in the task, both over the degraded "
         "images. Over images: every test image with every objective, images resampled as everywhere. Over variants: "
-        "every objective (and degradation), p by permutation. PSNR, SSIM and MS-SSIM are better when higher; natural "
-        "and semantic (DiffLoss's terms), LPIPS and blur when lower, so that they predict a gain by a negative number."
+        "every objective (and degradation), p by permutation. PSNR, SSIM and MS-SSIM are better when higher. LPIPS, "
+        "natural and semantic (DiffLoss's terms, of some of the images) and blur, which needs no reference "
+        f"(scikit-image {version('scikit-image')}, blur_effect), are better when lower: one that predicts the gain has "
+        "a negative number. None of these p-values is corrected for their number."
     )
     header = ["task", "degradation", "over", "quality", "metric", "Spearman", "interval", "p", "n"]
     found = _section("## Do quality metrics predict the gain?", text, header, lines)
-    return [*found, *map(_link, drawn)] if found else []
+    missing = [f"{name} left out: {reason}." for name, reason in left_out.items()]
+    return [*found, *missing, *map(_link, drawn)] if found else []
 
 
 def _telling(first: pd.DataFrame) -> list[str]:

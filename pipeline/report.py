@@ -28,7 +28,7 @@ from pipeline import (
 )
 from pipeline.html.origin import describe
 from pipeline.html.sliders import Sliders
-from pipeline.identity import CLEAN, DEGRADED, FROZEN_NETWORK, variant_folder
+from pipeline.identity import CLEAN, DEGRADED, FROZEN_NETWORK, LEFT_OUT_FILE, variant_folder
 from pipeline.params import Params, load_params
 from pipeline.redo import read_manifest
 from pipeline.scores import read_cells
@@ -179,7 +179,13 @@ def write_breakdown(
         for task in params.tasks:
             painter = extremes.Painter(task, clean, degraded, restored, of(task, degradation))
             drawn += extremes.draw_extremes(params, found["images"], degradation, painter, out / "pictures")
-    return "\n" + breakdown_words.sections(found, drawn)
+    return "\n" + breakdown_words.sections(found, drawn, _left_out(params, quality))
+
+
+def _left_out(params: Params, quality: Path) -> dict[str, str]:
+    """Which metrics of image quality could not be measured for some degradation, and why."""
+    files = [quality / degradation / LEFT_OUT_FILE for degradation in params.degradations]
+    return {name: reason for file in files if file.exists() for name, reason in _read(file).items()}
 
 
 def _read(path: Path) -> dict[str, Any]:
