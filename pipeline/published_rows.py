@@ -46,11 +46,10 @@ class Ledger:
         """Every variant of results.csv for each degradation; `clean` once. `tags` are added to every row's."""
         for degradation, variant in self._variants():
             objective = objective_of(self.params, variant)
+            prior = objective is not None and needs_prior(objective)
             curve = self._curve(degradation, variant)
             yield Row(
-                identity=row_identity(
-                    self.params, degradation, variant, objective is not None and needs_prior(objective)
-                ),
+                identity=row_identity(self.params, degradation, variant, prior),
                 name=f"{degradation} · {variant}" if degradation else variant,
                 tags={**tags, **self._labels(degradation, variant)},
                 params=self._params(degradation, variant),
