@@ -116,10 +116,10 @@ class Ledger:
         """The gains over every rival with their intervals. Over itself a variant gains nothing, exactly."""
         metrics: dict[str, float] = {}
         gains = self.gains[self.gains.degradation == degradation]
-        for row in gains[gains.versus == variant].drop_duplicates(["task", "metric"]).itertuples():
-            metrics |= _gain(variant, row.task, row.metric, 0.0, 0.0, 0.0)
-            if variant == DEGRADED:
-                metrics[f"recovered/{row.task} {row.metric}"] = 0.0
+        for (task, metric), rivals in gains[gains.versus == variant].groupby(["task", "metric"], sort=False):
+            metrics |= _gain(variant, task, metric, 0.0, 0.0, 0.0)
+            if variant == DEGRADED and rivals.recovered.notna().any():
+                metrics[f"recovered/{task} {metric}"] = 0.0
         for row in gains[gains.variant == variant].itertuples():
             metrics |= _gain(row.versus, row.task, row.metric, row.gain, row.ci_low, row.ci_high)
             if row.versus == DEGRADED:

@@ -41,7 +41,7 @@ QUIET = {
 
 def run_stage(main: Callable[[], None]) -> None:
     """Run a stage's main: our own errors become one line, everything else keeps its traceback."""
-    _quieten()
+    quieten()
     signal.signal(signal.SIGTERM, _terminate)
     try:
         main()
@@ -136,7 +136,8 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _quieten() -> None:
+def quieten() -> None:
+    """Settings that keep libraries quiet and offline; the environment's own come first."""
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
     os.environ.setdefault("YOLO_CONFIG_DIR", str(root() / ".cache" / "ultralytics"))

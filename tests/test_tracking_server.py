@@ -13,7 +13,8 @@ import pytest
 import torch
 from mlflow_server import Server
 
-from models.restorers import build_restorer, save_restorer
+from data import images
+from models.restorers import build_restorer, load_restorer, save_restorer
 from pipeline import tracking, tracking_outbox
 from pipeline.publish import synchronise
 from pipeline.tracking import live
@@ -83,15 +84,25 @@ def test_curves_rows_artifacts_and_models_arrive(tmp_path: Path) -> None:
     assert run.data.metrics["detection/mAP50-95"] == 0.25
     assert Path(store.client.download_artifacts(run.info.run_id, "words.md", str(tmp_path))).read_text() == "words"
     assert not (tmp_path / "mlflow.db").exists() and not (tmp_path / "mlruns").exists()
+    _loads_without_this_project(run.info.run_id, tmp_path)
+
+
+def _loads_without_this_project(run_id: str, folder: Path) -> None:
+    """In a fresh process, elsewhere: the pixels must be those of the restorer here."""
     code = (
         "import sys, numpy as np, mlflow.pyfunc\n"
         "model = mlflow.pyfunc.load_model(f'runs:/{sys.argv[1]}/restorer')\n"
         "np.save('restored.npy', model.predict(np.load('images.npy')))\n"
+        "assert model.metadata.signature.inputs.inputs[0].type == np.uint8\n"
+        "assert model.predict(model.input_example).shape == (1, 32, 32, 3)\n"
     )
-    images = np.random.default_rng(0).integers(0, 256, (2, 33, 47, 3), dtype=np.uint8)
-    np.save("images.npy", images)
-    subprocess.run([sys.executable, "-c", code, run.info.run_id], check=True, capture_output=True)
-    assert np.load("restored.npy").shape == images.shape
+    batch = np.random.default_rng(0).integers(0, 256, (2, 33, 47, 3), dtype=np.uint8)
+    np.save("images.npy", batch)
+    subprocess.run([sys.executable, "-c", code, run_id], cwd=folder, check=True, capture_output=True)
+    restorer = load_restorer(folder / "restorer.safetensors")
+    with torch.inference_mode():
+        here = np.stack([images.to_uint8(restorer(images.to_tensor(one)[None])[0]) for one in batch])
+    assert np.load("restored.npy").tobytes() == here.tobytes()
 
 
 def test_its_loss_in_the_middle_costs_no_training_and_one_command_sends_the_rest(
