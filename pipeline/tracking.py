@@ -60,12 +60,10 @@ class _Streamer:
 
     Attributes:
         waited: seconds that the training has waited for MLflow.
-        busy: processor seconds of the thread, which the training may have missed.
     """
 
     def __init__(self, run: Destination, comparison: str, system_metrics: bool) -> None:
         self.waited = 0.0
-        self.busy = 0.0
         self._run = run
         self._comparison = comparison
         self._system_metrics = system_metrics
@@ -126,7 +124,6 @@ class _Streamer:
         if self._failed is not None:
             self._keep(self._unsent, status)
             self._unsent = {}
-        self.busy = time.thread_time()
 
     def _keep(self, points: Points, status: str) -> None:
         begins, self._keeps = not self._keeps, True
@@ -160,8 +157,12 @@ class _Streamer:
         if self._monitor is not None:
             self._monitor.finish()
         moment = time.perf_counter()
-        spent = self.waited + (moment - self._closing) + time.thread_time()
-        costs = {"tracking/seconds": spent, "tracking/share": spent / (moment - self._began)}
+        waited = self.waited + (moment - self._closing)
+        costs = {
+            "tracking/waited_seconds": waited,
+            "tracking/thread_seconds": time.thread_time(),
+            "tracking/share": (waited + time.thread_time()) / (moment - self._began),
+        }
         store.client.log_batch(self._run_id, metrics=to_metrics(costs))
         store.client.set_terminated(self._run_id, status)
 

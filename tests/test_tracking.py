@@ -105,8 +105,10 @@ def test_the_training_does_not_wait_and_what_it_cost_is_logged(monkeypatch: pyte
     assert len(_losses(Store("toy"))) == 100
     store = Store("toy")
     (run,) = store.client.search_runs([store.experiment_id])
-    assert 0 < run.data.metrics["tracking/seconds"] < 3
-    assert 0 < run.data.metrics["tracking/share"] < 1
+    costs = {name: run.data.metrics[f"tracking/{name}"] for name in ("waited_seconds", "thread_seconds", "share")}
+    assert waited < costs["waited_seconds"] < 2  # with what the end waits for
+    assert 0 < costs["thread_seconds"] < 3
+    assert 0 < costs["share"] < 1
 
 
 def test_no_random_number_of_a_training_is_drawn(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,6 @@
+import base64
 import json
+import zlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -6,6 +8,7 @@ import pytest
 import torch
 
 from models.restorers import build_restorer, save_restorer
+from pipeline import tracking_view
 from pipeline.tracking import live
 from pipeline.tracking_model import RestorerFile
 from pipeline.tracking_rows import DataUsed, Report, Row, chart_link, compare_link, publish, publish_row
@@ -34,6 +37,13 @@ ROW = Row(
     artifacts=(Path("report/report.md"),),
     curve={1: {"loss": 0.5}, 2: {"loss": 0.25}},
     data=(DATA,),
+)
+METRICS = dict.fromkeys(
+    [
+        *("cost/parameters", "quality/PSNR", "recovered/detection mAP50", "gain_over_degraded/detection mAP50 low"),
+        *("detection/mAP50-95", "detection/mAP50", "segmentation/mIoU"),
+    ],
+    0.5,
 )
 REPORT = Report("settings", "report of toy", {"dataset": "toy"}, {"seed": 0}, Path("report"))
 
@@ -143,3 +153,22 @@ def test_publishing_to_nowhere_is_one_line(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     with pytest.raises(TrackingError, match=r"MLflow at http://127\.0\.0\.1:9: .*dvc repro publish"):
         publish("toy", [], REPORT)
+
+
+def test_the_view_has_columns_and_charts_in_reading_order() -> None:
+    publish("toy", [ROW, replace(ROW, identity="other", name="b", metrics=METRICS)], REPORT)
+    store = Store("toy")
+    tag = store.client.get_experiment(store.experiment_id).tags[tracking_view.TAG]
+    assert len(tag) < 5000
+    state = json.loads(zlib.decompress(base64.b64decode(tag.removeprefix("deflate;"))))
+    assert state["selectedColumns"] == [
+        *("params.`degradation`", "params.`variant`"),
+        *("metrics.`detection/mAP50-95`", "metrics.`detection/mAP50`", "metrics.`segmentation/mIoU`"),
+        *("metrics.`quality/PSNR`", "metrics.`cost/parameters`", "metrics.`recovered/detection mAP50`"),
+    ]
+    names = [section["name"] for section in state["compareRunSections"]]
+    assert names == ["comparison", "detection", "segmentation", "recovered", "gain_over_degraded", "quality", "cost"]
+    lines, *scatters = state["compareRunCharts"]
+    assert lines["selectedMetrics"] == ["detection/mAP50-95", "segmentation/mIoU", "quality/PSNR"]
+    pairs = [(chart["xaxis"]["key"], chart["yaxis"]["key"]) for chart in scatters]
+    assert pairs == [("quality/PSNR", "detection/mAP50-95"), ("quality/PSNR", "segmentation/mIoU")]
