@@ -2,10 +2,10 @@
 
     python -m benchmarks.tracking [--steps 200] [--milliseconds 850] [--repeats 3] [--seed 0]
 
-A step is a small restorer's forward and backward pass, as many times as take that long when nothing else is done; the
-default settings take 480 to 1220 ms a step on 2 CPU cores, and 200 steps. Prints the seconds of both, the seconds that the training
-waited for MLflow, and the share of the stage that MLflow says it took: waiting, and all processor time of the thread
-that sends. The database is new each time, so that making it is included.
+A step is a small restorer's forward and backward pass, as many times as take that long when nothing else is done;
+with the default settings, restorers take 200 steps of 480 to 1220 ms on 2 CPU cores. Prints the seconds of both, the
+seconds that the training waited for MLflow, and the share of the stage that MLflow says it took: waiting, and all
+processor time of the thread that sends. The database is new each time, so that making it is included.
 """
 
 import argparse

@@ -62,7 +62,7 @@ def keep(run: Destination, points: Points, status: str = "", begins: bool = Fals
     path = _path(run)
     path.parent.mkdir(parents=True, exist_ok=True)
     header = {"run": asdict(run), "server": shown_uri(), "process": this_process()}
-    lines: list[dict[str, Any]] = [header] if begins else []
+    lines: list[dict[str, Any]] = [header] if begins or not path.exists() else []
     lines += [{"step": step, "when": point.when, "values": point.values} for step, point in sorted(points.items())]
     lines += [{"status": status}] if status else []
     with path.open("a") as file:

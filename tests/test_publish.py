@@ -18,6 +18,7 @@ from pipeline.published_data import data_digest
 from pipeline.published_rows import Folders, Ledger
 from pipeline.tables import GAINS, RESULTS
 from pipeline.tracking_rows import Row
+from pipeline.tracking_store import Store
 
 ROOT = Path(__file__).parents[1]
 SUM = "pixel + diffloss"
@@ -188,7 +189,7 @@ def test_the_stage_writes_where_its_runs_are(
     publish.main()
     assert (tmp_path / "artifacts" / "published.json").read_text() == first
     assert "10 rows are in MLflow" in capsys.readouterr().out
-    store = publish.tracking_outbox.Store("clean")
+    store = Store("clean")
     runs = {run.info.run_name: run for run in store.client.search_runs([store.experiment_id])}
     assert len(runs) == 10
     assert len(store.client.search_logged_models([store.experiment_id])) == 4
