@@ -9,15 +9,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
+from data.manifest import Dataset
+from models.tasks import get_task
+from models.tasks.contract import ObjectTask
 from models.tasks.records import MeanRecords, Scores, load_records
+from pipeline import correlations
 from pipeline.arms import parse_arm
 from pipeline.identity import CLEAN, DEGRADED, DIFFLOSS_FILE
 from pipeline.object_runs import ObjectRuns
 from pipeline.params import Params
 from pipeline.scores import Cell, Metrics, read_cells, read_trainings, shared_weights
 from pipeline.statistics import interval, paired_gain, percentile_interval
+from pipeline.tables import QUALITY, write_table
 
 _ROW = ["task", "degradation", "variant"]
 _VALUES = ["metric", "value", "ci_low", "ci_high", "gain", "gain_low", "gain_high", "n_objects"]
@@ -51,6 +57,41 @@ class ScoresByClass:
         """As `Scores.metrics`; NaN where a resample has nothing of the class."""
         classes: Mapping[str, Metrics] = self.records.per_class(weights)
         return {f"{metric} {name}": values for name, own in classes.items() for metric, values in own.items()}
+
+
+FoldersOf = Callable[[str, str], Mapping[str, Path]]  # task and degradation to the folders of each variant's records
+
+
+def write_breakdown(
+    params: Params, clean: Dataset, degraded: Path, folders_of: FoldersOf, gains: pd.DataFrame, out: Path
+) -> dict[str, pd.DataFrame]:
+    """Write classes.csv, sizes.csv, images.csv, objects.csv and correlations.csv; returns them by name.
+
+    Args:
+        params: seed, resamples and the three lists.
+        clean: the clean dataset.
+        degraded: folder of the degraded ones.
+        folders_of: where the records of a task (or quality) and degradation lie; empty where there are none.
+        gains: gains.csv.
+        out: folder of the report.
+    """
+    rows: dict[str, list[dict[str, Any]]] = {name: [] for name in COLUMNS}
+    for task in [*params.tasks, QUALITY]:
+        for degradation in params.degradations:
+            folders = folders_of(task, degradation)
+            if folders:
+                rows["images"] += image_rows(task, degradation, folders)
+            if folders and task != QUALITY:
+                rows["classes"] += class_rows(params, task, degradation, folders)
+            kind = get_task(task) if task != QUALITY else None
+            if folders and kind and issubclass(kind, ObjectTask):
+                runs = ObjectRuns(kind, task, clean, Dataset.open(degraded / degradation))
+                rows["sizes"] += size_rows(params, task, degradation, folders, runs)
+                rows["objects"] += object_rows(params, task, degradation, folders, runs)
+    found = {name: write_table(rows[name], columns, out / f"{name}.csv") for name, columns in COLUMNS.items()}
+    related = correlations.rows(params, found["images"], gains)
+    found["correlations"] = write_table(related, correlations.COLUMNS, out / "correlations.csv")
+    return found
 
 
 def class_rows(params: Params, task: str, degradation: str, folders: Mapping[str, Path]) -> list[dict[str, Any]]:

@@ -14,7 +14,8 @@ FROZEN_NETWORK = "frozen"  # folder of the variants that are judged by the netwo
 TRAINING = "~"  # <split>~2: the same split restored by the second training of a restorer
 RECORDS_FILE = "records.npz"  # the scores of one variant on one split, in a folder <variant>/<split>
 DIFFLOSS_FILE = "diffloss.npz"  # beside the records of image quality: DiffLoss's terms of some of the images
-LISTS = {"degradations", "objectives", "tasks", "arms", "report", "tracking"}  # which rows, not what is in them
+LEFT_OUT_FILE = "left_out.json"  # which metrics of image quality could not be measured, and why
+LISTS = {"degradations", "objectives", "tasks", "arms", "quality", "report", "tracking"}  # not of a row
 
 
 def trainings(folder: Path, split: str) -> list[Path]:

@@ -36,7 +36,7 @@ class ObjectRuns:
 
     def __init__(self, kind: type[ObjectTask[Any]], task: str, clean: Dataset, degraded: Dataset) -> None:
         self.kind, self.clean, self.degraded = kind, clean, degraded
-        self.classes = clean.info.classes_of(task)
+        self.classes = clean.info.classes_of(kind.labels, task)
         self._labels: dict[Path, dict[str, Any]] = {}
 
     def by_size(self, records: Path) -> RecordsBySize:

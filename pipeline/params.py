@@ -56,8 +56,13 @@ class Statistics(Section):
     margin: Annotated[float, Field(ge=0)] = 0.005
 
 
+class Quality(Section):
+    prior_images: Annotated[int, Field(ge=0)] = 32
+
+
 class Report(Section):
     pictures: Count
+    extremes: Count = 10
 
 
 class Tracking(Section):
@@ -79,6 +84,7 @@ class Params(Section):
     losses: dict[str, Any]
     train_restorer: TrainRestorer
     restore: Restore
+    quality: Quality = Quality()
     statistics: Statistics
     report: Report
     tracking: Tracking

@@ -13,10 +13,22 @@ import pandas as pd
 from data import images
 from data.manifest import Dataset, Split
 from models.tasks import get_task
-from pipeline import compare, html, metrics, pictures, runtime, tables, words
+from pipeline import (
+    breakdown,
+    breakdown_words,
+    compare,
+    extremes,
+    html,
+    metrics,
+    pictures,
+    plots,
+    runtime,
+    tables,
+    words,
+)
 from pipeline.html.origin import describe
 from pipeline.html.sliders import Sliders
-from pipeline.identity import CLEAN, DEGRADED, FROZEN_NETWORK, variant_folder
+from pipeline.identity import CLEAN, DEGRADED, FROZEN_NETWORK, LEFT_OUT_FILE, variant_folder
 from pipeline.params import Params, load_params
 from pipeline.redo import read_manifest
 from pipeline.scores import read_cells
@@ -37,6 +49,9 @@ COSTS = [
     "seconds_per_step",
     "training_seconds",
     "milliseconds_per_image",
+    "gflops",
+    "peak_memory_mib",
+    "megapixels",
 ]
 
 
@@ -143,6 +158,36 @@ def _columns(
     return columns
 
 
+def write_breakdown(
+    params: Params,
+    clean: Dataset,
+    folders: dict[str, Path],
+    evaluations: Path,
+    quality: Path,
+    gains: pd.DataFrame,
+    out: Path,
+) -> str:
+    """Write where the gains come from, as tables and pictures; returns it as sections of report.md."""
+
+    def of(task: str, degradation: str) -> dict[str, Path]:
+        return record_folders(params, task, degradation, evaluations, quality)
+
+    found = breakdown.write_breakdown(params, clean, folders["degraded"], of, gains, out)
+    drawn = plots.draw_plots(params, found["images"], out / "pictures")
+    for degradation in params.degradations:
+        degraded, restored = Dataset.open(folders["degraded"] / degradation), folders["restored"] / degradation
+        for task in params.tasks:
+            painter = extremes.Painter(task, clean, degraded, restored, of(task, degradation))
+            drawn += extremes.draw_extremes(params, found["images"], degradation, painter, out / "pictures")
+    return "\n" + breakdown_words.sections(found, drawn, _left_out(params, quality))
+
+
+def _left_out(params: Params, quality: Path) -> dict[str, str]:
+    """Which metrics of image quality could not be measured for some degradation, and why."""
+    files = [quality / degradation / LEFT_OUT_FILE for degradation in params.degradations]
+    return {name: reason for file in files if file.exists() for name, reason in _read(file).items()}
+
+
 def _read(path: Path) -> dict[str, Any]:
     content: dict[str, Any] = json.loads(path.read_text())
     return content
@@ -163,7 +208,9 @@ def main() -> None:
         metrics.write_metrics(found["results"], found["gains"], out)
         metrics.write_curves(Path(options.restorers), params.degradations, params.objectives, out)
         sliders = draw_pictures(params, clean, folders, Path(options.evaluations), out / "pictures")
-        text = words.page(params, clean, found, costs)
+        evaluations, quality = Path(options.evaluations), Path(options.quality)
+        sections = write_breakdown(params, clean, folders, evaluations, quality, found["gains"], out)
+        text = words.page(params, clean, found, costs) + sections
         (out / "report.md").write_text(text)
         page = html.page(params, clean, out, describe(params, clean, folders["degraded"]), sliders.all)
         (out / "report.html").write_text(page)

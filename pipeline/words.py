@@ -1,12 +1,13 @@
 """The tables in words: report.md and the summary that ends a run. Not a stage."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
 from data.manifest import Dataset
 from pipeline.degrade_params import RandomSeverity
 from pipeline.identity import CLEAN, DEGRADED
+from pipeline.markdown import table
 from pipeline.params import Params
 from pipeline.verdicts import cautions, sentences
 
@@ -45,7 +46,7 @@ def page(params: Params, clean: Dataset, tables: Mapping[str, pd.DataFrame], cos
         _robustness_table(tables["robustness"]),
         *_by_severity(tables["severities"]),
         "## Costs on this machine",
-        _table(costs.columns, costs.fillna("").astype(str).values.tolist()),
+        table(costs.columns, costs.fillna("").astype(str).values.tolist()),
         "## Pictures",
         "\n\n".join(
             f"{degradation}, {task}:\n\n![{degradation} {task}](pictures/{degradation}-{task}.png)"
@@ -70,7 +71,7 @@ def _score_table(results: pd.DataFrame, gains: pd.DataFrame) -> str:
         interval = f"{_number(row.ci_low, row.metric)} to {_number(row.ci_high, row.metric)}"
         value = _number(row.value, row.metric)
         rows.append([row.task, row.degradation, row.metric, row.variant, value, interval, recovered])
-    return _table(["task", "degradation", "metric", "variant", "value", "interval", "recovered"], rows)
+    return table(["task", "degradation", "metric", "variant", "value", "interval", "recovered"], rows)
 
 
 def _rival_table(verdicts: pd.DataFrame) -> str:
@@ -86,7 +87,7 @@ def _rival_table(verdicts: pd.DataFrame) -> str:
         for row in verdicts[verdicts.versus != DEGRADED].itertuples()
     ]
     header = ["task", "degradation", "metric", "variant", "versus", "gain", "interval", "p", "p (Holm)", "verdict"]
-    return _table(header, rows)
+    return table(header, rows)
 
 
 def _trainings(params: Params) -> str:
@@ -120,7 +121,7 @@ def _robustness_table(robustness: pd.DataFrame) -> str:
         ]
         for row in robustness.itertuples()
     ]
-    return _table(["task", "metric", "variant", "mPC", "interval", "rPC", "interval"], rows)
+    return table(["task", "metric", "variant", "mPC", "interval", "rPC", "interval"], rows)
 
 
 def _by_severity(severities: pd.DataFrame) -> list[str]:
@@ -133,19 +134,8 @@ def _by_severity(severities: pd.DataFrame) -> list[str]:
         [*map(str, key), *(_number(own[own.severity == s].value.mean(), str(key[2])) for s in levels)]
         for key, own in severities.dropna(subset=["severity"]).groupby(keys, sort=False)
     ]
-    return ["## By severity", _table([*keys, *(f"{s:g}" for s in levels)], rows)]
+    return ["## By severity", table([*keys, *(f"{s:g}" for s in levels)], rows)]
 
 
 def _number(value: float, metric: str) -> str:
     return f"{value:.2f}" if metric == "PSNR" else f"{value:.3f}"
-
-
-def _table(header: Iterable[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table, padded so that it also reads in a terminal."""
-    lines = [list(header), *rows]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
-    padded = [
-        "| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |" for line in lines
-    ]
-    rule = "|" + "|".join("-" * (width + 2) for width in widths) + "|"
-    return "\n".join([padded[0], rule, *padded[1:]])

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from test_detection_records import CLASSES, SIDE, coco_evaluator, random_split, replicate
 
 from models.tasks.detection_matching import coco_predictions, coco_truth
 from models.tasks.object_changes import Run, count_changes, read_run
@@ -15,7 +16,6 @@ from models.tasks.records import (
     SegmentationRecords,
     match_detections,
 )
-from tests.test_detection_records import CLASSES, SIDE, coco_evaluator, random_split, replicate
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -130,7 +130,8 @@ def test_mlflow_has_one_run_for_each_row(finished: Path) -> None:
     row = next(run for run in runs if run["name"] == "fog · diffloss")
     assert {"detection/mAP50-95", "segmentation/mIoU", "quality/PSNR", "cost/seconds_per_step"} <= set(row["metrics"])
     assert row["history"] == [1, 2, 3, 4]
-    assert {"report.md", "fog-detection.png", "restorer.safetensors"} <= set(row["artifacts"])
+    assert {"report.md", "fog-detection.png", "curve-fog-diffloss.png"} <= set(row["artifacts"])
+    assert len(row["models"]) == 1 and len(row["datasets"]) == 2
     assert all(run["status"] == "FINISHED" for run in runs)
 
 
@@ -276,6 +277,8 @@ def _runs(folder: Path) -> list[dict[str, object]]:
         "    i = r.info.run_id\n"
         "    out.append(dict(name=r.info.run_name, status=r.info.status, metrics=r.data.metrics,\n"
         "        history=[m.step for m in c.get_metric_history(i, 'training/loss')],\n"
+        "        datasets=[d.dataset.digest for d in r.inputs.dataset_inputs],\n"
+        "        models=[m.model_id for m in r.outputs.model_outputs] if r.outputs else [],\n"
         "        artifacts=[a.path for a in c.list_artifacts(i)]))\n"
         "print(json.dumps(out))\n"
     )
