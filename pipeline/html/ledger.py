@@ -88,7 +88,9 @@ def ledger(tables: Mapping[str, pd.DataFrame]) -> Iterator[Table]:
                 ]
             )
         header = ["degradation", "arm", metric, "gain over degraded", "p", "p (Holm)", "verdict", "recovered"]
-        yield _without_empty(Table("results", f"{task}: {metric}, {rows.n_images.iloc[0]} images", header, shown))
+        yield _without_empty(
+            Table("results", f"{task}: {metric}, {' or '.join(rows.n_images.unique())} images", header, shown)
+        )
 
 
 def comparisons(tables: Mapping[str, pd.DataFrame]) -> Table | None:
