@@ -5,6 +5,8 @@ import subprocess
 from functools import cache
 from pathlib import Path
 
+LOCK = "dvc.lock"
+
 
 @cache
 def data_digest(folder: Path) -> str:
@@ -18,11 +20,16 @@ def data_digest(folder: Path) -> str:
 
 
 def git_commit() -> str:
-    """The commit, with "-dirty" where files differ from it; empty outside a repository."""
-    found = subprocess.run(
-        ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return found.stdout.strip()
+    """The commit, with "-dirty" where tracked files differ from it; empty outside a repository or before a commit.
+
+    dvc.lock does not count: the run itself writes it, stage by stage.
+    """
+    commit = _git("rev-parse", "--verify", "--quiet", "HEAD").stdout.strip()
+    if not commit:
+        return ""
+    changed = _git("diff", "--quiet", "HEAD", "--", ":/", f":(top,exclude){LOCK}").returncode != 0
+    return commit + ("-dirty" if changed else "")
+
+
+def _git(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["git", *arguments], capture_output=True, text=True, check=False)

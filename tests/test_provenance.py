@@ -25,10 +25,16 @@ def test_digests_follow_names_and_contents_only(tmp_path: Path) -> None:
 def test_a_commit_says_whether_files_differ_from_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert git_commit() == ""
-    (tmp_path / "file").write_text("a")
+    for name in ("file", "dvc.lock"):
+        (tmp_path / name).write_text("a")
     for command in ("init -q", "add -A", "-c user.name=t -c user.email=t@example.org commit -q -m t"):
         subprocess.run(["git", *command.split()], check=True)
     clean = git_commit()
     assert len(clean) == 40
+    (tmp_path / "dvc.lock").write_text("b")  # as every run does
+    (tmp_path / "untracked").write_text("b")
+    assert git_commit() == clean
+    (tmp_path / "folder").mkdir()
+    monkeypatch.chdir(tmp_path / "folder")
     (tmp_path / "file").write_text("b")
     assert git_commit() == f"{clean}-dirty"
