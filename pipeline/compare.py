@@ -7,7 +7,7 @@ samples, which is wider. Not a stage.
 
 import argparse
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ import numpy as np
 
 from pipeline.arms import parse_arm
 from pipeline.identity import CLEAN, DEGRADED, TRAINING
+from pipeline.markdown import table
 from pipeline.params import Params, load_params
 from pipeline.revisions import Cells, Revision, flat
 from pipeline.scores import Cell, Resampled, read_cells
@@ -105,14 +106,14 @@ def page(comparison: Comparison, level: float) -> str:
     """The comparison as Markdown, which also reads in a terminal."""
     knobs, changes = comparison.knobs, comparison.changes
     parts = ["# {} (A) against {} (B)".format(*comparison.names)]
-    parts += ["## Parameters", _table(["parameter", "A", "B"], knobs) if knobs else "They are the same."]
+    parts += ["## Parameters", table(["parameter", "A", "B"], knobs) if knobs else "They are the same."]
     for kind, heading in ((GAIN, "## Gains over the degraded images"), (SCORE, "## Scores")):
         own = [change for change in changes if change.kind == kind]
         moved = [change for change in own if not change.same]
         parts.append(heading)
         if moved:
             header = ["task", "degradation", "arm", "metric", "A", "B", "B - A", "interval", "p (Holm)", "verdict"]
-            parts.append(_table(header, [_row(change, level) for change in moved]))
+            parts.append(table(header, [_row(change, level) for change in moved]))
         if len(own) > len(moved):
             parts.append(f"{len(own) - len(moved)} of {len(own)} did not change at all: no image scores otherwise.")
     parts += [f"- {line}" for line in comparison.only]
@@ -236,13 +237,6 @@ def verdict(change: Change, level: float) -> str:
     if change.adjusted < 1 - level:
         return f"{direction}, more than noise"
     return f"{direction}, {UNSURE}" if change.low > 0 or change.high < 0 else "within noise"
-
-
-def _table(header: Iterable[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [list(header), *(list(row) for row in rows)]
-    widths = [max(len(line[place]) for line in lines) for place in range(len(lines[0]))]
-    padded = ["| " + " | ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)) + " |" for line in lines]
-    return "\n".join([padded[0], "|" + "|".join("-" * (width + 2) for width in widths) + "|", *padded[1:]])
 
 
 def main() -> None:

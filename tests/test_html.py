@@ -209,10 +209,11 @@ def test_scatter_pairs_images_by_their_id(report: Path) -> None:
 
 def test_intervals_of_a_table_belong_to_their_numbers() -> None:
     row = "value,ci_low,ci_high,gain,gain_low,gain_high,metric\n0.5,0.4,0.6,0.1,-0.05,0.25,PSNR\n0.5,,,,,,mIoU\n"
-    table = pd.read_csv(io.StringIO(row), dtype=str, keep_default_na=False)
+    table = pd.read_csv(io.StringIO(row), dtype=str, keep_default_na=False).assign(n="8", empty="")
     made = ledger.plain_table("sizes", "By size", table)
-    assert made.header == ["value", "gain", "metric"]
-    value, gain, _ = made.rows[0]
+    assert made.header == ["value", "gain", "metric", "n"]  # a column in which nothing stands is left out
+    value, gain, _, count = made.rows[0]
+    assert count.text == "8"
     assert (value.text, value.interval) == ("0.50", "0.40 to 0.60")
     assert (gain.text, gain.interval) == ("+0.10", "\N{MINUS SIGN}0.05 to +0.25")
     assert (made.rows[1][0].interval, made.rows[1][1].text) == ("", "")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from pipeline.arms import parse_arm
 from pipeline.html.ledger import of_tasks
 from pipeline.identity import CLEAN, DEGRADED
 from pipeline.tables import QUALITY
@@ -22,6 +23,7 @@ ROW = 0.24
 COLOURS = ("#0b6e99", "#c4561e", "#5b8c2a", "#8a4fa3", "#b8860b", "#3c6f6f", "#a33a5b", "#555555")
 CEILING = "#9aa3ab"  # of the clean images
 MARKERS = "osD^vPX*<>"
+FEW_POINTS = 100
 MOST_VECTOR_POINTS = 400  # more of them are drawn as pixels
 SETTINGS: dict[Any, Any] = {
     "svg.hashsalt": "report",
@@ -99,7 +101,7 @@ def image_scatter(images: pd.DataFrame) -> Iterator[Picture]:
     """For each task and degradation: the score of each restored image against that of the degraded one."""
     for (task, degradation, metric), rows in of_tasks(images).groupby(["task", "degradation", "metric"], sort=False):
         table = rows.pivot_table(index="id", columns="variant", values="score")
-        arms = [v for v in dict.fromkeys(rows.variant) if v not in (CLEAN, DEGRADED)]
+        arms = [name for name in dict.fromkeys(rows.variant) if name not in (CLEAN, DEGRADED) and not _is_harm(name)]
         if DEGRADED not in table or not arms:
             continue
         figure, axes = _figure(3.4)
@@ -107,7 +109,7 @@ def image_scatter(images: pd.DataFrame) -> Iterator[Picture]:
             axes.scatter(
                 table[DEGRADED],
                 table[arm],
-                s=7,
+                s=7 if len(table) > FEW_POINTS else 14,
                 alpha=0.6,
                 linewidth=0,
                 color=_colour(arms, arm),
@@ -136,6 +138,12 @@ def training_curves(curves: pd.DataFrame) -> Iterator[Picture]:
         _legend(axes)
         title = f"{degradation}: training loss"
         yield _picture(figure, title, f"Curves of {', '.join(arms)}; losses of different objectives do not compare")
+
+
+def _is_harm(variant: str) -> bool:
+    """Whether a variant is of clean images: its scores and those of degraded images are no before and after."""
+    arm = parse_arm(variant)
+    return arm is not None and not arm.retrained
 
 
 def _scatter(axes: "Axes", both: pd.DataFrame) -> None:

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pandas as pd
@@ -35,7 +35,6 @@ NOTES = {
 PLAIN_ENDS = ("ci_low", "ci_high")  # of the interval of the first of these columns that a table has:
 OWNERS = ("value", "gain", "spearman")
 NUMBER = re.compile(r"-?(\d+\.?\d*(e[-+]?\d+)?|inf)")
-COUNT = re.compile(r"\d+")
 
 
 @dataclass(frozen=True)
@@ -89,7 +88,9 @@ def ledger(tables: Mapping[str, pd.DataFrame]) -> Iterator[Table]:
                 ]
             )
         header = ["degradation", "arm", metric, "gain over degraded", "p", "p (Holm)", "verdict", "recovered"]
-        yield Table("results", f"{task}: {metric}, {rows.n_images.iloc[0]} images", header, shown)
+        yield _without_empty(
+            Table("results", f"{task}: {metric}, {' or '.join(rows.n_images.unique())} images", header, shown)
+        )
 
 
 def comparisons(tables: Mapping[str, pd.DataFrame]) -> Table | None:
@@ -127,8 +128,12 @@ def plain_table(name: str, title: str, table: pd.DataFrame, notes: Iterable[str]
     ends = {column: pair for column in table.columns if (pair := _ends(column, table.columns))}
     hidden = {end for pair in ends.values() for end in pair}
     columns = [column for column in table.columns if column not in hidden]
-    rows = [[_plain(row, column, ends.get(column)) for column in columns] for row in table.to_dict("records")]
-    return Table(name, title, [column.replace("_", " ") for column in columns], rows, list(notes))
+    counts = {column for column in columns if column not in ends and table[column].str.fullmatch(r"\d*").all()}
+    rows = [
+        [_plain(row, column, ends.get(column), column in counts) for column in columns]
+        for row in table.to_dict("records")
+    ]
+    return _without_empty(Table(name, title, [column.replace("_", " ") for column in columns], rows, list(notes)))
 
 
 def shown(text: str, metric: str = "", signed: bool = False) -> str:
@@ -173,12 +178,19 @@ def _ends(column: str, columns: Iterable[str]) -> tuple[str, str] | None:
     return PLAIN_ENDS if column == owner and there.issuperset(PLAIN_ENDS) else None
 
 
-def _plain(row: Mapping[str, str], column: str, ends: tuple[str, str] | None) -> Entry:
+def _plain(row: Mapping[str, str], column: str, ends: tuple[str, str] | None, count: bool) -> Entry:
     text = row[column]
     if not NUMBER.fullmatch(text):
         return Entry(text)
     metric, signed = row.get("metric", ""), column == "gain"
-    word = text if COUNT.fullmatch(text) else shown(text, metric, signed)
+    word = text if count else shown(text, metric, signed)
     if ends is None or not row[ends[0]]:
         return Entry(word, text)
     return Entry(word, text, " to ".join(shown(row[end], metric, signed) for end in ends))
+
+
+def _without_empty(table: Table) -> Table:
+    """Without the columns in which nothing stands."""
+    kept = [place for place in range(len(table.header)) if any(row[place].text for row in table.rows)]
+    rows = [[row[place] for place in kept] for row in table.rows]
+    return replace(table, header=[table.header[place] for place in kept], rows=rows)
