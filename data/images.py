@@ -29,6 +29,7 @@ BROKEN_FILE = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.er
 ORIENTATION = 0x0112  # the EXIF tag
 BITS_PER_SAMPLE = 258  # TIFF's tag
 PNG_DEPTH = 24  # where a PNG file says its bits per channel
+SMALLEST_SIDE = 32  # of an image that can be degraded: data.degradations has it too, which does without torch
 DEPTH_UNITS_PER_METRE = 256  # KITTI's convention: a 16-bit PNG reaches 255.99 m in steps of 4 mm
 
 

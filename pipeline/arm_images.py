@@ -7,7 +7,7 @@ import torch
 from data.manifest import Dataset, DatasetInfo, write_info
 from models.restorers import Restorer, load_restorer
 from pipeline import runtime
-from pipeline.arms import Arm, parse_arm
+from pipeline.arms import DEGRADED, Arm, parse_arm
 from pipeline.params import load_params
 from pipeline.real import copy_labels
 from pipeline.restorer_params import Restore
@@ -55,8 +55,9 @@ def main() -> None:
     arm = parse_arm(options.arm)
     assert arm is not None, "params.yaml was checked"
     clean, degraded = (Dataset.open(Path(path)) for path in (options.clean, options.degraded))
-    trained = trained_file(Path(options.restorers) / arm.source)
-    restorer = load_restorer(trained).to(runtime.device()) if trained.exists() else None
+    restorer = None
+    if arm.source != DEGRADED:
+        restorer = load_restorer(trained_file(Path(options.restorers) / arm.source)).to(runtime.device())
     write_images(arm, clean, degraded, restorer, load_params().restore, Path(options.out))
 
 

@@ -7,7 +7,7 @@ samples, which is wider. Not a stage.
 
 import argparse
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ import numpy as np
 
 from pipeline.arms import parse_arm
 from pipeline.identity import CLEAN, DEGRADED, TRAINING
+from pipeline.markdown import table
 from pipeline.params import Params, load_params
 from pipeline.revisions import Cells, Revision, flat
 from pipeline.scores import Cell, Resampled, read_cells
@@ -24,6 +25,7 @@ from pipeline.statistics import bootstrap_p_value, holm, percentile_interval
 OPTION = "--compare"
 SCORE, GAIN = "score", "gain over degraded"
 ABSENT = "(none)"
+UNSURE = "not sure after correction"
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,7 @@ def compare(params: Params, before: Revision, after: Revision) -> Comparison:
     Raises:
         pipeline.revisions.RevisionError: a revision without results.
     """
-    ours, theirs = after.cells(), before.cells()
+    theirs, ours = before.cells(), after.cells()
     changes: list[Change] = []
     for task, degradation in (key for key in theirs if key in ours):
         key = (task, degradation)
@@ -104,14 +106,14 @@ def page(comparison: Comparison, level: float) -> str:
     """The comparison as Markdown, which also reads in a terminal."""
     knobs, changes = comparison.knobs, comparison.changes
     parts = ["# {} (A) against {} (B)".format(*comparison.names)]
-    parts += ["## Parameters", _table(["parameter", "A", "B"], knobs) if knobs else "They are the same."]
+    parts += ["## Parameters", table(["parameter", "A", "B"], knobs) if knobs else "They are the same."]
     for kind, heading in ((GAIN, "## Gains over the degraded images"), (SCORE, "## Scores")):
         own = [change for change in changes if change.kind == kind]
         moved = [change for change in own if not change.same]
         parts.append(heading)
         if moved:
             header = ["task", "degradation", "arm", "metric", "A", "B", "B - A", "interval", "p (Holm)", "verdict"]
-            parts.append(_table(header, [_row(change, level) for change in moved]))
+            parts.append(table(header, [_row(change, level) for change in moved]))
         if len(own) > len(moved):
             parts.append(f"{len(own) - len(moved)} of {len(own)} did not change at all: no image scores otherwise.")
     parts += [f"- {line}" for line in comparison.only]
@@ -120,12 +122,16 @@ def page(comparison: Comparison, level: float) -> str:
 
 def _notes(comparison: Comparison, level: float) -> str:
     changes = comparison.changes
-    family = sum(not np.isnan(change.adjusted) for change in changes)
-    notes = [f"Intervals: {100 * level:g} %, bootstrap over images. p is Holm's, over the {family} changes shown."]
+    notes = [f"Intervals: {100 * level:g} %, bootstrap over images. p is Holm's, over the changes of each table."]
     apart = list(dict.fromkeys(f"{c.task} on {c.degradation}" for c in changes if not c.paired))
     if apart:
         notes.append(
             f"Not the same images in A and B, so that intervals are of independent samples: {', '.join(apart)}."
+        )
+    if any(UNSURE in verdict(change, level) for change in changes):
+        notes.append(
+            "Where an interval leaves out 0 but p is too large, p was corrected for the number of changes; more "
+            "statistics.resamples let it be smaller."
         )
     if comparison.trainings < 2:
         notes.append(
@@ -191,9 +197,13 @@ def _minus(ours: Resampled, theirs: Resampled, paired: bool) -> Resampled:
 
 
 def _adjusted(changes: list[Change]) -> list[Change]:
-    """With p-values for the family of all that changed."""
-    p_values = [float("nan") if change.same else change.p_value for change in changes]
-    return [replace(change, adjusted=p) for change, p in zip(changes, holm(p_values), strict=True)]
+    """With p-values for two families, scores and gains: of everything in each that changed."""
+    found = []
+    for kind in (SCORE, GAIN):
+        own = [change for change in changes if change.kind == kind]
+        p_values = holm([float("nan") if change.same else change.p_value for change in own])
+        found += [replace(change, adjusted=p) for change, p in zip(own, p_values, strict=True)]
+    return found
 
 
 def _only_one(before: Revision, after: Revision, theirs: Cells, ours: Cells) -> list[str]:
@@ -223,16 +233,10 @@ def verdict(change: Change, level: float) -> str:
     """In words: whether a change is more than noise."""
     if np.isnan(change.adjusted):
         return "unchanged" if change.same else "undefined"
-    if change.adjusted >= 1 - level:
-        return "within noise"
-    return "rose, more than noise" if change.after > change.before else "fell, more than noise"
-
-
-def _table(header: Iterable[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [list(header), *(list(row) for row in rows)]
-    widths = [max(len(line[place]) for line in lines) for place in range(len(lines[0]))]
-    padded = ["| " + " | ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)) + " |" for line in lines]
-    return "\n".join([padded[0], "|" + "|".join("-" * (width + 2) for width in widths) + "|", *padded[1:]])
+    direction = "rose" if change.after > change.before else "fell"
+    if change.adjusted < 1 - level:
+        return f"{direction}, more than noise"
+    return f"{direction}, {UNSURE}" if change.low > 0 or change.high < 0 else "within noise"
 
 
 def main() -> None:

@@ -33,7 +33,7 @@ class Written:
     faults: tuple[Fault, ...]
 
 
-def read_dataset(data: Data, seed: int, out: Path, tasks: Sequence[str] = ()) -> None:
+def read_dataset(data: Data, seed: int, out: Path, tasks: Sequence[str] = (), named: Path | None = None) -> None:
     """Write the dataset that a section `data` describes to `out`, with a table of what was wrong with the files.
 
     Args:
@@ -42,6 +42,7 @@ def read_dataset(data: Data, seed: int, out: Path, tasks: Sequence[str] = ()) ->
         out: the folder to write.
         tasks: those to be trained on these data, which must have labels for them and the splits train and val or
             test. The stages that train them ask again; asked here, it comes out before anything is read.
+        named: the folder that the user finds the table in, where the caller moves it there.
 
     Raises:
         DatasetError: the files are not as expected, a task has no labels, or a split is empty; or, where
@@ -69,7 +70,7 @@ def read_dataset(data: Data, seed: int, out: Path, tasks: Sequence[str] = ()) ->
         write_info(folder, replace(info, splits=kept))
         faults.write_table(folder / faults.FAULTS_FILE, found, faults.LEFT_OUT)
     if found:
-        print(_summary(found, out / faults.FAULTS_FILE))
+        print(_summary(found, (named or out) / faults.FAULTS_FILE))
 
 
 def _settings(data: Data) -> dict[str, Any]:

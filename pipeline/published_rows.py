@@ -47,11 +47,10 @@ class Ledger:
         """Every variant of results.csv for each degradation; `clean` once. `tags` are added to every row's."""
         for degradation, variant in self._variants():
             objective = objective_of(self.params, variant)
+            prior = objective is not None and needs_prior(objective)
             curve = self._curve(degradation, variant)
             yield Row(
-                identity=row_identity(
-                    self.params, degradation, variant, objective is not None and needs_prior(objective)
-                ),
+                identity=row_identity(self.params, degradation, variant, prior),
                 name=f"{degradation} · {variant}" if degradation else variant,
                 tags={**tags, **self._labels(degradation, variant)},
                 params=self._params(degradation, variant),
@@ -118,10 +117,10 @@ class Ledger:
         """The gains over every rival with their intervals. Over itself a variant gains nothing, exactly."""
         metrics: dict[str, float] = {}
         gains = self.gains[self.gains.degradation == degradation]
-        for row in gains[gains.versus == variant].drop_duplicates(["task", "metric"]).itertuples():
-            metrics |= _gain(variant, row.task, row.metric, 0.0, 0.0, 0.0)
-            if variant == DEGRADED:
-                metrics[f"recovered/{row.task} {row.metric}"] = 0.0
+        for (task, metric), rivals in gains[gains.versus == variant].groupby(["task", "metric"], sort=False):
+            metrics |= _gain(variant, task, metric, 0.0, 0.0, 0.0)
+            if variant == DEGRADED and rivals.recovered.notna().any():
+                metrics[f"recovered/{task} {metric}"] = 0.0
         for row in gains[gains.variant == variant].itertuples():
             metrics |= _gain(row.versus, row.task, row.metric, row.gain, row.ci_low, row.ci_high)
             if row.versus == DEGRADED:

@@ -32,7 +32,7 @@ from pipeline.identity import CLEAN, DEGRADED, FROZEN_NETWORK, LEFT_OUT_FILE, va
 from pipeline.params import Params, load_params
 from pipeline.redo import read_manifest
 from pipeline.scores import read_cells
-from pipeline.verdicts import sentences, verdict_table
+from pipeline.verdicts import verdict_table
 
 Tables = dict[str, pd.DataFrame]
 COLUMNS = {
@@ -212,8 +212,7 @@ def main() -> None:
         sections = write_breakdown(params, clean, folders, evaluations, quality, found["gains"], out)
         text = words.page(params, clean, found, costs) + sections
         (out / "report.md").write_text(text)
-        lines = sentences(found["verdicts"])
-        page = html.page(params, clean, out, lines, describe(params, clean, folders["degraded"]), sliders.all)
+        page = html.page(params, clean, out, describe(params, clean, folders["degraded"]), sliders.all)
         (out / "report.html").write_text(page)
     print(words.summary(found["results"], found["gains"]))
 

@@ -100,9 +100,11 @@ class Revision:
 
     def _find(self, root: str) -> dict[str, Any]:
         """The files below a folder, only those that DVC knows: others may be left from earlier runs."""
+        from dvc_data.index import DataIndexDirError
+
         try:
             found: dict[str, Any] = self._files.find(root, detail=True, dvc_only=True)
-        except FileNotFoundError as error:
+        except (FileNotFoundError, DataIndexDirError) as error:
             raise RevisionError(
                 f"{self.name}: the list of files in {root} is not in DVC's cache; fetch it (uv run dvc pull), or check "
                 "that revision out and run uv run dvc repro"

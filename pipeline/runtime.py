@@ -32,6 +32,7 @@ QUIET = {
     "YOLO_VERBOSE": "false",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "15",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "MLFLOW_HTTP_REQUEST_BACKOFF_JITTER": "0",  # it would draw from the random numbers that trainings use
     "GIT_PYTHON_REFRESH": "quiet",
     "CUBLAS_WORKSPACE_CONFIG": ":4096:8",  # deterministic matrix products on a GPU
@@ -40,7 +41,7 @@ QUIET = {
 
 def run_stage(main: Callable[[], None]) -> None:
     """Run a stage's main: our own errors become one line, everything else keeps its traceback."""
-    _quieten()
+    quieten()
     signal.signal(signal.SIGTERM, _terminate)
     try:
         main()
@@ -135,7 +136,8 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _quieten() -> None:
+def quieten() -> None:
+    """Settings that keep libraries quiet and offline; the environment's own come first."""
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
     os.environ.setdefault("YOLO_CONFIG_DIR", str(root() / ".cache" / "ultralytics"))

@@ -26,9 +26,7 @@ class ServedRestorer(PythonModel):
         self._tile: int | None = context.model_config["tile"]
         self._overlap: int = context.model_config["overlap"]
 
-    def predict(
-        self, context: Any, model_input: NDArray[np.uint8], params: dict[str, Any] | None = None
-    ) -> NDArray[np.uint8]:
+    def predict(self, context: Any, model_input: np.ndarray, params: dict[str, Any] | None = None) -> np.ndarray:
         """Restore uint8 RGB (N, H, W, 3), one image after the other."""
         with torch.inference_mode():
             return np.stack([images.to_uint8(self._restore(image)) for image in model_input])

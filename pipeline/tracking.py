@@ -60,12 +60,10 @@ class _Streamer:
 
     Attributes:
         waited: seconds that the training has waited for MLflow.
-        busy: processor seconds of the thread, which the training may have missed.
     """
 
     def __init__(self, run: Destination, comparison: str, system_metrics: bool) -> None:
         self.waited = 0.0
-        self.busy = 0.0
         self._run = run
         self._comparison = comparison
         self._system_metrics = system_metrics
@@ -80,6 +78,7 @@ class _Streamer:
         self._last = 0
         self._failed: float | None = None  # when the last call failed
         self._warned = False
+        self._keeps = False  # whether the file has this process's points
         self._closing = 0.0
         self._monitor: Any = None
         self._thread = threading.Thread(target=self._work, name="tracking", daemon=True)
@@ -100,7 +99,7 @@ class _Streamer:
         self._thread.join(CLOSE_SECONDS)
         if self._thread.is_alive():
             self._warn(f"no answer in {CLOSE_SECONDS:.0f} seconds")
-            outbox.keep(self._run, {**self._unsent, **self._new}, status)
+            self._keep({**self._unsent, **self._new}, status)
         self.waited += time.perf_counter() - self._closing
 
     def _work(self) -> None:
@@ -111,30 +110,35 @@ class _Streamer:
         self._attempt()
 
     def _attempt(self) -> None:
+        status = self._status  # read first: when there is one, no more points come
         with self._lock:
             self._unsent |= self._new
             self._new = {}
         if self._failed is None or time.monotonic() - self._failed > RETRY_SECONDS:
             try:
-                self._send()
+                self._send(status)
                 self._failed = None
             except Exception as error:  # whatever MLflow and its address do
                 self._failed = time.monotonic()
                 self._warn(reason(error))
         if self._failed is not None:
-            outbox.keep(self._run, self._unsent, self._status)
+            self._keep(self._unsent, status)
             self._unsent = {}
-        self.busy = time.thread_time()
 
-    def _send(self) -> None:
+    def _keep(self, points: Points, status: str) -> None:
+        begins, self._keeps = not self._keeps, True
+        outbox.keep(self._run, points, status, begins)
+
+    def _send(self, status: str) -> None:
         if self._store is None or self._failed is not None:
             self._open()
         assert self._store is not None
         self._unsent = {step: point for step, point in self._unsent.items() if step > self._last}
         self._store.stream(self._run_id, self._unsent)
         outbox.forget(self._run)
-        if self._status:
-            self._end(self._store)
+        self._keeps = False
+        if status:
+            self._end(self._store, status)
 
     def _open(self) -> None:
         """Find or make the run; points that an earlier failure left in a file come first."""
@@ -149,14 +153,18 @@ class _Streamer:
         if self._system_metrics:
             self._monitor = _start_monitor(self._run_id)
 
-    def _end(self, store: Store) -> None:
+    def _end(self, store: Store, status: str) -> None:
         if self._monitor is not None:
             self._monitor.finish()
         moment = time.perf_counter()
-        spent = self.waited + (moment - self._closing) + time.thread_time()
-        costs = {"tracking/seconds": spent, "tracking/share": spent / (moment - self._began)}
+        waited = self.waited + (moment - self._closing)
+        costs = {
+            "tracking/waited_seconds": waited,
+            "tracking/thread_seconds": time.thread_time(),
+            "tracking/share": (waited + time.thread_time()) / (moment - self._began),
+        }
         store.client.log_batch(self._run_id, metrics=to_metrics(costs))
-        store.client.set_terminated(self._run_id, self._status)
+        store.client.set_terminated(self._run_id, status)
 
     def _warn(self, why: str) -> None:
         if self._warned:

@@ -1,12 +1,14 @@
 """Curves that could not be sent to MLflow: kept in files, one for each run, and sent later. Not a stage.
 
-A file has a line about the run, then a line for each point, then one with the run's status when it ended.
+A file has a line about the run, then a line for each point, then one with the run's status when it ended; the same
+again from each process that went on with the training.
 """
 
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -48,29 +50,30 @@ class Unsent:
     status: str
 
 
-def keep(run: Destination, points: Points, status: str = "") -> None:
-    """Add points to the local copy of a run, and its status where it has ended."""
+def keep(run: Destination, points: Points, status: str = "", begins: bool = False) -> None:
+    """Add points to the local copy of a run, and its status where it has ended.
+
+    Args:
+        run: which one.
+        points: what could not be sent.
+        status: FINISHED, FAILED or KILLED, where it has ended.
+        begins: this process keeps something of this run for the first time.
+    """
     path = _path(run)
     path.parent.mkdir(parents=True, exist_ok=True)
-    lines: list[dict[str, Any]] = (
-        [] if path.exists() else [{"run": asdict(run), "server": shown_uri(), "process": this_process()}]
-    )
+    header = {"run": asdict(run), "server": shown_uri(), "process": this_process()}
+    lines: list[dict[str, Any]] = [header] if begins or not path.exists() else []
     lines += [{"step": step, "when": point.when, "values": point.values} for step, point in sorted(points.items())]
     lines += [{"status": status}] if status else []
     with path.open("a") as file:
-        file.writelines(json.dumps(line) + "\n" for line in lines)
+        # A line that a kill cut must not swallow the next one.
+        file.writelines(["\n"] * begins + [json.dumps(line) + "\n" for line in lines])
 
 
 def take_over(run: Destination) -> Points:
-    """The kept points of a training that is about to go on; those of another training of this run are forgotten."""
-    path = _path(run)
-    if not path.exists():
-        return {}
-    kept = _read(path)
-    if kept is None or kept.run.training != run.training:
-        path.unlink()
-        return {}
-    return kept.points
+    """What is kept of a training that is about to go on; of another training of this run nothing."""
+    kept = _read(_path(run)) if _path(run).exists() else None
+    return kept.points if kept is not None and kept.run.training == run.training else {}
 
 
 def forget(run: Destination) -> None:
@@ -120,18 +123,22 @@ def _path(run: Destination) -> Path:
 
 
 def _read(path: Path) -> Unsent | None:
-    """A file's content without a last line that a kill cut; None where nothing in it can be read."""
-    header, *lines = [*_lines(path)] or [{}]
-    if "run" not in header:
-        return None
-    points = {int(line["step"]): Point(line["when"], line["values"]) for line in lines if "step" in line}
-    status = next((line["status"] for line in reversed(lines) if "status" in line), "")
-    return Unsent(path, Destination(**header["run"]), header["server"], header["process"], points, status)
+    """A file's content; None where nothing in it can be read. What follows a line about the run is of that run."""
+    found: Unsent | None = None
+    for line in _lines(path):
+        if "run" in line:
+            run = Destination(**line["run"])
+            points = found.points if found is not None and found.run.training == run.training else {}
+            found = Unsent(path, run, line["server"], line["process"], points, "")
+        elif found is not None and "step" in line:
+            found.points[int(line["step"])] = Point(line["when"], line["values"])
+        elif found is not None:
+            found = replace(found, status=line["status"])
+    return found
 
 
 def _lines(path: Path) -> Iterator[dict[str, Any]]:
+    """All lines but those that a kill cut."""
     for line in path.read_text().splitlines():
-        try:
+        with suppress(json.JSONDecodeError):
             yield json.loads(line)
-        except json.JSONDecodeError:
-            return

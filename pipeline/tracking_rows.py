@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from pipeline import tracking_view
 from pipeline.tracking_model import RestorerFile, log_restorer
 from pipeline.tracking_store import (
     TRAININGS,
@@ -109,6 +110,8 @@ def publish(experiment: str, rows: Sequence[Row], report: Report) -> Published:
             store.client.set_tag(runs[row.name], "report", known.info.run_id)
             store.client.set_tag(runs[row.name], NOTE, f"One row of this {link}.")
         _publish_report(reports, known, report, store.experiment_id, runs)
+        names = [sanitised(name) for row in rows for name in row.metrics]
+        store.client.set_experiment_tag(store.experiment_id, tracking_view.TAG, tracking_view.view(names))
         store.client.set_experiment_tag(store.experiment_id, NOTE, _how_to_read(store.experiment_id, link))
         return Published(store.experiment_id, runs, known.info.run_id)
     except failures() as error:
@@ -222,7 +225,8 @@ def _base() -> str:
 
 
 def _charts(experiment: str) -> str:
-    return f"experiments/{experiment}/runs?workflowType=machine_learning&compareRunsMode=CHART"
+    shown = f"workflowType=machine_learning&compareRunsMode=CHART&viewStateShareKey={tracking_view.KEY}"
+    return f"experiments/{experiment}/runs?{shown}"
 
 
 def _compare(experiment: str, runs: Sequence[str]) -> str:

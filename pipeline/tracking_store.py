@@ -23,6 +23,7 @@ IDENTITY = "configuration"  # the tag that a run is found by
 PROCESS = "process"  # host and process id of whoever keeps the run open
 TRAINING = "training"  # which training a run's curves are of
 LOSS = "training/loss"  # the value that every training has at every step
+LONGEST_REASON = 160  # characters of MLflow's message
 MAX_BATCH = 1000  # metrics in one call, MLflow's limit
 TRAININGS = "-trainings"  # suffix of the experiment that holds curves of priors and tasks
 NOISY = ("alembic", "mlflow.store.db.utils", "mlflow.store", "mlflow.system_metrics", "mlflow.pyfunc", "mlflow.utils")
@@ -118,8 +119,9 @@ def shown_uri() -> str:
 
 
 def reason(error: Exception) -> str:
-    """Why a call failed, in one line."""
-    return str(error).splitlines()[0] if str(error) else type(error).__name__
+    """Why a call failed, in one line of bearable length."""
+    text = str(error).splitlines()[0] if str(error) else type(error).__name__
+    return text if len(text) <= LONGEST_REASON else f"{text[:LONGEST_REASON]}..."
 
 
 def now() -> int:

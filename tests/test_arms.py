@@ -1,6 +1,7 @@
 """Rivals of a restorer: which images they get, by which network they are judged, with what they are compared."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 import torch
 
 from data.manifest import Dataset
-from models.restorers import build_restorer, save_restorer
+from models.restorers import RestorerError, build_restorer, save_restorer
 from models.tasks.records import MeanRecords
 from pipeline import arm, arm_images, tables
 from pipeline.arms import Arm, arm_fault, parse_arm
@@ -100,6 +101,16 @@ def test_images_of_an_arm(
             assert np.array_equal(found.split(split).boxes(id), given.split(split).boxes(id))
             same = np.array_equal(found.split(split).image(id), given.split(split).image(id))
             assert same == (name == "degraded-retrained")
+
+
+def test_a_missing_restorer_is_not_passed_over(
+    make_dataset: Callable[..., Dataset], restorers: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    clean, degraded = (make_dataset(name, (64, 64), train=2, test=2) for name in ("clean", "degraded"))
+    shutil.rmtree(restorers / "pixel")
+    with pytest.raises(RestorerError, match="no such restorer checkpoint"):
+        _images("pixel-retrained", clean, degraded, restorers, monkeypatch)
 
 
 @pytest.mark.parametrize("name", ["degraded-retrained", "clean-restored-pixel"])

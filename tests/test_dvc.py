@@ -128,3 +128,7 @@ def test_a_module_that_is_imported_deep_down_is_found(tmp_path: Path) -> None:
         "data/__init__.py",
         "data/deep.py",
     }
+
+
+def test_the_report_is_written_again_for_every_setting_that_it_shows() -> None:
+    assert set(STAGES["report"]["params"]) == set(Params.model_fields) - {"tracking"}

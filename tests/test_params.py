@@ -53,7 +53,7 @@ FAULTS = [
     (
         "source: scenes",
         "source: photos",
-        "data.source: 'photos' is unknown; there are: scenes, coco, exdark, folders, masks, voc, yolo",
+        "data.source: 'photos' is unknown; there are: scenes, coco, exdark, folders, masks, voc",
     ),
     ("decoder_blocks: [1, 1, 1]", "decoder_blocks: [1, 1]", "must have the same length"),
     ("timesteps: [5, 300]", "timesteps: [5, 3000]", "losses.diffloss.timesteps: expected 0 <= low < high <= 1000"),

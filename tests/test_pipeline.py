@@ -98,6 +98,9 @@ def test_report_and_pictures(finished: Path) -> None:
     names = {path.name for path in (report / "pictures").iterdir()}
     assert names == {f"{d}-{t}.png" for d in ("lowlight", "fog") for t in ("detection", "segmentation")}
     assert (finished / "artifacts" / "prior" / "samples.png").exists()
+    page = (report / "report.html").read_text()
+    assert page.count('type="range"') == 8 and len(page) < 2_000_000
+    assert (report / "metrics.json").exists()
 
 
 def test_nothing_is_left_lying_about(finished: Path) -> None:
@@ -127,7 +130,8 @@ def test_mlflow_has_one_run_for_each_row(finished: Path) -> None:
     row = next(run for run in runs if run["name"] == "fog · diffloss")
     assert {"detection/mAP50-95", "segmentation/mIoU", "quality/PSNR", "cost/seconds_per_step"} <= set(row["metrics"])
     assert row["history"] == [1, 2, 3, 4]
-    assert {"report.md", "fog-detection.png", "restorer.safetensors"} <= set(row["artifacts"])
+    assert {"report.md", "fog-detection.png", "curve-fog-diffloss.png"} <= set(row["artifacts"])
+    assert len(row["models"]) == 1 and len(row["datasets"]) == 2
     assert all(run["status"] == "FINISHED" for run in runs)
 
 
@@ -138,19 +142,19 @@ def test_a_second_run_does_nothing(finished: Path) -> None:
 
 
 CHANGES = [
-    ("strength: 0.5", "strength: 0.7", {"objective@pixel", "objective@diffloss", "plan", "publish"}),
+    ("strength: 0.5", "strength: 0.7", {"objective@pixel", "objective@diffloss", "plan", "report", "publish"}),
     ("severity: 3", "severity: 4", {"degrade@lowlight", "degrade@fog", "plan", "report", "publish"}),
     (
         "encoder: tu-mobilenetv3_small_050",
         "encoder: tu-mobilenetv3_small_075",
-        {"train_task@segmentation", "plan", "publish"},
+        {"train_task@segmentation", "plan", "report", "publish"},
     ),
-    ("unet: {channels: [4,", "unet: {channels: [6,", {"plan", "publish"}),
+    ("unet: {channels: [4,", "unet: {channels: [6,", {"plan", "report", "publish"}),
     (
         "overlap: 64",
         "overlap: 32",
         {"restore@lowlight-pixel", "restore@lowlight-diffloss", "restore@fog-pixel", "restore@fog-diffloss"}
-        | {"plan", "publish"},
+        | {"plan", "report", "publish"},
     ),
     ("pictures: 2", "pictures: 1", {"plan", "report"}),
     ("resamples: 100", "resamples: 200", {"plan", "report", "publish"}),
@@ -273,6 +277,8 @@ def _runs(folder: Path) -> list[dict[str, object]]:
         "    i = r.info.run_id\n"
         "    out.append(dict(name=r.info.run_name, status=r.info.status, metrics=r.data.metrics,\n"
         "        history=[m.step for m in c.get_metric_history(i, 'training/loss')],\n"
+        "        datasets=[d.dataset.digest for d in r.inputs.dataset_inputs],\n"
+        "        models=[m.model_id for m in r.outputs.model_outputs] if r.outputs else [],\n"
         "        artifacts=[a.path for a in c.list_artifacts(i)]))\n"
         "print(json.dumps(out))\n"
     )

@@ -14,7 +14,7 @@ from data.manifest import DatasetError, Fault
 SPLITS = ("train", "val", "test")
 UNDIVIDED = "all"  # what a format without splits calls its images
 KEPT_FIRST = ("test", "val", "train")  # an image of two splits is taken from the training images
-LONGEST_ID = 180
+LONGEST_ID = 180  # bytes: file systems allow 255, and stages add to the names
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,8 @@ def _named(entries: Sequence[Found], faults: list[Fault]) -> dict[str, Found]:
 def _safe_id(name: str) -> str:
     """A path as a file name: "a/b c.jpg" is "a__b_c"."""
     parts = PurePosixPath(name.replace(os.sep, "/")).with_suffix("").parts
-    return re.sub(r"[^\w.-]", "_", "__".join(parts)).lstrip(".-")[-LONGEST_ID:] or "_"
+    safe = re.sub(r"[^\w.-]", "_", "__".join(parts))
+    return safe.encode()[-LONGEST_ID:].decode(errors="ignore").lstrip(".-") or "_"
 
 
 def _draw(named: Mapping[str, Found], shares: Mapping[str, float], seed: int) -> dict[str, dict[str, Found]]:

@@ -160,7 +160,11 @@ def _images(project: Path, base: Path, split: str, entries: Any) -> list[Path]:
 
 def _listed(file: Path, base: Path) -> list[Path]:
     images = []
-    for line in file.read_text(encoding="utf-8-sig").splitlines():
+    try:
+        lines = file.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DatasetError(f"{file}: not a list of images in UTF-8 ({error}); see train, val and test") from error
+    for line in lines:
         name = line.strip()
         if Path(name).suffix.lower() in PHOTO_SUFFIXES:
             images.append(file.parent / name if name.startswith("./") else base / name)

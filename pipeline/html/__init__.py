@@ -11,24 +11,22 @@ import pandas as pd
 from data.manifest import Dataset
 from pipeline.html import figures, ledger
 from pipeline.html.origin import Origin
-from pipeline.html.sliders import Slider
+from pipeline.html.sliders import Slider, extremes
 from pipeline.params import Params
+from pipeline.verdicts import HELPS, HURTS, NO_HELP, UNKNOWN, cautions, sentences
 
 HERE = Path(__file__).parent
-# The first word that a verdict contains decides its colour; the verdict itself stands beside it.
-TONES = (("doesn't help", "bad"), ("hurts", "bad"), ("can't", "open"), ("helps", "good"))
+# The first of these that a verdict contains decides its colour; the verdict itself stands beside it.
+TONES = ((NO_HELP, "bad"), (HURTS, "bad"), (UNKNOWN, "open"), (HELPS, "good"))
 
 
-def page(
-    params: Params, clean: Dataset, report: Path, verdicts: Sequence[str], origin: Origin, sliders: Sequence[Slider]
-) -> str:
+def page(params: Params, clean: Dataset, report: Path, origin: Origin, sliders: Sequence[Slider]) -> str:
     """The page, from the CSV files of a report folder.
 
     Args:
         params: seed, level and number of resamples are named.
         clean: its name and evaluation split are named.
-        report: the folder with the CSV files; those that the report does not have are left out.
-        verdicts: sentences, the most important part.
+        report: the folder with the CSV files; all but results, gains and verdicts may be absent.
         origin: commit, data and settings.
         sliders: pictures.
     """
@@ -36,7 +34,8 @@ def page(
     from markupsafe import Markup
 
     tables = ledger.read_tables(report)
-    numbers = {path.stem: pd.read_csv(path) for path in sorted(report.glob("*.csv"))}
+    numbers = {path.stem: pd.read_csv(path, dtype={"id": str}) for path in sorted(report.glob("*.csv"))}
+    verdicts, own = numbers["verdicts"], params.statistics
     script = (HERE / "page.js").read_text()
     environment = Environment(
         loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
@@ -49,13 +48,16 @@ def page(
         style=Markup((HERE / "page.css").read_text()),
         script=Markup(script),
         script_digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
-        verdicts=[(line, tone(line)) for line in verdicts],
+        verdicts=[(line, tone(line)) for line in sentences(verdicts)],
+        cautions=cautions(numbers["results"], numbers["gains"], len(verdicts), own.resamples, own.level),
+        compared=len(verdicts),
         ledger=list(ledger.ledger(tables)),
-        comparisons=ledger.comparisons(tables["gains"]),
+        comparisons=ledger.comparisons(tables),
         figures=list(_figures(numbers)),
         others=list(ledger.other_tables(tables)),
         origin=origin,
         sliders=_grouped(sliders),
+        extremes=extremes(report / "pictures"),
         grids=sorted(path.name for path in (report / "pictures").glob("*.png")),
     )
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from pipeline.arms import parse_arm
 from pipeline.html.ledger import of_tasks
 from pipeline.identity import CLEAN, DEGRADED
 from pipeline.tables import QUALITY
@@ -20,7 +21,9 @@ if TYPE_CHECKING:
 WIDTH = 4.6  # inches: 331 CSS points, so that labels can be read on a telephone
 ROW = 0.24
 COLOURS = ("#0b6e99", "#c4561e", "#5b8c2a", "#8a4fa3", "#b8860b", "#3c6f6f", "#a33a5b", "#555555")
+CEILING = "#9aa3ab"  # of the clean images
 MARKERS = "osD^vPX*<>"
+FEW_POINTS = 100
 MOST_VECTOR_POINTS = 400  # more of them are drawn as pixels
 SETTINGS: dict[Any, Any] = {
     "svg.hashsalt": "report",
@@ -48,8 +51,7 @@ def gain_bars(gains: pd.DataFrame) -> Iterator[Picture]:
         figure, axes = _rows_figure(len(rows))
         arms = list(dict.fromkeys(rows.variant))
         for place, row in enumerate(rows.itertuples()):
-            colour = "#9aa3ab" if row.variant == CLEAN else _colour(arms, row.variant)
-            axes.barh(place, row.gain, color=colour, height=0.72)
+            axes.barh(place, row.gain, color=_colour(arms, row.variant), height=0.72)
             if np.isfinite([row.ci_low, row.ci_high]).all():
                 axes.plot([row.ci_low, row.ci_high], [place, place], color="#1b1f23", linewidth=1.2)
         _name_rows(axes, rows)
@@ -99,7 +101,7 @@ def image_scatter(images: pd.DataFrame) -> Iterator[Picture]:
     """For each task and degradation: the score of each restored image against that of the degraded one."""
     for (task, degradation, metric), rows in of_tasks(images).groupby(["task", "degradation", "metric"], sort=False):
         table = rows.pivot_table(index="id", columns="variant", values="score")
-        arms = [v for v in dict.fromkeys(rows.variant) if v not in (CLEAN, DEGRADED)]
+        arms = [name for name in dict.fromkeys(rows.variant) if name not in (CLEAN, DEGRADED) and not _is_harm(name)]
         if DEGRADED not in table or not arms:
             continue
         figure, axes = _figure(3.4)
@@ -107,7 +109,7 @@ def image_scatter(images: pd.DataFrame) -> Iterator[Picture]:
             axes.scatter(
                 table[DEGRADED],
                 table[arm],
-                s=7,
+                s=7 if len(table) > FEW_POINTS else 14,
                 alpha=0.6,
                 linewidth=0,
                 color=_colour(arms, arm),
@@ -136,6 +138,12 @@ def training_curves(curves: pd.DataFrame) -> Iterator[Picture]:
         _legend(axes)
         title = f"{degradation}: training loss"
         yield _picture(figure, title, f"Curves of {', '.join(arms)}; losses of different objectives do not compare")
+
+
+def _is_harm(variant: str) -> bool:
+    """Whether a variant is of clean images: its scores and those of degraded images are no before and after."""
+    arm = parse_arm(variant)
+    return arm is not None and not arm.retrained
 
 
 def _scatter(axes: "Axes", both: pd.DataFrame) -> None:
@@ -180,6 +188,7 @@ def _name_rows(axes: "Axes", rows: pd.DataFrame) -> None:
     names = [f"{row.degradation} · {row.variant}" for row in rows.itertuples()]
     axes.set_yticks(range(len(names)), names)
     axes.set_ylim(len(names) - 0.5, -0.5)
+    axes.locator_params(axis="x", nbins=5)
     axes.axvline(0, color="#1b1f23", linewidth=0.8)
 
 
@@ -188,6 +197,8 @@ def _legend(axes: "Axes") -> None:
 
 
 def _colour(names: Sequence[str], name: str) -> str:
+    if name == CLEAN:
+        return CEILING
     return COLOURS[[other for other in names if other != CLEAN].index(name) % len(COLOURS)]
 
 

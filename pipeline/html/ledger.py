@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pandas as pd
@@ -10,6 +10,7 @@ import pandas as pd
 from pipeline.identity import CLEAN, DEGRADED
 from pipeline.tables import QUALITY
 
+KEYS = ("task", "degradation", "metric", "variant", "versus")  # of a gain
 MOST_ROWS = 2000  # of a table on the page; the CSV file has all of them
 TITLES = {
     "severities": "By severity",
@@ -25,14 +26,15 @@ NOTES = {
     "robustness": "mPC: mean over the degradations, and their severities, of the same clean images; rPC = mPC / clean.",
     "classes": "Gains are over the degraded images.",
     "sizes": "COCO's sizes: small below 32² pixels, medium below 96². Gains are over the degraded images.",
-    "objects": "Invented: false boxes that neither the degraded nor the clean image has. Lost: objects that were found "
-    "in the degraded image and are missed in the restored one. Found again: the other way round.",
+    "objects": "Invented: false boxes that neither the degraded nor the clean image has. Cleared: false boxes of the "
+    "degraded image that are gone. Lost: objects that were found in the degraded image and are missed in the restored "
+    "one. Found again: the other way round.",
     "correlations": "Spearman's rank correlation of a quality metric's gain with a task metric's gain.",
     "costs": "Measured where the stages ran: other machines give other times.",
 }
-ENDS = (("ci_low", "ci_high"), ("{}_low", "{}_high"))  # how the ends of a number's interval are called
+PLAIN_ENDS = ("ci_low", "ci_high")  # of the interval of the first of these columns that a table has:
+OWNERS = ("value", "gain", "spearman")
 NUMBER = re.compile(r"-?(\d+\.?\d*(e[-+]?\d+)?|inf)")
-COUNT = re.compile(r"\d+")
 
 
 @dataclass(frozen=True)
@@ -67,37 +69,44 @@ def read_tables(report: Path) -> dict[str, pd.DataFrame]:
 def ledger(tables: Mapping[str, pd.DataFrame]) -> Iterator[Table]:
     """For each task and metric: every arm with its score, its gain over the degraded images and what it recovered."""
     results, gains = tables["results"], tables["gains"]
-    own = gains[gains.versus == DEGRADED].set_index(["task", "degradation", "variant", "metric"])
+    over_degraded, judged = _by_row(gains[gains.versus == DEGRADED]), _by_row(tables["verdicts"])
     for (task, metric), rows in results.groupby(["task", "metric"], sort=False):
         shown = []
         for row in rows.to_dict("records"):
-            key = (task, row["degradation"], row["variant"], metric)
-            gain = own.loc[key].to_dict() if key in own.index else {}
+            key = (task, row["degradation"], metric, row["variant"], DEGRADED)
+            gain, judgement = over_degraded.get(key, {}), judged.get(key, {})
             shown.append(
                 [
                     Entry(row["degradation"]),
                     Entry(row["variant"]),
                     _entry(row, "value", metric),
                     _entry(gain, "gain", metric, signed=True),
-                    _p_value(gain),
+                    _p_value(gain, "p_value"),
+                    _p_value(judgement, "p_holm"),
+                    Entry(judgement.get("verdict", "")),
                     _entry({} if row["variant"] == CLEAN else gain, "recovered", ""),
                 ]
             )
-        header = ["degradation", "arm", metric, "gain over degraded", "p", "recovered"]
-        yield Table("results", f"{task}: {metric}, {rows.n_images.iloc[0]} images", header, shown)
+        header = ["degradation", "arm", metric, "gain over degraded", "p", "p (Holm)", "verdict", "recovered"]
+        yield _without_empty(
+            Table("results", f"{task}: {metric}, {' or '.join(rows.n_images.unique())} images", header, shown)
+        )
 
 
-def comparisons(gains: pd.DataFrame) -> Table | None:
+def comparisons(tables: Mapping[str, pd.DataFrame]) -> Table | None:
     """All gains over something else than the degraded images."""
+    gains, judged = tables["gains"], _by_row(tables["verdicts"])
     rows = [
         [
-            *(Entry(row[name]) for name in ("task", "degradation", "metric", "variant", "versus")),
+            *(Entry(row[name]) for name in KEYS),
             _entry(row, "gain", row["metric"], signed=True),
-            _p_value(row),
+            _p_value(row, "p_value"),
+            _p_value(judgement := judged.get(tuple(row[name] for name in KEYS), {}), "p_holm"),
+            Entry(judgement.get("verdict", "")),
         ]
         for row in gains[gains.versus != DEGRADED].to_dict("records")
     ]
-    header = ["task", "degradation", "metric", "arm", "versus", "gain", "p"]
+    header = ["task", "degradation", "metric", "arm", "versus", "gain", "p", "p (Holm)", "verdict"]
     return Table("gains", "Arms against each other", header, rows) if rows else None
 
 
@@ -119,8 +128,12 @@ def plain_table(name: str, title: str, table: pd.DataFrame, notes: Iterable[str]
     ends = {column: pair for column in table.columns if (pair := _ends(column, table.columns))}
     hidden = {end for pair in ends.values() for end in pair}
     columns = [column for column in table.columns if column not in hidden]
-    rows = [[_plain(row, column, ends.get(column)) for column in columns] for row in table.to_dict("records")]
-    return Table(name, title, [column.replace("_", " ") for column in columns], rows, list(notes))
+    counts = {column for column in columns if column not in ends and table[column].str.fullmatch(r"\d*").all()}
+    rows = [
+        [_plain(row, column, ends.get(column), column in counts) for column in columns]
+        for row in table.to_dict("records")
+    ]
+    return _without_empty(Table(name, title, [column.replace("_", " ") for column in columns], rows, list(notes)))
 
 
 def shown(text: str, metric: str = "", signed: bool = False) -> str:
@@ -144,8 +157,12 @@ def _entry(row: Mapping[str, str], name: str, metric: str, signed: bool = False)
     return Entry(shown(text, metric, signed), text, interval)
 
 
-def _p_value(row: Mapping[str, str]) -> Entry:
-    text = row.get("p_value", "")
+def _by_row(table: pd.DataFrame) -> dict[tuple[str, ...], dict[str, str]]:
+    return {tuple(row[name] for name in KEYS): row for row in table.to_dict("records")}
+
+
+def _p_value(row: Mapping[str, str], column: str) -> Entry:
+    text = row.get(column, "")
     if not text:
         return Entry("")
     return Entry("< 0.001" if float(text) < 0.001 else shown(text), text)
@@ -154,19 +171,26 @@ def _p_value(row: Mapping[str, str]) -> Entry:
 def _ends(column: str, columns: Iterable[str]) -> tuple[str, str] | None:
     """The columns that hold the ends of the interval of a column's numbers."""
     there = set(columns)
-    named = [(low.format(column), high.format(column)) for low, high in reversed(ENDS)]
-    allowed = named if column in ("value", "gain") else named[:1]
-    found = [pair for pair in allowed if there.issuperset(pair)]
-    # `value` comes first: in a table of both, ci_low and ci_high are its ends.
-    return next((pair for pair in found if pair != ENDS[0] or column == "value" or "value" not in there), None)
+    own = (f"{column}_low", f"{column}_high")
+    if there.issuperset(own):
+        return own
+    owner = next((name for name in OWNERS if name in there), None)
+    return PLAIN_ENDS if column == owner and there.issuperset(PLAIN_ENDS) else None
 
 
-def _plain(row: Mapping[str, str], column: str, ends: tuple[str, str] | None) -> Entry:
+def _plain(row: Mapping[str, str], column: str, ends: tuple[str, str] | None, count: bool) -> Entry:
     text = row[column]
     if not NUMBER.fullmatch(text):
         return Entry(text)
     metric, signed = row.get("metric", ""), column == "gain"
-    word = text if COUNT.fullmatch(text) else shown(text, metric, signed)
+    word = text if count else shown(text, metric, signed)
     if ends is None or not row[ends[0]]:
         return Entry(word, text)
     return Entry(word, text, " to ".join(shown(row[end], metric, signed) for end in ends))
+
+
+def _without_empty(table: Table) -> Table:
+    """Without the columns in which nothing stands."""
+    kept = [place for place in range(len(table.header)) if any(row[place].text for row in table.rows)]
+    rows = [[row[place] for place in kept] for row in table.rows]
+    return replace(table, header=[table.header[place] for place in kept], rows=rows)

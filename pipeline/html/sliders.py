@@ -1,15 +1,20 @@
-"""Pictures for the before/after sliders: JPEG inside data URIs, made smaller until they fit. Not a stage."""
+"""Pictures inside the page: JPEG in data URIs, made smaller until they fit. Not a stage."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import cv2
 import numpy as np
 
+from data.images import read_image
 from pipeline.html.figures import data_uri
 from pipeline.pictures import Image
 
-BUDGET = 3_000_000  # bytes of JPEG in the whole page
+BUDGET = 2_500_000  # bytes of JPEG in all sliders
+EXTREMES_BUDGET = 1_500_000  # bytes of JPEG in all grids of extreme images
+EXTREMES_WIDTH = 900  # pixels
+EXTREMES = ("best-", "worst-")  # what the names of those grids begin with
 WIDTHS = (480, 360, 240, 160)  # pixels, tried in turn
 JPEG_QUALITY = 80
 
@@ -60,6 +65,29 @@ class Sliders:
             height, own_width = columns[left][place].shape[:2]
             versions = {name: data_uri("image/jpeg", images[place]) for name, images in coded.items()}
             self.all.append(Slider(degradation, task, ids[place], own_width, height, versions, left, right))
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A whole grid of images."""
+
+    name: str
+    title: str
+    uri: str
+
+
+def extremes(folder: Path, budget: int = EXTREMES_BUDGET) -> list[Grid]:
+    """The grids of the images that gained and lost most, best and worst side by side, as many as fit the budget."""
+    found = []
+    paths = [path for path in folder.glob("*.png") if path.name.startswith(EXTREMES)]
+    for path in sorted(paths, key=lambda path: path.stem.partition("-")[::-1]):
+        coded = _jpeg(read_image(path), EXTREMES_WIDTH)
+        if len(coded) <= budget:
+            budget -= len(coded)
+            rank, _, where = path.stem.partition("-")
+            title = f"{where}: the images that {'gained' if rank == 'best' else 'lost'} most"
+            found.append(Grid(path.name, title, data_uri("image/jpeg", coded)))
+    return found
 
 
 def _jpeg(image: Image, width: int) -> bytes:

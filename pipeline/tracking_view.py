@@ -1,0 +1,83 @@
+"""How MLflow's UI shows the comparison: columns, charts and their order, kept as a view that a link opens. Not a stage.
+
+The UI stores what people share with "Share" as a tag of the experiment; this writes one. An MLflow whose format
+differs shows its own default view instead.
+"""
+
+import base64
+import json
+import zlib
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+KEY = "comparison"
+TAG = f"mlflow.sharedViewState.{KEY}"
+LAST = ("quality", "cost", "training", "tracking", "system")  # sections that come after those of the tasks
+COLUMNS = ("degradation", "variant")
+WIDTH = 40  # pixels of a column without its name
+LETTER = 7  # pixels
+
+
+def view(metrics: Iterable[str]) -> str:
+    """The tag's value for rows that have these metrics, in the order in which people read them."""
+    ordered = _ordered(list(dict.fromkeys(metrics)))
+    scores = [name for name in ordered if _section(name) not in ("training", "tracking", "system")]
+    plain = [name for name in scores if " " not in name]  # without gains and the ends of intervals
+    recovered = [name for name in scores if name.startswith("recovered/")]
+    columns = [f"params.`{name}`" for name in COLUMNS] + [f"metrics.`{name}`" for name in [*plain, *recovered]]
+    state = {
+        "selectedColumns": columns,
+        "columnOrder": columns,
+        "compareRunCharts": _charts(plain),
+        "columnWidths": {name: WIDTH + LETTER * len(name.partition(".")[2]) for name in columns},
+        "compareRunSections": [_titled(name) for name in dict.fromkeys([KEY, *map(_section, ordered)])],
+        "isAccordionReordered": True,
+        "orderByKey": "attributes.start_time",
+        "orderByAsc": True,
+    }
+    return "deflate;" + base64.b64encode(zlib.compress(json.dumps(state).encode(), 9)).decode()
+
+
+def _charts(plain: Sequence[str]) -> list[dict[str, Any]]:
+    """Parallel coordinates of all rows, and each task's first metric against each quality metric."""
+    tasks = [name for name in plain if _section(name) not in LAST]
+    quality = [name for name in plain if _section(name) == "quality"]
+    first = [name for name in tasks if name == next(one for one in tasks if _section(one) == _section(name))]
+    lines = [*first, *quality]
+    charts: list[dict[str, Any]] = [
+        {"type": "PARALLEL", "selectedParams": list(COLUMNS), "selectedMetrics": lines, "showAllRuns": True}
+    ]
+    charts += [
+        {
+            "type": "SCATTER",
+            "xaxis": {"key": one, "type": "METRIC"},
+            "yaxis": {"key": name, "type": "METRIC"},
+            "runsCountToCompare": 100,
+        }
+        for name in first
+        for one in quality
+    ]
+    common = {"deleted": False, "isGenerated": False, "metricSectionId": KEY}
+    return [{**chart, **common, "uuid": f"{KEY}-{index}"} for index, chart in enumerate(charts)]
+
+
+def _ordered(metrics: Sequence[str]) -> list[str]:
+    """Tasks, then what was gained and recovered, then quality and cost."""
+    ranks = {name: rank for rank, name in enumerate(LAST, start=3)}
+
+    def rank(name: str) -> int:
+        section = _section(name)
+        return ranks.get(section, 1 if section == "recovered" else 2 if section.startswith("gain_over_") else 0)
+
+    return sorted(metrics, key=rank)
+
+
+def _section(metric: str) -> str:
+    return metric.partition("/")[0]
+
+
+def _titled(name: str) -> dict[str, Any]:
+    """A section of charts; the first has two large ones beside one another."""
+    layout = {"columns": 2, "cardHeight": 420} if name == KEY else {}
+    common = {"display": True, "isReordered": True, "deleted": False, "isGenerated": True}
+    return {"uuid": name, "name": name, **common, **layout}

@@ -1,0 +1,196 @@
+"""The rows of a finished run, from its tables."""
+
+import hashlib
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+
+from data.manifest import Dataset
+from models.restorers import build_restorer, save_restorer
+from pipeline import publish
+from pipeline.params import Params, load_params
+from pipeline.published_data import data_digest
+from pipeline.published_rows import Folders, Ledger
+from pipeline.tables import GAINS, RESULTS
+from pipeline.tracking_rows import Row
+from pipeline.tracking_store import Store
+
+ROOT = Path(__file__).parents[1]
+SUM = "pixel + diffloss"
+NEW = ["degraded-retrained", f"{SUM}-retrained", f"clean-restored-{SUM}"]
+SCORES = {"clean": 0.5, "degraded": 0.1, "pixel": 0.3, SUM: 0.4, **dict.fromkeys(NEW, 0.45)}
+
+
+def _params() -> Params:
+    params = load_params(ROOT / "params.tiny.yaml")
+    return params.model_copy(
+        update={"degradations": ["fog", "haze"], "objectives": ["pixel", SUM], "tasks": ["detection"]}
+    )
+
+
+def _write_tables(folder: Path) -> None:
+    (folder / "pictures").mkdir(parents=True)
+    for name in ("fog-detection", f"best-fog-detection-{SUM}", "fog-dense-detection"):
+        (folder / "pictures" / f"{name}.png").write_bytes(b"")
+    (folder / "report.md").write_text("words")
+    results, gains = [], []
+    for degradation, variants in {"fog": list(SCORES), "haze": ["degraded", "pixel", SUM]}.items():
+        for variant in variants:
+            value = SCORES[variant]
+            results.append(["detection", degradation, variant, "mAP50", value, value - 0.1, value + 0.1, 3])
+            if degradation == "fog" and variant != "clean":  # real photos, like haze, have no clean counterparts
+                results.append(["quality", degradation, variant, "PSNR", 20 * value, 0, 40, 3])
+            recovered = (value - 0.1) / 0.4 if degradation == "fog" else None
+            if variant != "degraded":
+                gain = value - 0.1
+                end = [gain, gain - 0.1, gain + 0.1, 0.1, recovered]
+                gains.append(["detection", degradation, variant, "degraded", "mAP50", *end])
+        gain = SCORES[SUM] - SCORES["pixel"]
+        gains.append(["detection", degradation, SUM, "pixel", "mAP50", gain, gain - 0.1, gain + 0.1, 0.5, recovered])
+    costs = [
+        {"stage": "train_restorer", "degradation": d, "variant": v, "parameters": 100, "gflops": 2.5}
+        for d in ("fog", "haze")
+        for v in ("pixel", SUM)
+    ]
+    pd.DataFrame(results, columns=RESULTS).to_csv(folder / "results.csv", index=False)
+    pd.DataFrame(gains, columns=GAINS).to_csv(folder / "gains.csv", index=False)
+    pd.DataFrame([{"stage": "train_prior"}, *costs]).to_csv(folder / "costs.csv", index=False)
+
+
+@pytest.fixture
+def finished(make_dataset: Callable[..., Dataset], tmp_path: Path) -> Dataset:
+    """A finished run in tmp_path/artifacts; returns its clean dataset."""
+    artifacts = tmp_path / "artifacts"
+    _write_tables(artifacts / "report")
+    made = {name: make_dataset(name) for name in ("clean", "fog")}
+    made["haze"] = make_dataset("haze", test=2)
+    for name, dataset in made.items():
+        to = artifacts / "clean" if name == "clean" else artifacts / "degraded" / name
+        shutil.move(dataset.folder, to)
+    for degradation in ("fog", "haze"):
+        for objective in ("pixel", SUM):
+            folder = artifacts / "restorers" / degradation / objective
+            folder.mkdir(parents=True)
+            (folder / "curve.csv").write_text("step,loss,validation\n1,0.5,\n2,0.25,30\n")
+            torch.manual_seed(0)
+            settings = {"width": 4, "encoder_blocks": [1], "middle_blocks": 1, "decoder_blocks": [1]}
+            save_restorer(folder / "restorer.safetensors", build_restorer("nafnet", settings))
+    return Dataset.open(artifacts / "clean")
+
+
+@pytest.fixture
+def rows(finished: Dataset, tmp_path: Path) -> dict[str, Row]:
+    artifacts = tmp_path / "artifacts"
+    folders = Folders(artifacts / "degraded", artifacts / "report", artifacts / "restorers", tmp_path)
+    return {row.name: row for row in Ledger(_params(), finished, folders).rows({"git.commit": "1234"})}
+
+
+def test_every_variant_of_the_table_is_a_row(rows: dict[str, Row]) -> None:
+    fog = ["degraded", "pixel", SUM, *NEW]
+    haze = ["degraded", "pixel", SUM]
+    assert list(rows) == ["clean", *(f"fog · {v}" for v in fog), *(f"haze · {v}" for v in haze)]
+    assert len({row.identity for row in rows.values()}) == len(rows)
+    assert [name for name, row in rows.items() if row.restorer] == [
+        f"{degradation} · {objective}" for degradation in ("fog", "haze") for objective in ("pixel", SUM)
+    ]
+
+
+def test_metrics_have_the_same_names_in_all_rows_of_a_degradation(rows: dict[str, Row]) -> None:
+    names = {name: {m for m in row.metrics if "over_pixel" not in m} for name, row in rows.items()}
+    assert all(names[f"fog · {v}"] == names["fog · pixel"] for v in ["degraded", SUM, *NEW])
+    assert names["fog · pixel"] == {
+        "detection/mAP50",
+        "quality/PSNR",
+        "gain_over_degraded/detection mAP50",
+        "gain_over_degraded/detection mAP50 low",
+        "gain_over_degraded/detection mAP50 high",
+        "recovered/detection mAP50",
+        "cost/parameters",
+        "cost/gflops",
+    }
+    assert next(iter(rows["fog · pixel"].metrics)) == "detection/mAP50"  # a run's page keeps the order
+    assert names["clean"] == {"detection/mAP50", "cost/parameters", "cost/gflops"}
+    assert names["haze · degraded"] == names["haze · pixel"]
+    assert not [name for name in names["haze · pixel"] if name.startswith(("quality/", "recovered/"))]
+
+
+def test_the_numbers_are_those_of_the_tables(rows: dict[str, Row]) -> None:
+    metrics = rows[f"fog · {SUM}"].metrics
+    assert metrics["detection/mAP50"] == 0.4
+    assert metrics["gain_over_degraded/detection mAP50"] == pytest.approx(0.3)
+    assert metrics["gain_over_degraded/detection mAP50 low"] == pytest.approx(0.2)
+    assert metrics["gain_over_pixel/detection mAP50"] == pytest.approx(0.1)
+    assert metrics["recovered/detection mAP50"] == pytest.approx(0.75)
+    assert metrics["cost/gflops"] == 2.5
+    degraded = rows["fog · degraded"].metrics
+    assert degraded["gain_over_degraded/detection mAP50 high"] == degraded["recovered/detection mAP50"] == 0
+    assert degraded["cost/gflops"] == rows["fog · degraded-retrained"].metrics["cost/gflops"] == 0
+    assert rows[f"fog · clean-restored-{SUM}"].metrics["cost/gflops"] == 2.5
+
+
+def test_tags_to_filter_by(rows: dict[str, Row]) -> None:
+    arms = {name: (row.tags["arm"], row.tags["objective"]) for name, row in rows.items()}
+    assert arms["clean"] == ("clean", "none")
+    assert arms["fog · degraded"] == ("degraded", "none")
+    assert arms[f"fog · {SUM}"] == ("restored", SUM)
+    assert [arms[f"fog · {variant}"] for variant in NEW] == [
+        ("retrained", "none"),
+        ("retrained", SUM),
+        ("clean-restored", SUM),
+    ]
+    assert all(row.tags["task.detection"] == "yes" and row.tags["git.commit"] == "1234" for row in rows.values())
+
+
+def test_data_are_named_with_the_digest_of_their_files(rows: dict[str, Row], tmp_path: Path) -> None:
+    used = {name: [(data.name, data.use, data.images) for data in row.data] for name, row in rows.items()}
+    assert used["clean"] == [("clean-test", "evaluation", 3)]
+    assert used["fog · degraded"] == [("fog-fog-test", "evaluation", 3)]
+    assert used["fog · pixel"] == [("fog-fog-test", "evaluation", 3), ("fog-fog-train", "training", 5)]
+    assert used["haze · pixel"] == [("haze-haze-test", "evaluation", 2)]
+    assert used[f"fog · clean-restored-{SUM}"][0] == ("clean-test", "evaluation", 3)
+    folder = tmp_path / "artifacts" / "degraded" / "fog" / "test"
+    expected = hashlib.sha256()
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        content = hashlib.sha256(path.read_bytes()).hexdigest()
+        expected.update(f"{path.relative_to(folder).as_posix()}\0{content}\n".encode())
+    assert rows["fog · degraded"].data[0].digest == expected.hexdigest()[:16]
+    label = next((folder / "labels").iterdir())
+    label.write_text(label.read_text() + "0 0.5 0.5 0.1 0.1\n")
+    data_digest.cache_clear()
+    assert data_digest(folder) != expected.hexdigest()[:16]
+
+
+def test_pictures_of_the_own_degradation_and_variant(rows: dict[str, Row]) -> None:
+    names = {name: [path.name for path in row.artifacts] for name, row in rows.items()}
+    assert names["clean"] == ["report.md"]
+    assert names["fog · pixel"] == ["report.md", "fog-detection.png", "curve-fog-pixel.png"]
+    assert f"best-fog-detection-{SUM}.png" in names[f"fog · {SUM}"]
+    assert rows["fog · pixel"].curve == {1: {"loss": 0.5}, 2: {"loss": 0.25, "validation": 30.0}}
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_stage_writes_where_its_runs_are(
+    finished: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.delenv("DVC_ROOT", raising=False)
+    monkeypatch.setattr(publish, "load_params", _params)
+    names = ("clean", "degraded", "report", "restorers")
+    options = [word for name in names for word in (f"--{name}", f"artifacts/{name}")]
+    monkeypatch.setattr(sys, "argv", ["publish", *options, "--out", "artifacts/published.json"])
+    publish.main()
+    first = (tmp_path / "artifacts" / "published.json").read_text()
+    publish.main()
+    assert (tmp_path / "artifacts" / "published.json").read_text() == first
+    assert "10 rows are in MLflow" in capsys.readouterr().out
+    store = Store("clean")
+    runs = {run.info.run_name: run for run in store.client.search_runs([store.experiment_id])}
+    assert len(runs) == 10
+    assert len(store.client.search_logged_models([store.experiment_id])) == 4
+    assert runs[f"fog · {SUM}"].data.metrics["gain_over_pixel/detection mAP50"] == pytest.approx(0.1)
