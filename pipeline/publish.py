@@ -42,11 +42,8 @@ def synchronise() -> list[str]:
 def _publish(options: Namespace, scratch: Path) -> Published:
     params, clean = load_params(), Dataset.open(Path(options.clean))
     folders = Folders(Path(options.degraded), Path(options.report), Path(options.restorers), scratch)
-    common = {
-        "dvc.stage": os.environ.get("DVC_STAGE", ""),
-        "dvc.experiment": os.environ.get("DVC_EXP_NAME", ""),
-        "git.commit": git_commit(),
-    }
+    found = {"dvc.experiment": os.environ.get("DVC_EXP_NAME", ""), "git.commit": git_commit()}
+    common = {name: value for name, value in found.items() if value}
     rows = list(Ledger(params, clean, folders).rows(common))
     return publish(clean.info.name, rows, _report(params, clean, folders.report, common))
 

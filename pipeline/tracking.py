@@ -17,7 +17,7 @@ from pipeline.tracking_store import TRAININGS, Point, Points, Store, now, reason
 
 STREAM_SECONDS = 5.0
 RETRY_SECONDS = 60.0  # after a failure; meanwhile points are kept in a file
-CLOSE_SECONDS = 20.0  # that the end of a training waits for MLflow at the most
+CLOSE_SECONDS = 60.0  # that the end of a training waits for MLflow at the most
 SYSTEM_SECONDS = 5.0  # between two samples of processor, memory and GPU
 
 Stream = Callable[[int, dict[str, float]], None]

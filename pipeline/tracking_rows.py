@@ -105,8 +105,10 @@ def publish(experiment: str, rows: Sequence[Row], report: Report) -> Published:
         known = reports.find(report.identity) or reports.create(report.identity, report.name, report.tags)
         link = f"[report](#/experiments/{reports.experiment_id}/runs/{known.info.run_id}/artifacts)"
         runs = {}
-        for row in rows:
+        for number, row in enumerate(rows):
+            colour = tracking_view.PALETTE[number % len(tracking_view.PALETTE)]
             runs[row.name] = publish_row(store, row)
+            store.client.set_tag(runs[row.name], tracking_view.COLOUR, colour)
             store.client.set_tag(runs[row.name], "report", known.info.run_id)
             store.client.set_tag(runs[row.name], NOTE, f"One row of this {link}.")
         _publish_report(reports, known, report, store.experiment_id, runs)
@@ -142,7 +144,7 @@ def publish_row(store: Store, row: Row) -> str:
         store.client.log_artifact(id, str(path))
     if row.restorer is not None:
         log_restorer(store.client, store.client.get_run(id), row.restorer)
-    store.client.set_terminated(id, "FINISHED")
+    _finish(store, run)
     return id
 
 
@@ -150,11 +152,18 @@ def _publish_report(reports: Store, run: "Run", report: Report, comparison: str,
     id = run.info.run_id
     links = "\n".join(f"- [{name}](#/experiments/{comparison}/runs/{row})" for name, row in rows.items())
     every = f"[all rows beside one another](#/{_compare(comparison, list(rows.values()))})"
-    note = f"`report.md`, `report.html` and the tables are under Artifacts. The rows ({every}):\n\n{links}"
+    texts = " and ".join(f"`{path.name}`" for path in sorted(report.folder.glob("report.*")))
+    note = f"{texts}, tables and pictures are under Artifacts. Its rows ({every}):\n\n{links}"
     _log_tags(reports, run, {**report.tags, NOTE: note[:LONGEST_NOTE], "mlflow.runName": report.name})
     _log_values(reports, run, report.params, {})
     reports.client.log_artifacts(id, str(report.folder))
-    reports.client.set_terminated(id, "FINISHED")
+    _finish(reports, run)
+
+
+def _finish(store: Store, run: "Run") -> None:
+    """Close a run; one that was closed keeps its end."""
+    if run.info.status != "FINISHED":
+        store.client.set_terminated(run.info.run_id, "FINISHED")
 
 
 def _how_to_read(experiment: str, link: str) -> str:

@@ -12,6 +12,12 @@ from typing import Any
 
 KEY = "comparison"
 TAG = f"mlflow.sharedViewState.{KEY}"
+COLOUR = "mlflow.runColor"  # the tag that holds the colour of a run's dot, line and bar
+# Okabe and Ito's, which colour-blind people can tell apart, then darker ones.
+PALETTE = (
+    *("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#f0e442"),
+    *("#004b76", "#8f6300", "#00573f", "#7d3f63", "#2b6d94", "#7d3700"),
+)
 LAST = ("quality", "cost", "training", "tracking", "system")  # sections that come after those of the tasks
 COLUMNS = ("degradation", "variant")
 WIDTH = 40  # pixels of a column without its name

@@ -50,8 +50,12 @@ REPORT = Report("settings", "report of toy", {"dataset": "toy"}, {"seed": 0}, Pa
 
 def test_publishing_twice_gives_one_run() -> None:
     store = Store("toy")
-    ids = {publish_row(store, replace(ROW, metrics={"detection/mAP50-95": value})) for value in (0.1, 0.2, 0.2)}
-    (run,) = store.client.search_runs([store.experiment_id])
+    ids, ends = set(), set()
+    for value in (0.1, 0.2, 0.2):
+        ids.add(publish_row(store, replace(ROW, metrics={"detection/mAP50-95": value})))
+        (run,) = store.client.search_runs([store.experiment_id])
+        ends.add(run.info.end_time)
+    assert len(ends) == 1
     assert ids == {run.info.run_id}
     assert run.data.metrics["detection/mAP50-95"] == 0.2
     assert len(store.client.get_metric_history(run.info.run_id, "detection/mAP50-95")) == 2
@@ -100,6 +104,7 @@ def test_the_report_is_a_run_beside_rows_that_stay_flat() -> None:
     assert {run.info.run_name for run in rows} == {"fog · pixel", "clean"}
     assert not [run for run in [*rows, report] if "mlflow.parentRunId" in run.data.tags]
     assert {run.data.tags["report"] for run in rows} == {report.info.run_id} == {published.report}
+    assert len({run.data.tags["mlflow.runColor"] for run in rows}) == 2
     assert report.info.run_id in rows[0].data.tags["mlflow.note.content"]
     assert all(run.info.run_id in report.data.tags["mlflow.note.content"] for run in rows)
     assert report.info.status == "FINISHED"

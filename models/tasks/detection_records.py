@@ -208,7 +208,10 @@ def _at_one_threshold(
     found = np.cumsum(taken[:, hits], axis=1)
     counted = listed[:, hits]
     if ignored.any():
-        counted = counted - np.cumsum(taken * ignored, axis=1)[:, hits]
+        skipped = np.flatnonzero(ignored)
+        passed = np.cumsum(taken[:, skipped], axis=1)
+        before = np.searchsorted(skipped, hits)  # how many skipped ones precede each correct one
+        counted = counted - np.where(before > 0, passed[:, np.maximum(before - 1, 0)], 0)
     precision = np.divide(found, counted, out=np.zeros_like(found), where=counted > 0)
     envelope = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
     recall = ratio(found, objects[:, None])
