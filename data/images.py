@@ -20,13 +20,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
+from PIL.Image import open as open_image  # ultralytics replaces Image.open by one that installs packages
 from PIL.TiffImagePlugin import TiffImageFile
 
 PHOTO_FORMATS = ("BMP", "JPEG", "PNG", "TIFF", "WEBP")
+PHOTO_SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}  # in small letters
 BROKEN_FILE = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)
 ORIENTATION = 0x0112  # the EXIF tag
 BITS_PER_SAMPLE = 258  # TIFF's tag
 PNG_DEPTH = 24  # where a PNG file says its bits per channel
+SMALLEST_SIDE = 32  # of an image that can be degraded: data.degradations has it too, which does without torch
 DEPTH_UNITS_PER_METRE = 256  # KITTI's convention: a 16-bit PNG reaches 255.99 m in steps of 4 mm
 
 
@@ -199,7 +202,7 @@ def _opened(path: Path) -> Iterator[Image.Image]:
     """An image file, without Pillow's warnings: what matters in them ends in an error when the pixels are read."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        with Image.open(path, formats=PHOTO_FORMATS) as file:
+        with open_image(path, formats=PHOTO_FORMATS) as file:
             yield file
 
 

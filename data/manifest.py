@@ -26,6 +26,7 @@ from data import images
 IGNORE_INDEX = 255
 INFO_FILE = "dataset.json"
 UNPAIRED = "unpaired"  # in dataset.json's source: real degraded images, which have no clean counterpart
+LABELS = ("detection", "segmentation", "instance-segmentation", "classification")  # keys of a dataset's classes
 LABEL_FOLDERS = ("labels", "ignored", "instances", "categories", "masks")
 
 
@@ -84,7 +85,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class DatasetInfo:
-    """What dataset.json says. `classes` maps a task's name to its class names, in index order."""
+    """What dataset.json says. `classes` maps kinds of labels (`LABELS`) to their class names, in index order."""
 
     name: str
     classes: dict[str, list[str]]
@@ -92,19 +93,19 @@ class DatasetInfo:
     source: dict[str, Any]
     ignore_index: int = IGNORE_INDEX
 
-    def classes_of(self, task: str) -> list[str]:
-        """The class names of a task.
+    def classes_of(self, labels: str, task: str) -> list[str]:
+        """The class names of the labels that a task is judged by.
 
         Raises:
-            DatasetError: the dataset has no labels for it; the text lists the tasks that it has labels for.
+            DatasetError: the dataset has no such labels; the text lists those that it has.
         """
-        if not self.classes.get(task):
+        if not self.classes.get(labels):
             known = ", ".join(name for name, classes in self.classes.items() if classes) or "no task at all"
             raise DatasetError(
                 f"tasks: the data set {self.name!r} has no labels for {task}, but for {known}; "
                 f"take {task} out of tasks in params.yaml, or choose other data"
             )
-        return self.classes[task]
+        return self.classes[labels]
 
 
 @dataclass(frozen=True)

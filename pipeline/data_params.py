@@ -118,15 +118,34 @@ class Voc(Outside):
     rest: str | None = None
 
 
+class ExDark(Outside):
+    images: str = "ExDark"
+    labels: str = "ExDark_Annno"
+    list_file: Annotated[str, Field(alias="list")] = "imageclasslist.txt"
+
+
+class Folders(Outside):
+    """All of it is shared."""
+
+
 class Data(Section):
-    source: Literal["scenes", "coco", "masks", "voc", "yolo"]
+    """Which source, and a section for each; a section is what makes a name of a source."""
+
+    source: str
     root: str
     faults: Literal["error", "skip"] = "error"
     scenes: Scenes | None = None
     coco: Coco | None = None
+    exdark: ExDark | None = None
+    folders: Folders | None = None
     masks: Masks | None = None
     voc: Voc | None = None
     yolo: Yolo | None = None
+
+    @field_validator("source")
+    @classmethod
+    def _exists(cls, source: str) -> str:
+        return cls.check_choice(source)
 
     @model_validator(mode="after")
     def _has_section(self) -> "Data":

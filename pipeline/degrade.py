@@ -20,6 +20,7 @@ from data.degradations import Recipe, apply_parameters, draw_parameters, require
 from data.manifest import Dataset, DatasetInfo, Split, write_info
 from pipeline import real, redo, runtime
 from pipeline.degrade_params import Degrade, Paired, Unpaired
+from pipeline.faults import FAULTS_FILE
 from pipeline.intake import read_dataset
 from pipeline.params import Params, load_params
 from pipeline.recipes import draw_severity, has_copies, one_for_each_image, recipe_of, severities, steps_of
@@ -117,7 +118,7 @@ def _cell(value: Any) -> str:
 
 def main() -> None:
     """Command line."""
-    if redo.OPTION in sys.argv:
+    if any(word.partition("=")[0] == redo.OPTION for word in sys.argv):
         redo.main()
         return
     options = runtime.arguments("recipe", "clean", "out")
@@ -138,7 +139,8 @@ def _degrade_for_photos(clean: Dataset, photos: Unpaired, params: Params, out: P
     with runtime.replacing_folder(out) as folder:
         training = real.without_evaluation(clean)
         degrade_dataset(training, recipe, one_for_each_image(params.degrade), params.seed, folder / "made")
-        read_dataset(photos.data, params.seed, folder / "photos")
+        read_dataset(photos.data, params.seed, folder / "photos", named=out)
+        (folder / "photos" / FAULTS_FILE).rename(folder / FAULTS_FILE)
         real.join(folder, clean, params.tasks)
 
 

@@ -1,38 +1,14 @@
 """Stage evaluate: one task on clean, degraded and restored images of one degradation."""
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from data.images import read_image
-from data.manifest import Dataset, Split
+from data.manifest import Dataset
 from models.tasks import get_task
-from models.tasks.contract import Image, Task
 from pipeline import runtime
-from pipeline.identity import CLEAN, DEGRADED, RECORDS_FILE
+from pipeline.evaluation import evaluate
+from pipeline.identity import CLEAN, DEGRADED, trainings
 from pipeline.params import load_params
-from pipeline.training import progress
-
-
-def evaluate(task: Task[Any], truth: Split, read: Callable[[str], Image], folder: Path, description: str) -> None:
-    """Predict on every image of a split, store the predictions, and score what was stored.
-
-    Args:
-        task: the frozen network.
-        truth: the split whose labels count.
-        read: gives the image to look at, by its id.
-        folder: gets `predictions/` and the records.
-        description: of the progress bar.
-    """
-    predictions = {}
-    with progress(len(truth.ids), description, "image") as bar:
-        for id in truth.ids:
-            predictions[id] = task.predict(read(id))
-            bar.update()
-    stored = folder / "predictions"
-    stored.mkdir(parents=True)
-    task.write(stored, predictions)
-    task.score(task.read(stored), truth).save(folder / RECORDS_FILE)
 
 
 def main() -> None:
@@ -46,15 +22,17 @@ def main() -> None:
             truth = clean.split(clean.evaluation_split)
             evaluate(task, truth, truth.image, out / CLEAN / clean.evaluation_split, f"{options.task} on {CLEAN}")
         for split in degraded.evaluation_splits:
-            folders = {DEGRADED: degraded.folder / split / "images"}
-            folders |= {objective: Path(options.restored) / objective / split for objective in params.objectives}
-            for variant, folder in folders.items():
+            folders = {(DEGRADED, split): degraded.folder / split / "images"}
+            for objective in params.objectives:
+                restored = trainings(Path(options.restored) / objective, split)
+                folders |= {(objective, folder.name): folder for folder in restored}
+            for (variant, name), folder in folders.items():
                 evaluate(
                     task,
                     degraded.split(split),
                     lambda id, folder=folder: read_image(folder / f"{id}.png"),  # type: ignore[misc]
-                    out / variant / split,
-                    f"{options.task} on {variant} {split}",
+                    out / variant / name,
+                    f"{options.task} on {variant} {name}",
                 )
 
 

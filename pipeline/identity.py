@@ -2,20 +2,38 @@
 
 import hashlib
 import json
+from collections.abc import Collection
+from pathlib import Path
 
+from pipeline.arms import parse_arm
 from pipeline.params import Params
 
 CLEAN = "clean"
 DEGRADED = "degraded"
+FROZEN_NETWORK = "frozen"  # folder of the variants that are judged by the network trained on clean images
+TRAINING = "~"  # <split>~2: the same split restored by the second training of a restorer
 RECORDS_FILE = "records.npz"  # the scores of one variant on one split, in a folder <variant>/<split>
-RETRAINED = "-retrained"  # after `degraded` or an objective: the task was trained again on such images
-CLEAN_RESTORED = "clean-restored-"  # before an objective: its restorer on clean images
-LISTS = {"degradations", "objectives", "tasks", "report", "tracking"}  # which rows there are, not what is in them
+DIFFLOSS_FILE = "diffloss.npz"  # beside the records of image quality: DiffLoss's terms of some of the images
+LEFT_OUT_FILE = "left_out.json"  # which metrics of image quality could not be measured, and why
+LISTS = {"degradations", "objectives", "tasks", "arms", "quality", "report", "tracking"}  # not of a row
+
+
+def trainings(folder: Path, split: str) -> list[Path]:
+    """The folders of one split restored by each training of a restorer: <split>, <split>~2, <split>~3, ..."""
+    others = sorted(folder.glob(f"{split}{TRAINING}*"), key=lambda path: int(path.name.rpartition(TRAINING)[2]))
+    return [folder / split, *others]
+
+
+def variant_folder(evaluations: Path, task: str, degradation: str, variant: str, arms: Collection[str]) -> Path:
+    """Where the predictions and records of one variant lie, in a folder for each split."""
+    folder = evaluations / task / degradation
+    return folder / variant if variant in arms else folder / FROZEN_NETWORK / variant
 
 
 def objective_of(params: Params, variant: str) -> str | None:
     """The objective whose restorer a variant went through; None where there was none."""
-    own = variant.removeprefix(CLEAN_RESTORED).removesuffix(RETRAINED)
+    arm = parse_arm(variant)
+    own = arm.source if arm else variant
     return own if own in params.objectives else None
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from joblib import Parallel, delayed
 
-from data.manifest import DatasetInfo, Fault, FaultError, remove_sample, write_info, write_sample
+from data.manifest import LABELS, DatasetError, DatasetInfo, Fault, FaultError, remove_sample, write_info, write_sample
 from data.sources import Source, load_source
 from pipeline import faults, runtime
 from pipeline.data_params import Data
@@ -33,15 +33,16 @@ class Written:
     faults: tuple[Fault, ...]
 
 
-def read_dataset(data: Data, seed: int, out: Path, tasks: Sequence[str] = ()) -> None:
+def read_dataset(data: Data, seed: int, out: Path, tasks: Sequence[str] = (), named: Path | None = None) -> None:
     """Write the dataset that a section `data` describes to `out`, with a table of what was wrong with the files.
 
     Args:
         data: the section.
         seed: of drawn splits and scenes.
         out: the folder to write.
-        tasks: those that the data must have labels for. The stages that train them ask again; asked here, it comes
-            out before anything is read or trained.
+        tasks: those to be trained on these data, which must have labels for them and the splits train and val or
+            test. The stages that train them ask again; asked here, it comes out before anything is read.
+        named: the folder that the user finds the table in, where the caller moves it there.
 
     Raises:
         DatasetError: the files are not as expected, a task has no labels, or a split is empty; or, where
@@ -49,9 +50,12 @@ def read_dataset(data: Data, seed: int, out: Path, tasks: Sequence[str] = ()) ->
     """
     source = load_source(data.source)(Path(data.root), _settings(data), seed)
     info = DatasetInfo(source.name, source.classes, {}, source.description)
-    for task in tasks:
-        info.classes_of(task)
+    for task in LABELS:
+        if task in tasks:  # one of another name says itself which labels it is judged by
+            info.classes_of(task, task)
     ids = source.split_ids()
+    if tasks and ("train" not in ids or len(ids) < 2):
+        raise DatasetError(f"{data.root}: expected the splits train and val or test; found {', '.join(ids)}")
     with runtime.replacing_folder(out) as folder:
         written = _write_all(source, ids, folder)
         twins = _twins(written)
@@ -66,7 +70,7 @@ def read_dataset(data: Data, seed: int, out: Path, tasks: Sequence[str] = ()) ->
         write_info(folder, replace(info, splits=kept))
         faults.write_table(folder / faults.FAULTS_FILE, found, faults.LEFT_OUT)
     if found:
-        print(_summary(found, out / faults.FAULTS_FILE))
+        print(_summary(found, (named or out) / faults.FAULTS_FILE))
 
 
 def _settings(data: Data) -> dict[str, Any]:

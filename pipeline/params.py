@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import Field, ValidationError, field_validator, model_validator
 from ruamel.yaml import YAML, YAMLError
 
+from pipeline.arms import arm_fault
 from pipeline.data_params import Data
 from pipeline.degrade_params import Degrade
 from pipeline.restorer_params import FROZEN, Restore, TrainRestorer
@@ -52,10 +53,16 @@ class TrainPrior(Section):
 class Statistics(Section):
     resamples: Annotated[int, Field(ge=100)]
     level: Annotated[float, Field(gt=0.5, lt=1)]
+    margin: Annotated[float, Field(ge=0)] = 0.005
+
+
+class Quality(Section):
+    prior_images: Annotated[int, Field(ge=0)] = 32
 
 
 class Report(Section):
     pictures: Count
+    extremes: Count = 10
 
 
 class Tracking(Section):
@@ -70,12 +77,14 @@ class Params(Section):
     degradations: Names
     objectives: Names
     tasks: Names
+    arms: list[str] = Field(default=[])
     degrade: Degrade
     train_prior: TrainPrior
     train_task: dict[str, dict[str, Any]]
     losses: dict[str, Any]
     train_restorer: TrainRestorer
     restore: Restore
+    quality: Quality = Quality()
     statistics: Statistics
     report: Report
     tracking: Tracking
@@ -89,13 +98,20 @@ class Params(Section):
             )
         return self
 
-    @field_validator("degradations", "objectives", "tasks")
+    @field_validator("degradations", "objectives", "tasks", "arms")
     @classmethod
     def _are_different(cls, names: list[str]) -> list[str]:
         twice = {name for name in names if names.count(name) > 1}
         if twice:
             raise ValueError(f"{min(twice)!r} occurs twice")
         return names
+
+    @model_validator(mode="after")
+    def _arms_exist(self) -> "Params":
+        faults = [fault for name in self.arms if (fault := arm_fault(name, self.objectives))]
+        if faults:
+            raise ValueError(f"arms: {faults[0]}")
+        return self
 
     def task_settings(self, task: str) -> dict[str, Any]:
         """The section train_task.<task>.

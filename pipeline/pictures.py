@@ -18,8 +18,8 @@ INK = (20, 20, 20)
 def grid(columns: Mapping[str, Sequence[Image]]) -> Image:
     """One column for each title, one row for each image, all images of a row of the same size; white gaps."""
     titles, rows = list(columns), list(zip(*columns.values(), strict=True))
-    lines = [_line([_fit(image) for image in row]) for row in rows]
-    widths = [_fit(image).shape[1] for image in rows[0]]
+    lines = [_line([fit(image) for image in row]) for row in rows]
+    widths = [fit(image).shape[1] for image in rows[0]]
     header = np.full((HEADER, lines[0].shape[1], 3), 255, dtype=np.uint8)
     left = 0
     for title, width in zip(titles, widths, strict=True):
@@ -50,8 +50,9 @@ def plot_curves(curves: Mapping[str, Mapping[int, float]], title: str, path: Pat
     figure.savefig(path, dpi=100, metadata={"Software": None})
 
 
-def _fit(image: Image) -> Image:
-    scale = min(1.0, WIDEST_CELL / image.shape[1])
+def fit(image: Image, widest: int = WIDEST_CELL) -> Image:
+    """The image, smaller where it is wider than so many pixels."""
+    scale = min(1.0, widest / image.shape[1])
     if scale == 1.0:
         return image
     size = (round(image.shape[1] * scale), round(image.shape[0] * scale))

@@ -1,8 +1,8 @@
 """Stage plan: check every name in params.yaml before any work, and say what the chosen objectives need.
 
 All other stages follow it. What it writes changes only when a need changes, so that nothing is trained in
-vain, nor again because an objective was added that needs the same. Of each task it writes down what DVC cannot
-list by itself: the digests of the task's own code and of the files from elsewhere that it is made of.
+vain, nor again because an objective was added that needs the same. Of each task and of the restorer it writes down
+what DVC cannot list by itself: the digests of their own code and of the files from elsewhere that they are made of.
 """
 
 import dataclasses
@@ -16,12 +16,15 @@ from pydantic import ValidationError, create_model
 from data.degradations import RECIPES, DegradationError, require_still_pixels
 from models.diffusion.network import NetworkError, check_sizes
 from models.losses import LOSSES, LossError, loss_names, needs_prior
+from models.restorers import CHECKPOINT, RESTORERS, RestorerError, load_restorer
 from models.tasks import TASKS, TaskError, get_task
 from pipeline import runtime
+from pipeline.arms import RETRAINED
 from pipeline.degrade_params import Paired, Unpaired
 from pipeline.imports import closure, digest_files
 from pipeline.params import PARAMS_FILE, Params, ParamsError, load_params, one_line
 from pipeline.recipes import recipe_of
+from pipeline.restorer_params import TrainRestorer
 from pipeline.sections import Section
 
 
@@ -37,6 +40,8 @@ def check_names(params: Params) -> None:
     for task, section in params.train_task.items():
         _check_name("train_task", task, TASKS)
         _check_section(f"train_task.{task}", get_task(task).Settings, section)
+    for arm in params.arms:
+        _check_arm(params, arm)
     for objective in params.objectives:
         _check("objectives", loss_names, objective)
     for degradation in params.degradations:
@@ -44,6 +49,15 @@ def check_names(params: Params) -> None:
     for name, section in params.losses.items():
         _check_name("losses", name, LOSSES)
         _check_section(f"losses.{name}", LOSSES[name].settings, section)
+
+
+def _check_arm(params: Params, arm: str) -> None:
+    """A task network from elsewhere that is used as it is cannot be trained on other images."""
+    fixed = [task for task in params.tasks if params.task_settings(task).get("frozen")]
+    if arm.endswith(RETRAINED) and fixed:
+        raise ParamsError(
+            f"{PARAMS_FILE}: arms has {arm!r}, but train_task.{fixed[0]}.frozen is true: nothing there is trained"
+        )
 
 
 def _check_degradation(params: Params, name: str) -> None:
@@ -107,11 +121,7 @@ def describe_task(task: str, settings: dict[str, Any], watched: Path) -> dict[st
     except TaskError as error:
         raise ParamsError(f"{PARAMS_FILE}: {error}") from error
     for path in files:
-        if not path.resolve().is_relative_to(watched.resolve()):
-            print(
-                f"note: train_task.{task}: {path} lies outside {watched}/: after a change of its content alone, "
-                "run `dvc repro -f plan` first"
-            )
+        _say_if_unwatched(f"train_task.{task}", path, watched)
     return {
         "task": task,
         "code": digest_files(*closure(TASKS[task].split(":")[0], Path())),
@@ -119,10 +129,41 @@ def describe_task(task: str, settings: dict[str, Any], watched: Path) -> dict[st
     }
 
 
-def _check(key: str, check: Any, value: Any) -> None:
+def describe_restorer(settings: TrainRestorer, watched: Path) -> dict[str, Any]:
+    """Everything that the restorer is made of beside its settings and the data; as `describe_task`.
+
+    Raises:
+        ParamsError: its checkpoint is not there or cannot be used; one line that names the key.
+    """
+    name, files = settings.restorer, []
+    modules = ["models.restorers.tiling"]
+    if name == CHECKPOINT:
+        key, path = "train_restorer.checkpoint.weights", Path(settings.network["weights"])
+        name = _check(key, load_restorer, path).name
+        _say_if_unwatched(key, path, watched)
+        files.append(path)
+    if name in RESTORERS:
+        modules.append(RESTORERS[name].split(":")[0])
+    code = set().union(*(closure(module, Path()) for module in modules))
+    return {
+        "restorer": name,
+        "code": digest_files(*code),
+        "files": {str(path): digest_files(path) for path in files},
+    }
+
+
+def _say_if_unwatched(key: str, path: Path, watched: Path) -> None:
+    if not path.resolve().is_relative_to(watched.resolve()):
+        print(
+            f"note: {key}: {path} lies outside {watched}/: after a change of its content alone, "
+            "run `dvc repro -f plan` first"
+        )
+
+
+def _check(key: str, check: Any, value: Any) -> Any:
     try:
-        check(value)
-    except (DegradationError, LossError, NetworkError) as error:
+        return check(value)
+    except (DegradationError, LossError, NetworkError, RestorerError) as error:
         raise ParamsError(f"{PARAMS_FILE}: {key}: {error}") from error
 
 
@@ -144,13 +185,18 @@ def _check_section(key: str, kind: type[Any], section: Any) -> None:
 
 def main() -> None:
     """Command line."""
-    options = runtime.arguments("needs", "checked", "tasks", "weights")
+    options = runtime.arguments("needs", "checked", "tasks", "restorer", "weights")
     params = load_params()
     check_names(params)
     check_numbers(params)
     watched = Path(options.weights)
     tasks = {task: describe_task(task, params.task_settings(task), watched) for task in params.tasks}
-    for path, content in ((options.needs, needs(params)), (options.checked, {"names": "checked"})):
+    restorer = describe_restorer(params.train_restorer, watched)
+    for path, content in (
+        (options.needs, needs(params)),
+        (options.checked, {"names": "checked"}),
+        (options.restorer, restorer),
+    ):
         with runtime.replacing(Path(path)) as scratch:
             scratch.write_text(json.dumps(content) + "\n")
     with runtime.replacing_folder(Path(options.tasks)) as folder:

@@ -11,7 +11,6 @@ sends only the curves that could not be sent while something was trained. Publis
 import hashlib
 import json
 import os
-import subprocess
 import sys
 import time
 from argparse import Namespace
@@ -20,6 +19,7 @@ from pathlib import Path
 from data.manifest import Dataset
 from pipeline import runtime, tracking_outbox
 from pipeline.params import Params, load_params
+from pipeline.provenance import git_commit
 from pipeline.published_rows import Folders, Ledger
 from pipeline.tracking_rows import Published, Report, chart_link, compare_link, publish
 from pipeline.tracking_store import TrackingError, failures, reason, shown_uri
@@ -42,7 +42,7 @@ def synchronise() -> list[str]:
 def _publish(options: Namespace, scratch: Path) -> Published:
     params, clean = load_params(), Dataset.open(Path(options.clean))
     folders = Folders(Path(options.degraded), Path(options.report), Path(options.restorers), scratch)
-    found = {"dvc.experiment": os.environ.get("DVC_EXP_NAME", ""), "git.commit": _git_commit()}
+    found = {"dvc.experiment": os.environ.get("DVC_EXP_NAME", ""), "git.commit": git_commit()}
     common = {name: value for name, value in found.items() if value}
     rows = list(Ledger(params, clean, folders).rows(common))
     return publish(clean.info.name, rows, _report(params, clean, folders.report, common))
@@ -58,17 +58,6 @@ def _report(params: Params, clean: Dataset, folder: Path, tags: dict[str, str]) 
         params={"dataset": clean.info.name, "seed": params.seed, **lists},
         folder=folder,
     )
-
-
-def _git_commit() -> str:
-    """The commit, with a mark where files differ from it; empty outside a repository."""
-    found = subprocess.run(
-        ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return found.stdout.strip()
 
 
 def _sync() -> None:

@@ -1,23 +1,10 @@
 """Which data a row of the comparison used, with digests of the files. Not a stage."""
 
-import hashlib
 from collections.abc import Iterator, Sequence
-from functools import cache
-from pathlib import Path
 
 from data.manifest import Dataset
+from pipeline.provenance import data_digest
 from pipeline.tracking_rows import DataUsed
-
-
-@cache
-def data_digest(folder: Path) -> str:
-    """A digest of the names and contents of all files below a folder, whatever their order on disk."""
-    digest = hashlib.sha256()
-    for path in sorted(file for file in folder.rglob("*") if file.is_file()):
-        with path.open("rb") as file:
-            content = hashlib.file_digest(file, "sha256").hexdigest()
-        digest.update(f"{path.relative_to(folder).as_posix()}\0{content}\n".encode())
-    return digest.hexdigest()[:16]
 
 
 def data_used(dataset: Dataset, splits: Sequence[str], use: str, degradation: str | None = None) -> Iterator[DataUsed]:

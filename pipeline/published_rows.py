@@ -11,7 +11,8 @@ import pandas as pd
 from data.manifest import Dataset
 from models.losses import needs_prior
 from pipeline import pictures
-from pipeline.identity import CLEAN, CLEAN_RESTORED, DEGRADED, RETRAINED, objective_of, row_identity
+from pipeline.arms import CLEAN_RESTORED, RETRAINED
+from pipeline.identity import CLEAN, DEGRADED, objective_of, row_identity
 from pipeline.params import Params
 from pipeline.published_data import data_used
 from pipeline.tracking_model import RestorerFile

@@ -1,28 +1,44 @@
-"""Stage quality: PSNR and SSIM of degraded and restored images against the clean ones."""
+"""Stage quality: PSNR, SSIM and other metrics of degraded and restored images against the clean ones."""
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from joblib import Parallel, delayed
 
 from data import images
 from data.manifest import Dataset, Split
+from models.losses import needs_prior
 from models.tasks.records import MeanRecords
 from pipeline import runtime
 from pipeline.fidelity import METRICS, Image
-from pipeline.identity import DEGRADED, RECORDS_FILE
-from pipeline.params import load_params
+from pipeline.identity import DEGRADED, DIFFLOSS_FILE, LEFT_OUT_FILE, RECORDS_FILE, trainings
+from pipeline.params import Params, load_params
+from pipeline.perception import Metric, available
+from pipeline.pictures import evenly
+from pipeline.prior_terms import load_terms
+from pipeline.sharpness import blur
 
 
-def measure(clean: Split, read: Callable[[str], Image]) -> MeanRecords:
-    """Every metric for every image of a split; `read` gives the image to compare by its id."""
+def measure(clean: Split, read: Callable[[str], Image], others: Mapping[str, Metric] | None = None) -> MeanRecords:
+    """Every metric for every image of a split.
+
+    Args:
+        clean: what is compared with.
+        read: gives the image to compare by its id.
+        others: metrics that are computed here, and not in parallel: those of torch.
+    """
     rows = Parallel(n_jobs=-1)(delayed(_measure_image)(clean, read, id) for id in clean.ids)
-    return MeanRecords.from_values(dict(zip(clean.ids, rows, strict=True)))
+    found: dict[str, dict[str, float]] = dict(zip(clean.ids, rows, strict=True))
+    for id in clean.ids if others else ():
+        image, reference = read(id), clean.image(id)
+        found[id] |= {name: metric(image, reference) for name, metric in (others or {}).items()}
+    return MeanRecords.from_values(found)
 
 
 def _measure_image(clean: Split, read: Callable[[str], Image], id: str) -> dict[str, float]:
     reference, image = clean.image(id), read(id)
-    return {name: metric(image, reference) for name, metric in METRICS.items()}
+    return {name: metric(image, reference) for name, metric in {**METRICS, "blur": blur}.items()}
 
 
 class FolderReader:
@@ -35,24 +51,64 @@ class FolderReader:
         return images.read_image(self.folder / f"{id}.png")
 
 
+def measure_all(
+    params: Params, clean: Split, degraded: Dataset, restored: Path, prior: Path, out: Path
+) -> dict[str, str]:
+    """Write the records of the degraded images and of every restorer; returns which metrics were left out, and why.
+
+    Args:
+        params: objectives, the settings of DiffLoss and how many images its terms are measured on.
+        clean: the clean images.
+        degraded: the degraded dataset.
+        restored: folder of the restored images, by objective and split.
+        prior: folder of the prior.
+        out: an existing folder.
+    """
+    device = runtime.device()
+    others, missing = available(clean, device)
+    chosen = evenly(clean.ids, params.quality.prior_images)
+    terms = None
+    if not any(needs_prior(objective) for objective in params.objectives):
+        missing["natural, semantic"] = "no objective needs a diffusion prior, so that there is none"
+    elif not chosen:
+        missing["natural, semantic"] = "quality.prior_images is 0"
+    else:
+        terms = load_terms(prior, params.losses.get("diffloss", {}), params.seed, device)
+    for (variant, name), folder in _folders(params, degraded, restored).items():
+        target = out / variant / name
+        target.mkdir(parents=True)
+        measure(clean, FolderReader(folder), others).save(target / RECORDS_FILE)
+        if terms:
+            terms.measure(clean, FolderReader(folder), chosen).save(target / DIFFLOSS_FILE)
+    return missing
+
+
+def _folders(params: Params, degraded: Dataset, restored: Path) -> dict[tuple[str, str], Path]:
+    """The images of each variant and split."""
+    folders = {}
+    for split in degraded.evaluation_splits:
+        folders[DEGRADED, split] = degraded.folder / split / "images"
+        for objective in params.objectives:
+            folders |= {(objective, folder.name): folder for folder in trainings(restored / objective, split)}
+    return folders
+
+
 def main() -> None:
     """Command line."""
-    options = runtime.arguments("clean", "degraded", "restored", "out")
+    options = runtime.arguments("clean", "degraded", "restored", "prior", "out")
     clean, degraded = (Dataset.open(Path(path)) for path in (options.clean, options.degraded))
-    objectives = load_params().objectives
+    params = load_params()
     with runtime.replacing_folder(Path(options.out)) as out:
         if not degraded.has_clean_images:
             print(
                 f"{options.degraded}: real photos without clean counterparts, so that {', '.join(METRICS)} are left out"
             )
             return
-        for split in degraded.evaluation_splits:
-            folders = {DEGRADED: degraded.folder / split / "images"}
-            folders |= {objective: Path(options.restored) / objective / split for objective in objectives}
-            for variant, folder in folders.items():
-                target = out / variant / split
-                target.mkdir(parents=True)
-                measure(clean.split(clean.evaluation_split), FolderReader(folder)).save(target / RECORDS_FILE)
+        split = clean.split(clean.evaluation_split)
+        missing = measure_all(params, split, degraded, Path(options.restored), Path(options.prior), out)
+        (out / LEFT_OUT_FILE).write_text(json.dumps(missing, indent=1) + "\n")
+    for name, reason in missing.items():
+        print(f"{options.degraded}: {name} left out: {reason}")
 
 
 if __name__ == "__main__":

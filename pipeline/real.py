@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from data import images
-from data.manifest import LABEL_FOLDERS, UNPAIRED, Dataset, DatasetInfo, Split, write_info
+from data.manifest import LABEL_FOLDERS, LABELS, UNPAIRED, Dataset, DatasetInfo, Split, write_info
 from pipeline import runtime
 from pipeline.redo import MANIFEST
 from pipeline.training import progress
@@ -61,11 +61,14 @@ def join(folder: Path, clean: Dataset, tasks: Sequence[str]) -> None:
         RealPhotosError: the photos lack labels of a task, or their classes are not those of the clean data.
     """
     made, photos = (Dataset.open(folder / name) for name in ("made", "photos"))
-    for task in tasks:
-        ours, theirs = (dataset.info.classes.get(task, []) for dataset in (clean, photos))
+    judged = [labels for labels in LABELS if labels in tasks]
+    if len(judged) < len(tasks):  # some task is judged by labels of another name: all that the photos have must fit
+        judged = [labels for labels in LABELS if labels in judged or labels in photos.info.classes]
+    for labels in judged:
+        ours, theirs = (dataset.info.classes.get(labels, []) for dataset in (clean, photos))
         if ours != theirs:
             raise RealPhotosError(
-                f"real photos {photos.info.name}: the classes of {task} must be those of the clean data, in their "
+                f"real photos {photos.info.name}: the classes of {labels} must be those of the clean data, in their "
                 f"order: {', '.join(ours)}; but they are: {', '.join(theirs) or 'none'} (see `map` in docs/datasets.md)"
             )
     chosen = next(split for split in ("test", "val", "train") if split in photos.info.splits)

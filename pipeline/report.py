@@ -1,6 +1,10 @@
-"""Stage report: the tables, the pictures and a page of words, all from files that other stages wrote."""
+"""Stage report: the tables, the pictures and the pages of words, all from files that other stages wrote.
+
+With --compare A B it compares the reports of two revisions instead: pipeline/compare.py.
+"""
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +13,26 @@ import pandas as pd
 from data import images
 from data.manifest import Dataset, Split
 from models.tasks import get_task
-from pipeline import pictures, runtime, tables, words
-from pipeline.identity import CLEAN, DEGRADED
+from pipeline import (
+    breakdown,
+    breakdown_words,
+    compare,
+    extremes,
+    html,
+    metrics,
+    pictures,
+    plots,
+    runtime,
+    tables,
+    words,
+)
+from pipeline.html.origin import describe
+from pipeline.html.sliders import Sliders
+from pipeline.identity import CLEAN, DEGRADED, FROZEN_NETWORK, LEFT_OUT_FILE, variant_folder
 from pipeline.params import Params, load_params
 from pipeline.redo import read_manifest
 from pipeline.scores import read_cells
+from pipeline.verdicts import verdict_table
 
 Tables = dict[str, pd.DataFrame]
 COLUMNS = {
@@ -30,6 +49,9 @@ COSTS = [
     "seconds_per_step",
     "training_seconds",
     "milliseconds_per_image",
+    "gflops",
+    "peak_memory_mib",
+    "megapixels",
 ]
 
 
@@ -39,18 +61,28 @@ def write_tables(params: Params, degraded: Path, evaluations: Path, quality: Pat
     level = params.statistics.level
     severities = {name: _severities(degraded / name) for name in params.degradations}
     for task in [*params.tasks, tables.QUALITY]:
-        folder = quality if task == tables.QUALITY else evaluations / task
-        cells = {
-            name: read_cells(params, folder / name, severities[name])
-            for name in params.degradations
-            if (folder / name / DEGRADED).is_dir()  # real photos without clean counterparts have no quality
-        }
+        folders = {name: record_folders(params, task, name, evaluations, quality) for name in params.degradations}
+        # Real photos without clean counterparts have no quality.
+        cells = {name: read_cells(params, own, severities[name]) for name, own in folders.items() if own}
         for degradation, own in cells.items():
             rows["results"] += tables.result_rows(task, degradation, own.whole, level)
             rows["gains"] += tables.gain_rows(task, degradation, own.whole, level)
             rows["severities"] += tables.severity_rows(task, degradation, own, level)
         rows["robustness"] += tables.robustness_rows(task, list(cells.values()), level)
-    return {name: tables.write_table(rows[name], columns, out / f"{name}.csv") for name, columns in COLUMNS.items()}
+    found = {name: tables.write_table(rows[name], columns, out / f"{name}.csv") for name, columns in COLUMNS.items()}
+    found["verdicts"] = verdict_table(found["results"], found["gains"], level, params.statistics.margin)
+    found["verdicts"].to_csv(out / "verdicts.csv", index=False, float_format="%.6g", lineterminator="\n")
+    return found
+
+
+def record_folders(params: Params, task: str, degradation: str, evaluations: Path, quality: Path) -> dict[str, Path]:
+    """Where the records of each variant lie, in the order of the tables; nothing for what does not exist."""
+    if task == tables.QUALITY:
+        folders = {variant: quality / degradation / variant for variant in (DEGRADED, *params.objectives)}
+    else:
+        variants = (CLEAN, DEGRADED, *params.objectives, *params.arms)
+        folders = {v: variant_folder(evaluations, task, degradation, v, params.arms) for v in variants}
+    return {variant: folder for variant, folder in folders.items() if folder.is_dir()}
 
 
 def _severities(degraded: Path) -> dict[str, dict[str, int]]:
@@ -82,9 +114,14 @@ def write_costs(params: Params, costs: Path, out: Path) -> pd.DataFrame:
     return table
 
 
-def draw_pictures(params: Params, clean: Dataset, folders: dict[str, Path], evaluations: Path, out: Path) -> None:
-    """A grid for each degradation and task: degraded, restored by each objective, clean, with predictions; labels."""
+def draw_pictures(params: Params, clean: Dataset, folders: dict[str, Path], evaluations: Path, out: Path) -> Sliders:
+    """A grid for each degradation and task: degraded, restored by each objective, clean, with predictions; labels.
+
+    Returns:
+        The same images for the page's sliders.
+    """
     out.mkdir()
+    sliders = Sliders(len(params.degradations) * len(params.tasks))
     for degradation in params.degradations:
         degraded = Dataset.open(folders["degraded"] / degradation)
         split = degraded.evaluation_splits[-1]  # of several severities the last
@@ -94,15 +131,19 @@ def draw_pictures(params: Params, clean: Dataset, folders: dict[str, Path], eval
         if degraded.has_clean_images:
             sources[CLEAN] = clean.split(clean.evaluation_split).folder / "images"
         for task in params.tasks:
-            columns = _columns(task, degraded.split(split), sources, evaluations / task / degradation, chosen, clean)
+            columns = _columns(
+                task, degraded.split(split), sources, evaluations / task / degradation / FROZEN_NETWORK, chosen, clean
+            )
             images.write_image(out / f"{degradation}-{task}.png", pictures.grid(columns))
+            sliders.add(degradation, task, chosen, columns)
+    return sliders
 
 
 def _columns(
     name: str, truth: Split, sources: dict[str, Path], evaluation: Path, chosen: list[str], clean: Dataset
 ) -> dict[str, list[pictures.Image]]:
     kind = get_task(name)
-    classes = clean.info.classes[name]
+    classes = clean.info.classes[kind.labels]
     columns = {}
     for variant, source in sources.items():
         split = clean.evaluation_split if variant == CLEAN else truth.folder.name
@@ -117,6 +158,36 @@ def _columns(
     return columns
 
 
+def write_breakdown(
+    params: Params,
+    clean: Dataset,
+    folders: dict[str, Path],
+    evaluations: Path,
+    quality: Path,
+    gains: pd.DataFrame,
+    out: Path,
+) -> str:
+    """Write where the gains come from, as tables and pictures; returns it as sections of report.md."""
+
+    def of(task: str, degradation: str) -> dict[str, Path]:
+        return record_folders(params, task, degradation, evaluations, quality)
+
+    found = breakdown.write_breakdown(params, clean, folders["degraded"], of, gains, out)
+    drawn = plots.draw_plots(params, found["images"], out / "pictures")
+    for degradation in params.degradations:
+        degraded, restored = Dataset.open(folders["degraded"] / degradation), folders["restored"] / degradation
+        for task in params.tasks:
+            painter = extremes.Painter(task, clean, degraded, restored, of(task, degradation))
+            drawn += extremes.draw_extremes(params, found["images"], degradation, painter, out / "pictures")
+    return "\n" + breakdown_words.sections(found, drawn, _left_out(params, quality))
+
+
+def _left_out(params: Params, quality: Path) -> dict[str, str]:
+    """Which metrics of image quality could not be measured for some degradation, and why."""
+    files = [quality / degradation / LEFT_OUT_FILE for degradation in params.degradations]
+    return {name: reason for file in files if file.exists() for name, reason in _read(file).items()}
+
+
 def _read(path: Path) -> dict[str, Any]:
     content: dict[str, Any] = json.loads(path.read_text())
     return content
@@ -124,16 +195,25 @@ def _read(path: Path) -> dict[str, Any]:
 
 def main() -> None:
     """Command line."""
-    options = runtime.arguments("clean", "degraded", "restored", "quality", "evaluations", "costs", "out")
+    if compare.OPTION in sys.argv:
+        compare.main()
+        return
+    options = runtime.arguments("clean", "degraded", "restored", "restorers", "quality", "evaluations", "costs", "out")
     params = load_params()
     clean = Dataset.open(Path(options.clean))
     folders = {"degraded": Path(options.degraded), "restored": Path(options.restored)}
     with runtime.replacing_folder(Path(options.out)) as out:
         found = write_tables(params, folders["degraded"], Path(options.evaluations), Path(options.quality), out)
         costs = write_costs(params, Path(options.costs), out)
-        draw_pictures(params, clean, folders, Path(options.evaluations), out / "pictures")
-        text = words.page(params, clean, found, costs)
+        metrics.write_metrics(found["results"], found["gains"], out)
+        metrics.write_curves(Path(options.restorers), params.degradations, params.objectives, out)
+        sliders = draw_pictures(params, clean, folders, Path(options.evaluations), out / "pictures")
+        evaluations, quality = Path(options.evaluations), Path(options.quality)
+        sections = write_breakdown(params, clean, folders, evaluations, quality, found["gains"], out)
+        text = words.page(params, clean, found, costs) + sections
         (out / "report.md").write_text(text)
+        page = html.page(params, clean, out, describe(params, clean, folders["degraded"]), sliders.all)
+        (out / "report.html").write_text(page)
     print(words.summary(found["results"], found["gains"]))
 
 

@@ -1,17 +1,14 @@
 """The sections train_restorer and restore of params.yaml. Not a stage."""
 
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from pipeline.sections import Count, Positive, Section
 
 Counts = Annotated[list[Count], Field(min_length=1)]
 FROZEN = "frozen"  # the objective that trains nothing; models.losses.FROZEN for those who may import it
 Decay = Annotated[float, Field(gt=0, lt=1)]
-
-
-RestorerName = Literal["unet", "nafnet", "restormer", "retinexformer", "checkpoint"]
 
 
 class UNet(Section):
@@ -84,7 +81,9 @@ NO_VALIDATION = Validation(every=None, metric="psnr", images=None, keep_best=Fal
 
 
 class TrainRestorer(Section):
-    restorer: RestorerName
+    """Which restorer, a section for each, and the training; a section is what makes a name of a restorer."""
+
+    restorer: str
     unet: UNet | None = None
     nafnet: NafNet | None = None
     restormer: Restormer | None = None
@@ -94,11 +93,17 @@ class TrainRestorer(Section):
     steps: Count
     batch: Count
     learning_rate: Positive
+    repeats: Count = 1
     warm_up: Annotated[int, Field(ge=0)] = 0
     clip: Positive | None = 1.0
     precision: Literal["full", "bf16", "fp16"] = "full"
     ema: Decay | None = None
     validation: Validation = NO_VALIDATION
+
+    @field_validator("restorer")
+    @classmethod
+    def _exists(cls, restorer: str) -> str:
+        return cls.check_choice(restorer)
 
     @model_validator(mode="after")
     def _is_complete(self) -> "TrainRestorer":
@@ -121,7 +126,7 @@ class TrainRestorer(Section):
     @property
     def training(self) -> dict[str, Any]:
         """All that does not describe a network."""
-        return self.model_dump(exclude=set(get_args(RestorerName)))
+        return self.model_dump(exclude=set(self.choices()))
 
     @property
     def used(self) -> dict[str, Any]:

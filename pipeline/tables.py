@@ -7,11 +7,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from pipeline.arms import RETRAINED, parse_arm
 from pipeline.identity import CLEAN, DEGRADED
 from pipeline.scores import Cell, Cells, Resampled
 from pipeline.statistics import interval, paired_gain, recovered
 
 QUALITY = "quality"
+PIXEL = "pixel"
+RIVAL = f"{DEGRADED}{RETRAINED}"  # what usually wins in the literature
 RESULTS = ["task", "degradation", "variant", "metric", "value", "ci_low", "ci_high", "n_images"]
 GAINS = ["task", "degradation", "variant", "versus", "metric", "gain", "ci_low", "ci_high", "p_value", "recovered"]
 SEVERITIES = ["task", "degradation", "severity", *RESULTS[2:], "gain", "gain_low", "gain_high"]
@@ -106,9 +109,20 @@ def write_table(rows: Iterable[Mapping[str, Any]], columns: list[str], path: Pat
 
 
 def _comparisons(cell: Cell) -> list[tuple[str, str]]:
-    against_degraded = [(variant, DEGRADED) for variant in cell if variant != DEGRADED]
-    rivals = [variant for variant in cell if variant not in (CLEAN, DEGRADED, "pixel")]
-    return against_degraded + [(variant, "pixel") for variant in rivals if "pixel" in cell]
+    """Which variant is compared with which.
+
+    All with the degraded images; objectives with the pixel loss and with a network trained on degraded images; that
+    network's rivals with it; restored clean images with clean ones.
+    """
+    arms = {name: arm for name in cell if (arm := parse_arm(name))}
+    harms = [name for name, arm in arms.items() if not arm.retrained]
+    objectives = [name for name in cell if name not in (CLEAN, DEGRADED, *arms)]
+    retrained = [name for name, arm in arms.items() if arm.retrained and arm.source != DEGRADED]
+    pairs = [(variant, DEGRADED) for variant in cell if variant not in (DEGRADED, *harms)]
+    pairs += [(variant, PIXEL) for variant in objectives if variant != PIXEL and PIXEL in cell]
+    if RIVAL in cell:
+        pairs += [(variant, RIVAL) for variant in (*objectives, *retrained)]
+    return pairs + [(variant, CLEAN) for variant in harms if CLEAN in cell]
 
 
 def _recovered(cell: Cell, variant: str, metric: str) -> float:

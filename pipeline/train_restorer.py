@@ -8,6 +8,7 @@ import json
 import math
 from argparse import Namespace
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -25,6 +26,7 @@ from pipeline.identity import row_identity
 from pipeline.optimisation import Optimisation, TrainingError
 from pipeline.params import Params, load_params
 from pipeline.restorer_params import TrainRestorer
+from pipeline.trained import trained_file
 from pipeline.training import Loop, checkpoint_folder, fingerprint
 from pipeline.validation import VALIDATION, Validator, build_validator
 
@@ -114,27 +116,34 @@ def _code(settings: TrainRestorer) -> list[str]:
     return ["pipeline.train_restorer", *own, "models.restorers.checkpoint"]
 
 
-def _train(options: Namespace, params: Params, description: dict[str, Any]) -> tuple[Restorer, Loop]:
-    """Train, or go on where a killed training stopped; its curve streams to MLflow meanwhile."""
+def _train(options: Namespace, params: Params, description: dict[str, Any], number: int) -> tuple[Restorer, Loop]:
+    """Train, or go on where a killed training stopped; the first one's curve streams to MLflow meanwhile."""
     settings, device, name = params.train_restorer, runtime.device(), description["objective"]
     degraded, clean = (Dataset.open(Path(path)) for path in (options.degraded, options.clean))
     validator = build_validator(degraded, clean, settings.validation)
     inputs = fingerprint(*_inputs(settings, degraded, clean, validator))
-    work = checkpoint_folder(_code(settings), params.seed, settings.used, description, inputs)
+    own = {name: value for name, value in settings.used.items() if name != "repeats"}
+    work = checkpoint_folder(_code(settings), params.seed, own, description, inputs, number)
     prior = DiffusionPrior.load(options.prior) if needs_prior(name) else None
     features = _task_features(Path(options.tasks), description, device) if needs_task(name) else None
     objective = build_objective(
         name, description["losses"], prior=prior, task_features=features, bank_folder=work / "bank"
     )
-    seed = runtime.seed_for(params.seed, "restorer")
+    seed = runtime.seed_for(params.seed, "restorer", *([number] if number > 1 else []))
     batches = PairBatches(degraded.split("train"), clean.split("train"), settings.crop, settings.batch, seed)
     tags = {"degradation": options.degradation, "variant": name}
     identity = row_identity(params, options.degradation, name, needs_prior(name))
     title = f"{options.degradation} · {name}"
     system = params.tracking.system_metrics
-    with tracking.live(clean.info.name, title, tags, identity, work.name, system) as stream:
-        loop = Loop(f"train_restorer {options.degradation} {name}", work, seed, device, stream)
+    live = tracking.live(clean.info.name, title, tags, identity, work.name, system)
+    with live if number == 1 else nullcontext(_unseen) as stream:
+        text = f"train_restorer {options.degradation} {name}" + (f" {number}" if number > 1 else "")
+        loop = Loop(text, work, seed, device, stream)
         return train_restorer(batches, objective, settings, loop, validator), loop
+
+
+def _unseen(step: int, values: dict[str, float]) -> None:
+    """Where the curves of further trainings go: into their files only."""
 
 
 def _inputs(settings: TrainRestorer, degraded: Dataset, clean: Dataset, validator: Validator | None) -> list[Path]:
@@ -149,16 +158,20 @@ def main() -> None:
     options = runtime.arguments("degradation", "objective", "degraded", "clean", "prior", "tasks", "out", "costs")
     params = load_params()
     description: dict[str, Any] = json.loads(Path(options.objective).read_text())
-    if description["objective"] == FROZEN:
-        loop = Loop("frozen", runtime.WORK / "frozen", params.seed, runtime.device())
-        restorer = start(params.train_restorer)
-    else:
-        restorer, loop = _train(options, params, description)
+    loops: list[Loop] = []
     with runtime.replacing_folder(Path(options.out)) as folder:
-        save_restorer(folder / "restorer.safetensors", restorer)
-        loop.write_curve(folder / "curve.csv")
-    loop.write_costs(Path(options.costs), restorer)
-    loop.finish()
+        for number in range(1, params.train_restorer.repeats + 1):
+            if description["objective"] == FROZEN:
+                loop = Loop("frozen", runtime.WORK / "frozen", params.seed, runtime.device())
+                restorer = start(params.train_restorer)
+            else:
+                restorer, loop = _train(options, params, description, number)
+            loops.append(loop)
+            save_restorer(trained_file(folder, number), restorer)
+            loop.write_curve(folder / ("curve.csv" if number == 1 else f"curve-{number}.csv"))
+    loops[0].write_costs(Path(options.costs), restorer)
+    for loop in loops:
+        loop.finish()
 
 
 if __name__ == "__main__":

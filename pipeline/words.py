@@ -1,19 +1,20 @@
 """The tables in words: report.md and the summary that ends a run. Not a stage."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
 from data.manifest import Dataset
 from pipeline.degrade_params import RandomSeverity
 from pipeline.identity import CLEAN, DEGRADED
+from pipeline.markdown import table
 from pipeline.params import Params
-from pipeline.tables import QUALITY
+from pipeline.verdicts import cautions, sentences
 
 
 def page(params: Params, clean: Dataset, tables: Mapping[str, pd.DataFrame], costs: pd.DataFrame) -> str:
     """report.md: verdicts, ledger, costs and pictures of one run."""
-    results, gains = tables["results"], tables["gains"]
+    results, gains, verdicts = tables["results"], tables["gains"], tables["verdicts"]
     split = clean.evaluation_split
     images = clean.info.splits[split]
     note = "" if split == "test" else " There is no test split: these are validation images, never used to choose."
@@ -22,22 +23,30 @@ def page(params: Params, clean: Dataset, tables: Mapping[str, pd.DataFrame], cos
         f"# Does restoring help on {clean.info.name}?",
         f"Data: `{clean.info.name}`, split `{split}`, {images} images.{note} {_severity(params)}, "
         f"seed {params.seed}. Intervals: {level}, paired bootstrap over images "
-        f"({params.statistics.resamples} resamples); training noise (other seeds) is not in them.",
+        f"({params.statistics.resamples} resamples){_trainings(params)}",
         "## Verdicts",
-        "\n".join(f"- {line}" for line in verdicts(gains, images)),
+        "\n".join(f"- {line}" for line in sentences(verdicts)),
+        f"*Helps* and *hurts*: the p-value, corrected for all {len(verdicts)} comparisons (Holm), is below "
+        f"{1 - params.statistics.level:.2g}. *Doesn't help*: the interval ends below {params.statistics.margin:g}, the "
+        "smallest gain worth having. The number of images is for a chance of 80 %. All of them: verdicts.csv.",
+        *_list(
+            "## Cautions", cautions(results, gains, len(verdicts), params.statistics.resamples, params.statistics.level)
+        ),
         "## Scores",
         _score_table(results, gains),
         "mAP is COCO's, from stored predictions (faster-coco-eval); mIoU is over the whole split, the ignored index "
         "left out, absent classes not counted; PSNR is the mean over images; SSIM is scikit-image's with a Gaussian "
         "window. *Recovered* = (variant - degraded) / (clean - degraded).",
-        "## Objectives against the pixel loss",
-        _rival_table(gains),
+        "## Against the rivals",
+        "`pixel` is the restorer with the pixel loss alone; `degraded-retrained` is the task's network trained on "
+        "degraded images, without any restorer; `clean` against `clean-restored-...` is the harm done to clean images.",
+        _rival_table(verdicts),
         "## Over all degradations",
         "mPC: mean over the degradations (and their severities) of the same clean images; rPC = mPC / clean.",
         _robustness_table(tables["robustness"]),
         *_by_severity(tables["severities"]),
         "## Costs on this machine",
-        _table(costs.columns, costs.fillna("").astype(str).values.tolist()),
+        table(costs.columns, costs.fillna("").astype(str).values.tolist()),
         "## Pictures",
         "\n\n".join(
             f"{degradation}, {task}:\n\n![{degradation} {task}](pictures/{degradation}-{task}.png)"
@@ -48,25 +57,9 @@ def page(params: Params, clean: Dataset, tables: Mapping[str, pd.DataFrame], cos
     return "\n\n".join(parts) + "\n"
 
 
-def verdicts(gains: pd.DataFrame, images: int) -> list[str]:
-    """One sentence for each task, degradation and objective: does it help over the degraded images?"""
-    rows = gains[(gains.versus == DEGRADED) & (gains.variant != CLEAN) & (gains.task != QUALITY)]
-    return [
-        f"{row.task}, {row.degradation}, {row.variant}: restoring {_verdict(row.ci_low, row.ci_high, images)} "
-        f"({row.metric} {row.gain:+.3f}, {row.ci_low:+.3f} to {row.ci_high:+.3f})"
-        for row in rows.itertuples()
-    ]
-
-
 def summary(results: pd.DataFrame, gains: pd.DataFrame) -> str:
     """The score table as text for a terminal."""
     return "\n" + _score_table(results, gains) + "\n"
-
-
-def _verdict(low: float, high: float, images: int) -> str:
-    if low > 0:
-        return "helps"
-    return "hurts" if high < 0 else f"can't be told from no effect at {images} images"
 
 
 def _score_table(results: pd.DataFrame, gains: pd.DataFrame) -> str:
@@ -78,23 +71,35 @@ def _score_table(results: pd.DataFrame, gains: pd.DataFrame) -> str:
         interval = f"{_number(row.ci_low, row.metric)} to {_number(row.ci_high, row.metric)}"
         value = _number(row.value, row.metric)
         rows.append([row.task, row.degradation, row.metric, row.variant, value, interval, recovered])
-    return _table(["task", "degradation", "metric", "variant", "value", "interval", "recovered"], rows)
+    return table(["task", "degradation", "metric", "variant", "value", "interval", "recovered"], rows)
 
 
-def _rival_table(gains: pd.DataFrame) -> str:
+def _rival_table(verdicts: pd.DataFrame) -> str:
     rows = [
         [
-            row.task,
-            row.degradation,
-            row.metric,
-            row.variant,
+            *(row.task, row.degradation, row.metric, row.variant, row.versus),
             f"{row.gain:+.4f}",
             f"{row.ci_low:+.4f} to {row.ci_high:+.4f}",
             f"{row.p_value:.3f}",
+            f"{row.p_holm:.3f}",
+            row.verdict,
         ]
-        for row in gains[gains.versus == "pixel"].itertuples()
+        for row in verdicts[verdicts.versus != DEGRADED].itertuples()
     ]
-    return _table(["task", "degradation", "metric", "objective", "gain over pixel", "interval", "p"], rows)
+    header = ["task", "degradation", "metric", "variant", "versus", "gain", "interval", "p", "p (Holm)", "verdict"]
+    return table(header, rows)
+
+
+def _trainings(params: Params) -> str:
+    """What the intervals say about other seeds."""
+    repeats = params.train_restorer.repeats
+    if repeats == 1:
+        return "; training noise (other seeds) is not in them."
+    return f" and over {repeats} trainings of each restorer, whose scores are averaged."
+
+
+def _list(title: str, lines: Sequence[str]) -> list[str]:
+    return [title, "\n".join(f"- {line}" for line in lines)] if lines else []
 
 
 def _severity(params: Params) -> str:
@@ -116,7 +121,7 @@ def _robustness_table(robustness: pd.DataFrame) -> str:
         ]
         for row in robustness.itertuples()
     ]
-    return _table(["task", "metric", "variant", "mPC", "interval", "rPC", "interval"], rows)
+    return table(["task", "metric", "variant", "mPC", "interval", "rPC", "interval"], rows)
 
 
 def _by_severity(severities: pd.DataFrame) -> list[str]:
@@ -129,19 +134,8 @@ def _by_severity(severities: pd.DataFrame) -> list[str]:
         [*map(str, key), *(_number(own[own.severity == s].value.mean(), str(key[2])) for s in levels)]
         for key, own in severities.dropna(subset=["severity"]).groupby(keys, sort=False)
     ]
-    return ["## By severity", _table([*keys, *(f"{s:g}" for s in levels)], rows)]
+    return ["## By severity", table([*keys, *(f"{s:g}" for s in levels)], rows)]
 
 
 def _number(value: float, metric: str) -> str:
     return f"{value:.2f}" if metric == "PSNR" else f"{value:.3f}"
-
-
-def _table(header: Iterable[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table, padded so that it also reads in a terminal."""
-    lines = [list(header), *rows]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
-    padded = [
-        "| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |" for line in lines
-    ]
-    rule = "|" + "|".join("-" * (width + 2) for width in widths) + "|"
-    return "\n".join([padded[0], rule, *padded[1:]])

@@ -104,6 +104,31 @@ def voc(root: Path) -> dict[str, Any]:
     return {**COMMON, "sets": sets, "lists": "Segmentation", "classes": ["car", "dog"], "masks": True, "rest": None}
 
 
+def exdark(root: Path) -> dict[str, Any]:
+    """Two objects for each image; the case of the names differs, as it does in the original."""
+    lines = ["Name | Class | Light | In/Out | Train/Val/Test"]
+    for number, (_, count) in enumerate(COUNTS.items(), start=1):
+        for index in range(count):
+            name = f"2015_{number}{index}"
+            save(root / "ExDark" / "Cat" / f"{name}.JPG", picture(5, number, index))
+            label = root / "ExDark_Annno" / "Cat" / f"{name}.jpg.txt"
+            label.parent.mkdir(parents=True, exist_ok=True)
+            rows = ["% bbGt version=3", "Cat 20 10 12 10 0 0 0 0 0 0 0", "People 1 2 3 4 0 0 0 0 0 0 0"]
+            label.write_text("\n".join(rows) + "\n")
+            lines.append(f"{name}.jpg 6 2 1 {number}")
+    (root / "imageclasslist.txt").write_text("\n".join(lines) + "\n")
+    return {**COMMON, "images": "ExDark", "labels": "ExDark_Annno", "list": "imageclasslist.txt"}
+
+
+def folders(root: Path) -> dict[str, Any]:
+    """Two classes; a third one has images of the training split alone."""
+    for number, (split, count) in enumerate(COUNTS.items()):
+        for index in range(count):
+            name = ("cat", "dog", "eel")[index]
+            save(root / split / name / f"{index}.jpg", picture(6, number, index))
+    return dict(COMMON)
+
+
 def masks(root: Path) -> dict[str, Any]:
     for number, (split, count) in enumerate(COUNTS.items()):
         for index in range(count):
@@ -122,6 +147,8 @@ def bgr(path: Path) -> np.ndarray:
 
 WRITERS: dict[str, Callable[[Path], dict[str, Any]]] = {
     "coco": coco,
+    "exdark": exdark,
+    "folders": folders,
     "masks": masks,
     "scenes": scenes,
     "voc": voc,

@@ -117,7 +117,7 @@ def test_a_bad_annotation_is_named(tmp_path: Path, change: Callable[[dict[str, A
     with pytest.raises(FaultError) as caught:
         Coco(tmp_path, {**settings, "category": False}, 0).sample("val", "0")
     (fault,) = caught.value.faults
-    assert fault.file == f"{tmp_path}/val.json: annotation 1" and text in fault.fault
+    assert fault.file == f"{tmp_path}/val.json: 0.jpg: annotation 1" and text in fault.fault
 
 
 STRANGE = [None, True, -1, 1e400, "x", [], {}, [[]], [None], [[None] * 6], {"size": 5, "counts": 5}, ["a", 1, 2, 3]]

@@ -36,17 +36,31 @@ def _name(command: str) -> str:
 
 @pytest.mark.parametrize("base", ["params.yaml", "params.camvid.yaml"])
 @pytest.mark.parametrize("command", COMMANDS, ids=[_name(command) for command in COMMANDS])
-def test_a_preset_is_valid(tmp_path: Path, command: str, base: str) -> None:
+def test_a_preset_is_valid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str, base: str) -> None:
     from dvc.utils.hydra import apply_overrides
 
-    path = tmp_path / "params.yaml"
+    (tmp_path / "project").mkdir()
+    monkeypatch.chdir(tmp_path / "project")
+    path = Path("params.yaml")
     shutil.copyfile(ROOT / base, path)
     apply_overrides(path, _overrides(command))
     params = load_params(path)
+    for real in params.degrade.real.values():
+        assert real.kind == "unpaired"
+        Path(real.data.root).mkdir()  # the plan asks whether there is such a folder
     check_names(params)
     check_numbers(params)
     assert params.data.settings["name"] == _name(command)
     _look_for_it(params.data)
+    for real in params.degrade.real.values():
+        assert real.kind == "unpaired"
+        _look_for_it(real.data)
+        _have_the_same_classes(params.data, real.data)
+
+
+def _have_the_same_classes(clean: Data, real: Data) -> None:
+    ours, theirs = (load_source(data.source)(Path(), data.settings, 0).classes for data in (clean, real))
+    assert ours == theirs
 
 
 @pytest.mark.parametrize("section", SECTIONS, ids=[str(number) for number in range(len(SECTIONS))])
@@ -67,7 +81,8 @@ def _look_for_it(data: Data) -> None:
 
 def test_all_named_data_sets_have_a_preset() -> None:
     names = {_name(command) for command in COMMANDS}
-    assert names == {"coco", "voc", "voc-masks", "cityscapes", "foggy-cityscapes", "acdc", "camvid"}
+    clean = {"coco", "voc", "voc-masks", "cityscapes", "foggy-cityscapes", "acdc", "camvid"}
+    assert names == clean | {"voc-exdark", "voc-rtts", "cityscapes-acdc"}
 
 
 def test_the_classes_of_cityscapes_are_the_same_everywhere() -> None:

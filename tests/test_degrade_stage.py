@@ -61,14 +61,14 @@ def test_redo_on_the_command_line(
 ) -> None:
     clean = make_dataset()
     degraded = _degrade(clean, "fog", tmp_path / "degraded" / "fog", severity=[1, 4])
-    words = ["degrade", "--redo", "test1", "--clean", str(clean.folder), "--degraded", str(degraded.folder.parent)]
+    words = ["degrade", "--redo=test1", "--clean", str(clean.folder), "--degraded", str(degraded.folder.parent)]
     monkeypatch.setattr("sys.argv", words)
     main()
     for split in ("test@1", "test@4"):
         stored = degraded.folder / split / "images" / "test1.png"
         assert (tmp_path / "redone" / f"fog-{split}-test1.png").read_bytes() == stored.read_bytes()
     assert capsys.readouterr().out.count("the same bytes") == 2
-    monkeypatch.setattr("sys.argv", [*words[:2], "nobody", *words[3:]])
+    monkeypatch.setattr("sys.argv", ["degrade", "--redo", "nobody", *words[2:]])
     with pytest.raises(RedoError, match="nobody: in none of the manifests"):
         main()
 

@@ -17,7 +17,8 @@ ROOT = Path(__file__).parents[1]
 STAGES = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
 TASKS_FOLDER = "models/tasks"  # which `plan` watches whole
 MADE_OF = "artifacts/plan/tasks"  # where `plan` writes the digests of each task's own code
-CHOSEN_RESTORER = "models/restorers/${train_restorer.restorer}.py"
+RESTORERS_FOLDER = "models/restorers"  # the same for restorers
+RESTORER = "artifacts/plan/restorer.json"
 
 
 def _files(*modules: str) -> set[str]:
@@ -27,11 +28,6 @@ def _files(*modules: str) -> set[str]:
 
 def _task_code() -> set[str]:
     return _files(*(entry.split(":")[0] for entry in TASKS.values()))
-
-
-def _restorer_modules() -> list[str]:
-    """Only the chosen one is a dependency; `checkpoint` can be chosen too."""
-    return ["models.restorers.checkpoint", *(entry.split(":")[0] for entry in RESTORERS.values())]
 
 
 def _losses() -> set[str]:
@@ -44,14 +40,13 @@ def _expected(stage: str) -> set[str]:
     if stage in ("prepare", "degrade"):
         return files | _files(*(entry.split(":")[0] for name, entry in SOURCES.items() if name != "scenes"))
     if stage == "plan":
-        return {file for file in files if not file.startswith(TASKS_FOLDER)}
+        return {file for file in files if not file.startswith((TASKS_FOLDER, RESTORERS_FOLDER))}
     if stage == "objective":
         return files | (_losses() - _task_code())
     if stage == "publish":  # which logs these with each restorer
         return files | _files("pipeline.served_restorer")
-    if stage in ("train_restorer", "restore"):
-        restorers = {module.replace(".", "/") + ".py" for module in _restorer_modules()}
-        files = (files | _files(*_restorer_modules())) - restorers | {CHOSEN_RESTORER}
+    if stage in ("train_restorer", "restore", "arm_images"):
+        files = {file for file in files if not file.startswith(RESTORERS_FOLDER)}
     return files - _losses() if stage == "train_restorer" else files
 
 
@@ -67,6 +62,7 @@ def test_code_dependencies_are_the_imports(stage: str) -> None:
         ("plan", TASKS_FOLDER),
         ("train_task", MADE_OF + "/${item.task}.json"),
         ("evaluate", MADE_OF + "/${item.task}.json"),
+        ("arm", MADE_OF + "/${item.task}.json"),
         ("objective", MADE_OF),
         ("report", MADE_OF),
     ],
@@ -74,6 +70,13 @@ def test_code_dependencies_are_the_imports(stage: str) -> None:
 def test_the_code_of_a_task_is_a_dependency_through_the_plan(stage: str, dependency: str) -> None:
     assert dependency in STAGES[stage]["deps"]
     assert all(file.startswith(TASKS_FOLDER) for file in _task_code())
+
+
+@pytest.mark.parametrize(
+    ("stage", "dependency"), [("plan", RESTORERS_FOLDER), ("train_restorer", RESTORER), ("restore", RESTORER)]
+)
+def test_the_code_of_the_restorer_is_a_dependency_through_the_plan(stage: str, dependency: str) -> None:
+    assert dependency in STAGES[stage]["deps"]
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -125,3 +128,7 @@ def test_a_module_that_is_imported_deep_down_is_found(tmp_path: Path) -> None:
         "data/__init__.py",
         "data/deep.py",
     }
+
+
+def test_the_report_is_written_again_for_every_setting_that_it_shows() -> None:
+    assert set(STAGES["report"]["params"]) == set(Params.model_fields) - {"tracking"}

@@ -125,3 +125,13 @@ def test_copies_have_the_bytes_with_and_without_the_kernels_help(
     monkeypatch.setattr("os.copy_file_range", refuse)
     images.copy_image(path, tmp_path / "b.png")
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes() == path.read_bytes()
+
+
+def test_unknown_files_are_refused_after_ultralytics_has_replaced_pillows_open(tmp_path: Path) -> None:
+    import ultralytics.utils.patches
+
+    assert Image.open is ultralytics.utils.patches.image_open
+    path = tmp_path / "a.png"
+    path.write_text("no image")
+    with pytest.raises(images.ImageError, match=r"a\.png: not a readable image \(not an image of a known format\)"):
+        images.read_photo(path)

@@ -53,13 +53,13 @@ FAULTS = [
     (
         "source: scenes",
         "source: photos",
-        "data.source: Input should be 'scenes', 'coco', 'masks', 'voc' or 'yolo', got 'photos'",
+        "data.source: 'photos' is unknown; there are: scenes, coco, exdark, folders, masks, voc",
     ),
     ("decoder_blocks: [1, 1, 1]", "decoder_blocks: [1, 1]", "must have the same length"),
     ("timesteps: [5, 300]", "timesteps: [5, 3000]", "losses.diffloss.timesteps: expected 0 <= low < high <= 1000"),
     ("size: 64, channels", "size: 62, channels", "train_prior.network: size 62 cannot be halved 2 times"),
     ("attention: [16]", "attention: [12]", "train_prior.network: attention at size 12: the levels have the sizes"),
-    ("resamples: 1000", "resamples: 5", "statistics.resamples: Input should be greater than or equal to 100"),
+    ("resamples: 2000", "resamples: 5", "statistics.resamples: Input should be greater than or equal to 100"),
 ]
 
 

@@ -98,6 +98,9 @@ def test_report_and_pictures(finished: Path) -> None:
     names = {path.name for path in (report / "pictures").iterdir()}
     assert names == {f"{d}-{t}.png" for d in ("lowlight", "fog") for t in ("detection", "segmentation")}
     assert (finished / "artifacts" / "prior" / "samples.png").exists()
+    page = (report / "report.html").read_text()
+    assert page.count('type="range"') == 8 and len(page) < 2_000_000
+    assert (report / "metrics.json").exists()
 
 
 def test_nothing_is_left_lying_about(finished: Path) -> None:
@@ -139,19 +142,19 @@ def test_a_second_run_does_nothing(finished: Path) -> None:
 
 
 CHANGES = [
-    ("strength: 0.5", "strength: 0.7", {"objective@pixel", "objective@diffloss", "plan", "publish"}),
+    ("strength: 0.5", "strength: 0.7", {"objective@pixel", "objective@diffloss", "plan", "report", "publish"}),
     ("severity: 3", "severity: 4", {"degrade@lowlight", "degrade@fog", "plan", "report", "publish"}),
     (
         "encoder: tu-mobilenetv3_small_050",
         "encoder: tu-mobilenetv3_small_075",
-        {"train_task@segmentation", "plan", "publish"},
+        {"train_task@segmentation", "plan", "report", "publish"},
     ),
-    ("unet: {channels: [4,", "unet: {channels: [6,", {"plan", "publish"}),
+    ("unet: {channels: [4,", "unet: {channels: [6,", {"plan", "report", "publish"}),
     (
         "overlap: 64",
         "overlap: 32",
         {"restore@lowlight-pixel", "restore@lowlight-diffloss", "restore@fog-pixel", "restore@fog-diffloss"}
-        | {"plan", "publish"},
+        | {"plan", "report", "publish"},
     ),
     ("pictures: 2", "pictures: 1", {"plan", "report"}),
     ("resamples: 100", "resamples: 200", {"plan", "report", "publish"}),

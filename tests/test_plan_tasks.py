@@ -34,7 +34,7 @@ def _edit(old: str, new: str) -> None:
 
 
 def _run(monkeypatch: pytest.MonkeyPatch) -> dict[str, dict[str, object]]:
-    words = "plan --needs out/needs.json --checked out/checked.json --tasks out/tasks --weights weights"
+    words = "plan --needs out/n.json --checked out/c.json --tasks out/tasks --restorer out/r.json --weights weights"
     monkeypatch.setattr("sys.argv", words.split())
     plan.main()
     return {path.stem: json.loads(path.read_text()) for path in Path("out/tasks").iterdir()}

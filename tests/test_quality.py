@@ -1,13 +1,20 @@
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import torchvision
+from scipy import ndimage
 from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
 
 from data.manifest import Dataset
 from pipeline.fidelity import LARGEST_PSNR, psnr, ssim
+from pipeline.perception import available, ms_ssim
 from pipeline.quality import FolderReader, measure
+from pipeline.sharpness import blur
+
+CPU = torch.device("cpu")
 
 
 def _pair() -> tuple[np.ndarray, np.ndarray]:
@@ -39,3 +46,73 @@ def test_mean_over_images(make_dataset: Callable[..., Dataset]) -> None:
     records = measure(split, FolderReader(split.folder / "images"))
     assert records.image_ids == split.ids
     assert records.metrics()["PSNR"][0] == LARGEST_PSNR
+
+
+def test_blur_is_what_blurring_raises_and_flat_images_are_defined() -> None:
+    clean, _ = _pair()
+    smooth = ndimage.uniform_filter(clean, (5, 5, 1))
+    assert 0 <= blur(clean, clean) < blur(smooth, clean) < 1
+    assert blur(np.zeros_like(clean), clean) == 1  # nothing is sharp there
+
+
+def _by_hand(image: np.ndarray, clean: np.ndarray) -> float:
+    """Wang et al. 2003 in NumPy: contrast and structure at five scales, luminance at the coarsest."""
+    x, y = (one.astype(np.float64).transpose(2, 0, 1) for one in (image, clean))
+    found = 1.0
+    for scale, weight in enumerate([0.0448, 0.2856, 0.3001, 0.2363, 0.1333]):
+        luminance, contrast = _parts(x, y)
+        found *= np.mean(contrast if scale < 4 else luminance * contrast) ** weight
+        x, y = (one[:, : one.shape[1] // 2 * 2, : one.shape[2] // 2 * 2] for one in (x, y))
+        x, y = (one.reshape(3, one.shape[1] // 2, 2, one.shape[2] // 2, 2).mean(axis=(2, 4)) for one in (x, y))
+    return float(found)
+
+
+def _parts(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Luminance, and contrast times structure, where the window of 11 lies within the image."""
+
+    def mean(one: np.ndarray) -> np.ndarray:
+        return ndimage.gaussian_filter(one, (0, 1.5, 1.5), truncate=3.4)[:, 5:-5, 5:-5]
+
+    c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
+    mx, my = mean(x), mean(y)
+    luminance = (2 * mx * my + c1) / (mx**2 + my**2 + c1)
+    return luminance, (2 * (mean(x * y) - mx * my) + c2) / (mean(x * x) - mx**2 + mean(y * y) - my**2 + c2)
+
+
+def test_ms_ssim_by_hand() -> None:
+    rng = np.random.default_rng(0)
+    rough = ndimage.gaussian_filter(rng.normal(size=(176, 200, 3)), (4, 4, 0))
+    clean = np.clip(128 + 300 * rough, 0, 255).astype(np.uint8)
+    noisy = np.clip(clean + rng.normal(0, 40, clean.shape), 0, 255).astype(np.uint8)
+    assert ms_ssim(noisy, clean) == pytest.approx(_by_hand(noisy, clean), abs=2e-3)
+    assert 0.3 < ms_ssim(noisy, clean) < 0.97
+    assert ms_ssim(clean, clean) == pytest.approx(1)
+
+
+def test_what_cannot_be_measured_is_left_out_by_name(
+    make_dataset: Callable[..., Dataset], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "empty"))
+    found, missing = available(make_dataset().split("test"), CPU)
+    assert not found
+    assert "'test0' has 48" in missing["MS-SSIM"] and "alexnet-owt-7be5be79.pth" in missing["LPIPS"]
+    found, missing = available(make_dataset("large", size=(161, 170)).split("test"), CPU)
+    assert set(found) == {"MS-SSIM"} and set(missing) == {"LPIPS"}
+
+
+@pytest.mark.filterwarnings("ignore:The parameter 'pretrained':UserWarning", "ignore:Arguments other than:UserWarning")
+def test_lpips_where_its_backbone_is_cached(
+    make_dataset: Callable[..., Dataset], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Random backbone weights in the place of torchvision's: what is tested is the path, not the metric."""
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    folder = tmp_path / "hub" / "checkpoints"
+    folder.mkdir(parents=True)
+    torch.save(torchvision.models.alexnet(weights=None).state_dict(), folder / "alexnet-owt-7be5be79.pth")
+    split = make_dataset().split("test")
+    found, _ = available(split, CPU)
+    records = measure(split, FolderReader(split.folder / "images"), found)
+    assert list(records.values) == ["PSNR", "SSIM", "blur", "LPIPS"]
+    assert records.metrics()["LPIPS"][0] == pytest.approx(0, abs=1e-6)
+    clean, noisy = _pair()
+    assert found["LPIPS"](noisy, clean) > 0

@@ -99,7 +99,28 @@ def test_labelled_photos_are_judged_and_pairs_are_made_for_training(
     assert set(rows[rows.split == "train"].recipe) == {"lowlight"} and set(rows[rows.split == "test"].recipe) == {
         "night"
     }
-    assert {path.name for path in degraded.folder.iterdir()} == {"train", "val", "test", MANIFEST, "dataset.json"}
+    assert {path.name for path in degraded.folder.iterdir()} == {
+        "train",
+        "val",
+        "test",
+        MANIFEST,
+        "dataset.json",
+        "faults.csv",
+    }
+
+
+def test_bad_photos_that_were_left_out_are_listed_beside_the_result(
+    make_dataset: Callable[..., Dataset], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clean = make_dataset()
+    root = _labelled(clean, tmp_path / "night")
+    (root / "test" / "night-test0.png").write_text("no image")
+    photos, params = _unpaired(root)
+    skipping = Unpaired(kind="unpaired", recipe="lowlight", data=photos.data.model_copy(update={"faults": "skip"}))
+    degrade._degrade_for_photos(clean, skipping, params, tmp_path / "out")
+    assert Dataset.open(tmp_path / "out").split("test").ids == ("night-test1",)
+    assert "night-test0.png,unreadable image: " in (tmp_path / "out" / "faults.csv").read_text()
+    assert f"all of them are in {tmp_path / 'out' / 'faults.csv'}" in capsys.readouterr().out
 
 
 def test_photos_of_other_classes_are_refused(make_dataset: Callable[..., Dataset], tmp_path: Path) -> None:

@@ -1,5 +1,4 @@
 from pathlib import Path
-from typing import get_args
 
 import pytest
 
@@ -8,7 +7,7 @@ from models.losses import LossError, loss_names, needs_prior, needs_task
 from models.restorers import CHECKPOINT, RESTORERS
 from pipeline.params import Params, ParamsError, load_params
 from pipeline.plan import check_names
-from pipeline.restorer_params import FROZEN, RestorerName
+from pipeline.restorer_params import FROZEN, TrainRestorer
 
 ROOT = Path(__file__).parents[1]
 
@@ -31,7 +30,7 @@ def test_a_restorer_is_chosen_by_its_name_alone(tmp_path: Path, name: str) -> No
 
 
 def test_every_restorer_can_be_chosen() -> None:
-    assert set(get_args(RestorerName)) == {*RESTORERS, CHECKPOINT}
+    assert set(TrainRestorer.choices()) == {*RESTORERS, CHECKPOINT}
 
 
 CHOSEN = ("restorer: nafnet", "restorer: checkpoint")
@@ -54,7 +53,10 @@ def test_frozen_is_an_objective_without_losses(tmp_path: Path) -> None:
 
 
 FAULTS = [
-    ([("restorer: nafnet", "restorer: nafnett")], "train_restorer.restorer: Input should be 'unet', 'nafnet', 'restor"),
+    (
+        [("restorer: nafnet", "restorer: nafnett")],
+        "train_restorer.restorer: 'nafnett' is unknown; there are: unet, nafnet, re",
+    ),
     ([CHOSEN], "train_restorer: restorer is 'checkpoint', so that checkpoint.weights must name a file"),
     ([OBJECTIVES], "objectives has 'frozen', a restorer used as it is, so that train_restorer.restorer must be"),
     ([("warm_up: 0", "warm_up: 200")], "train_restorer: warm_up must be less than steps (200), got 200"),

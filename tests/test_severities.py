@@ -27,6 +27,11 @@ def _write(folder: Path, variant: str, split: str, values: np.ndarray) -> None:
     records.save(target / RECORDS_FILE)
 
 
+def _folders(folder: Path) -> dict[str, Path]:
+    order = ("clean", "degraded", "pixel", "diffloss")
+    return {name: folder / name for name in order if (folder / name).is_dir()}
+
+
 def _scores(seed: int, mean: float) -> np.ndarray:
     return mean + np.random.default_rng(seed).normal(0, 0.05, len(IDS))
 
@@ -38,7 +43,7 @@ def test_copies_for_each_severity_are_averaged_and_listed(params: Params, tmp_pa
     for (variant, split), scores in values.items():
         _write(tmp_path, variant, split, scores)
     levels = {f"test@{s}": dict.fromkeys(IDS, s) for s in (1, 3, 5)}
-    cells = read_cells(params, tmp_path, levels)
+    cells = read_cells(params, _folders(tmp_path), levels)
     rows = {(r["variant"], r["severity"]): r for r in tables.severity_rows("t", "fog", cells, 0.95)}
     for severity in (1, 3, 5):
         expected = values["pixel", f"test@{severity}"].mean()
@@ -57,7 +62,7 @@ def test_a_severity_drawn_for_each_image_splits_the_images(params: Params, tmp_p
     for variant, values in scores.items():
         _write(tmp_path, variant, "test", values)
     levels = {id: 1 if n < 8 else 4 for n, id in enumerate(IDS)}
-    cells = read_cells(params, tmp_path, {"test": levels})
+    cells = read_cells(params, _folders(tmp_path), {"test": levels})
     rows = {(r["variant"], r["severity"]): r for r in tables.severity_rows("t", "fog", cells, 0.95)}
     assert rows["degraded", 1]["value"] == pytest.approx(scores["degraded"][:8].mean())
     assert rows["degraded", 4]["value"] == pytest.approx(scores["degraded"][8:].mean())
@@ -75,7 +80,7 @@ def test_mpc_and_rpc_are_the_published_formulas(params: Params, tmp_path: Path) 
         for severity in own:
             _write(tmp_path / degradation, "degraded", f"test@{severity}", values[degradation, severity])
         levels = {f"test@{s}": dict.fromkeys(IDS, s) for s in own}
-        cells.append(read_cells(params, tmp_path / degradation, levels))
+        cells.append(read_cells(params, _folders(tmp_path / degradation), levels))
     (row,) = tables.robustness_rows("t", cells, 0.95)
     mpc = np.mean([[values[d, s].mean() for s in (2, 4)] for d in means])
     assert row["mPC"] == pytest.approx(mpc)
@@ -86,6 +91,23 @@ def test_mpc_and_rpc_are_the_published_formulas(params: Params, tmp_path: Path) 
 
 def test_real_photos_without_clean_images_are_not_in_mpc(params: Params, tmp_path: Path) -> None:
     _write(tmp_path, "degraded", "test", _scores(1, 0.5))
-    cells = read_cells(params, tmp_path)
+    cells = read_cells(params, _folders(tmp_path))
     assert tables.robustness_rows("t", [cells], 0.95) == []
     assert list(cells.severities) == [None]
+
+
+def test_scores_of_several_trainings_are_averaged_and_drawn_from(params: Params, tmp_path: Path) -> None:
+    runs = {"pixel": [0.5, 0.6, 0.7], "diffloss": [0.55, 0.65, 0.75]}
+    _write(tmp_path, "degraded", "test", _scores(0, 0.3))
+    for variant, means in runs.items():
+        for number, mean in enumerate(means, start=1):
+            split = "test" if number == 1 else f"test~{number}"
+            _write(tmp_path, variant, split, mean + _scores(3, 0.0))
+    whole = read_cells(params, _folders(tmp_path)).whole
+    rows = {row["variant"]: row for row in tables.result_rows("t", "fog", whole, 0.95)}
+    assert rows["pixel"]["value"] == pytest.approx(0.6 + _scores(3, 0.0).mean())
+    # Images alone would give a standard error of 0.05 / sqrt(20) = 0.011; three trainings 0.1 apart add 0.047.
+    assert 0.12 < rows["pixel"]["ci_high"] - rows["pixel"]["ci_low"] < 0.25
+    gains = {(row["variant"], row["versus"]): row for row in tables.gain_rows("t", "fog", whole, 0.95)}
+    gain = gains["diffloss", "pixel"]
+    assert gain["gain"] == pytest.approx(0.05) and gain["ci_high"] - gain["ci_low"] < 1e-9, "paired by training"

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from outside_data import COUNTS, WRITERS, yolo
+from outside_data import COUNTS, WRITERS, picture, save, yolo
 
-from data.manifest import DatasetError, Fault, Sample, write_sample
+from data.degradations import DegradationError, degrade
+from data.manifest import DatasetError, Fault, FaultError, Sample, write_sample
 from data.sources import SOURCES, Source, load_source
 from data.sources.classmap import ClassMap
 from data.sources.splits import Found, make_listing
@@ -54,8 +55,9 @@ def test_labels_fit_the_image_and_the_classes(source: Source) -> None:
             sample = source.sample(split, name)
             assert (sample.id, sample.split) == (name, split)
             assert sample.image.dtype == np.uint8 and sample.image.shape[2] == 3
-            _check_boxes(sample.boxes, len(source.classes["detection"]))
-            _check_boxes(sample.ignored, len(source.classes["detection"]))
+            _check_boxes(sample.boxes, len(source.classes.get("detection", [])))
+            _check_boxes(sample.ignored, len(source.classes.get("detection", [])))
+            assert (sample.boxes is not None) == ("detection" in source.classes)
             assert (sample.mask is not None) == bool(source.classes.get("segmentation"))
             if sample.mask is not None:
                 assert sample.mask.dtype == np.uint8 and sample.mask.shape == sample.image.shape[:2]
@@ -118,8 +120,8 @@ def test_drawn_splits_depend_on_the_seed_alone_and_have_the_asked_sizes() -> Non
 def test_undivided_data_need_shares() -> None:
     with pytest.raises(DatasetError, match=r"data\.x\.split: needed"):
         make_listing({"all": _found("a.png")}, NONE, "data.x", 0, [])
-    with pytest.raises(DatasetError, match="expected the splits train and val or test; found train"):
-        make_listing({"train": _found("a.png")}, NONE, "data.x", 0, [])
+    with pytest.raises(DatasetError, match=r"data\.x: none of the splits train, val and test"):
+        make_listing({}, NONE, "data.x", 0, [])
 
 
 def test_ids_are_safe_names_and_collisions_are_faults() -> None:
@@ -131,6 +133,14 @@ def test_ids_are_safe_names_and_collisions_are_faults() -> None:
         Fault("/data/b/X.jpg", f"{text} b__X too"),
         Fault("/data/b/x.jpg", f"{text} b__x too"),
     )
+
+
+def test_ids_are_short_enough_for_a_file_system_in_any_script() -> None:
+    listing = make_listing(
+        {"train": _found("a/" + "街" * 70 + "/" + "灯" * 80 + ".png", "b.png")}, NONE, "data.x", 0, []
+    )
+    (long,) = set(listing.splits["train"]) - {"b"}
+    assert long.endswith("灯" * 50) and len(long.encode()) <= 180
 
 
 def test_an_image_in_two_splits_is_taken_from_the_training_images() -> None:
@@ -154,6 +164,15 @@ def test_limit_thins_evenly() -> None:
     found = {"train": _found(*(f"{index}.png" for index in range(9))), "val": _found("a.png")}
     listing = make_listing(found, {"split": None, "limit": {"train": 3, "val": None}}, "data.x", 0, [])
     assert list(listing.splits["train"]) == ["0", "4", "8"] and list(listing.splits["val"]) == ["a"]
+
+
+def test_an_image_too_small_to_be_degraded_is_a_fault(tmp_path: Path) -> None:
+    settings = yolo(tmp_path)
+    save(tmp_path / "images" / "train" / "0.png", picture(1)[:31])
+    with pytest.raises(FaultError, match=r"train/0\.png: image too small: 60 x 31; expected 32 x 32 pixels or more"):
+        load_source("yolo")(tmp_path, settings, 0).sample("train", "0")
+    with pytest.raises(DegradationError, match="32 pixels or more"):
+        degrade(picture(1)[:31], "fog", 3, 0)
 
 
 def test_a_part_is_small(tmp_path: Path) -> None:

@@ -233,6 +233,19 @@ def test_a_file_of_another_kind_is_named(clean: Dataset, tmp_path: Path) -> None
         assert "\n" not in str(caught.value)
 
 
+def test_the_description_of_a_saved_network_cannot_run_code(clean: Dataset, tmp_path: Path) -> None:
+    torch.save({"model": _yolo("detect", OTHER_ORDER, [-2.0, -2.0, -2.0])}, tmp_path / "a.pt")
+    path, folder = str(tmp_path / "a.pt"), tmp_path / "saved"
+    folder.mkdir()
+    _fit("detection", clean, tmp_path, weights=path, frozen=True, trust_pickle=True).save(folder)
+    content = json.loads((folder / "task.json").read_text())
+    content["model"]["activation"] = f"__import__('pathlib').Path({str(tmp_path / 'ran')!r}).touch()"
+    (folder / "task.json").write_text(json.dumps(content))
+    with pytest.raises(TaskError, match="not a saved detection network"):
+        _fit("detection", clean, tmp_path, weights=str(folder), frozen=True)
+    assert not (tmp_path / "ran").exists()
+
+
 def test_published_weights_come_from_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from huggingface_hub import constants
     from safetensors.torch import save_file

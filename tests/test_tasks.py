@@ -65,7 +65,8 @@ def fit(make_dataset: Callable[..., Dataset], tmp_path: Path) -> Callable[..., T
         split = folder.split("train")
         loop = Loop(name, tmp_path / "work" / run, 0, torch.device("cpu"))
         batches = partial(MaskBatches, split, 0)
-        return get_task(name).fit(split, batches, folder.info.classes[name], SETTINGS[name], loop)
+        task = get_task(name)
+        return task.fit(split, batches, folder.info.classes[task.labels], SETTINGS[name], loop)
 
     return do
 
@@ -136,6 +137,14 @@ def test_missing_labels_are_an_error(name: str, fit: Callable[..., Task[Any]], m
         (dataset.folder / "train" / folder).rename(dataset.folder / "train" / f"no-{folder}")
     with pytest.raises(TaskError, match=f"take {name} out of tasks"):
         fit(name, folder=dataset)
+
+
+@each
+def test_settings_are_checked_before_any_work(name: str) -> None:
+    task = get_task(name)
+    assert task.check(SETTINGS[name]) == task.check({}) == []
+    with pytest.raises(TaskError, match=rf"train_task\.{name}: unknown setting 'stepps'; there are"):
+        task.check({**SETTINGS[name], "stepps": 3})
 
 
 def test_unknown_task() -> None:

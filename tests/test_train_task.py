@@ -65,7 +65,11 @@ def stage(make_dataset: Callable[..., Dataset], tmp_path: Path, monkeypatch: pyt
     return run
 
 
-@pytest.mark.parametrize("name", TASKS)
+def test_the_tasks_exist() -> None:
+    assert set(SECTIONS) == set(FROZEN) == set(METRICS) <= set(TASKS)
+
+
+@pytest.mark.parametrize("name", SECTIONS)
 def test_trained_then_frozen_elsewhere_then_evaluated(name: str, stage: Callable[..., Any]) -> None:
     costs = stage(name, SECTIONS[name])
     assert costs["training_seconds"] > 0 and costs["parameters"] > 1000
@@ -81,7 +85,7 @@ def test_trained_then_frozen_elsewhere_then_evaluated(name: str, stage: Callable
     assert [path.read_bytes() for path in predictions[0]] == [path.read_bytes() for path in predictions[1]]
 
 
-@pytest.mark.parametrize("name", TASKS)
+@pytest.mark.parametrize("name", SECTIONS)
 def test_data_without_classes_for_the_task(name: str, stage: Callable[..., Any]) -> None:
     path = Path("clean/dataset.json")
     info = json.loads(path.read_text())
@@ -92,7 +96,7 @@ def test_data_without_classes_for_the_task(name: str, stage: Callable[..., Any])
     assert not Path("out").exists()
 
 
-@pytest.mark.parametrize("name", TASKS)
+@pytest.mark.parametrize("name", SECTIONS)
 def test_frozen_classes_that_do_not_match_leave_nothing(name: str, stage: Callable[..., Any]) -> None:
     stage(name, SECTIONS[name])
     path = Path("clean/dataset.json")

@@ -178,3 +178,9 @@ def test_coco128_as_ultralytics_converts_it_has_the_boxes_of_coco(tmp_path: Path
     for name in ids["train"][::3]:
         boxes = coco.sample("train", name).boxes
         assert boxes is not None and _same_rows(yolo.sample("train", name).boxes, boxes), name
+
+
+def test_a_split_that_is_no_list_of_images_is_one_line(tmp_path: Path) -> None:
+    content = write_yolo(tmp_path)["content"]
+    with pytest.raises(DatasetError, match=r"images/val/0\.png: not a list of images in UTF-8"):
+        _yolo(tmp_path, content={**content, "val": "images/val/0.png"}).split_ids()

@@ -14,6 +14,8 @@ class SourceError(ValueError):
 
 SOURCES: dict[str, str] = {
     "coco": "data.sources.coco:Coco",
+    "exdark": "data.sources.exdark:ExDark",
+    "folders": "data.sources.folders:Folders",
     "masks": "data.sources.masks:Masks",
     "scenes": "data.sources.scenes:Scenes",
     "voc": "data.sources.voc:Voc",

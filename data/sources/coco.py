@@ -96,7 +96,7 @@ class Coco(Outside):
             )
             faults.append(Fault(str(found.image), text))
             return {}
-        things = [self._thing(entry, labels.json, shape, faults) for entry in labels.entries]
+        things = [self._thing(entry, f"{labels.json}: {found.image.name}", shape, faults) for entry in labels.entries]
         return object_labels([thing for thing in things if thing], shape, self._map, self.settings)
 
     def _chosen(self) -> list[tuple[str, dict[str, str]]]:
@@ -136,8 +136,8 @@ class Coco(Outside):
         name = self._names.get(number) if isinstance(number, int) else None
         return not entry.get("iscrowd") and name is not None and self._map.object(name) is not None
 
-    def _thing(self, entry: Entry, json_file: str, shape: tuple[int, int], faults: list[Fault]) -> Thing | None:
-        where = f"{json_file}: annotation {entry.get('id')}"
+    def _thing(self, entry: Entry, place: str, shape: tuple[int, int], faults: list[Fault]) -> Thing | None:
+        where = f"{place}: annotation {entry.get('id')}"
         number = entry.get("category_id")
         if not isinstance(number, int) or number not in self._names:
             faults.append(Fault(where, f"class out of range: category_id {number} is not among the categories"))

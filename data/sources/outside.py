@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Self, TypeVar
 
-from data.images import ImageError, read_photo
+from data.images import SMALLEST_SIDE, ImageError, read_photo
 from data.manifest import Fault, FaultError, Sample
 from data.sources.splits import Found, Listing, make_listing
 
@@ -73,7 +73,11 @@ class Outside(ABC):
         photo = self.attempt(faults, found.image, "unreadable image", lambda: read_photo(found.image, self.size(found)))
         if photo is None:
             raise FaultError(faults)
-        labels = self.label(found, photo.pixels.shape[:2], faults)
+        height, width = photo.pixels.shape[:2]
+        if min(height, width) < SMALLEST_SIDE:
+            text = f"image too small: {width} x {height}; expected {SMALLEST_SIDE} x {SMALLEST_SIDE} pixels or more"
+            faults.append(Fault(str(found.image), text))
+        labels = self.label(found, (height, width), faults)
         if faults:
             raise FaultError(faults)
         return Sample(

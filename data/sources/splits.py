@@ -14,7 +14,7 @@ from data.manifest import DatasetError, Fault
 SPLITS = ("train", "val", "test")
 UNDIVIDED = "all"  # what a format without splits calls its images
 KEPT_FIRST = ("test", "val", "train")  # an image of two splits is taken from the training images
-LONGEST_ID = 180
+LONGEST_ID = 180  # bytes: file systems allow 255, and stages add to the names
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ def make_listing(
         faults: what the format has found so far.
 
     Raises:
-        DatasetError: there are no splits, or neither val nor test.
+        DatasetError: there are no splits.
     """
     faults = list(faults)
     shares = settings.get("split")
@@ -58,8 +58,8 @@ def make_listing(
         named = _draw(_named(pool, faults), shares, seed)
     else:
         named = {split: _named(once[split], faults) for split in SPLITS if split in once}
-    if "train" not in named or len(named) < 2:
-        raise DatasetError(f"{key}: expected the splits train and val or test; found {', '.join(named) or 'none'}")
+    if not named:
+        raise DatasetError(f"{key}: none of the splits train, val and test")
     limit = settings.get("limit", {})
     return Listing({split: _thin(entries, limit.get(split)) for split, entries in named.items()}, tuple(faults))
 
@@ -108,7 +108,8 @@ def _named(entries: Sequence[Found], faults: list[Fault]) -> dict[str, Found]:
 def _safe_id(name: str) -> str:
     """A path as a file name: "a/b c.jpg" is "a__b_c"."""
     parts = PurePosixPath(name.replace(os.sep, "/")).with_suffix("").parts
-    return re.sub(r"[^\w.-]", "_", "__".join(parts)).lstrip(".-")[-LONGEST_ID:] or "_"
+    safe = re.sub(r"[^\w.-]", "_", "__".join(parts))
+    return safe.encode()[-LONGEST_ID:].decode(errors="ignore").lstrip(".-") or "_"
 
 
 def _draw(named: Mapping[str, Found], shares: Mapping[str, float], seed: int) -> dict[str, dict[str, Found]]:

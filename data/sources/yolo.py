@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from data.images import PHOTO_SUFFIXES
 from data.manifest import DatasetError, Fault
 from data.sources.classmap import ClassMap
 from data.sources.objects import (
@@ -20,7 +21,6 @@ from data.sources.objects import (
 from data.sources.outside import Outside
 from data.sources.splits import SPLITS, UNDIVIDED, Found
 
-SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 NOT_LABELS = {"classes.txt", "labels.txt", "obj.names"}  # labelling tools leave class names beside the labels
 BOX_WORDS = 5
 SHORTEST_POLYGON = 7  # a class and three corners
@@ -150,7 +150,7 @@ def _images(project: Path, base: Path, split: str, entries: Any) -> list[Path]:
         if not place.exists() and str(entry).startswith("../"):
             place = base / str(entry)[3:]  # as ultralytics: projects exported with their folder's name left out
         if place.is_dir():
-            found.extend(sorted(path for path in place.rglob("*") if path.suffix.lower() in SUFFIXES))
+            found.extend(sorted(path for path in place.rglob("*") if path.suffix.lower() in PHOTO_SUFFIXES))
         elif place.is_file():
             found.extend(_listed(place, base))
         else:
@@ -160,9 +160,13 @@ def _images(project: Path, base: Path, split: str, entries: Any) -> list[Path]:
 
 def _listed(file: Path, base: Path) -> list[Path]:
     images = []
-    for line in file.read_text(encoding="utf-8-sig").splitlines():
+    try:
+        lines = file.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DatasetError(f"{file}: not a list of images in UTF-8 ({error}); see train, val and test") from error
+    for line in lines:
         name = line.strip()
-        if Path(name).suffix.lower() in SUFFIXES:
+        if Path(name).suffix.lower() in PHOTO_SUFFIXES:
             images.append(file.parent / name if name.startswith("./") else base / name)
     return images
 
@@ -190,7 +194,7 @@ def _strays(entries: Sequence[Found]) -> list[Fault]:
     faults = []
     for labels, images in folders.items():
         if labels.is_dir() and images.is_dir():
-            known = {path.stem for path in images.iterdir() if path.suffix.lower() in SUFFIXES}
+            known = {path.stem for path in images.iterdir() if path.suffix.lower() in PHOTO_SUFFIXES}
             strays = [path for path in labels.glob("*.txt") if path.stem not in known and path.name not in NOT_LABELS]
             faults += [
                 Fault(str(path), f"label without image: none of its name in {images}") for path in sorted(strays)

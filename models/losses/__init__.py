@@ -94,7 +94,7 @@ def build_objective(
 
     names = loss_names(objective)
     frozen = Frozen(prior, task_features, bank_folder)
-    read = {name: _settings(name, settings.get(name, {})) for name in names}
+    read = {name: settings_of(name, settings.get(name, {})) for name in names}
     pixel = read.pop("pixel")
     terms = {
         name: importlib.import_module(LOSSES[name].module).build(name, own, frozen, pixel.kind)
@@ -103,7 +103,12 @@ def build_objective(
     return Objective(pixel, terms)
 
 
-def _settings(name: str, given: Any) -> Any:
+def settings_of(name: str, given: Any) -> Any:
+    """The settings of a loss from a mapping, or as they are.
+
+    Raises:
+        LossError: a setting that the loss does not have.
+    """
     kind = LOSSES[name].settings
     if isinstance(given, kind):
         return given

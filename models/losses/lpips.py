@@ -39,12 +39,23 @@ def build(name: str, settings: LpipsSettings, frozen: Frozen, pixel_kind: str) -
     """
     if settings.backbone not in BACKBONE_FILES:
         raise LossError(f"lpips: backbone {settings.backbone!r} is unknown; there are {', '.join(BACKBONE_FILES)}")
-    path = Path(torch.hub.get_dir()) / "checkpoints" / BACKBONE_FILES[settings.backbone]
+    path = backbone_file(settings.backbone)
     if not path.exists():
         raise LossError(
             f"lpips: the backbone's weights are not at {path}; put torchvision's {path.name} there "
             "(or set TORCH_HOME to the folder that has hub/checkpoints), or choose another objective"
         )
+    return LpipsTerm(load_network(settings.backbone), settings)
+
+
+def backbone_file(backbone: str) -> Path:
+    """Where torch's cache has, or would have, a backbone's weights."""
+    return Path(torch.hub.get_dir()) / "checkpoints" / BACKBONE_FILES[backbone]
+
+
+def load_network(backbone: str) -> nn.Module:
+    """The frozen network (images (N,3,H,W), others, normalize=True for [0,1]) -> LPIPS; its weights must be cached."""
     from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
 
-    return LpipsTerm(LearnedPerceptualImagePatchSimilarity(net_type=settings.backbone).net, settings)
+    network: nn.Module = LearnedPerceptualImagePatchSimilarity(net_type=backbone).net  # type: ignore[arg-type]
+    return network.eval().requires_grad_(False)

@@ -68,6 +68,7 @@ class Classification(Task[Label]):
     """
 
     name = "classification"
+    labels = "classification"
     Settings = ClassificationSettings
 
     def __init__(
@@ -89,16 +90,16 @@ class Classification(Task[Label]):
     @classmethod
     def check(cls, settings: Mapping[str, Any]) -> list[Path]:
         """As the contract says. The network is built once, which also finds out whether published weights are there."""
-        given = read_settings(ClassificationSettings, cls.name, settings)
+        given: ClassificationSettings = read_settings(cls.Settings, cls.name, settings)
         if given.weights in (None, imagenet.NAME):
             if given.frozen:
-                raise TaskError("train_task.classification.frozen: true needs weights: a folder with a trained network")
+                raise TaskError(f"train_task.{cls.name}.frozen: true needs weights: a folder with a trained network")
             _build(given.model, 2, given.weights == imagenet.NAME)
             return []
         files = weight_files(cls.name, given.weights, given.frozen)
         if not is_saved_task(Path(str(given.weights))):
             raise TaskError(
-                f"train_task.classification.weights: {given.weights}: expected {imagenet.NAME}, or a folder with "
+                f"train_task.{cls.name}.weights: {given.weights}: expected {imagenet.NAME}, or a folder with "
                 f"{DESCRIPTION_FILE} and {WEIGHTS_FILE}"
             )
         return files
@@ -117,15 +118,13 @@ class Classification(Task[Label]):
         Raises:
             TaskError: there are no categories, the network cannot be built, or frozen classes do not match.
         """
-        given = read_settings(ClassificationSettings, cls.name, settings)
+        given: ClassificationSettings = read_settings(cls.Settings, cls.name, settings)
         if given.frozen:
             cls.check(settings)
             trained = _read(Path(str(given.weights)))
             return cls(trained.network, classes, trained.description, loop.device, trained.known)
         if not (split.folder / "categories").is_dir():
-            raise TaskError(
-                f"{split.folder}: no categories folder; take classification out of tasks, or choose other data"
-            )
+            raise TaskError(f"{split.folder}: no categories folder; take {cls.name} out of tasks, or choose other data")
         torch.manual_seed(loop.seed)
         network, model = _start(given, len(classes))
         _train(network.to(loop.device).train(), split, given, loop)

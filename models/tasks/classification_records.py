@@ -76,6 +76,15 @@ class ClassificationRecords:
         recall = self._recall(check_weights(weights, len(self.image_ids)))
         return {name: {"recall": recall[:, index]} for index, name in enumerate(self.class_names)}
 
+    def class_objects(self) -> dict[str, int]:
+        """How many images of each class there are."""
+        counts = np.bincount(self.truth, minlength=len(self.class_names))
+        return dict(zip(self.class_names, counts.tolist(), strict=True))
+
+    def image_scores(self) -> dict[str, NDArray[np.float64]]:
+        """{"accuracy": (N,)}, 1 where the class is right and 0 where it is not."""
+        return {"accuracy": (self.truth == self.predicted).astype(np.float64)}
+
     def _recall(self, taken: NDArray[np.float64]) -> NDArray[np.float64]:
         """(R, C)."""
         member = np.eye(len(self.class_names))[self.truth]

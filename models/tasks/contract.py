@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from models.tasks.detection_matching import Overlap
 from models.tasks.records import Records
 
 Image = NDArray[np.uint8]  # (H, W, 3) RGB
@@ -62,6 +63,7 @@ class Task(ABC, Generic[Prediction]):
     """A frozen recognition network together with its training, its predictions and their scores."""
 
     name: str
+    labels: ClassVar[str]  # what it is judged by: a key of the classes in dataset.json, such as "detection"
     Settings: ClassVar[type[Any]]  # a dataclass: the keys, types, ranges and defaults of train_task.<name>
     network: torch.nn.Module
     classes: list[str]
@@ -142,3 +144,19 @@ class Task(ABC, Generic[Prediction]):
     @abstractmethod
     def draw(image: Image, prediction: Prediction, classes: list[str]) -> Image:
         """The image with the prediction drawn onto a copy."""
+
+
+class ObjectTask(Task[Prediction]):
+    """A task that finds objects one by one, by boxes or by masks: labels and predictions in COCO's form."""
+
+    overlap: ClassVar[Overlap]
+
+    @staticmethod
+    @abstractmethod
+    def coco_labels(split: LabelledSplit, classes: int) -> dict[str, Any]:
+        """COCO's annotations of a split; image number n, in the order of the ids, has id n + 1, class c has c + 1."""
+
+    @staticmethod
+    @abstractmethod
+    def coco_results(predictions: Mapping[str, Prediction]) -> list[dict[str, Any]]:
+        """COCO's list of results, with the ids of `coco_labels`."""

@@ -3,12 +3,14 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, ClassVar
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from models.tasks.contract import Image, LabelledSplit
+from models.tasks.contract import Image, LabelledSplit, ObjectTask
+from models.tasks.detection_matching import Overlap, coco_predictions, coco_truth
 from models.tasks.palette import color
 from models.tasks.records import Boxes, DetectionPrediction, DetectionRecords, match_detections
 from models.tasks.yolo import YoloTask
@@ -17,12 +19,14 @@ from models.tasks.yolo_view import training_view
 DRAWN_SCORE = 0.25  # boxes under this confidence are scored, but not drawn
 
 
-class Detection(YoloTask[DetectionPrediction]):
+class Detection(YoloTask[DetectionPrediction], ObjectTask[DetectionPrediction]):
     """A YOLO detector, scored with COCO's average precision."""
 
     name = "detection"
+    labels = "detection"
     kind = "detect"
     label_folder = "labels"
+    overlap: ClassVar[Overlap] = "bbox"
 
     @classmethod
     def view(cls, split: LabelledSplit, classes: list[str], folder: Path) -> Path:
@@ -43,6 +47,16 @@ class Detection(YoloTask[DetectionPrediction]):
         sizes = {name: split.image(name).shape[:2] for name in predictions}
         truth = {name: _labels(split, name, sizes[name]) for name in predictions}
         return match_detections(predictions, truth, self.classes, sizes)
+
+    @staticmethod
+    def coco_labels(split: LabelledSplit, classes: int) -> dict[str, Any]:
+        ids = tuple(sorted(split.ids))
+        sizes = {name: split.image(name).shape[:2] for name in ids}
+        return coco_truth({name: _labels(split, name, sizes[name]) for name in ids}, ids, classes, sizes)
+
+    @staticmethod
+    def coco_results(predictions: Mapping[str, DetectionPrediction]) -> list[dict[str, Any]]:
+        return coco_predictions(predictions, tuple(sorted(predictions)))
 
     @staticmethod
     def write(folder: Path, predictions: Mapping[str, DetectionPrediction]) -> None:

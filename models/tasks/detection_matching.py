@@ -11,7 +11,8 @@ from models.tasks.record_files import RecordsError
 
 IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
 MAX_DETECTIONS = 100  # for each image and class
-ALL_AREAS = [0.0, 1e10]  # COCO's area range "all", in square pixels
+ALL_AREAS = (0.0, 1e10)  # COCO's area range "all", in square pixels
+Overlap = Literal["bbox", "segm"]  # of boxes or of masks
 
 
 @dataclass(frozen=True)
@@ -60,19 +61,48 @@ def match_images(
     return match_objects(objects, coco_predictions(predictions, image_ids), "bbox")
 
 
-def match_objects(truth: dict[str, Any], found: list[dict[str, Any]], kind: Literal["bbox", "segm"]) -> Matches:
-    """Match COCO's list of results to COCO's annotations by the overlap of boxes or of masks."""
+def match_objects(
+    truth: dict[str, Any], found: list[dict[str, Any]], kind: Overlap, areas: Sequence[float] = ALL_AREAS
+) -> Matches:
+    """Match COCO's list of results to COCO's annotations by the overlap of boxes or of masks.
+
+    Objects outside the range of areas, in square pixels, are ignored as crowds are, and so are detections outside it
+    that match nothing.
+    """
+    return _gather(_evaluate(truth, found, kind, IOU_THRESHOLDS, areas))
+
+
+def pair_objects(
+    truth: dict[str, Any], found: list[dict[str, Any]], kind: Overlap, threshold: float
+) -> list[tuple[int, int]]:
+    """Which result matched which annotation, both as indices into their lists, at one IoU threshold.
+
+    A crowd may be matched several times.
+    """
+    results = _evaluate(truth, found, kind, np.array([threshold]), ALL_AREAS)
+    # The C++ result shows its fields only through the state that it is pickled from; ids count from 1.
+    return [(pair[0] - 1, pair[1] - 1) for one in results.ravel() for pair in one.__getstate__()[5]]
+
+
+def _evaluate(
+    truth: dict[str, Any],
+    found: list[dict[str, Any]],
+    kind: Overlap,
+    thresholds: NDArray[np.float64],
+    areas: Sequence[float],
+) -> NDArray[Any]:
+    """The library's result for each class and image, (C, N)."""
     from faster_coco_eval import COCO, COCOeval_faster
 
     objects = COCO(truth, print_function=_silent)
     evaluator = COCOeval_faster(objects, objects.loadRes(found), kind, print_function=_silent, separate_eval=True)
-    evaluator.params.iouThrs = IOU_THRESHOLDS
+    evaluator.params.iouThrs = thresholds
     evaluator.params.maxDets = [MAX_DETECTIONS]
-    evaluator.params.areaRng, evaluator.params.areaRngLbl = [ALL_AREAS], ["all"]
+    evaluator.params.areaRng, evaluator.params.areaRngLbl = [list(areas)], ["all"]
     evaluator.evaluate()
     # Results lie class by class, in each class image by image; there is one area range.
     shape = len(truth["categories"]), len(truth["images"])
-    return _gather(np.array(evaluator._evalImgs_cpp, dtype=object).reshape(shape))
+    return np.array(evaluator._evalImgs_cpp, dtype=object).reshape(shape)
 
 
 def _gather(results: NDArray[Any]) -> Matches:

@@ -20,6 +20,7 @@ from models.tasks.detection_matching import (
 )
 from models.tasks.record_files import check_weights, mean_of_defined, names_of, ratio, read_kind, write_arrays
 
+SURE = 0.25  # confidence from which a detection counts where one threshold has to be set; ultralytics' default
 RECALL_POINTS = np.linspace(0, 1, 101)  # COCO interpolates precision at these recalls
 CHUNK_ELEMENTS = 2**20  # of an array (resamples, detections): 8 MiB, of which a handful live at once
 
@@ -72,6 +73,23 @@ class DetectionRecords:
             name: {"AP50-95": precision[:, index].mean(axis=1), "AP50": precision[:, index, 0]}
             for index, name in enumerate(self.class_names)
         }
+
+    def class_objects(self) -> dict[str, int]:
+        """How many objects of each class there are to be found."""
+        return dict(zip(self.class_names, self.truth.sum(axis=0).tolist(), strict=True))
+
+    def image_scores(self) -> dict[str, NDArray[np.float64]]:
+        """{"F1": (N,)} of each image by itself, at IoU 0.5 over detections with a confidence of at least 0.25.
+
+        2 TP / (2 TP + FP + FN); 1 where there is nothing to find and nothing was found. The average precision of
+        one image says little: it has few objects, and no threshold that a user would set.
+        """
+        sure = (self.score >= SURE) & ~self.ignored[:, 0]
+        images = len(self.image_ids)
+        listed = np.bincount(self.image[sure], minlength=images).astype(np.float64)
+        right = np.bincount(self.image[sure & self.correct[:, 0]], minlength=images)
+        objects = listed + self.truth.sum(axis=1)  # TP + FP + TP + FN
+        return {"F1": np.divide(2.0 * right, objects, out=np.ones(images), where=objects > 0)}
 
     def _average_precision(self, weights: ArrayLike | None) -> NDArray[np.float64]:
         """(R, C, T)."""
@@ -190,7 +208,10 @@ def _at_one_threshold(
     found = np.cumsum(taken[:, hits], axis=1)
     counted = listed[:, hits]
     if ignored.any():
-        counted = counted - np.cumsum(taken * ignored, axis=1)[:, hits]
+        skipped = np.flatnonzero(ignored)
+        passed = np.cumsum(taken[:, skipped], axis=1)
+        before = np.searchsorted(skipped, hits)  # how many skipped ones precede each correct one
+        counted = counted - np.where(before > 0, passed[:, np.maximum(before - 1, 0)], 0)
     precision = np.divide(found, counted, out=np.zeros_like(found), where=counted > 0)
     envelope = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
     recall = ratio(found, objects[:, None])

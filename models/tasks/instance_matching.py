@@ -70,12 +70,17 @@ def match_instances(
     for name in ids:
         for what, objects in (("truth", truth[name]), ("prediction", predictions[name])):
             _check(f"image {name!r}, {what}", objects.masks, objects.classes, len(class_names))
-    frame = coco_frame([sizes[name] for name in ids], len(class_names))
-    matches = match_objects(frame | {"annotations": _truth(truth, ids, sizes)}, _found(predictions, ids), "segm")
+    matches = match_objects(coco_masks(truth, sizes, len(class_names)), coco_found(predictions, ids), "segm")
     return records_of(matches, ids, class_names)
 
 
-def _truth(truth: Mapping[str, Masks], ids: Sequence[str], sizes: Mapping[str, Size]) -> list[dict[str, Any]]:
+def coco_masks(truth: Mapping[str, Masks], sizes: Mapping[str, Size], classes: int) -> dict[str, Any]:
+    """COCO's annotation dictionary; image number n, in the order of the ids, has id n + 1, class c has id c + 1."""
+    ids = sorted(truth)
+    return coco_frame([sizes[name] for name in ids], classes) | {"annotations": _annotations(truth, ids, sizes)}
+
+
+def _annotations(truth: Mapping[str, Masks], ids: Sequence[str], sizes: Mapping[str, Size]) -> list[dict[str, Any]]:
     from faster_coco_eval.core import mask as coco
 
     annotations: list[dict[str, Any]] = []
@@ -96,7 +101,8 @@ def _truth(truth: Mapping[str, Masks], ids: Sequence[str], sizes: Mapping[str, S
     return annotations
 
 
-def _found(predictions: Mapping[str, InstancePrediction], ids: Sequence[str]) -> list[dict[str, Any]]:
+def coco_found(predictions: Mapping[str, InstancePrediction], ids: Sequence[str]) -> list[dict[str, Any]]:
+    """COCO's list of results, with the ids of `coco_masks`."""
     return [
         {
             "image_id": number,

@@ -4,12 +4,22 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
-from models.tasks.contract import Image, LabelledSplit
-from models.tasks.instance_matching import InstancePrediction, Masks, Size, decode, encode, match_instances
+from models.tasks.contract import Image, LabelledSplit, ObjectTask
+from models.tasks.detection_matching import Overlap
+from models.tasks.instance_matching import (
+    InstancePrediction,
+    Masks,
+    Size,
+    coco_found,
+    coco_masks,
+    decode,
+    encode,
+    match_instances,
+)
 from models.tasks.palette import color
 from models.tasks.records import DetectionRecords
 from models.tasks.yolo import YoloSettings, YoloTask
@@ -25,12 +35,14 @@ class InstanceSettings(YoloSettings):
     model: str = "yolo11n-seg.yaml"
 
 
-class InstanceSegmentation(YoloTask[InstancePrediction]):
+class InstanceSegmentation(YoloTask[InstancePrediction], ObjectTask[InstancePrediction]):
     """A YOLO network that gives every object a mask, scored with COCO's average precision of masks."""
 
     name = "instance-segmentation"
+    labels = "instance-segmentation"
     kind = "segment"
     label_folder = "instances"
+    overlap: ClassVar[Overlap] = "segm"
     Settings = InstanceSettings
 
     @classmethod
@@ -52,6 +64,17 @@ class InstanceSegmentation(YoloTask[InstancePrediction]):
 
     def score(self, predictions: Mapping[str, InstancePrediction], split: LabelledSplit) -> DetectionRecords:
         return match_instances(predictions, {name: _labels(split, name) for name in predictions}, self.classes)
+
+    @staticmethod
+    def coco_labels(split: LabelledSplit, classes: int) -> dict[str, Any]:
+        ids = sorted(split.ids)
+        return coco_masks(
+            {name: _labels(split, name) for name in ids}, {name: _size(split, name) for name in ids}, classes
+        )
+
+    @staticmethod
+    def coco_results(predictions: Mapping[str, InstancePrediction]) -> list[dict[str, Any]]:
+        return coco_found(predictions, sorted(predictions))
 
     @staticmethod
     def write(folder: Path, predictions: Mapping[str, InstancePrediction]) -> None:

@@ -66,6 +66,9 @@ class Scores(Protocol):
 class Records(Scores, Protocol):
     """Per-image scores of one system, as they are stored."""
 
+    def image_scores(self) -> dict[str, NDArray[np.float64]]:
+        """Scores of each image by itself, (N,) each; NaN where undefined."""
+
     def save(self, path: Path) -> None:
         """Write an .npz file; the same records give the same bytes."""
 
@@ -102,6 +105,10 @@ class MeanRecords:
         """Weighted means, each (R,); NaN for a resample without images. See `Records.metrics`."""
         taken = check_weights(weights, len(self.image_ids))
         return {metric: _weighted_mean(values, taken) for metric, values in self.values.items()}
+
+    def image_scores(self) -> dict[str, NDArray[np.float64]]:
+        """The values themselves."""
+        return self.values
 
     def save(self, path: Path) -> None:
         """Write an .npz file; the same records give the same bytes."""

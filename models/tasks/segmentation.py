@@ -45,6 +45,7 @@ class Segmentation(Task[Mask]):
     """
 
     name = "segmentation"
+    labels = "segmentation"
     Settings = SegmentationSettings
 
     def __init__(
@@ -67,10 +68,10 @@ class Segmentation(Task[Mask]):
     @classmethod
     def check(cls, settings: Mapping[str, Any]) -> list[Path]:
         """As the contract says. The network is built once: no list has which architecture takes which encoder."""
-        given = read_settings(SegmentationSettings, cls.name, settings)
+        given: SegmentationSettings = read_settings(cls.Settings, cls.name, settings)
         if given.weights in (None, imagenet.NAME):
             if given.frozen:
-                raise TaskError("train_task.segmentation.frozen: true needs weights: a folder with a trained network")
+                raise TaskError(f"train_task.{cls.name}.frozen: true needs weights: a folder with a trained network")
             build(described(given), 2, given.weights)
             own = Path(given.architecture)
             return [own] if is_yolo(given.architecture) and own.is_file() else []
@@ -78,7 +79,7 @@ class Segmentation(Task[Mask]):
         _, known = read_description(Path(str(given.weights)), given)
         if given.frozen and known is None:
             raise TaskError(
-                f"train_task.segmentation.model_classes: {given.weights} holds no class names: "
+                f"train_task.{cls.name}.model_classes: {given.weights} holds no class names: "
                 "list them here, in the network's index order"
             )
         return files
@@ -97,12 +98,12 @@ class Segmentation(Task[Mask]):
         Raises:
             TaskError: there are no masks, the network cannot be built, or frozen classes do not match the data's.
         """
-        given = read_settings(SegmentationSettings, cls.name, settings)
+        given: SegmentationSettings = read_settings(cls.Settings, cls.name, settings)
         if given.frozen:
             cls.check(settings)
             return cls._frozen(Path(str(given.weights)), classes, given, loop.device)
         if not (split.folder / "masks").is_dir():
-            raise TaskError(f"{split.folder}: no masks folder; take segmentation out of tasks, or choose other data")
+            raise TaskError(f"{split.folder}: no masks folder; take {cls.name} out of tasks, or choose other data")
         torch.manual_seed(loop.seed)
         network, description = start(given, len(classes))
         network.to(loop.device).train()

@@ -111,6 +111,14 @@ class SegmentationRecords:
         iou = self._iou(weights)
         return {name: {"IoU": iou[:, index]} for index, name in enumerate(self.class_names)}
 
+    def class_objects(self) -> dict[str, int]:
+        """Nothing: index masks have pixels, no objects."""
+        return {}
+
+    def image_scores(self) -> dict[str, NDArray[np.float64]]:
+        """{"mIoU": (N,)} of each image by itself, over the classes that occur there in truth or prediction."""
+        return {"mIoU": mean_of_defined(ratio(self.tp.astype(np.float64), (self.tp + self.fp + self.fn).astype(float)))}
+
     def _iou(self, weights: ArrayLike | None) -> NDArray[np.float64]:
         taken = check_weights(weights, len(self.image_ids))
         return ratio(taken @ self.tp, taken @ (self.tp + self.fp + self.fn))

@@ -50,12 +50,15 @@ def read_network(path: Path, kind: str, task: str) -> Any:
     if path.is_dir():
         return read_saved(path, kind, task)
     wanted = parts(kind).model
-    from ultralytics.nn.tasks import load_checkpoint
+    from ultralytics.nn import tasks
 
+    tasks.SAFE_LOAD = False  # the user trusts this file: see YoloSettings
     try:
-        network, _ = load_checkpoint(path)
+        network, _ = tasks.load_checkpoint(path)
     except Exception as error:  # whatever a foreign pickle raises
         raise TaskError(f"train_task.{task}.weights: {path}: ultralytics cannot read it ({_line(error)})") from error
+    finally:
+        tasks.SAFE_LOAD = True
     if type(network) is not wanted:
         raise TaskError(
             f"train_task.{task}.weights: {path}: holds a {type(network).__name__}, expected a {wanted.__name__}"
@@ -69,12 +72,17 @@ def names_of(network: Any) -> list[str]:
 
 
 def library() -> Any:
-    """Import ultralytics with everything that talks, downloads or tracks switched off."""
+    """Import ultralytics with everything that talks, downloads or tracks switched off.
+
+    Networks are built without evaluating text in their descriptions, so that these cannot run code.
+    """
     for name, value in {"YOLO_OFFLINE": "true", "YOLO_AUTOINSTALL": "false", "YOLO_VERBOSE": "false"}.items():
         os.environ.setdefault(name, value)
     import ultralytics
     import ultralytics.data.utils
+    import ultralytics.nn.tasks
 
+    ultralytics.nn.tasks.SAFE_LOAD = True
     ultralytics.data.utils.check_font = lambda *_, **__: None  # it would download a font to draw labels with
     ultralytics.utils.LOGGER.setLevel(logging.ERROR)
     wanted = dict.fromkeys(TRACKERS, False)

@@ -1,0 +1,74 @@
+"""Classes as folders of images: the layout of ImageNet and of torchvision's ImageFolder."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from data.images import PHOTO_SUFFIXES
+from data.manifest import DatasetError, Fault
+from data.sources.classmap import ClassMap
+from data.sources.outside import Outside
+from data.sources.splits import UNDIVIDED, Found
+
+SPLIT_FOLDERS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+
+
+class Folders(Outside):
+    """Images of which each has one class: that of the folder that it lies in.
+
+    - <root>/<split>/<class>/<image>, with the splits train, val (or valid, or validation) and test; or
+      <root>/<class>/<image>, to draw the splits from. Images may lie in deeper folders of their class.
+    - The classes are the folders of all splits together, in the order of their names.
+    - What begins with a dot is passed over.
+
+    Args:
+        root: the folder that holds those of the splits or of the classes.
+        settings: as for all outside data; images of classes that `map` drops are left out.
+        seed: of the drawn splits.
+
+    Raises:
+        DatasetError: there are no such folders, or the class map does not fit.
+    """
+
+    key = "data.folders"
+
+    def __init__(self, root: Path, settings: Mapping[str, Any], seed: int) -> None:
+        super().__init__(root, settings, seed)
+        if not root.is_dir():
+            raise DatasetError(f"{root}: no such folder (data.root)")
+        # A folder with images alone is a class, even if its name is train.
+        self._splits = [path for path in _folders(root) if path.name in SPLIT_FOLDERS and any(_folders(path))]
+        names = sorted({path.name for place in self._splits or [root] for path in _folders(place)})
+        if not names:
+            raise DatasetError(f"{root}: expected images in <split>/<class>/ or <class>/; there is no folder")
+        self._map = ClassMap(self.key, names, settings.get("map"))
+        self.classes = {"classification": self._map.objects}
+
+    def find(self, faults: list[Fault]) -> Mapping[str, Sequence[Found]]:
+        found: dict[str, list[Found]] = {}
+        for place in self._splits or [self.root]:
+            images = found.setdefault(SPLIT_FOLDERS[place.name] if self._splits else UNDIVIDED, [])
+            for folder in _folders(place):
+                category = self._map.object(folder.name)
+                if category is not None:
+                    images.extend(Found(image, category) for image in _images(folder, "**/*"))
+            strays = _images(place, "*")
+            faults.extend(Fault(str(image), "image without label: it lies in no class's folder") for image in strays)
+        return found
+
+    def size(self, found: Found) -> tuple[int, int] | None:
+        return None
+
+    def label(self, found: Found, shape: tuple[int, int], faults: list[Fault]) -> dict[str, Any]:
+        return {"category": found.labels}
+
+
+def _folders(place: Path) -> list[Path]:
+    return sorted(path for path in place.iterdir() if path.is_dir() and not path.name.startswith("."))
+
+
+def _images(folder: Path, pattern: str) -> Iterator[Path]:
+    for path in sorted(folder.glob(pattern)):
+        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
+        if path.suffix.lower() in PHOTO_SUFFIXES and path.is_file() and not hidden:
+            yield path

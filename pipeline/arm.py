@@ -1,0 +1,34 @@
+"""Stage arm: one task judged on the images of one rival, by a network that was trained on them where the rival asks."""
+
+from pathlib import Path
+
+from data.manifest import Dataset
+from models.tasks import get_task
+from pipeline import runtime
+from pipeline.evaluation import evaluate
+from pipeline.params import load_params
+from pipeline.task_training import checkpoints, fit
+
+
+def main() -> None:
+    """Command line."""
+    options = runtime.arguments("task", "arm", "plan", "images", "network", "out")
+    params = load_params()
+    images = Dataset.open(Path(options.images))
+    name = f"{options.task} on {options.arm}"
+    loop = None
+    if "train" in images.info.splits:
+        work = checkpoints(params, options.task, Path(options.plan), images)
+        task, loop = fit(params, options.task, images, work, lambda step, values: None, f"train {name}")
+    else:
+        task = get_task(options.task).load(Path(options.network), runtime.device())
+    with runtime.replacing_folder(Path(options.out)) as out:
+        for split in images.evaluation_splits:
+            truth = images.split(split)
+            evaluate(task, truth, truth.image, out / split, f"{name} {split}")
+    if loop:
+        loop.finish()
+
+
+if __name__ == "__main__":
+    runtime.run_stage(main)

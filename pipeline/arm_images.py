@@ -1,0 +1,65 @@
+"""Stage arm_images: the images that one rival of the restorers is trained and tested on, with their labels."""
+
+from pathlib import Path
+
+import torch
+
+from data.manifest import Dataset, DatasetInfo, write_info
+from models.restorers import Restorer, load_restorer
+from pipeline import runtime
+from pipeline.arms import DEGRADED, Arm, parse_arm
+from pipeline.params import load_params
+from pipeline.real import copy_labels
+from pipeline.restorer_params import Restore
+from pipeline.restoring import restore_image
+from pipeline.trained import trained_file
+from pipeline.training import progress
+
+TRAIN = "train"
+
+
+def write_images(
+    arm: Arm, clean: Dataset, degraded: Dataset, restorer: Restorer | None, settings: Restore, out: Path
+) -> None:
+    """Write a dataset with the splits that the arm needs: `train`, if it is retrained, and those for testing.
+
+    Args:
+        arm: which rival.
+        clean: the clean dataset.
+        degraded: the degraded one.
+        restorer: what the images go through; None: nothing.
+        settings: tiles of large images.
+        out: the new dataset.
+    """
+    source = degraded if arm.retrained else clean
+    splits = [*([TRAIN] if arm.retrained else []), *source.evaluation_splits]
+    with runtime.replacing_folder(out) as folder:
+        for name in splits:
+            split = source.split(name)
+            copy_labels(split.folder, folder / name)
+            with progress(len(split.ids), f"{arm.name} {name}", "image") as bar, torch.inference_mode():
+                for id in split.ids:
+                    target = folder / name / "images" / f"{id}.png"
+                    if restorer is None:
+                        target.write_bytes((split.folder / "images" / f"{id}.png").read_bytes())
+                    else:
+                        restore_image(restorer, split.image(id), settings, target)
+                    bar.update()
+        counts = {name: source.info.splits[name] for name in splits}
+        write_info(folder, DatasetInfo(clean.info.name, clean.info.classes, counts, source.info.source))
+
+
+def main() -> None:
+    """Command line."""
+    options = runtime.arguments("arm", "clean", "degraded", "restorers", "out")
+    arm = parse_arm(options.arm)
+    assert arm is not None, "params.yaml was checked"
+    clean, degraded = (Dataset.open(Path(path)) for path in (options.clean, options.degraded))
+    restorer = None
+    if arm.source != DEGRADED:
+        restorer = load_restorer(trained_file(Path(options.restorers) / arm.source)).to(runtime.device())
+    write_images(arm, clean, degraded, restorer, load_params().restore, Path(options.out))
+
+
+if __name__ == "__main__":
+    runtime.run_stage(main)

@@ -1,0 +1,108 @@
+"""What the gains say in words: helps, doesn't help, can't tell, with how many images it would take. Not a stage."""
+
+import math
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import special
+
+from pipeline.arms import RETRAINED
+from pipeline.identity import CLEAN, DEGRADED
+from pipeline.statistics import holm
+
+HELPS, HURTS, NO_HELP, UNKNOWN = "helps", "hurts", "doesn't help", "can't tell"
+POWER = 0.8
+COLUMNS = [
+    *("task", "degradation", "variant", "versus", "metric", "gain", "ci_low", "ci_high", "p_value"),
+    *("p_holm", "verdict", "n_images", "images_needed"),
+]
+
+
+def verdict_table(results: pd.DataFrame, gains: pd.DataFrame, level: float, margin: float) -> pd.DataFrame:
+    """verdicts.csv: every comparison of the tasks, with its p-value corrected for all of them (Holm) and a verdict.
+
+    helps, hurts: the corrected p-value is below 1 - level. doesn't help: the interval ends below the margin, so that
+    a gain worth having is ruled out. can't tell: neither.
+
+    Args:
+        results: results.csv, for the numbers of images.
+        gains: gains.csv.
+        level: of confidence.
+        margin: the smallest gain worth having.
+    """
+    sizes = results.drop_duplicates(["task", "degradation"]).set_index(["task", "degradation"]).n_images
+    shown = gains[(gains.variant != CLEAN) & (gains.task != "quality")].copy()
+    shown["p_holm"] = holm(shown.p_value.tolist())
+    rows: list[dict[str, Any]] = []
+    for row in shown.to_dict("records"):
+        images = int(sizes[row["task"], row["degradation"]])
+        verdict = _verdict(row, 1 - level, margin)
+        needed = images_needed(row["gain"], row["ci_low"], row["ci_high"], images) if verdict == UNKNOWN else None
+        rows.append({**row, "verdict": verdict, "n_images": images, "images_needed": needed})
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def images_needed(gain: float, low: float, high: float, images: int, level: float = 0.95) -> int | None:
+    """How many test images would show a gain of this size with a chance of 80 %; None where it is 0 or undefined.
+
+    The interval shrinks with the square root of the number of images: n (h / g)^2 images make its half width h equal
+    to the gain g, which half of all such tests would then find; ((z_level + z_power) / z_level)^2 times that for 80 %.
+    """
+    half = (high - low) / 2
+    if not (math.isfinite(half) and math.isfinite(gain)) or gain == 0:
+        return None
+    at_level, at_power = special.ndtri((1 + level) / 2), special.ndtri(POWER)
+    return math.ceil(images * (half / gain) ** 2 * ((at_level + at_power) / at_level) ** 2)
+
+
+def sentences(verdicts: pd.DataFrame) -> list[str]:
+    """One sentence for each objective and rival against the degraded images, in its task's first metric."""
+    first = verdicts.drop_duplicates("task").set_index("task").metric
+    rows = verdicts[(verdicts.versus == DEGRADED) & (verdicts.metric == verdicts.task.map(first))]
+    return [_sentence(row) for row in rows.to_dict("records")]
+
+
+def cautions(results: pd.DataFrame, gains: pd.DataFrame, comparisons: int, resamples: int, level: float) -> list[str]:
+    """What a reader must know before believing the table: judges that are too weak, tests that cannot succeed."""
+    found = []
+    least = math.ceil(2 * comparisons / (1 - level))
+    if resamples < least:
+        found.append(
+            f"{resamples} resamples cannot give a corrected p-value below {1 - level:.2g} for {comparisons} "
+            f"comparisons: set statistics.resamples to {least} or more."
+        )
+    lost = gains[(gains.variant == CLEAN) & (gains.versus == DEGRADED) & (gains.task != "quality")]
+    for row in lost[~(lost.ci_low > 0)].itertuples():
+        found.append(
+            f"{row.task}, {row.degradation}: the degraded images are not shown to score below the clean ones in "
+            f"{row.metric}, so that there is nothing to recover."
+        )
+    above = gains[(gains.recovered > 1) & (gains.versus == DEGRADED) & (gains.variant != CLEAN)]
+    above = above[~above.variant.str.endswith(RETRAINED)]
+    for row in above.itertuples():
+        found.append(
+            f"{row.task}, {row.degradation}, {row.variant}: restored images score above clean ones in {row.metric}: "
+            "the network that judges is a weak ceiling, and longer training of it would change the picture."
+        )
+    return found
+
+
+def _verdict(row: dict[str, Any], alpha: float, margin: float) -> str:
+    if row["p_holm"] < alpha and row["gain"] != 0:
+        return HELPS if row["gain"] > 0 else HURTS
+    return NO_HELP if row["ci_high"] < margin else UNKNOWN
+
+
+def _sentence(row: dict[str, Any]) -> str:
+    what = "retraining" if row["variant"].endswith(RETRAINED) else "restoring"
+    text = {
+        HELPS: f"{what} helps",
+        HURTS: f"{what} hurts",
+        NO_HELP: f"{what} doesn't help",
+        UNKNOWN: f"can't tell at {row['n_images']} images whether {what} helps",
+    }[row["verdict"]]
+    if row["verdict"] == UNKNOWN and row["images_needed"] is not None and np.isfinite(row["images_needed"]):
+        text += f"; a gain of this size takes about {int(row['images_needed'])} images"
+    numbers = f"{row['metric']} {row['gain']:+.3f}, {row['ci_low']:+.3f} to {row['ci_high']:+.3f}"
+    return f"{row['task']}, {row['degradation']}, {row['variant']}: {text} ({numbers})"

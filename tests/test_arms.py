@@ -1,0 +1,175 @@
+"""Rivals of a restorer: which images they get, by which network they are judged, with what they are compared."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from data.manifest import Dataset
+from models.restorers import RestorerError, build_restorer, save_restorer
+from models.tasks.records import MeanRecords
+from pipeline import arm, arm_images, tables
+from pipeline.arms import Arm, arm_fault, parse_arm
+from pipeline.identity import RECORDS_FILE
+from pipeline.params import Params, load_params
+from pipeline.scores import Resampled
+from pipeline.statistics import resample_weights
+
+PARAMS = load_params(Path(__file__).parents[1] / "params.tiny.yaml")
+SMALL = {"width": 4, "encoder_blocks": [1], "middle_blocks": 1, "decoder_blocks": [1]}
+
+
+@pytest.mark.parametrize(
+    ("name", "wanted"),
+    [
+        ("degraded-retrained", Arm("degraded-retrained", "degraded", True)),
+        ("pixel + diffloss-retrained", Arm("pixel + diffloss-retrained", "pixel + diffloss", True)),
+        ("clean-restored-pixel", Arm("clean-restored-pixel", "pixel", False)),
+        ("retrained", None),
+        ("-retrained", None),
+    ],
+)
+def test_names(name: str, wanted: Arm | None) -> None:
+    assert parse_arm(name) == wanted
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("pixel-trained", "expected degraded-retrained, <objective>-retrained or clean-restored-<objective>"),
+        ("lpips-retrained", "'lpips' is not among objectives: pixel, diffloss"),
+        ("clean-restored-degraded", "'degraded' is not among objectives"),
+    ],
+)
+def test_faults_of_names(name: str, words: str) -> None:
+    assert words in str(arm_fault(name, ["pixel", "diffloss"]))
+    with pytest.raises(ValueError, match="arms: "):
+        Params.model_validate({**PARAMS.model_dump(by_alias=True), "arms": [name]})
+
+
+@pytest.fixture
+def restorers(tmp_path: Path) -> Path:
+    torch.manual_seed(0)
+    restorer = build_restorer("nafnet", SMALL)
+    with torch.no_grad():
+        for parameter in restorer.parameters():
+            parameter.add_(0.05 * torch.randn_like(parameter))
+    (tmp_path / "restorers" / "pixel").mkdir(parents=True)
+    save_restorer(tmp_path / "restorers" / "pixel" / "restorer.safetensors", restorer.eval())
+    return tmp_path / "restorers"
+
+
+def _images(name: str, clean: Dataset, degraded: Dataset, restorers: Path, monkeypatch: pytest.MonkeyPatch) -> Dataset:
+    out = clean.folder.parent / "images" / name
+    folders = ["--clean", str(clean.folder), "--degraded", str(degraded.folder), "--restorers", str(restorers)]
+    monkeypatch.setattr("sys.argv", ["arm_images", "--arm", name, *folders, "--out", str(out)])
+    monkeypatch.setattr(arm_images, "load_params", lambda: PARAMS)
+    arm_images.main()
+    return Dataset.open(out)
+
+
+@pytest.mark.parametrize(
+    ("name", "source", "splits"),
+    [
+        ("degraded-retrained", "degraded", ["train", "test"]),
+        ("pixel-retrained", "degraded", ["train", "test"]),
+        ("clean-restored-pixel", "clean", ["test"]),
+    ],
+)
+def test_images_of_an_arm(
+    make_dataset: Callable[..., Dataset],
+    restorers: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    source: str,
+    splits: list[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    clean, degraded = make_dataset("clean"), make_dataset("degraded")
+    found = _images(name, clean, degraded, restorers, monkeypatch)
+    given = {"clean": clean, "degraded": degraded}[source]
+    assert list(found.info.splits) == splits
+    for split in splits:
+        for id in given.split(split).ids:
+            assert np.array_equal(found.split(split).mask(id), given.split(split).mask(id))
+            assert np.array_equal(found.split(split).boxes(id), given.split(split).boxes(id))
+            same = np.array_equal(found.split(split).image(id), given.split(split).image(id))
+            assert same == (name == "degraded-retrained")
+
+
+def test_a_missing_restorer_is_not_passed_over(
+    make_dataset: Callable[..., Dataset], restorers: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    clean, degraded = (make_dataset(name, (64, 64), train=2, test=2) for name in ("clean", "degraded"))
+    shutil.rmtree(restorers / "pixel")
+    with pytest.raises(RestorerError, match="no such restorer checkpoint"):
+        _images("pixel-retrained", clean, degraded, restorers, monkeypatch)
+
+
+@pytest.mark.parametrize("name", ["degraded-retrained", "clean-restored-pixel"])
+def test_a_network_is_trained_only_where_the_arm_asks(
+    make_dataset: Callable[..., Dataset], restorers: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    clean, degraded = (
+        make_dataset("clean", (64, 64), train=6, test=2),
+        make_dataset("degraded", (64, 64), train=6, test=2),
+    )
+    images = _images(name, clean, degraded, restorers, monkeypatch)
+    section = {**PARAMS.train_task["segmentation"], "steps": 2, "batch": 2, "crop": 32}
+    params = PARAMS.model_copy(update={"train_task": {"segmentation": section}})
+    from models.tasks import get_task
+
+    plan = tmp_path / "segmentation.json"
+    plan.write_text(json.dumps({}))
+    trained: list[Path] = []
+    fit = arm.fit
+
+    def watched(*args: Any) -> Any:
+        trained.append(args[3])
+        return fit(*args)
+
+    network, _ = fit(params, "segmentation", clean, tmp_path / "work" / "x", lambda s, v: None, "train")
+    (tmp_path / "network").mkdir()
+    network.save(tmp_path / "network")
+    monkeypatch.setattr(arm, "fit", watched)
+    monkeypatch.setattr(arm, "load_params", lambda: params)
+    words = ["--task", "segmentation", "--arm", name, "--plan", str(plan), "--images", str(images.folder)]
+    monkeypatch.setattr("sys.argv", ["arm", *words, "--network", str(tmp_path / "network"), "--out", "out"])
+    arm.main()
+    assert bool(trained) == (name == "degraded-retrained")
+    assert (tmp_path / "out" / "test" / RECORDS_FILE).exists()
+    assert get_task("segmentation").read(tmp_path / "out" / "test" / "predictions").keys() == set(
+        images.split("test").ids
+    )
+
+
+def test_comparisons_have_the_rivals_beside_them() -> None:
+    names = [
+        "clean",
+        "degraded",
+        "pixel",
+        "diffloss",
+        "degraded-retrained",
+        "diffloss-retrained",
+        "clean-restored-pixel",
+    ]
+    weights = resample_weights(6, 100, 0)
+    cell = {
+        name: Resampled.from_records(MeanRecords.from_values({f"i{k}": {"s": n + k / 9} for k in range(6)}), weights)
+        for n, name in enumerate(names)
+    }
+    pairs = {(row["variant"], row["versus"]) for row in tables.gain_rows("t", "fog", cell, 0.95)}
+    assert pairs == {
+        *((name, "degraded") for name in ("clean", "pixel", "diffloss", "degraded-retrained", "diffloss-retrained")),
+        ("diffloss", "pixel"),
+        *((name, "degraded-retrained") for name in ("pixel", "diffloss", "diffloss-retrained")),
+        ("clean-restored-pixel", "clean"),
+    }

@@ -1,0 +1,172 @@
+"""The breakdown of gains on six made images, whose numbers can be told by heart."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from data.manifest import Dataset
+from models.tasks.detection import Detection
+from models.tasks.records import Boxes, DetectionPrediction, MeanRecords, match_detections
+from pipeline import breakdown, breakdown_words, correlations, extremes, plots, tables
+from pipeline.identity import DIFFLOSS_FILE, RECORDS_FILE
+from pipeline.object_runs import ObjectRuns
+from pipeline.params import Params, load_params
+from pipeline.scores import read_cells
+
+ROOT = Path(__file__).parents[1]
+OBJECT, ELSEWHERE = [8.0, 10, 28, 30], [40.0, 5, 60, 20]  # the fixture's images have one object, of class 0
+ALL = range(6)
+FOUND = {  # variant: images where the object is found, images with a wrong box elsewhere
+    "clean": (ALL, []),
+    "degraded": ([0, 1], [5]),
+    "pixel": ([0, 2, 3, 4, 5], [2]),
+    "diffloss": (ALL, [5]),
+    "clean-restored-pixel": ([1, 2, 3, 4, 5], [0, 1]),
+}
+
+
+@pytest.fixture
+def params() -> Params:
+    return load_params(ROOT / "params.yaml").model_copy(update={"tasks": ["detection"], "degradations": ["fog"]})
+
+
+@pytest.fixture
+def clean(make_dataset: Callable[..., Dataset]) -> Dataset:
+    make_dataset("fog", test=6)
+    return make_dataset("clean", test=6)
+
+
+@pytest.fixture
+def folders(clean: Dataset, tmp_path: Path) -> dict[str, Path]:
+    for variant, (found, wrong) in FOUND.items():
+        _store(tmp_path / "runs" / variant / "test", {f"test{n}": _seen(n in found, n in wrong) for n in ALL})
+    return {variant: tmp_path / "runs" / variant for variant in FOUND}
+
+
+def _seen(found: bool, wrong: bool) -> DetectionPrediction:
+    rows = [OBJECT] * found + [ELSEWHERE] * wrong
+    return DetectionPrediction(np.array(rows).reshape(-1, 4), np.full(len(rows), 0.9), np.zeros(len(rows), int))
+
+
+def _store(folder: Path, found: Mapping[str, DetectionPrediction]) -> None:
+    (folder / "predictions").mkdir(parents=True)
+    Detection.write(folder / "predictions", found)
+    truth = {id: Boxes(np.array([OBJECT]), np.array([0])) for id in found}
+    match_detections(found, truth, ("square", "bar"), dict.fromkeys(found, (48, 64))).save(folder / RECORDS_FILE)
+
+
+@pytest.fixture
+def runs(clean: Dataset, tmp_path: Path) -> ObjectRuns:
+    return ObjectRuns(Detection, "detection", clean, Dataset.open(tmp_path / "fog"))
+
+
+def test_the_only_class_and_size_gain_what_the_task_gains(
+    params: Params, folders: dict[str, Path], runs: ObjectRuns
+) -> None:
+    cell = read_cells(params, folders).whole
+    whole = pd.DataFrame(tables.gain_rows("detection", "fog", cell, 0.95)).set_index(["variant", "versus", "metric"])
+    classes = pd.DataFrame(breakdown.class_rows(params, "detection", "fog", folders)).set_index(["class", "variant"])
+    sizes = pd.DataFrame(breakdown.size_rows(params, "detection", "fog", folders, runs)).set_index(["size", "variant"])
+    wanted = whole.loc[("pixel", "degraded", "mAP50")]
+    for own in (classes.loc[("square", "pixel")], sizes.loc[("small", "pixel")]):
+        row = own[own.metric.str.endswith("AP50")].iloc[0]
+        assert (row.gain, row.gain_low, row.gain_high) == pytest.approx((wanted.gain, wanted.ci_low, wanted.ci_high))
+        assert row.n_objects == 6
+    assert classes.loc[("bar", "pixel")].value.isna().all() and (classes.loc["bar"].n_objects == 0).all()
+    assert sizes.loc[("large", "pixel")].value.isna().all()
+    assert classes.loc[("square", "degraded")].gain.isna().all()
+
+
+def test_objects_by_heart(params: Params, folders: dict[str, Path], runs: ObjectRuns) -> None:
+    rows = pd.DataFrame(breakdown.object_rows(params, "detection", "fog", folders, runs)).set_index("variant")
+    counts = rows[["invented", "cleared", "lost", "found_again", "n_objects", "n_images"]]
+    assert counts.loc["pixel"].tolist() == [1, 1, 1, 4, 6, 6]
+    assert counts.loc["diffloss"].tolist() == [0, 0, 0, 4, 6, 6]  # the box in the last image was there before
+    assert counts.loc["clean-restored-pixel"].tolist() == [2, 0, 1, 0, 6, 6]  # against the clean images
+    assert list(rows.index) == ["pixel", "diffloss", "clean-restored-pixel"]
+    assert rows.loc["pixel"].found_again_low < 4 < rows.loc["pixel"].found_again_high
+
+
+def test_photos_without_clean_counterparts_have_objects_too(
+    params: Params, folders: dict[str, Path], runs: ObjectRuns
+) -> None:
+    some = {name: folders[name] for name in ("degraded", "pixel", "clean-restored-pixel")}
+    rows = breakdown.object_rows(params, "detection", "fog", some, runs)
+    assert [row["variant"] for row in rows] == ["pixel"]
+    assert rows[0]["invented"] == 1
+
+
+def test_scores_of_images_are_means_over_trainings(folders: dict[str, Path], tmp_path: Path) -> None:
+    _store(folders["pixel"] / "test~2", {f"test{n}": _seen(False, False) for n in ALL})
+    rows = pd.DataFrame(breakdown.image_rows("detection", "fog", folders)).set_index(["variant", "id"]).score
+    assert rows["degraded", "test5"] == 0 and rows["degraded", "test0"] == 1
+    assert rows["pixel", "test2"] == pytest.approx((2 / 3 + 0) / 2)
+
+
+def test_copies_of_a_split_and_terms_of_some_images(tmp_path: Path) -> None:
+    for variant, splits in {"clean": ["test"], "degraded": ["test-1", "test-3"], "pixel": ["test-1", "test-3"]}.items():
+        for split in splits:
+            values = {f"i{n}": {"PSNR": 20.0 + n} for n in range(3)}
+            (tmp_path / variant / split).mkdir(parents=True)
+            MeanRecords.from_values(values).save(tmp_path / variant / split / RECORDS_FILE)
+    MeanRecords.from_values({"i1": {"natural": 0.5}}).save(tmp_path / "pixel" / "test-3" / DIFFLOSS_FILE)
+    names = {v: tmp_path / v for v in ("clean", "degraded", "pixel")}
+    rows = pd.DataFrame(breakdown.image_rows("quality", "fog", names))
+    assert len(rows) == 3 * 2 * 3 + 1
+    assert not rows.duplicated(["variant", "id", "metric"]).any()
+    assert rows[rows.metric == "natural"][["id", "score"]].values.tolist() == [["test-3/i1", 0.5]]
+    gains = correlations.image_gains(rows, ["pixel"])
+    assert set(gains.metric) == {"PSNR"} and (gains.gain == 0).all() and len(gains) == 6
+
+
+def test_most_gained_and_lost_are_drawn_with_scores(
+    params: Params, clean: Dataset, folders: dict[str, Path], runs: ObjectRuns, tmp_path: Path
+) -> None:
+    for objective in params.objectives:
+        target = tmp_path / "restored" / objective / "test"
+        target.parent.mkdir(parents=True)
+        target.symlink_to(clean.folder / "test" / "images")
+    table = pd.DataFrame(breakdown.image_rows("detection", "fog", folders))
+    own = correlations.image_gains(table, ["pixel"])
+    chosen = extremes.choose(own, 3, "test")
+    assert [place.id for place in chosen["best"]] == ["test3", "test4", "test5"]  # 1 - 0; test2 gained only 2/3
+    assert [(place.id, place.before, place.after) for place in chosen["worst"]] == [("test1", 1, 0)]
+    painter = extremes.Painter("detection", clean, runs.degraded, tmp_path / "restored", folders)
+    columns = painter.columns("pixel", chosen["best"])
+    assert list(columns) == ["degraded", "pixel", "clean", "labels"]
+    assert {len(column) for column in columns.values()} == {3}
+    drawn = extremes.draw_extremes(params, table, "fog", painter, tmp_path)
+    assert drawn == [f"{name}.png" for name in ("best-fog-detection-pixel", "worst-fog-detection-pixel")] + [
+        "best-fog-detection-diffloss.png"  # nothing lost by it
+    ]
+    assert all((tmp_path / name).exists() for name in drawn)
+
+
+def test_all_tables_sections_and_plots(
+    params: Params, clean: Dataset, folders: dict[str, Path], tmp_path: Path
+) -> None:
+    rng = np.random.default_rng(0)
+    for variant in ("degraded", "pixel", "diffloss"):
+        (tmp_path / "quality" / variant / "test").mkdir(parents=True)
+        records = MeanRecords.from_values({f"test{n}": {"PSNR": 20 + rng.random()} for n in ALL})
+        records.save(tmp_path / "quality" / variant / "test" / RECORDS_FILE)
+    quality = {v: tmp_path / "quality" / v for v in ("degraded", "pixel", "diffloss")}
+    whole = read_cells(params, folders).whole
+    gains = pd.DataFrame(tables.gain_rows("detection", "fog", whole, 0.95))
+    found = breakdown.write_breakdown(
+        params, clean, tmp_path, lambda task, _: quality if task == "quality" else folders, gains, tmp_path
+    )
+    for name, columns in {**breakdown.COLUMNS, "correlations": correlations.COLUMNS}.items():
+        assert (tmp_path / f"{name}.csv").read_text().splitlines()[0] == ",".join(columns)
+        assert len(found[name])
+    drawn = plots.draw_plots(params, found["images"], tmp_path)
+    assert drawn == ["scatter-fog-detection.png", "quality-detection.png"]
+    text = breakdown_words.sections(found, drawn, {"LPIPS": "no weights"})
+    for title in ("By class", "By object size", "Objects invented and lost", "Do quality metrics predict the gain?"):
+        assert f"## {title}\n" in text
+    assert "LPIPS left out: no weights." in text and "](pictures/quality-detection.png)" in text
+    nothing = {name: table.iloc[:0] for name, table in found.items()}
+    assert breakdown_words.sections(nothing, [], {}) == ""

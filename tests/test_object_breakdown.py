@@ -1,0 +1,123 @@
+"""Objects by size against faster-coco-eval's own summary; invented and lost ones against a hand-made example."""
+
+import numpy as np
+import pytest
+from test_detection_records import CLASSES, SIDE, coco_evaluator, random_split, replicate
+
+from models.tasks.detection_matching import coco_predictions, coco_truth
+from models.tasks.object_changes import Run, count_changes, read_run
+from models.tasks.object_sizes import match_by_size
+from models.tasks.records import (
+    Boxes,
+    ClassificationRecords,
+    DetectionPrediction,
+    MeanRecords,
+    PixelCounts,
+    SegmentationRecords,
+    match_detections,
+)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_precision_by_size_is_cocos(seed: int) -> None:
+    found, truth = random_split(seed, ties=False)
+    rng = np.random.default_rng(seed)
+    found = {n: _grown(p, rng.choice([0.4, 1, 2.2])) for n, p in found.items()}  # so that many cross a border
+    ids = tuple(sorted(truth))
+    sizes = dict.fromkeys(ids, (SIDE, SIDE))
+    labels = coco_truth(truth, ids, len(CLASSES), sizes)
+    records = match_by_size(labels, coco_predictions(found, ids), "bbox", ids, CLASSES)
+    metrics = records.metrics()
+    evaluator = coco_evaluator(found, truth)
+    for place, size in enumerate(("small", "medium"), start=3):
+        assert metrics[f"{size} mAP50-95"] == pytest.approx([evaluator.stats[place]], abs=1e-9)
+        assert 0.01 < evaluator.stats[place] < 0.95
+    assert np.isnan(metrics["large mAP50"]).all()  # no box is that large; the library says -1
+    counts = rng.integers(0, 3, len(ids))
+    copied = coco_evaluator(replicate(found, counts), replicate(truth, counts)).stats
+    assert records.metrics(counts[None])["small mAP50-95"] == pytest.approx([copied[3]], abs=1e-9)
+
+
+def _grown(found: DetectionPrediction, factor: float) -> DetectionPrediction:
+    keep = np.random.default_rng(0).random(len(found.scores)) < 0.5
+    middle = (found.boxes[:, :2] + found.boxes[:, 2:]) / 2
+    half = factor * (found.boxes[:, 2:] - found.boxes[:, :2]) / 2
+    boxes = np.where(keep[:, None], found.boxes, np.hstack([middle - half, middle + half]))
+    return DetectionPrediction(boxes, found.scores, found.classes)
+
+
+def _box(left: float, top: float = 0, side: float = 10) -> list[float]:
+    return [left, top, left + side, top + side]
+
+
+def _seen(*boxes: tuple[list[float], float, int]) -> DetectionPrediction:
+    table = [np.array(column) for column in zip(*boxes, strict=True)] or [np.zeros((0, 4)), np.zeros(0), np.zeros(0)]
+    return DetectionPrediction(table[0].astype(float), table[1], table[2].astype(int))
+
+
+# Two images, three objects and a crowd; class 0 but for the object at 40.
+TRUTH = {
+    "a": Boxes(np.array([_box(0), _box(20), _box(40), _box(60, side=40)]), np.array([0, 0, 1, 0]), np.arange(4) == 3),
+    "b": Boxes(np.array([_box(0)]), np.array([0])),
+}
+BEFORE = {
+    "a": _seen((_box(0), 0.9, 0), (_box(20), 0.2, 0), (_box(100), 0.8, 0), (_box(120), 0.8, 0)),
+    "b": _seen((_box(0), 0.9, 0)),
+}
+AFTER = {
+    "a": _seen(
+        (_box(21), 0.9, 0),  # the object at 20, too unsure before: found again
+        (_box(40), 0.9, 0),  # the place of class 1, but the wrong class: invented
+        (_box(101), 0.5, 0),  # was there before: not invented
+        (_box(70, 10), 0.9, 0),  # within the crowd: neither right nor wrong
+        (_box(140), 0.9, 0),  # seen on the clean image, too: not invented where that is known
+        (_box(160), 0.9, 0),  # invented
+        (_box(180), 0.2, 0),  # too unsure to count
+    ),
+    "b": _seen(),
+}
+CLEAN = {"a": _seen((_box(140), 0.3, 0)), "b": _seen((_box(160), 0.9, 0))}
+
+
+def _run(found: dict[str, DetectionPrediction]) -> tuple[dict, Run]:
+    labels = coco_truth(TRUTH, ("a", "b"), 2, {"a": (200, 200), "b": (200, 200)})
+    return labels, read_run(labels, coco_predictions(found, ("a", "b")), "bbox")
+
+
+def test_changes_worked_out_by_hand() -> None:
+    labels, before = _run(BEFORE)
+    _, after = _run(AFTER)
+    _, clean = _run(CLEAN)
+    changes = count_changes(labels, after, before, [clean], "bbox")
+    assert {name: counts.tolist() for name, counts in changes.items()} == {
+        "invented": [2, 0],
+        "cleared": [1, 0],  # the box at 120
+        "lost": [1, 1],  # the objects at 0
+        "found_again": [1, 0],
+    }
+    assert count_changes(labels, after, before, [], "bbox")["invented"].tolist() == [3, 0]
+
+
+def test_a_run_changes_nothing_against_itself() -> None:
+    labels, run = _run(AFTER)
+    assert not any(counts.any() for counts in count_changes(labels, run, run, [], "bbox").values())
+
+
+def test_score_of_each_image_by_hand() -> None:
+    sizes = dict.fromkeys(TRUTH, (200, 200))
+    records = match_detections(AFTER, TRUTH, ("x", "y"), sizes)
+    # Image a: 1 right, 4 wrong, 2 missed (the crowd asks for nothing); b: 1 missed.
+    np.testing.assert_allclose(records.image_scores()["F1"], [2 / (2 + 4 + 2), 0])
+    nothing = {"a": Boxes(np.zeros((0, 4)), np.zeros(0, int))}
+    assert match_detections({"a": _seen()}, nothing, ("x",), {"a": (9, 9)}).image_scores()["F1"] == [1]
+
+
+def test_score_of_each_image_is_the_metric_of_that_image_alone() -> None:
+    rng = np.random.default_rng(0)
+    counts = [PixelCounts(*rng.integers(0, 9, (3, 4)) * (rng.random(4) < 0.6)) for _ in range(6)]
+    masks = SegmentationRecords.stack([f"{n}" for n in range(6)], counts, list("abcd"))
+    np.testing.assert_array_equal(masks.image_scores()["mIoU"], masks.metrics(np.eye(6))["mIoU"])
+    classes = ClassificationRecords.gather({"a": 0, "b": 1}, {"a": 0, "b": 0}, ["x", "y"])
+    np.testing.assert_array_equal(classes.image_scores()["accuracy"], [1, 0])
+    means = MeanRecords.from_values({"a": {"PSNR": 3.0}, "b": {"PSNR": 5.0}})
+    np.testing.assert_array_equal(means.image_scores()["PSNR"], [3, 5])
