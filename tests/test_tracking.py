@@ -47,6 +47,17 @@ def test_a_resumed_training_streams_no_step_twice() -> None:
     assert statuses() == ["FINISHED"]
 
 
+def test_a_resumed_training_with_losses_of_other_names_streams_no_step_twice() -> None:
+    for steps in ((1, 2), (1, 2, 3)):  # a YOLO training tells its whole curve again
+        with live("toy", "a", {}, "abc", "first") as stream:
+            for step in steps:
+                stream(step, {"box_loss": 1.0 / step, "cls_loss": 1.0})
+    store = Store("toy")
+    (run,) = store.client.search_runs([store.experiment_id])
+    history = store.client.get_metric_history(run.info.run_id, "training/box_loss")
+    assert [(point.step, point.value) for point in history] == [(1, 1.0), (2, 0.5), (3, 1 / 3)]
+
+
 def test_another_training_of_the_same_row_replaces_its_run() -> None:
     for training, loss in (("first", 0.9), ("second", 0.5)):
         with live("toy", "a", {}, "abc", training) as stream:
