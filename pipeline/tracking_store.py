@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 IDENTITY = "configuration"  # the tag that a run is found by
 PROCESS = "process"  # host and process id of whoever keeps the run open
 TRAINING = "training"  # which training a run's curves are of
-LOSS = "training/loss"  # the value that every training has at every step
+CURVE = "training/"  # what the names of curves begin with
+LOSS = f"{CURVE}loss"  # a restorer's, a segmenter's or a prior's training has it at every step
 LONGEST_REASON = 160  # characters of MLflow's message
 MAX_BATCH = 1000  # metrics in one call, MLflow's limit
 TRAININGS = "-trainings"  # suffix of the experiment that holds curves of priors and tasks
@@ -85,7 +86,7 @@ class Store:
             batch: list[Metric] = []
             sent: list[int] = []
             for step, point in sorted(points.items()):
-                values = {f"training/{name}": value for name, value in point.values.items()}
+                values = {f"{CURVE}{name}": value for name, value in point.values.items()}
                 if sent and len(batch) + len(values) > MAX_BATCH:
                     break  # whole steps only: the last one that arrived is complete
                 batch += to_metrics(values, step, point.when)
@@ -96,7 +97,9 @@ class Store:
 
     def steps(self, run_id: str) -> set[int]:
         """The steps that a run's training curves have."""
-        return {point.step for point in self.client.get_metric_history(run_id, LOSS)}
+        names = [name for name in self.client.get_run(run_id).data.metrics if name.startswith(CURVE)]
+        names = [LOSS] if LOSS in names else names  # a detector's training has several losses, none of this name
+        return {point.step for name in names for point in self.client.get_metric_history(run_id, name)}
 
     def continues(self, run_id: str, curve: Mapping[int, Mapping[str, float]]) -> bool:
         """Whether what a run has of a curve is the beginning of this one (which went through a text file)."""

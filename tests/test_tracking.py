@@ -47,6 +47,17 @@ def test_a_resumed_training_streams_no_step_twice() -> None:
     assert statuses() == ["FINISHED"]
 
 
+def test_a_resumed_training_with_losses_of_other_names_streams_no_step_twice() -> None:
+    for steps in ((1, 2), (1, 2, 3)):  # a YOLO training tells its whole curve again
+        with live("toy", "a", {}, "abc", "first") as stream:
+            for step in steps:
+                stream(step, {"box_loss": 1.0 / step, "cls_loss": 1.0})
+    store = Store("toy")
+    (run,) = store.client.search_runs([store.experiment_id])
+    history = store.client.get_metric_history(run.info.run_id, "training/box_loss")
+    assert [(point.step, point.value) for point in history] == [(1, 1.0), (2, 0.5), (3, 1 / 3)]
+
+
 def test_another_training_of_the_same_row_replaces_its_run() -> None:
     for training, loss in (("first", 0.9), ("second", 0.5)):
         with live("toy", "a", {}, "abc", training) as stream:
@@ -177,9 +188,9 @@ def test_the_store_is_mlflows_default_in_the_root(tmp_path: Path, monkeypatch: p
 def test_two_stages_that_begin_and_write_at_once_lose_nothing(tmp_path: Path) -> None:
     (tmp_path / "mlflow.db").unlink()
     code = (
-        "import sys, time\nfrom pipeline import tracking\ntracking.STREAM_SECONDS = 0.01\n"
+        "import sys, time\nfrom pipeline import tracking\ntracking.STREAM_SECONDS = 0.05\n"
         "with tracking.live('toy', sys.argv[1], {}, sys.argv[1], 'first') as stream:\n"
-        "    for step in range(1, 301):\n"
+        "    for step in range(1, 151):\n"
         "        stream(step, {'loss': 1 / step, 'pixel': 2.0})\n        time.sleep(0.01)\n"
     )
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -196,7 +207,7 @@ def test_two_stages_that_begin_and_write_at_once_lose_nothing(tmp_path: Path) ->
     assert sorted(run.info.run_name for run in runs) == names
     for run in runs:
         history = store.client.get_metric_history(run.info.run_id, "training/loss")
-        assert [(point.step, point.value) for point in history] == [(step, 1 / step) for step in range(1, 301)]
+        assert [(point.step, point.value) for point in history] == [(step, 1 / step) for step in range(1, 151)]
 
 
 def test_names_that_mlflow_refuses() -> None:
