@@ -26,6 +26,7 @@ COLUMNS = [
     *("spearman", "ci_low", "ci_high", "p_value", "n", "n_images"),
 ]
 PERMUTATIONS = 9999  # of variants; all of them where there are fewer
+FEWEST_IMAGES = 10  # with fewer, resamples repeat each other, and an interval would be far too narrow
 CHUNK_ELEMENTS = 2**22  # of an array (resamples, points): 32 MiB
 Floats = NDArray[np.float64]
 
@@ -152,6 +153,8 @@ def _over_images(params: Params, points: pd.DataFrame) -> Correlation:
     names, image = np.unique(_base_ids(points), return_inverse=True)
     quality, task = points.gain_x.to_numpy(), points.gain_y.to_numpy()
     resampled = resampled_spearman(quality, task, shared_weights(params, len(names))[:, image])
+    if len(names) < FEWEST_IMAGES:
+        resampled = np.full_like(resampled, np.nan)
     low, high = percentile_interval(resampled, len(names), params.statistics.level)
     return Correlation(spearman(quality, task), low, high, bootstrap_p_value(resampled, len(names)))
 

@@ -9,7 +9,15 @@ import pytest
 
 from data.manifest import Dataset
 from models.tasks.detection import Detection
-from models.tasks.records import Boxes, DetectionPrediction, MeanRecords, match_detections
+from models.tasks.records import (
+    Boxes,
+    ClassificationRecords,
+    DetectionPrediction,
+    MeanRecords,
+    SegmentationRecords,
+    count_segmentation,
+    match_detections,
+)
 from pipeline import breakdown, breakdown_words, correlations, extremes, plots, tables
 from pipeline.identity import DIFFLOSS_FILE, RECORDS_FILE
 from pipeline.object_runs import ObjectRuns
@@ -170,3 +178,40 @@ def test_all_tables_sections_and_plots(
     assert "LPIPS left out: no weights." in text and "](pictures/quality-detection.png)" in text
     nothing = {name: table.iloc[:0] for name, table in found.items()}
     assert breakdown_words.sections(nothing, [], {}) == ""
+
+
+def test_classes_of_masks_are_numpys(params: Params, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    names = ("sky", "road", "car")
+    truth = rng.integers(0, 3, (5, 12, 16), dtype=np.uint8)
+    shares = {"degraded": 0.5, "pixel": 0.8}
+    seen = {v: np.where(rng.random(truth.shape) < p, truth, 0).astype(np.uint8) for v, p in shares.items()}
+    for variant, masks in seen.items():
+        counts = [count_segmentation(mask, true, 3) for mask, true in zip(masks, truth, strict=True)]
+        (tmp_path / variant / "test").mkdir(parents=True)
+        records = SegmentationRecords.stack([f"i{n}" for n in range(5)], counts, names)
+        records.save(tmp_path / variant / "test" / RECORDS_FILE)
+    rows = breakdown.class_rows(params, "segmentation", "fog", {v: tmp_path / v for v in seen})
+    found = pd.DataFrame(rows).set_index(["class", "variant"])
+    for index, name in enumerate(names):
+        true = truth == index
+        iou = {v: ((m == index) & true).sum() / ((m == index) | true).sum() for v, m in seen.items()}
+        row = found.loc[(name, "pixel")]
+        assert (row.metric, row.value) == ("IoU", pytest.approx(iou["pixel"]))
+        assert row.gain == pytest.approx(iou["pixel"] - iou["degraded"])
+        assert row.ci_low < row.value < row.ci_high
+    assert found.n_objects.isna().all()
+
+
+def test_classes_of_images_are_recalls(params: Params, tmp_path: Path) -> None:
+    truth = {"a": 0, "b": 0, "c": 1, "d": 1}
+    for variant, seen in {"degraded": (0, 1, 1, 0), "pixel": (0, 0, 1, 0)}.items():
+        (tmp_path / variant / "test").mkdir(parents=True)
+        records = ClassificationRecords.gather(truth, dict(zip("abcd", seen, strict=True)), ("day", "night"))
+        records.save(tmp_path / variant / "test" / RECORDS_FILE)
+    folders = {v: tmp_path / v for v in ("degraded", "pixel")}
+    found = pd.DataFrame(breakdown.class_rows(params, "classification", "fog", folders)).set_index(["class", "variant"])
+    assert found.loc[("day", "pixel")][["metric", "value", "gain", "n_objects"]].tolist() == ["recall", 1, 0.5, 2]
+    assert found.loc[("night", "pixel")][["metric", "value", "gain", "n_objects"]].tolist() == ["recall", 0.5, 0, 2]
+    images = pd.DataFrame(breakdown.image_rows("classification", "fog", folders))
+    assert images[images.variant == "pixel"].score.tolist() == [1, 1, 1, 0]

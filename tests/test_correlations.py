@@ -96,3 +96,12 @@ def test_the_table_finds_the_metric_that_predicts_and_the_one_that_does_not() ->
     assert variants.loc[("fog", "PSNR")].spearman == pytest.approx(1)
     assert variants.loc[("fog", "PSNR")].p_value == 1  # two variants prove nothing
     assert variants.loc[("all", "PSNR")].n == 4
+
+
+def test_few_images_give_no_interval() -> None:
+    params = load_params(ROOT / "params.yaml")
+    images, gains = _tables()
+    few = images[images.id.isin([f"i{n:02d}" for n in range(9)])]
+    table = pd.DataFrame(correlations.rows(params, few, gains), columns=correlations.COLUMNS)
+    own = table[table.level == "images"]
+    assert own.spearman.notna().all() and own[["ci_low", "ci_high", "p_value"]].isna().all(axis=None)

@@ -1,10 +1,15 @@
 """Objects by size against faster-coco-eval's own summary; invented and lost ones against a hand-made example."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from test_detection_records import CLASSES, SIDE, coco_evaluator, random_split, replicate
 
+from data.manifest import Dataset
 from models.tasks.detection_matching import coco_predictions, coco_truth
+from models.tasks.instance_matching import InstancePrediction, encode
+from models.tasks.instance_segmentation import InstanceSegmentation
 from models.tasks.object_changes import Run, count_changes, read_run
 from models.tasks.object_sizes import match_by_size
 from models.tasks.records import (
@@ -121,3 +126,34 @@ def test_score_of_each_image_is_the_metric_of_that_image_alone() -> None:
     np.testing.assert_array_equal(classes.image_scores()["accuracy"], [1, 0])
     means = MeanRecords.from_values({"a": {"PSNR": 3.0}, "b": {"PSNR": 5.0}})
     np.testing.assert_array_equal(means.image_scores()["PSNR"], [3, 5])
+
+
+def _masks(*corners: tuple[int, int]) -> InstancePrediction:
+    masks = np.zeros((len(corners), 48, 64), np.uint8)
+    for mask, (top, left) in zip(masks, corners, strict=True):
+        mask[top : top + 20, left : left + 20] = 1
+    return InstancePrediction((48, 64), encode(masks), np.full(len(corners), 0.9), np.zeros(len(corners), int))
+
+
+def test_objects_by_their_masks(make_dataset: Callable[..., Dataset]) -> None:
+    """The fixture's images have one object of 20 x 20 pixels at (10, 8)."""
+    split = make_dataset(test=2).split("test")
+    labels = InstanceSegmentation.coco_labels(split, 2)
+    found = {"before": [(10, 8)], "after": [(25, 40)], "clean": [(10, 8), (26, 41)]}
+    results = {
+        name: InstanceSegmentation.coco_results({"test0": _masks(*corners), "test1": _masks((10, 8))})
+        for name, corners in found.items()
+    }
+    before, after, clean = (read_run(labels, results[name], "segm") for name in found)
+    changes = count_changes(labels, after, before, [], "segm")
+    assert {name: counts.tolist() for name, counts in changes.items()} == {
+        "invented": [1, 0],
+        "cleared": [0, 0],
+        "lost": [1, 0],
+        "found_again": [0, 0],
+    }
+    assert count_changes(labels, after, before, [clean], "segm")["invented"].tolist() == [0, 0]
+    metrics = match_by_size(labels, results["clean"], "segm", sorted(split.ids), ("square", "bar")).metrics()
+    # Among three equally sure masks the second of image 0 is wrong: found 1 of 2, then 2 of 3 right.
+    assert metrics["small mAP50"] == pytest.approx([(51 * 1 + 50 * 2 / 3) / 101])
+    assert np.isnan(metrics["medium mAP50"]).all()

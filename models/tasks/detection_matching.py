@@ -95,7 +95,8 @@ def _evaluate(
     from faster_coco_eval import COCO, COCOeval_faster
 
     objects = COCO(truth, print_function=_silent)
-    evaluator = COCOeval_faster(objects, objects.loadRes(found), kind, print_function=_silent, separate_eval=True)
+    own = objects.loadRes([dict(result) for result in found])  # which writes into what it is given
+    evaluator = COCOeval_faster(objects, own, kind, print_function=_silent, separate_eval=True)
     evaluator.params.iouThrs = thresholds
     evaluator.params.maxDets = [MAX_DETECTIONS]
     evaluator.params.areaRng, evaluator.params.areaRngLbl = [list(areas)], ["all"]

@@ -34,10 +34,10 @@ def read_run(labels: dict[str, Any], results: Sequence[dict[str, Any]], overlap:
         results: COCO's list of results.
         overlap: of boxes or of masks.
     """
-    sure = [dict(result) for result in results if result["score"] >= SURE]
+    sure = [result for result in results if result["score"] >= SURE]
     wrong = np.ones(len(sure), dtype=bool)
     found = np.zeros(len(labels["annotations"]), dtype=bool)
-    for result, place in pair_objects(labels, [dict(result) for result in sure], overlap, THRESHOLD):
+    for result, place in pair_objects(labels, sure, overlap, THRESHOLD):
         wrong[result] = False
         found[place] = not labels["annotations"][place]["iscrowd"]
     return Run(sure, wrong, found)
