@@ -38,22 +38,28 @@ def verdict_table(results: pd.DataFrame, gains: pd.DataFrame, level: float, marg
     for row in shown.to_dict("records"):
         images = int(sizes[row["task"], row["degradation"]])
         verdict = _verdict(row, 1 - level, margin)
-        needed = images_needed(row["gain"], row["ci_low"], row["ci_high"], images) if verdict == UNKNOWN else None
-        rows.append({**row, "verdict": verdict, "n_images": images, "images_needed": needed})
+        rows.append({**row, "verdict": verdict, "n_images": images})
+        if verdict == UNKNOWN:
+            bounds = row["gain"], row["ci_low"], row["ci_high"]
+            rows[-1]["images_needed"] = images_needed(*bounds, images, level, len(shown))
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def images_needed(gain: float, low: float, high: float, images: int, level: float = 0.95) -> int | None:
+def images_needed(
+    gain: float, low: float, high: float, images: int, level: float = 0.95, comparisons: int = 1
+) -> int | None:
     """How many test images would show a gain of this size with a chance of 80 %; None where it is 0 or undefined.
 
-    The interval shrinks with the square root of the number of images: n (h / g)^2 images make its half width h equal
-    to the gain g, which half of all such tests would then find; ((z_level + z_power) / z_level)^2 times that for 80 %.
+    The interval shrinks with the square root of the number of images: its half width at n images is z_level s /
+    sqrt(n). A test among m comparisons must clear z_m, the quantile for (1 - level) / m (the hardest step of Holm's
+    correction); a gain g clears it with that chance from ((z_m + z_power) s / g)^2 images on.
     """
     half = (high - low) / 2
     if not (math.isfinite(half) and math.isfinite(gain)) or gain == 0:
         return None
     at_level, at_power = special.ndtri((1 + level) / 2), special.ndtri(POWER)
-    return math.ceil(images * (half / gain) ** 2 * ((at_level + at_power) / at_level) ** 2)
+    threshold = special.ndtri(1 - (1 - level) / (2 * comparisons))
+    return math.ceil(images * (half / gain) ** 2 * ((threshold + at_power) / at_level) ** 2)
 
 
 def sentences(verdicts: pd.DataFrame) -> list[str]:

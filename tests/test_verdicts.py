@@ -56,6 +56,8 @@ def test_images_needed_give_the_promised_power() -> None:
     means = rng.normal(gain, spread / math.sqrt(needed), 20000)
     found = means - stats.norm.ppf(0.975) * spread / math.sqrt(needed) > 0
     assert found.mean() == pytest.approx(0.8, abs=0.01)
+    corrected = images_needed(gain, gain - half, gain + half, images, comparisons=20)
+    assert corrected is not None and corrected > needed
     assert images_needed(0.0, -0.1, 0.1, 40) is None and images_needed(math.nan, -0.1, 0.1, 40) is None
 
 
