@@ -221,7 +221,7 @@ EXAMPLES = {
                     '    "edges": LossSpec("models.losses.edges", EdgesSettings),\n    "lpips": LossSpec',
                 ),
             ],
-            "dvc.yaml": [("- models/losses/lpips.py", _two("models/losses", "lpips", "edges"))],
+            "dvc.yaml": [("- models/losses/task.py", _two("models/losses", "task", "edges"))],
         },
         [
             ("objectives: [pixel", "objectives: [edges, pixel"),

@@ -30,7 +30,8 @@ def test_memory_is_that_of_the_largest_moment() -> None:
     found = peak_memory_mib(run, CPU)
     if found is None:
         pytest.skip("no reset of the peak of resident memory here")
-    assert found == pytest.approx(96, abs=8)
+    # What was freed before the largest moment may still count as resident.
+    assert 96 - 8 <= found <= 96 + 16 + 8
     assert held.sum() == 64 * 2**18
     assert peak_memory_mib(lambda: None, CPU) == pytest.approx(0, abs=4)
 

@@ -84,7 +84,7 @@ def test_the_tables_are_complete_and_tidy(finished: Path) -> None:
         ("segmentation", "mIoU"),
     }
     assert set(tasks.variant) == {"clean", "degraded", "pixel", "diffloss"}
-    assert set(results[results.task == "quality"].metric) == {"PSNR", "SSIM"}
+    assert set(results[results.task == "quality"].metric) == {"PSNR", "SSIM", "blur"}
     assert set(results.degradation) == {"lowlight", "fog"}
     assert (results.n_images == 8).all()
     assert {("diffloss", "pixel"), ("pixel", "degraded")} <= set(zip(gains.variant, gains.versus, strict=True))
@@ -96,7 +96,10 @@ def test_report_and_pictures(finished: Path) -> None:
     text = (report / "report.md").read_text()
     assert "Does restoring help on scenes?" in text and "split `test`" in text
     names = {path.name for path in (report / "pictures").iterdir()}
-    assert names == {f"{d}-{t}.png" for d in ("lowlight", "fog") for t in ("detection", "segmentation")}
+    cells = {f"{d}-{t}" for d in ("lowlight", "fog") for t in ("detection", "segmentation")}
+    assert {f"{cell}.png" for cell in cells} | {f"scatter-{cell}.png" for cell in cells} <= names
+    for name in ("classes", "sizes", "objects", "images", "correlations", "severities", "robustness", "verdicts"):
+        assert (report / f"{name}.csv").exists(), name
     assert (finished / "artifacts" / "prior" / "samples.png").exists()
     page = (report / "report.html").read_text()
     assert page.count('type="range"') == 8 and len(page) < 2_000_000
@@ -142,7 +145,11 @@ def test_a_second_run_does_nothing(finished: Path) -> None:
 
 
 CHANGES = [
-    ("strength: 0.5", "strength: 0.7", {"objective@pixel", "objective@diffloss", "plan", "report", "publish"}),
+    (
+        "strength: 0.5",
+        "strength: 0.7",
+        {"objective@pixel", "objective@diffloss", "quality@lowlight", "quality@fog", "plan", "report", "publish"},
+    ),
     ("severity: 3", "severity: 4", {"degrade@lowlight", "degrade@fog", "plan", "report", "publish"}),
     (
         "encoder: tu-mobilenetv3_small_050",

@@ -137,7 +137,18 @@ def test_quality_says_what_it_leaves_out(
     clean = make_dataset()
     photos, params = _unpaired(_labelled(clean, tmp_path / "night"))
     degrade._degrade_for_photos(clean, photos, params, tmp_path / "out")
-    words = ["--clean", str(clean.folder), "--degraded", "out", "--restored", "none", "--out", "quality"]
+    words = [
+        "--clean",
+        str(clean.folder),
+        "--degraded",
+        "out",
+        "--restored",
+        "none",
+        "--prior",
+        "none",
+        "--out",
+        "quality",
+    ]
     monkeypatch.setattr("sys.argv", ["quality", *words])
     monkeypatch.setattr(quality, "load_params", lambda: params)
     quality.main()
