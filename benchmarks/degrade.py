@@ -136,7 +136,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--recipes", nargs="*", default=RECIPE_NAMES)
-    parser.add_argument("--images", type=int, default=200, help="for the speed-up of two workers; 0 = leave it out")
+    parser.add_argument("--images", type=int, default=600, help="for the speed-up of two workers; 0 = leave it out")
     options = parser.parse_args()
     cv2.setNumThreads(1)
     corrupt = load_corrupt()

@@ -27,6 +27,7 @@ from models.diffusion.prior import DiffusionPrior
 from models.losses.bank import FeatureBank
 from models.losses.diffloss import DiffLoss
 
+SEMANTIC_NAIVE = "semantic: naive"
 Step = Callable[[], tuple[float, Tensor]]  # value and gradient
 
 ADM_256 = {
@@ -99,7 +100,7 @@ class Case:
         }
         semantic: dict[str, Any] = {"natural_weight": 0.0}
         ways |= {
-            "semantic: naive": self._naive(trainable=True, natural_weight=0.0),
+            SEMANTIC_NAIVE: self._naive(trainable=True, natural_weight=0.0),
             "semantic: no-grad clean": self._loss(**semantic),
             "semantic: ch.last, mixed": self._loss(precision="mixed", channels_last=True, **semantic),
             "semantic: bank, ch.last, mixed": self._loss(precision="mixed", **semantic, **fast),
@@ -114,7 +115,8 @@ class Case:
                 "compile, bank, ch.last, autocast": self._loss(prior=compiled, precision="autocast", **fast),
             }
         wanted = self.options.ways
-        return {name: step for name, step in ways.items() if not wanted or name == "naive" or wanted in name}
+        kept = {"naive", SEMANTIC_NAIVE}
+        return {name: step for name, step in ways.items() if not wanted or name in kept or wanted in name}
 
     def seconds(self, step: Step) -> float:
         """Wall time of one step."""
@@ -222,7 +224,7 @@ def _print_table(
     print("|---|---|---|---|---|---|---|")
     for name, own in times.items():
         value, slope = results[name]
-        target, wanted = results["semantic: naive" if name.startswith("semantic") else "naive"]
+        target, wanted = results[SEMANTIC_NAIVE if name.startswith("semantic") else "naive"]
         cosine = F.cosine_similarity(slope.flatten().double(), wanted.flatten().double(), dim=0).item()
         print(
             f"| {name} | {min(own):.3f} | {median(own):.3f} | {base / min(own):.1f} | {memory[name]:.0f} | "
