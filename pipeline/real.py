@@ -76,7 +76,7 @@ def join(folder: Path, clean: Dataset, tasks: Sequence[str]) -> None:
     for split in made.info.splits:
         (made.folder / split).rename(folder / split)
     (photos.folder / chosen).rename(folder / clean.evaluation_split)
-    manifest = pd.read_csv(made.folder / MANIFEST, dtype=str)
+    manifest = pd.read_csv(made.folder / MANIFEST, dtype=str, keep_default_na=False)
     names = photos.info.name
     rows = [{"split": clean.evaluation_split, "id": id, "recipe": names} for id in ids]
     pd.concat([manifest, pd.DataFrame(rows)]).to_csv(folder / MANIFEST, index=False, lineterminator="\n")

@@ -54,7 +54,8 @@ def read_manifest(folder: Path) -> pd.DataFrame:
     """
     path = folder / MANIFEST
     try:
-        return pd.read_csv(path, dtype={"id": str}, float_precision="round_trip")
+        # Only empty cells are missing: an image may be called NA or null.
+        return pd.read_csv(path, dtype={"id": str}, float_precision="round_trip", keep_default_na=False, na_values=[""])
     except (OSError, ValueError) as error:
         raise RedoError(f"{path}: cannot be read as a manifest ({error})") from error
 

@@ -163,3 +163,12 @@ def test_a_broken_clean_image_names_the_file_and_leaves_nothing(
     with pytest.raises(images.ImageError, match=r"train0\.png"):
         _degrade(clean, "fog", tmp_path / "x")
     assert not (tmp_path / "x").exists()
+
+
+def test_an_image_may_be_called_na(make_dataset: Callable[..., Dataset], tmp_path: Path) -> None:
+    clean = make_dataset(train=1, val=1, test=1)
+    for kind, suffix in (("images", "png"), ("labels", "txt"), ("masks", "png")):
+        (clean.folder / "test" / kind / f"test0.{suffix}").rename(clean.folder / "test" / kind / f"NA.{suffix}")
+    degraded = _degrade(clean, "fog", tmp_path / "x")
+    assert "NA" in list(read_manifest(degraded.folder)["id"])
+    assert _redone(clean, degraded) == 3
