@@ -59,7 +59,7 @@ FAULTS = [
     ),
     ([CHOSEN], "train_restorer: restorer is 'checkpoint', so that checkpoint.weights must name a file"),
     ([OBJECTIVES], "objectives has 'frozen', a restorer used as it is, so that train_restorer.restorer must be"),
-    ([("warm_up: 0", "warm_up: 200")], "train_restorer: warm_up must be less than steps (200), got 200"),
+    ([("warm_up: 0", "warm_up: 900")], "train_restorer: warm_up must be less than steps (130), got 900"),
     ([("keep_best: false", "keep_best: true")], "train_restorer.validation: keep_best and patience need"),
     ([("patience: null", "patience: 3")], "train_restorer.validation: keep_best and patience need validation.every"),
     ([("metric: psnr", "metric: mAP")], "train_restorer.validation.metric: Input should be 'psnr' or 'ssim', got"),
