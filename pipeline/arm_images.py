@@ -7,8 +7,8 @@ import torch
 from data.manifest import Dataset, DatasetInfo, write_info
 from models.restorers import Restorer, load_restorer
 from pipeline import runtime
-from pipeline.arms import DEGRADED, Arm, parse_arm
-from pipeline.params import load_params
+from pipeline.arms import DEGRADED, Arm, arm_fault, parse_arm
+from pipeline.params import ParamsError, load_params
 from pipeline.real import copy_labels
 from pipeline.restorer_params import Restore
 from pipeline.restoring import restore_image
@@ -52,13 +52,15 @@ def write_images(
 def main() -> None:
     """Command line."""
     options = runtime.arguments("arm", "clean", "degraded", "restorers", "out")
+    params = load_params()
     arm = parse_arm(options.arm)
-    assert arm is not None, "params.yaml was checked"
+    if arm is None:
+        raise ParamsError(f"--arm {arm_fault(options.arm, params.objectives)}")
     clean, degraded = (Dataset.open(Path(path)) for path in (options.clean, options.degraded))
     restorer = None
     if arm.source != DEGRADED:
         restorer = load_restorer(trained_file(Path(options.restorers) / arm.source)).to(runtime.device())
-    write_images(arm, clean, degraded, restorer, load_params().restore, Path(options.out))
+    write_images(arm, clean, degraded, restorer, params.restore, Path(options.out))
 
 
 if __name__ == "__main__":

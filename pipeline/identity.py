@@ -5,11 +5,11 @@ import json
 from collections.abc import Collection
 from pathlib import Path
 
+from pipeline.arms import DEGRADED as DEGRADED
 from pipeline.arms import parse_arm
 from pipeline.params import Params
 
 CLEAN = "clean"
-DEGRADED = "degraded"
 FROZEN_NETWORK = "frozen"  # folder of the variants that are judged by the network trained on clean images
 TRAINING = "~"  # <split>~2: the same split restored by the second training of a restorer
 RECORDS_FILE = "records.npz"  # the scores of one variant on one split, in a folder <variant>/<split>

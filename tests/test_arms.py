@@ -16,7 +16,7 @@ from models.tasks.records import MeanRecords
 from pipeline import arm, arm_images, tables
 from pipeline.arms import Arm, arm_fault, parse_arm
 from pipeline.identity import RECORDS_FILE
-from pipeline.params import Params, load_params
+from pipeline.params import Params, ParamsError, load_params
 from pipeline.scores import Resampled
 from pipeline.statistics import resample_weights
 
@@ -111,6 +111,14 @@ def test_a_missing_restorer_is_not_passed_over(
     shutil.rmtree(restorers / "pixel")
     with pytest.raises(RestorerError, match="no such restorer checkpoint"):
         _images("pixel-retrained", clean, degraded, restorers, monkeypatch)
+
+
+def test_a_name_that_is_no_arm_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(arm_images, "load_params", lambda: PARAMS)
+    folders = [word for name in ("clean", "degraded", "restorers", "out") for word in (f"--{name}", str(tmp_path))]
+    monkeypatch.setattr("sys.argv", ["arm_images", "--arm", "retraind", *folders])
+    with pytest.raises(ParamsError, match="--arm 'retraind': expected degraded-retrained"):
+        arm_images.main()
 
 
 @pytest.mark.parametrize("name", ["degraded-retrained", "clean-restored-pixel"])
