@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from joblib import Parallel, delayed
 
 from data import images
 from data.degradations import Recipe, apply_parameters, draw_parameters, require_still_pixels
 from data.manifest import Dataset, DatasetInfo, Split, write_info
 from pipeline import real, redo, runtime
 from pipeline.degrade_params import Degrade, Paired, Unpaired
+from pipeline.engine import in_parallel
 from pipeline.faults import FAULTS_FILE
 from pipeline.intake import read_dataset
 from pipeline.params import Params, load_params
@@ -69,9 +69,7 @@ def degrade_dataset(clean: Dataset, recipe: Recipe, settings: Degrade, seed: int
         for source, target in dict.fromkeys((job.source, job.target) for job in jobs):
             real.copy_labels(clean.folder / source, folder / target)
         opened = {name: clean.split(name) for name in clean.info.splits}
-        results = Parallel(n_jobs=-1, return_as="generator")(
-            delayed(_degrade_image)(opened[job.source], job, recipe, folder) for job in jobs
-        )
+        results = in_parallel(_degrade_image, ((opened[job.source], job, recipe, folder) for job in jobs))
         rows = []
         with progress(len(jobs), f"degrade {recipe.name}", "image") as bar:
             for row in results:

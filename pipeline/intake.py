@@ -5,17 +5,16 @@ none at all, is what remains.
 """
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
-
-from joblib import Parallel, delayed
 
 from data.manifest import LABELS, DatasetError, DatasetInfo, Fault, FaultError, remove_sample, write_info, write_sample
 from data.sources import Source, load_source
 from pipeline import faults, runtime
 from pipeline.data_params import Data
+from pipeline.engine import in_parallel
 from pipeline.params import read_yaml
 from pipeline.training import progress
 
@@ -86,10 +85,8 @@ def _write_all(source: Source, ids: dict[str, list[str]], folder: Path) -> list[
     chunks = [
         (split, names[start : start + CHUNK]) for split, names in ids.items() for start in range(0, len(names), CHUNK)
     ]
-    results: Iterator[list[Written]] = Parallel(n_jobs=-1, return_as="generator")(
-        delayed(_write)(source.part(split, names), split, names, folder) for split, names in chunks
-    )
-    written = []
+    results = in_parallel(_write, ((source.part(split, names), split, names, folder) for split, names in chunks))
+    written: list[Written] = []
     with progress(sum(map(len, ids.values())), "prepare", "image") as bar:
         for chunk in results:
             written.extend(chunk)

@@ -4,13 +4,12 @@ import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from joblib import Parallel, delayed
-
 from data import images
 from data.manifest import Dataset, Split
 from models.losses import needs_prior
 from models.tasks.records import MeanRecords
 from pipeline import runtime
+from pipeline.engine import in_parallel
 from pipeline.fidelity import METRICS, Image
 from pipeline.identity import DEGRADED, DIFFLOSS_FILE, LEFT_OUT_FILE, RECORDS_FILE, trainings
 from pipeline.params import Params, load_params
@@ -28,7 +27,7 @@ def measure(clean: Split, read: Callable[[str], Image], others: Mapping[str, Met
         read: gives the image to compare by its id.
         others: metrics that are computed here, and not in parallel: those of torch.
     """
-    rows = Parallel(n_jobs=-1)(delayed(_measure_image)(clean, read, id) for id in clean.ids)
+    rows = in_parallel(_measure_image, ((clean, read, id) for id in clean.ids))
     found: dict[str, dict[str, float]] = dict(zip(clean.ids, rows, strict=True))
     for id in clean.ids if others else ():
         image, reference = read(id), clean.image(id)
