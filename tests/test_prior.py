@@ -82,6 +82,27 @@ def test_features_equal_the_full_forward_pass_with_a_hook() -> None:
     assert torch.equal(prior.hspace(noisy, timesteps), seen[0])
 
 
+@pytest.mark.parametrize("make", [tiny_prior, tiny_latent_prior])
+def test_maps_at_every_layer_are_those_of_a_full_pass(make: Callable[[], DiffusionPrior]) -> None:
+    prior = make()
+    noisy, timesteps = noisy_input(int(prior.unet.config.in_channels))  # type: ignore[union-attr, arg-type]
+    everything = prior.maps(noisy, timesteps, prior.layers)
+    assert list(everything) == prior.layers and prior.layers[0] == "down0" and prior.layers[-1] == "noise"
+    assert torch.equal(everything["noise"], prior(noisy, timesteps).noise)
+    assert torch.equal(everything["middle"], prior(noisy, timesteps).hspace)
+    for name in prior.layers:
+        (alone,) = prior.maps(noisy, timesteps, [name]).values()
+        assert torch.equal(alone, everything[name])
+
+
+def test_maps_run_the_decoder_only_as_far_as_they_need() -> None:
+    prior = tiny_prior()
+    prior.unet.up_blocks[1].register_forward_hook(lambda *ignored: pytest.fail("the second decoder block ran"))
+    assert list(prior.maps(*noisy_input(), ["up0", "middle"])) == ["up0", "middle"]
+    with pytest.raises(PriorError, match="no layer 'up9'; there are down0, down1, middle, up0, up1, noise"):
+        prior.maps(*noisy_input(), ["up9"])
+
+
 def test_hspace_never_runs_the_decoder() -> None:
     prior = tiny_prior()
     prior.unet.up_blocks[0].register_forward_hook(lambda *ignored: pytest.fail("the decoder ran"))

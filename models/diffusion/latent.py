@@ -1,21 +1,19 @@
 """A latent diffusion model as a prior: VAE, text-conditional U-Net, empty prompt (as Stable Diffusion 1 and 2)."""
 
+from collections.abc import Callable, Collection
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
-from models.diffusion.prior import DiffusionPrior, Features, PriorError
+from models.diffusion.prior import MIDDLE, NOISE, DiffusionPrior, PriorError
 
 EMPTY_PROMPT_FILE = "empty_prompt.safetensors"
 
 
-class _MiddleReached(Exception):  # noqa: N818 - a signal, not an error
-    """Carries the h-space out of a forward pass that need not go on."""
-
-    def __init__(self, hspace: Tensor) -> None:
-        super().__init__()
-        self.hspace = hspace
+class _Reached(Exception):  # noqa: N818 - a signal, not an error
+    """Ends a forward pass that need not go on."""
 
 
 class LatentPrior(DiffusionPrior):
@@ -54,32 +52,29 @@ class LatentPrior(DiffusionPrior):
         latents = vae.encode(image.to(self.dtype)).latent_dist.mean
         return (latents - (vae.config.get("shift_factor") or 0.0)) * vae.config.scaling_factor
 
-    def forward(self, noisy: Tensor, timesteps: Tensor) -> Features:
-        """Predicted noise (N,C,h,w) and h-space of noisy latents; see DiffusionPrior.forward."""
+    def maps(self, noisy: Tensor, timesteps: Tensor, layers: Collection[str]) -> dict[str, Tensor]:
+        """Feature maps of noisy latents; see DiffusionPrior.maps. The pass stops at the last one wanted."""
+        self.check_layers(layers)
         noisy = self._prepare(noisy, timesteps)
-        middle: list[Tensor] = []
-        hook = self._middle.register_forward_hook(lambda module, inputs, output: middle.append(output))
-        try:
-            prediction = self._predict(noisy, timesteps)
-        finally:
-            hook.remove()
-        return Features(self.schedule.to_noise(prediction[:, : noisy.shape[1]], noisy, timesteps), middle[0])
+        maps: dict[str, Tensor] = {}
+        last = max(layers, key=self.layers.index)
 
-    def hspace(self, noisy: Tensor, timesteps: Tensor) -> Tensor:
-        """The h-space alone: the forward pass stops after the middle block."""
-        noisy = self._prepare(noisy, timesteps)
+        def keep(name: str) -> Callable[[nn.Module, Any, Any], None]:
+            def hook(module: nn.Module, inputs: Any, output: Any) -> None:
+                maps[name] = output[0] if isinstance(output, tuple) else output
+                if name == last:
+                    raise _Reached
 
-        def stop(module: nn.Module, inputs: Any, output: Tensor) -> None:
-            raise _MiddleReached(output)
+            return hook
 
-        hook = self._middle.register_forward_hook(stop)
-        try:
-            self._predict(noisy, timesteps)
-        except _MiddleReached as reached:
-            return reached.hspace
-        finally:
-            hook.remove()
-        raise PriorError("the U-Net never ran its middle block")
+        with ExitStack() as hooks:
+            for name in layers:
+                if name != NOISE:
+                    hooks.enter_context(self._block(name).register_forward_hook(keep(name)))
+            with suppress(_Reached):
+                prediction = self._predict(noisy, timesteps)[:, : noisy.shape[1]]
+                maps[NOISE] = self.schedule.to_noise(prediction, noisy, timesteps)
+        return {name: maps[name] for name in layers}
 
     def save(self, folder: str | Path) -> None:
         """Write unet/, scheduler/, vae/ and the empty prompt, as `DiffusionPrior.load` reads them."""
@@ -98,10 +93,13 @@ class LatentPrior(DiffusionPrior):
         """Image sides, in pixels, must be multiples of this: the VAE halves them first."""
         return self._unet_multiple * 2 ** (len(self.vae.config.block_out_channels) - 1)  # type: ignore[union-attr, arg-type]
 
-    @property
-    def _middle(self) -> nn.Module:
+    def _block(self, layer: str) -> nn.Module:
         unet: Any = self.unet
-        return unet.mid_block
+        if layer == MIDDLE:
+            return unet.mid_block
+        down = layer.startswith("down")
+        blocks = unet.down_blocks if down else unet.up_blocks
+        return blocks[int(layer.removeprefix("down" if down else "up"))]
 
     def _predict(self, noisy: Tensor, timesteps: Tensor) -> Tensor:
         prompt = self.empty_prompt.to(noisy.dtype).expand(len(noisy), -1, -1)

@@ -1,7 +1,7 @@
 """A frozen diffusion U-Net as a source of features: the noise it predicts and its h-space."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -12,6 +12,8 @@ from models.diffusion.attention import save_attention_heads
 from models.diffusion.schedule import NoiseSchedule
 
 NULL_CLASS_FILE = "null_class.json"
+MIDDLE = "middle"  # the layer whose output is the h-space
+NOISE = "noise"  # the last layer
 
 
 class PriorError(ValueError):
@@ -98,15 +100,53 @@ class DiffusionPrior(nn.Module):
         Raises:
             PriorError, ScheduleError: shapes or timesteps that do not fit.
         """
-        noisy = self._prepare(noisy, timesteps)
-        hspace, skips, embedding = self._encoder(noisy, timesteps)
-        prediction = self._decoder(hspace, skips, embedding)[:, : noisy.shape[1]]  # the rest is learned variance
-        return Features(self.schedule.to_noise(prediction, noisy, timesteps), hspace)
+        maps = self.maps(noisy, timesteps, (NOISE, MIDDLE))
+        return Features(maps[NOISE], maps[MIDDLE])
 
     def hspace(self, noisy: Tensor, timesteps: Tensor) -> Tensor:
         """The h-space (N,C,h,w) alone: the decoder, more than half of the cost, is never run."""
+        return self.maps(noisy, timesteps, (MIDDLE,))[MIDDLE]
+
+    def maps(self, noisy: Tensor, timesteps: Tensor, layers: Collection[str]) -> dict[str, Tensor]:
+        """Feature maps (N,C,h,w) at some of `layers`, by name. Of the decoder only what they need is run.
+
+        Args:
+            noisy: as in `forward`.
+            timesteps: (N,) integers within the schedule.
+            layers: names among `layers`.
+
+        Raises:
+            PriorError, ScheduleError: a layer that this U-Net does not have; shapes or timesteps that do not fit.
+        """
+        self.check_layers(layers)
         noisy = self._prepare(noisy, timesteps)
-        return self._encoder(noisy, timesteps)[0]
+        maps, skips, embedding = self._encoder(noisy, timesteps)
+        blocks = max((self.layers.index(name) - self.layers.index(MIDDLE) for name in layers), default=0)
+        if blocks > 0:
+            maps |= self._decoder(maps[MIDDLE], skips, embedding, blocks)
+        if NOISE in layers:  # the rest of the channels is learned variance
+            maps[NOISE] = self.schedule.to_noise(maps[NOISE][:, : noisy.shape[1]], noisy, timesteps)
+        return {name: maps[name] for name in layers}
+
+    @property
+    def layers(self) -> list[str]:
+        """Where features can be taken, in the order of evaluation: `down0` ..., `middle`, `up0` ..., `noise`.
+
+        `down0` is the output of the finest block of the encoder, `up0` that of the coarsest of the decoder.
+        """
+        unet: Any = self.unet
+        down, up = (range(len(blocks)) for blocks in (unet.down_blocks, unet.up_blocks))
+        return [*(f"down{level}" for level in down), MIDDLE, *(f"up{level}" for level in up), NOISE]
+
+    def check_layers(self, names: Collection[str]) -> None:
+        """Refuse a layer that this U-Net does not have.
+
+        Raises:
+            PriorError: the text lists those it has.
+        """
+        for name in names:
+            if name not in self.layers:
+                raise PriorError(f"the prior has no layer {name!r}; there are {', '.join(self.layers)}")
 
     def encode(self, image: Tensor) -> Tensor:
         """Images (N,3,H,W) in [-1,1] in the space that the diffusion acts in: here the pixels themselves."""
@@ -169,8 +209,8 @@ class DiffusionPrior(nn.Module):
         self._freeze()
         return noisy.to(self.dtype)
 
-    def _encoder(self, noisy: Tensor, timesteps: Tensor) -> tuple[Tensor, list[Tensor], Tensor]:
-        """h-space, the skip tensors and the time embedding: the first half of UNet2DModel.forward."""
+    def _encoder(self, noisy: Tensor, timesteps: Tensor) -> tuple[dict[str, Tensor], list[Tensor], Tensor]:
+        """Maps up to the middle, the skip tensors, the time embedding: the first half of UNet2DModel.forward."""
         unet: Any = self.unet
         embedding = unet.time_embedding(unet.time_proj(timesteps.to(noisy.device)).to(noisy.dtype))
         if self.null_class is not None:
@@ -178,22 +218,26 @@ class DiffusionPrior(nn.Module):
             embedding = embedding + unet.class_embedding(classes)
         with _full_precision(noisy):
             sample = unet.conv_in(2 * noisy - 1 if unet.config.center_input_sample else noisy)
-        skips = [sample]
-        for block in unet.down_blocks:
+        skips, maps = [sample], {}
+        for level, block in enumerate(unet.down_blocks):
             sample, outputs = block(hidden_states=sample, temb=embedding)
             skips.extend(outputs)
-        return unet.mid_block(sample, embedding), skips, embedding
+            maps[f"down{level}"] = sample
+        return {**maps, MIDDLE: unet.mid_block(sample, embedding)}, skips, embedding
 
-    def _decoder(self, hspace: Tensor, skips: list[Tensor], embedding: Tensor) -> Tensor:
-        """The raw prediction: the second half of UNet2DModel.forward."""
+    def _decoder(self, hspace: Tensor, skips: list[Tensor], embedding: Tensor, blocks: int) -> dict[str, Tensor]:
+        """Maps after the middle, the raw prediction if `blocks` goes that far: the second half."""
         unet: Any = self.unet
-        sample, skips = hspace, list(skips)
-        for block in unet.up_blocks:
+        sample, skips, maps = hspace, list(skips), {}
+        for level, block in enumerate(unet.up_blocks[:blocks]):
             count = len(block.resnets)
             sample = block(sample, tuple(skips[-count:]), embedding)
             del skips[-count:]
-        with _full_precision(sample):
-            return unet.conv_out(unet.conv_act(unet.conv_norm_out(sample.to(self.dtype))))
+            maps[f"up{level}"] = sample
+        if blocks > len(unet.up_blocks):
+            with _full_precision(sample):
+                maps[NOISE] = unet.conv_out(unet.conv_act(unet.conv_norm_out(sample.to(self.dtype))))
+        return maps
 
     @staticmethod
     def _check_unet(unet: nn.Module, null_class: int | None) -> None:

@@ -7,7 +7,7 @@ frozen; the gradient flows through it into the restored image.
 """
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Self
 
@@ -15,9 +15,10 @@ import torch
 from torch import Tensor, nn
 
 from models.diffusion.precision import PRECISIONS, at_precision
-from models.diffusion.prior import DiffusionPrior
+from models.diffusion.prior import MIDDLE, NOISE, DiffusionPrior
 from models.losses.bank import FeatureBank
 from models.losses.checks import check_images
+from models.losses.distances import get_distance, mse
 from models.losses.settings import LossError
 from models.losses.timesteps import TimestepSampler
 from models.losses.views import Views
@@ -70,6 +71,9 @@ class DiffLoss(nn.Module):
         views: at which size or sizes the prior sees the images; their own by default.
         bank: fixed (t, e) pairs with the clean branch's features cached; see `models.losses.bank`.
         precision: of the prior's evaluation, one of `models.diffusion.precision.PRECISIONS`.
+        layers: where in the U-Net the semantic term compares, names among `prior.layers`; the mean over them. The
+            paper's is the middle block alone.
+        distance: how it compares there, a key of `models.losses.distances.DISTANCES`.
         channels_last: hand images to the prior in that memory format; faster convolutions on many CPUs and GPUs.
         seed: seed of the loss's own generator, which serves calls that bring none. No global state is used.
 
@@ -89,6 +93,8 @@ class DiffLoss(nn.Module):
         views: Views | None = None,
         bank: FeatureBank | None = None,
         precision: str = "float32",
+        layers: Sequence[str] = (MIDDLE,),
+        distance: str = "mse",
         channels_last: bool = False,
         seed: int = 0,
     ) -> None:
@@ -100,7 +106,11 @@ class DiffLoss(nn.Module):
             raise LossError(f"draws={draws}: expected at least 1")
         if precision not in PRECISIONS:
             raise LossError(f"precision {precision!r} is unknown; there are {', '.join(PRECISIONS)}")
+        if not layers:
+            raise LossError(f"layers is empty; there are {', '.join(prior.layers)}")
+        prior.check_layers(layers)
         self.prior = prior
+        self.layers, self.distance = tuple(layers), get_distance(distance)
         self.natural_weight, self.semantic_weight = natural_weight, semantic_weight
         self.sampler = TimestepSampler(prior.schedule, timestep_range, timestep_sampling)
         self.draws = draws
@@ -171,40 +181,42 @@ class DiffLoss(nn.Module):
         noisy = self.prior.add_noise(seen, noise, timesteps)
         noisy_target = self.prior.add_noise(target, noise, timesteps)
 
-        def natural() -> Tensor:
-            return _difference(self._see(noisy, timesteps, True)["noise"], wanted(True)["noise"])
-
-        def wanted(full: bool) -> dict[str, Tensor]:
-            return self._wanted(noisy_target, timesteps, keys, full)
+        def differences(layers: Sequence[str]) -> dict[str, Tensor]:
+            wanted = self._wanted(noisy_target, timesteps, keys, layers)
+            found = self._see(noisy, timesteps, layers)
+            return {name: self._difference(name, found[name], wanted[name]) for name in layers}
 
         full = self.natural_weight > 0
-        target_features = wanted(full)
-        features = self._see(noisy, timesteps, full)
-        semantic = _difference(features["hspace"], target_features["hspace"])
-        return _difference(features["noise"], target_features["noise"]) if full else natural, semantic
+        found = differences(list(dict.fromkeys((*self.layers, *([NOISE] if full else [])))))
+        semantic = torch.stack([found[name] for name in self.layers]).mean(0)
+        return found[NOISE] if full else lambda: differences([NOISE])[NOISE], semantic
 
-    def _wanted(self, noisy: Tensor, timesteps: Tensor, keys: list[str], full: bool) -> dict[str, Tensor]:
+    def _difference(self, layer: str, seen: Tensor, wanted: Tensor) -> Tensor:
+        """(N,): mean square where noise is compared, else the chosen distance."""
+        return (mse if layer == NOISE else self.distance)(_working(seen), _working(wanted))
+
+    def _wanted(self, noisy: Tensor, timesteps: Tensor, keys: list[str], layers: Sequence[str]) -> dict[str, Tensor]:
         """Features of the noisy clean images, without gradient, from the bank where there is one."""
         with torch.no_grad():
             if self.bank is None or not keys:
-                return self._see(noisy, timesteps, full)
+                return self._see(noisy, timesteps, layers)
 
             def compute(index: int) -> dict[str, Tensor]:
                 one = slice(index, index + 1)
-                features = self._see(noisy[one], timesteps[one], full, reference=True)
+                features = self._see(noisy[one], timesteps[one], layers, reference=True)
                 return {name: value[0] for name, value in features.items()}
 
-            stored = self.bank.fetch(f"{self._scope}-{'full' if full else 'hspace'}", keys, compute)
+            stored = self.bank.fetch(f"{self._scope}-{'-'.join(layers)}", keys, compute)
             return {name: value.to(noisy.device) for name, value in stored.items()}
 
-    def _see(self, noisy: Tensor, timesteps: Tensor, full: bool, reference: bool = False) -> dict[str, Tensor]:
-        """The prior's features of noisy images; without `full` the decoder is not run."""
+    def _see(
+        self, noisy: Tensor, timesteps: Tensor, layers: Sequence[str], reference: bool = False
+    ) -> dict[str, Tensor]:
+        """The prior's features of noisy images; nothing is run beyond the last of the layers."""
         if self.channels_last:
             noisy = noisy.contiguous(memory_format=torch.channels_last)
         with at_precision(self.precision, noisy.device, reference=reference):
-            if full:
-                return self.prior(noisy, timesteps)._asdict()
-            return {"hspace": self.prior.hspace(noisy, timesteps)}
+            return self.prior.maps(noisy, timesteps, layers)
 
     @cached_property
     def _scope(self) -> str:
@@ -245,8 +257,3 @@ def _checked_noise(noise: Tensor, like: Tensor) -> Tensor:
     if not torch.isfinite(noise).all():
         raise LossError("noise: holds NaN or infinite values")
     return noise.to(device=like.device, dtype=like.dtype)
-
-
-def _difference(seen: Tensor, wanted: Tensor) -> Tensor:
-    """Mean squared difference of each image, (N,)."""
-    return (_working(seen) - _working(wanted)).square().flatten(1).mean(1)

@@ -44,6 +44,8 @@ def build(name: str, settings: DiffusionSettings, frozen: Frozen, pixel_kind: st
         views=Views(settings.view, settings.view_sizes),
         bank=_bank(settings, frozen),
         precision=settings.precision,
+        layers=settings.layers,
+        distance=settings.distance,
         channels_last=settings.channels_last,
     )
     if settings.checkpointing:

@@ -38,6 +38,8 @@ class DiffusionSettings(TermSettings):
     semantic_weight: float = 1e-6
     timesteps: tuple[int, int] = (0, 1000)
     timestep_sampling: Literal["uniform", "clean", "noisy"] = "uniform"
+    layers: tuple[str, ...] = ("middle",)  # of the U-Net, where the semantic term compares
+    distance: Literal["mse", "channel", "cosine"] = "mse"  # how it compares there
     draws: int = 1  # (t, noise) pairs for each image and step
     view: Literal["own", "resize", "multi-scale"] = "own"
     view_sizes: tuple[int, ...] = (64,)
