@@ -8,7 +8,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from models.losses import LOSSES, loss_names, needs_prior, needs_task
+from models.losses import LOSSES, kind_of, loss_names, needs_prior
 from models.losses.settings import TaskSettings
 from models.tasks import TASKS
 from pipeline import runtime
@@ -22,28 +22,31 @@ def describe(objective: str, params: Params, prior: Path, tasks: Path) -> dict[s
     Raises:
         models.losses.LossError: an unknown loss in the objective.
     """
-    names = loss_names(objective)
+    losses = params.loss_settings
+    kinds = {name: kind_of(name, losses) for name in loss_names(objective, losses)}
     return {
         "objective": objective,
-        "losses": {name: params.losses[name] for name in names if name in params.losses},
-        "code": {name: digest_files(*closure(LOSSES[name].module, Path())) for name in names},
-        "prior": digest_files(*_files(prior)) if needs_prior(objective) else None,
-        **_task_network(objective, params, tasks),
+        "losses": {name: losses[name] for name in kinds if name in losses},
+        "code": {kind: digest_files(*closure(LOSSES[kind].module, Path())) for kind in kinds.values()},
+        "prior": digest_files(*_files(prior)) if needs_prior(objective, losses) else None,
+        **_task_network(kinds, params, tasks),
     }
 
 
-def _task_network(objective: str, params: Params, tasks: Path) -> dict[str, Any]:
+def _task_network(kinds: dict[str, str], params: Params, tasks: Path) -> dict[str, Any]:
     """Which trained task network the objective's features come from, with the digests of its weights and code.
 
     Raises:
-        ParamsError: the network that losses.task names is not trained in this pipeline.
+        ParamsError: the network that the loss names is not trained in this pipeline.
     """
-    if not needs_task(objective):
+    losses = params.loss_settings
+    names = [name for name, kind in kinds.items() if LOSSES[kind].needs_task]
+    if not names:
         return {"network": None}
-    network = params.losses.get("task", {}).get("network", TaskSettings.network)
+    network = losses.get(names[0], {}).get("network", TaskSettings.network)
     if network not in params.tasks:
         raise ParamsError(
-            f"{PARAMS_FILE}: losses.task.network: {network!r} is not among tasks: {', '.join(params.tasks)}"
+            f"{PARAMS_FILE}: losses.{names[0]}.network: {network!r} is not among tasks: {', '.join(params.tasks)}"
         )
     module = TASKS[network].split(":")[0]
     return {

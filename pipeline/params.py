@@ -81,7 +81,7 @@ class Params(Section):
     degrade: Degrade
     train_prior: TrainPrior
     train_task: dict[str, dict[str, Any]]
-    losses: dict[str, Any]
+    losses: dict[str, dict[str, Any]]
     train_restorer: TrainRestorer
     restore: Restore
     quality: Quality = Quality()
@@ -131,7 +131,14 @@ class Params(Section):
         if objective not in self.objectives or objective == FROZEN:
             return {}
         names = {"pixel", *(name.strip() for name in objective.split("+"))}
-        return {name: section for name, section in self.losses.items() if name in names}
+        return {name: section for name, section in self.loss_settings.items() if name in names}
+
+    @property
+    def loss_settings(self) -> dict[str, Any]:
+        """The sections of losses; a variant, one with the key `base`, takes over what it does not say itself."""
+        return {
+            name: {**self.losses.get(section.get("base", ""), {}), **section} for name, section in self.losses.items()
+        }
 
 
 def load_params(path: Path = PARAMS_FILE) -> Params:

@@ -7,6 +7,7 @@ what DVC cannot list by itself: the digests of their own code and of the files f
 
 import dataclasses
 import json
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -15,17 +16,20 @@ from pydantic import ValidationError, create_model
 
 from data.degradations import RECIPES, DegradationError, require_still_pixels
 from models.diffusion.network import NetworkError, check_sizes
-from models.losses import LOSSES, LossError, loss_names, needs_prior
+from models.losses import BASE, FROZEN, LOSSES, LossError, loss_names, needs_prior
 from models.restorers import CHECKPOINT, RESTORERS, RestorerError, load_restorer
 from models.tasks import TASKS, TaskError, get_task
 from pipeline import runtime
-from pipeline.arms import RETRAINED
+from pipeline.arms import DEGRADED, RETRAINED, parse_arm
 from pipeline.degrade_params import Paired, Unpaired
 from pipeline.imports import closure, digest_files
 from pipeline.params import PARAMS_FILE, Params, ParamsError, load_params, one_line
 from pipeline.recipes import recipe_of
 from pipeline.restorer_params import TrainRestorer
 from pipeline.sections import Section
+
+VARIANT_NAME = re.compile(r"\w[\w.-]*", re.ASCII)
+NOT_AN_OBJECTIVE = ("clean", DEGRADED, FROZEN)
 
 
 def check_names(params: Params) -> None:
@@ -42,13 +46,31 @@ def check_names(params: Params) -> None:
         _check_section(f"train_task.{task}", get_task(task).Settings, section)
     for arm in params.arms:
         _check_arm(params, arm)
-    for objective in params.objectives:
-        _check("objectives", loss_names, objective)
     for degradation in params.degradations:
         _check_degradation(params, degradation)
     for name, section in params.losses.items():
-        _check_name("losses", name, LOSSES)
-        _check_section(f"losses.{name}", LOSSES[name].settings, section)
+        _check_loss(name, section)
+    for objective in params.objectives:
+        _check("objectives", lambda chosen: loss_names(chosen, params.losses), objective)
+
+
+def _check_loss(name: str, section: dict[str, Any]) -> None:
+    """A section is that of a loss, or of a variant of one under a name of its own."""
+    own = dict(section)
+    base = own.pop(BASE, name)
+    if base is not name:
+        _check_name(f"losses.{name}.{BASE}", base, [kind for kind in LOSSES if kind != "pixel"])
+        if name in {*LOSSES, *NOT_AN_OBJECTIVE} or parse_arm(name) or not VARIANT_NAME.fullmatch(name):
+            raise ParamsError(
+                f"{PARAMS_FILE}: losses.{name}: no name for a variant; choose one of letters, digits, '.', '_' and '-' "
+                "that means nothing else"
+            )
+    elif name not in LOSSES:
+        raise ParamsError(
+            f"{PARAMS_FILE}: losses: {name!r} is unknown; there are: {', '.join(LOSSES)}; "
+            f"a variant of one of them needs its name as {BASE}"
+        )
+    _check_section(f"losses.{name}", LOSSES[base].settings, own)
 
 
 def _check_arm(params: Params, arm: str) -> None:
@@ -91,7 +113,7 @@ def check_numbers(params: Params) -> None:
     """
     network, steps = params.train_prior.network, params.train_prior.schedule.steps
     _check("train_prior.network", check_sizes, network.model_dump())
-    for name, section in params.losses.items():
+    for name, section in params.loss_settings.items():
         window = section.get("timesteps", (0, 1))
         if not 0 <= window[0] < window[1] <= steps and params.train_prior.pretrained is None:
             raise ParamsError(
@@ -102,7 +124,7 @@ def check_numbers(params: Params) -> None:
 
 def needs(params: Params) -> dict[str, bool]:
     """What the objectives need to be trained before any restorer."""
-    return {"prior": any(needs_prior(objective) for objective in params.objectives)}
+    return {"prior": any(needs_prior(objective, params.losses) for objective in params.objectives)}
 
 
 def describe_task(task: str, settings: dict[str, Any], watched: Path) -> dict[str, Any]:

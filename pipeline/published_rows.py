@@ -47,7 +47,7 @@ class Ledger:
         """Every variant of results.csv for each degradation; `clean` once. `tags` are added to every row's."""
         for degradation, variant in self._variants():
             objective = objective_of(self.params, variant)
-            prior = objective is not None and needs_prior(objective)
+            prior = objective is not None and needs_prior(objective, self.params.losses)
             curve = self._curve(degradation, variant)
             yield Row(
                 identity=row_identity(self.params, degradation, variant, prior),

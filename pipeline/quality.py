@@ -67,7 +67,7 @@ def measure_all(
     others, missing = available(clean, device)
     chosen = evenly(clean.ids, params.quality.prior_images)
     terms = None
-    if not any(needs_prior(objective) for objective in params.objectives):
+    if not any(needs_prior(objective, params.losses) for objective in params.objectives):
         missing["natural, semantic"] = "no objective needs a diffusion prior, so that there is none"
     elif not chosen:
         missing["natural, semantic"] = "quality.prior_images is 0"

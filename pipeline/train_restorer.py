@@ -124,15 +124,14 @@ def _train(options: Namespace, params: Params, description: dict[str, Any], numb
     inputs = fingerprint(*_inputs(settings, degraded, clean, validator))
     own = {name: value for name, value in settings.used.items() if name != "repeats"}
     work = checkpoint_folder(_code(settings), params.seed, own, description, inputs, number)
-    prior = DiffusionPrior.load(options.prior) if needs_prior(name) else None
-    features = _task_features(Path(options.tasks), description, device) if needs_task(name) else None
-    objective = build_objective(
-        name, description["losses"], prior=prior, task_features=features, bank_folder=work / "bank"
-    )
+    losses = description["losses"]
+    prior = DiffusionPrior.load(options.prior) if needs_prior(name, losses) else None
+    features = _task_features(Path(options.tasks), description, device) if needs_task(name, losses) else None
+    objective = build_objective(name, losses, prior=prior, task_features=features, bank_folder=work / "bank")
     seed = runtime.seed_for(params.seed, "restorer", *([number] if number > 1 else []))
     batches = PairBatches(degraded.split("train"), clean.split("train"), settings.crop, settings.batch, seed)
     tags = {"degradation": options.degradation, "variant": name}
-    identity = row_identity(params, options.degradation, name, needs_prior(name))
+    identity = row_identity(params, options.degradation, name, needs_prior(name, losses))
     title = f"{options.degradation} · {name}"
     system = params.tracking.system_metrics
     live = tracking.live(clean.info.name, title, tags, identity, work.name, system)

@@ -65,6 +65,18 @@ def test_objective_names_are_sums_and_always_hold_the_pixel_loss() -> None:
         loss_names("pixel + perceptual")
     with pytest.raises(LossError, match="occurs twice"):
         loss_names("natural + natural")
+
+
+def test_a_variant_is_its_loss_with_settings_of_its_own() -> None:
+    settings = {"strong": {"base": "natural", "strength": 2.0}, "natural": {"strength": 0.5}}
+    assert needs_prior("strong", settings) and not needs_task("strong", settings)
+    found = {}
+    for name in ("natural", "strong"):
+        found[name] = gradient(build(name, settings))[1]
+    assert found["natural"]["natural"] == found["strong"]["natural"]
+    assert found["strong"]["natural_ratio"] == pytest.approx(4 * found["natural"]["natural_ratio"])
+    with pytest.raises(LossError, match=r"'weak' is unknown; there are pixel, .*, strong, and sums"):
+        loss_names("weak", settings)
     with pytest.raises(LossError, match="component occurs twice"):
         build("natural + diffloss")
 

@@ -42,6 +42,16 @@ def test_only_the_losses_of_the_objective_count(networks: tuple[Path, Path]) -> 
     assert describe("diffloss", before, *networks) != describe("diffloss", everyone, *networks)
 
 
+def test_a_variant_is_described_with_all_its_settings(networks: tuple[Path, Path]) -> None:
+    params = _params(late={"base": "diffloss", "timesteps": [400, 900]})
+    found = describe("late", params, *networks)
+    assert found["losses"]["late"] == {**params.losses["diffloss"], "base": "diffloss", "timesteps": [400, 900]}
+    assert found["prior"] and set(found["code"]) == {"pixel", "diffloss"}
+    assert describe("late", _params(late={"base": "task", "network": "segmentation"}), *networks)["network"] == (
+        "segmentation"
+    )
+
+
 def test_the_task_objective_depends_on_its_network(networks: tuple[Path, Path]) -> None:
     before = describe("pixel + task", _params(), *networks)
     assert before["network"] == "detection"

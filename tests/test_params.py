@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-from pipeline.params import ParamsError, load_params
+from pipeline.params import Params, ParamsError, load_params
 from pipeline.plan import check_names, check_numbers, needs
 
 ROOT = Path(__file__).parents[1]
@@ -136,6 +136,46 @@ def test_losses_of_an_objective() -> None:
     assert set(params.losses_of("pixel")) == {"pixel"}
     assert set(params.losses_of("diffloss")) == {"pixel", "diffloss"}
     assert params.losses_of("clean") == {}
+
+
+def _with_variant(name: str, **section: object) -> Params:
+    params = load_params(ROOT / "params.yaml")
+    losses = {**params.losses, name: section}
+    return params.model_copy(update={"losses": losses, "objectives": ["pixel", "diffloss", name]})
+
+
+def test_a_variant_takes_over_what_it_does_not_say() -> None:
+    params = _with_variant("late", base="diffloss", timesteps=[400, 900])
+    check_names(params)
+    check_numbers(params)
+    assert params.losses_of("late")["late"] == {
+        **params.losses["diffloss"],
+        "base": "diffloss",
+        "timesteps": [400, 900],
+    }
+    assert set(params.losses_of("diffloss")) == {"pixel", "diffloss"}
+    assert needs(params) == {"prior": True}
+
+
+@pytest.mark.parametrize(
+    ("name", "section", "message"),
+    [
+        ("late", {"base": "difloss"}, r"losses\.late\.base: 'difloss' is unknown; there are: natural"),
+        ("late", {"base": "pixel"}, r"losses\.late\.base: 'pixel' is unknown"),
+        ("late", {"timesteps": [4, 9]}, r"losses: 'late' is unknown; .* needs its name as base"),
+        ("late", {"base": "diffloss", "strenght": 1}, r"losses\.late\.strenght: unknown key; known here: weighting"),
+        ("late", {"base": "diffloss", "timesteps": [400, 2000]}, r"losses\.late\.timesteps: expected 0 <= low < high"),
+        ("lpips", {"base": "diffloss"}, r"losses\.lpips: no name for a variant"),
+        ("degraded", {"base": "diffloss"}, r"losses\.degraded: no name for a variant"),
+        ("pixel-retrained", {"base": "diffloss"}, r"losses\.pixel-retrained: no name for a variant"),
+        ("a/b", {"base": "diffloss"}, r"losses\.a/b: no name for a variant"),
+    ],
+)
+def test_a_mistake_about_a_variant(name: str, section: dict[str, object], message: str) -> None:
+    params = _with_variant(name, **section)
+    with pytest.raises(ParamsError, match=message):
+        check_names(params)
+        check_numbers(params)
 
 
 def _with_data(tmp_path: Path, section: str) -> str:

@@ -4,6 +4,7 @@ import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from models.losses.settings import DiffusionSettings, LossError, LpipsSettings, PixelSettings, TaskSettings
@@ -35,13 +36,21 @@ LOSSES: dict[str, LossSpec] = {
     "task": LossSpec("models.losses.task", TaskSettings, needs_task=True),
 }
 
+BASE = "base"  # in the settings of a variant: which loss it is one of
 FROZEN = "frozen"  # as an objective, alone: the restorer of a checkpoint is used as it is, nothing is trained
 
 
-def loss_names(objective: str) -> tuple[str, ...]:
+def kind_of(name: str, settings: Mapping[str, Any] = MappingProxyType({})) -> str:
+    """The entry of `LOSSES` behind a name: itself, or for a variant what its settings say under `base`."""
+    given = settings.get(name)
+    return str(given.get(BASE, name)) if isinstance(given, Mapping) else name
+
+
+def loss_names(objective: str, settings: Mapping[str, Any] = MappingProxyType({})) -> tuple[str, ...]:
     """The losses in an objective such as "pixel + diffloss"; the pixel loss comes first, named or not.
 
-    There are none in `frozen`.
+    There are none in `frozen`. A loss may be a variant: `settings` has a section of its name whose `base` is a name
+    of the table.
 
     Raises:
         LossError: a name that is not in the table, or one that occurs twice.
@@ -50,23 +59,28 @@ def loss_names(objective: str) -> tuple[str, ...]:
         return ()
     names = [part.strip() for part in objective.split("+")]
     for name in names:
-        if name not in LOSSES:
+        if kind_of(name, settings) not in LOSSES:
+            known = dict.fromkeys([*LOSSES, *settings])
             raise LossError(
-                f"objective {objective!r}: {name!r} is unknown; there are {', '.join(LOSSES)}, and sums; or {FROZEN}"
+                f"objective {objective!r}: {name!r} is unknown; there are {', '.join(known)}, and sums; or {FROZEN}"
             )
         if names.count(name) > 1:
             raise LossError(f"objective {objective!r}: {name!r} occurs twice")
     return ("pixel", *(name for name in names if name != "pixel"))
 
 
-def needs_prior(objective: str) -> bool:
+def needs_prior(objective: str, settings: Mapping[str, Any] = MappingProxyType({})) -> bool:
     """Whether an objective needs a diffusion prior."""
-    return any(LOSSES[name].needs_prior for name in loss_names(objective))
+    return any(LOSSES[kind].needs_prior for kind in _kinds(objective, settings))
 
 
-def needs_task(objective: str) -> bool:
+def needs_task(objective: str, settings: Mapping[str, Any] = MappingProxyType({})) -> bool:
     """Whether an objective needs the features of a task network."""
-    return any(LOSSES[name].needs_task for name in loss_names(objective))
+    return any(LOSSES[kind].needs_task for kind in _kinds(objective, settings))
+
+
+def _kinds(objective: str, settings: Mapping[str, Any]) -> list[str]:
+    return [kind_of(name, settings) for name in loss_names(objective, settings)]
 
 
 def build_objective(
@@ -81,7 +95,8 @@ def build_objective(
 
     Args:
         objective: a name of the table or a sum of names; the pixel loss is always part of it.
-        settings: by loss name, a mapping of settings (or the settings object itself); defaults where absent.
+        settings: by loss name, a mapping of settings (or the settings object itself); defaults where absent. A
+            mapping with the key `base` makes a variant of that loss; it has all its settings itself.
         prior: the diffusion prior, for losses that need one.
         task_features: images (N,3,H,W) in [0,1] to a list of feature tensors, differentiable, for `task`.
         bank_folder: where cached features of `bank: disk` lie.
@@ -92,12 +107,13 @@ def build_objective(
     from models.losses.objective import Objective
     from models.losses.terms import Frozen
 
-    names = loss_names(objective)
+    names = loss_names(objective, settings)
     frozen = Frozen(prior, task_features, bank_folder)
-    read = {name: settings_of(name, settings.get(name, {})) for name in names}
+    kinds = {name: kind_of(name, settings) for name in names}
+    read = {name: settings_of(kinds[name], settings.get(name, {})) for name in names}
     pixel = read.pop("pixel")
     terms = {
-        name: importlib.import_module(LOSSES[name].module).build(name, own, frozen, pixel.kind)
+        name: importlib.import_module(LOSSES[kinds[name]].module).build(kinds[name], own, frozen, pixel.kind)
         for name, own in read.items()
     }
     return Objective(pixel, terms)
@@ -113,6 +129,7 @@ def settings_of(name: str, given: Any) -> Any:
     if isinstance(given, kind):
         return given
     known = [field.name for field in fields(kind)]
+    given = {key: value for key, value in given.items() if key != BASE}
     unknown = sorted(set(given) - set(known))
     if unknown:
         raise LossError(f"loss {name!r}: unknown setting {unknown[0]!r}; there are {', '.join(known)}")
