@@ -134,6 +134,7 @@ class Data(Section):
     source: str
     root: str
     faults: Literal["error", "skip"] = "error"
+    longest_side: Annotated[int, Field(ge=64)] | None = None
     scenes: Scenes | None = None
     coco: Coco | None = None
     exdark: ExDark | None = None

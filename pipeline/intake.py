@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from data.manifest import LABELS, DatasetError, DatasetInfo, Fault, FaultError, remove_sample, write_info, write_sample
+from data.shrinking import shrink
 from data.sources import Source, load_source
 from pipeline import faults, runtime
 from pipeline.data_params import Data
@@ -48,7 +49,8 @@ def read_dataset(data: Data, seed: int, out: Path, tasks: Sequence[str] = (), na
             `data.faults` is "error", any file is bad: all of them are in work/faults.csv then.
     """
     source = load_source(data.source)(Path(data.root), _settings(data), seed)
-    info = DatasetInfo(source.name, source.classes, {}, source.description)
+    smaller = {} if data.longest_side is None else {"longest_side": data.longest_side}
+    info = DatasetInfo(source.name, source.classes, {}, source.description | smaller)
     for task in LABELS:
         if task in tasks:  # one of another name says itself which labels it is judged by
             info.classes_of(task, task)
@@ -56,7 +58,7 @@ def read_dataset(data: Data, seed: int, out: Path, tasks: Sequence[str] = (), na
     if tasks and ("train" not in ids or len(ids) < 2):
         raise DatasetError(f"{data.root}: expected the splits train and val or test; found {', '.join(ids)}")
     with runtime.replacing_folder(out) as folder:
-        written = _write_all(source, ids, folder)
+        written = _write_all(source, ids, folder, data.longest_side)
         twins = _twins(written)
         found = [*source.faults(), *(fault for entry in written for fault in entry.faults), *twins.values()]
         kept = {
@@ -80,12 +82,14 @@ def _settings(data: Data) -> dict[str, Any]:
     return settings
 
 
-def _write_all(source: Source, ids: dict[str, list[str]], folder: Path) -> list[Written]:
+def _write_all(source: Source, ids: dict[str, list[str]], folder: Path, longest: int | None) -> list[Written]:
     """Read and write every sample once, in parallel processes; in the order of the ids."""
     chunks = [
         (split, names[start : start + CHUNK]) for split, names in ids.items() for start in range(0, len(names), CHUNK)
     ]
-    results = in_parallel(_write, ((source.part(split, names), split, names, folder) for split, names in chunks))
+    results = in_parallel(
+        _write, ((source.part(split, names), split, names, folder, longest) for split, names in chunks)
+    )
     written: list[Written] = []
     with progress(sum(map(len, ids.values())), "prepare", "image") as bar:
         for chunk in results:
@@ -94,15 +98,17 @@ def _write_all(source: Source, ids: dict[str, list[str]], folder: Path) -> list[
     return written
 
 
-def _write(source: Source, split: str, names: Sequence[str], folder: Path) -> list[Written]:
-    return [_write_one(source, split, name, folder) for name in names]
+def _write(source: Source, split: str, names: Sequence[str], folder: Path, longest: int | None) -> list[Written]:
+    return [_write_one(source, split, name, folder, longest) for name in names]
 
 
-def _write_one(source: Source, split: str, name: str, folder: Path) -> Written:
+def _write_one(source: Source, split: str, name: str, folder: Path, longest: int | None) -> Written:
     try:
         sample = source.sample(split, name)
     except FaultError as error:
         return Written(split, name, None, error.faults)
+    if longest is not None:
+        sample = shrink(sample, longest)
     write_sample(folder, sample)
     digest = hashlib.sha256(repr(sample.image.shape).encode() + sample.image.tobytes()).hexdigest()
     return Written(split, name, digest, sample.conversions)

@@ -109,6 +109,7 @@ def _read(file: Path, clean: Split, id: str) -> Image:
     image, reference = images.read_image(file), clean.image(id)
     if image.shape != reference.shape:
         raise RealPhotosError(
-            f"{file}: {image.shape[:2]} pixels (height, width), its clean image {reference.shape[:2]}"
+            f"{file}: {image.shape[:2]} pixels (height, width), its clean image {reference.shape[:2]}; "
+            "sizes must agree, and with data.longest_side the photos must be as small"
         )
     return image

@@ -159,6 +159,13 @@ def decode(counts: str, shape: tuple[int, int]) -> NDArray[np.uint8]:
     return np.asarray(coco.decode({"size": list(shape), "counts": counts.encode("ascii")}), dtype=np.uint8)
 
 
+def encode(mask: NDArray[np.uint8]) -> str:
+    """A mask (H, W) of 0 and 1 as compressed run lengths."""
+    from faster_coco_eval.core import mask as coco
+
+    return str(coco.encode(np.asfortranarray(mask))["counts"].decode("ascii"))
+
+
 def report(faults: list[Fault], where: str, error: LabelError) -> None:
     """Add an unusable label to the faults."""
     faults.append(Fault(where, str(error)))
