@@ -122,21 +122,22 @@ def main() -> None:
     options = runtime.arguments("recipe", "clean", "out")
     params = load_params()
     clean, out = Dataset.open(Path(options.clean)), Path(options.out)
-    photos = params.degrade.real.get(options.recipe)
+    settings = params.degrade.of(options.recipe)
+    photos = settings.real.get(options.recipe)
     if isinstance(photos, Paired):
         real.copy_paired(clean, Path(params.data.root) / photos.folder, options.recipe, out)
     elif isinstance(photos, Unpaired):
-        _degrade_for_photos(clean, photos, params, out)
+        _degrade_for_photos(clean, photos, settings, params, out)
     else:
-        degrade_dataset(clean, recipe_of(params.degrade, options.recipe), params.degrade, params.seed, out)
+        degrade_dataset(clean, recipe_of(settings, options.recipe), settings, params.seed, out)
 
 
-def _degrade_for_photos(clean: Dataset, photos: Unpaired, params: Params, out: Path) -> None:
+def _degrade_for_photos(clean: Dataset, photos: Unpaired, settings: Degrade, params: Params, out: Path) -> None:
     """Training pairs by a recipe, and real photos without clean counterparts as the evaluation split."""
-    recipe = recipe_of(params.degrade, photos.recipe)
+    recipe = recipe_of(settings, photos.recipe)
     with runtime.replacing_folder(out) as folder:
         training = real.without_evaluation(clean)
-        degrade_dataset(training, recipe, one_for_each_image(params.degrade), params.seed, folder / "made")
+        degrade_dataset(training, recipe, one_for_each_image(settings), params.seed, folder / "made")
         read_dataset(photos.data, params.seed, folder / "photos", named=out)
         (folder / "photos" / FAULTS_FILE).rename(folder / FAULTS_FILE)
         real.join(folder, clean, params.tasks)

@@ -42,6 +42,7 @@ class Unpaired(Section):
 
 class Degrade(Section):
     severity: Severity | Severities | RandomSeverity
+    severity_of: dict[Name, Severity] = Field(default={})  # degradations with one of their own
     recipes: dict[Name, Annotated[list[dict[str, Any]], Field(min_length=1)]] = Field(default={})
     real: dict[Name, Annotated[Paired | Unpaired, Field(discriminator="kind")]] = Field(default={})
 
@@ -61,10 +62,14 @@ class Degrade(Section):
             raise ValueError(f"{min(both)!r} is in recipes and in real")
         return self
 
+    def of(self, degradation: str) -> "Degrade":
+        """The settings with the severity that this degradation has."""
+        return self.model_copy(update={"severity": self.severity_of.get(degradation, self.severity)})
+
     def only(self, degradation: str | None) -> dict[str, Any]:
         """What one degradation depends on; nothing for None."""
         if degradation is None:
             return {}
-        whole = self.model_dump(mode="json")
+        whole = self.of(degradation).model_dump(mode="json")
         own = {kind: whole[kind][degradation] for kind in ("recipes", "real") if degradation in whole[kind]}
         return {"severity": whole["severity"], **own}

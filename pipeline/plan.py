@@ -48,6 +48,8 @@ def check_names(params: Params) -> None:
         _check_arm(params, arm)
     for degradation in params.degradations:
         _check_degradation(params, degradation)
+    for name in params.degrade.severity_of:
+        _check_name("degrade.severity_of", name, {**RECIPES, **params.degrade.recipes, **params.degrade.real})
     for name, section in params.losses.items():
         _check_loss(name, section)
     for objective in params.objectives:

@@ -104,11 +104,13 @@ def _list(title: str, lines: Sequence[str]) -> list[str]:
 
 def _severity(params: Params) -> str:
     asked = params.degrade.severity
+    own = {name: severity for name, severity in params.degrade.severity_of.items() if name in params.degradations}
+    exceptions = f" ({', '.join(f'{name}: {severity}' for name, severity in own.items())})" if own else ""
     if isinstance(asked, int):
-        return f"Severity {asked}"
+        return f"Severity {asked}{exceptions}"
     if isinstance(asked, RandomSeverity):
-        return f"Severity drawn for each image from {', '.join(map(str, asked.random))}"
-    return f"Mean over severities {', '.join(map(str, asked))}"
+        return f"Severity drawn for each image from {', '.join(map(str, asked.random))}{exceptions}"
+    return f"Mean over severities {', '.join(map(str, asked))}{exceptions}"
 
 
 def _robustness_table(robustness: pd.DataFrame) -> str:

@@ -63,6 +63,17 @@ FAULTS = [
 ]
 
 
+def test_a_degradation_with_a_severity_of_its_own() -> None:
+    params = load_params(ROOT / "params.yaml")
+    degrade = params.degrade.model_copy(update={"severity_of": {"fog": 2}})
+    check_names(params.model_copy(update={"degrade": degrade}))
+    assert degrade.of("fog").severity == 2 and degrade.of("lowlight").severity == 3
+    assert degrade.only("fog") == {"severity": 2} and degrade.only("lowlight") == {"severity": 3}
+    wrong = params.degrade.model_copy(update={"severity_of": {"fgo": 2}})
+    with pytest.raises(ParamsError, match=r"degrade\.severity_of: 'fgo' is unknown; there are: .*fog"):
+        check_names(params.model_copy(update={"degrade": wrong}))
+
+
 CHAINS = [
     ("[{effect: smog}]", "degrade.recipes.mine: mine, step 1: no effect 'smog'; there are"),
     ("[{effect: jpeg, qualty: 3}]", "degrade.recipes.mine: mine, step 1 (jpeg): no setting 'qualty'; it has quality"),
