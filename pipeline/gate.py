@@ -7,8 +7,9 @@ fitted on the split val, never on the reported one; predictions that no stage ma
 gate.json, gate.md, policies.csv, risk_coverage.csv, risk_coverage.svg and cases.csv.
 """
 
-import sys
 from argparse import ArgumentParser, Namespace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,11 @@ from pipeline import runtime
 from pipeline.deployment.command import replacing_output, run_command
 from pipeline.deployment.finished import Finished, add_choice
 from pipeline.deployment.gate import curve
-from pipeline.deployment.gate.cases import OWN_COLUMNS, Cases, features_of
+from pipeline.deployment.gate.cases import Cases, Part, features_of
 from pipeline.deployment.gate.features import GateError
-from pipeline.deployment.gate.model import Fitted, fit
+from pipeline.deployment.gate.model import Floats, Gate, better_constant, fit
 from pipeline.deployment.gate.page import CURVES, draw, page, summary
-from pipeline.deployment.gate.policies import COLUMNS, decisions, policy_rows
+from pipeline.deployment.gate.policies import COLUMNS, decisions, is_worse, policy_rows
 from pipeline.params import ParamsError
 from pipeline.scores import shared_weights
 from pipeline.tables import write_table
@@ -35,9 +36,8 @@ SEEN = (
     "and the task's network have seen. Gains are larger there than on new images, so that it restores too readily; "
     "draw a split val (docs/datasets.md) for one that can be trusted."
 )
-CHOSEN = (
-    "The restorer's weights were chosen on val too (train_restorer.validation.keep_best): gains there are flattered."
-)
+CHOSEN = "The restorer's weights were chosen on val, too (train_restorer.validation), which flatters them there."
+CASES = ["split", "part", "id", "before", "after", "predicted_gain", "restored"]
 
 
 def split_to_fit(run: Finished, asked: str | None) -> str:
@@ -56,6 +56,57 @@ def split_to_fit(run: Finished, asked: str | None) -> str:
     return split
 
 
+@dataclass(frozen=True)
+class Judged:
+    """One split under a gate."""
+
+    policies: list[dict[str, Any]]
+    curves: list[dict[str, Any]]
+    cases: pd.DataFrame
+
+
+class Judge:
+    """Fits a gate on one split, and judges it there and on the reported one.
+
+    Args:
+        run: the finished run.
+        task: its name.
+        with_clean: also clean images.
+    """
+
+    def __init__(self, run: Finished, task: str, with_clean: bool) -> None:
+        self.run, self.source = run, Cases(run, task, with_clean)
+
+    def fit(self, split: str) -> tuple[Gate, Judged]:
+        """Fit, and fall back on a constant where the task's own metric says so."""
+        parts = self.source.parts(split)
+        cases, metric = self.source.table(parts)
+        fitted = fit(cases, features_of(cases), runtime.seed_for(self.run.params.seed, "gate"))
+        gate, judged = fitted.gate, self._judge(split, fitted.gate, fitted.predicted, cases, metric, parts)
+        if not isinstance(gate.threshold, str) and is_worse(judged.policies):
+            gate = replace(gate, threshold=better_constant((cases.after - cases.before).to_numpy()))
+            judged = self._judge(split, gate, fitted.predicted, cases, metric, parts)
+        return gate, judged
+
+    def judge(self, split: str, gate: Gate) -> Judged:
+        """Judge it on images that it was not fitted on."""
+        parts = self.source.parts(split)
+        cases, metric = self.source.table(parts)
+        return self._judge(split, gate, gate.predict(cases), cases, metric, parts)
+
+    def _judge(
+        self, split: str, gate: Gate, predicted: Floats, cases: pd.DataFrame, metric: str, parts: Sequence[Part]
+    ) -> Judged:
+        params, restored = self.run.params, gate.restores(predicted)
+        weights, level = shared_weights(params, cases.image.nunique()), params.statistics.level
+        chosen = decisions(cases, restored)
+        return Judged(
+            policy_rows(split, cases, metric, chosen, parts, self.source, weights, level),
+            curve.risk_coverage(split, cases, predicted, weights, level),
+            cases.assign(split=split, predicted_gain=predicted, restored=restored.astype(np.int64))[CASES],
+        )
+
+
 def write(run: Finished, task: str, split: str, with_clean: bool, out: Path) -> str:
     """Fit a gate and write all about it into a folder; returns what to print.
 
@@ -64,59 +115,25 @@ def write(run: Finished, task: str, split: str, with_clean: bool, out: Path) -> 
         FinishedError: the finished run lacks something.
     """
     run.check_params()
-    params, source = run.params, Cases(run, task, with_clean)
-    reported = run.clean.evaluation_split
-    fitted: Fitted | None = None
-    tables: dict[str, list[Any]] = {"policies": [], "curves": [], "cases": []}
-    for name in (split, reported):
-        parts = source.parts(name)
-        cases, metric = source.table(parts)
-        if fitted is None:
-            fitted = fit(cases, features_of(cases), runtime.seed_for(params.seed, "gate"))
-            predicted = fitted.predicted
-        else:
-            predicted = fitted.gate.predict(cases)
-        restored = fitted.gate.restores(predicted)
-        weights, level = shared_weights(params, cases.image.nunique()), params.statistics.level
-        chosen = decisions(cases, restored)
-        tables["policies"] += policy_rows(name, cases, metric, chosen, parts, source, weights, level)
-        tables["curves"] += curve.risk_coverage(name, cases, predicted, weights, level)
-        table = cases[OWN_COLUMNS].assign(split=name, predicted_gain=predicted, restored=restored.astype(np.int64))
-        tables["cases"].append(table)
-    assert fitted is not None
-    return _write_files(run, task, fitted, tables, (split, reported), with_clean, out)
-
-
-def _write_files(
-    run: Finished,
-    task: str,
-    fitted: Fitted,
-    tables: dict[str, list[Any]],
-    splits: tuple[str, str],
-    with_clean: bool,
-    out: Path,
-) -> str:
-    cautions = [SEEN] if splits[0] == TRAIN else []
-    if splits[0] == VALIDATION and run.params.train_restorer.validation.keep_best:
-        cautions.append(CHOSEN)
-    about = {
-        "task": task,
-        "degradation": run.degradation,
-        "objective": run.objective,
-        "training": run.training,
-        "fitted on": splits[0],
-        "with clean images": with_clean,
-    }
+    judge, reported = Judge(run, task, with_clean), run.clean.evaluation_split
+    gate, here = judge.fit(split)
+    there = judge.judge(reported, gate)
+    cautions = _cautions(run, split)
     with replacing_output(out, MARK) as folder:
-        policies = write_table(tables["policies"], COLUMNS, folder / "policies.csv")
-        curves = write_table(tables["curves"], curve.COLUMNS, folder / "risk_coverage.csv")
-        columns = ["split", "part", "id", "before", "after", "predicted_gain", "restored"]
-        cases = pd.concat(tables["cases"])[columns]
-        cases.to_csv(folder / "cases.csv", index=False, float_format="%.6g", lineterminator="\n")
+        policies = write_table([*here.policies, *there.policies], COLUMNS, folder / "policies.csv")
+        curves = write_table([*here.curves, *there.curves], curve.COLUMNS, folder / "risk_coverage.csv")
+        write_table(pd.concat([here.cases, there.cases]).to_dict("records"), CASES, folder / "cases.csv")
         draw(curves, policies, folder / CURVES)
-        (folder / "gate.md").write_text(page(run, task, fitted.gate, policies, splits, cautions))
-        fitted.gate.save(folder / MARK, about)
+        (folder / "gate.md").write_text(page(run, task, gate, policies, (split, reported), cautions))
+        about = {"degradation": run.degradation, "objective": run.objective, "training": run.training}
+        gate.save(folder / MARK, {"task": task, **about, "fitted on": split, "with clean images": with_clean})
     return "\n".join([summary(policies), *cautions])
+
+
+def _cautions(run: Finished, split: str) -> list[str]:
+    if split == TRAIN:
+        return [SEEN]
+    return [CHOSEN] if run.params.train_restorer.validation.keep_best else []
 
 
 def _options() -> Namespace:
@@ -138,7 +155,7 @@ def main() -> None:
     split = split_to_fit(run, options.split)
     out = options.out or Path("deployed") / f"gate-{options.task}-{run.degradation}-{run.objective}"
     print(write(run, options.task, split, options.with_clean, out))
-    print(f"{out / 'gate.md'} says more.", file=sys.stdout)
+    print(f"{out / 'gate.md'} says more.")
 
 
 if __name__ == "__main__":

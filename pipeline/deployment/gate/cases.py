@@ -13,7 +13,7 @@ import torch
 
 from data import images
 from data.manifest import Dataset, Split
-from models.restorers import load_restorer
+from models.restorers import RESTORERS, load_restorer
 from models.tasks import get_task
 from models.tasks.contract import Image, Task
 from models.tasks.records import load_records
@@ -73,9 +73,8 @@ class Cases:
         run = self.run
         names = [name for name in run.degraded.info.splits if name.partition("@")[0] == split]
         if not names:
-            raise GateError(
-                f"{run.degraded.folder}: has no split {split!r}; there are {', '.join(run.degraded.info.splits)}"
-            )
+            known = ", ".join(run.degraded.info.splits)
+            raise GateError(f"{run.degraded.folder}: has no split {split!r}; there are {known}")
         found = [self._part(run.degraded, name, DEGRADED, run.objective) for name in names]
         if self.with_clean and split in run.clean.info.splits and run.degraded.has_clean_images:
             found.append(self._part(run.clean, split, CLEAN, f"{CLEAN_RESTORED}{run.objective}"))
@@ -108,13 +107,9 @@ class Cases:
     def _part(self, dataset: Dataset, split: str, before: str, after: str) -> Part:
         truth = dataset.split(split)
         number = self.run.training
+        name = split if number == 1 else f"{split}{TRAINING}{number}"
         folder = self._predicted(before, split, truth, truth.image)
-        restored = self._predicted(
-            after,
-            split if number == 1 else f"{split}{TRAINING}{number}",
-            truth,
-            lambda id: self._restore(truth.image(id)),
-        )
+        restored = self._predicted(after, name, truth, lambda id: self._restore(truth.image(id)))
         return Part(f"{before}/{split}", truth, truth.image, folder, restored)
 
     def _predicted(self, variant: str, split: str, truth: Split, read: Read) -> Path:
@@ -147,7 +142,8 @@ class Cases:
         run = self.run
         network = run.folder("train_task", task=self.name)
         inputs = fingerprint(network, run.weights, run.clean.folder, run.degraded.folder)
-        code = [type(self.task).__module__, "pipeline.deployment.gate.cases"]
+        restorers = [entry.split(":")[0] for entry in RESTORERS.values()]
+        code = [get_task(self.name).__module__, "pipeline.evaluation", "pipeline.restoring", *restorers]
         return checkpoint_folder(code, inputs, run.params.restore.model_dump()) / "gate"
 
 

@@ -23,7 +23,7 @@ def risk_coverage(
     """Rows of risk_coverage.csv: what happens where the share `coverage` with the largest predicted gains is restored.
 
     Risk is what the restored images lose by it: the mean of max(before - after, 0) over them; undefined where none is
-    restored. Score is the mean over all images, restored or not. The oracle restores by the true gain, `random` blindly.
+    restored. Score is the mean over all images, restored or not. The oracle goes by the true gain, `random` by nothing.
 
     Args:
         split: for the first column.

@@ -1,4 +1,4 @@
-"""The gate itself: a ridge regression of the gain, and a threshold that cannot be worse than a constant. Not a stage."""
+"""The gate: a ridge regression of the gain, and a threshold that is no worse than a constant. Not a stage."""
 
 import json
 from collections.abc import Sequence
@@ -64,7 +64,8 @@ class Gate:
         try:
             content = json.loads(path.read_text())
             about = dict(content.pop("of"))
-            return cls(**{name: tuple(v) if isinstance(v, list) else v for name, v in content.items()}), about
+            values: dict[str, Any] = {n: tuple(v) if isinstance(v, list) else v for n, v in content.items()}
+            return cls(**values), about
         except (OSError, ValueError, TypeError, AttributeError, KeyError) as error:
             raise GateError(f"{path}: not a gate that `python -m pipeline.gate` wrote ({error})") from error
 
@@ -130,7 +131,7 @@ def choose_threshold(predicted: Floats, gains: Floats, images: NDArray[Any]) -> 
         gains: (N,) true ones.
         images: (N,) which image each is of; the standard error is that of their means.
     """
-    constant = ALWAYS if gains.mean() > 0 else NEVER
+    constant = better_constant(gains)
     levels = np.unique(predicted)
     candidates = (levels[1:] + levels[:-1]) / 2
     if not len(candidates):
@@ -140,6 +141,11 @@ def choose_threshold(predicted: Floats, gains: Floats, images: NDArray[Any]) -> 
     over = np.where(decide(predicted, best), gains, 0) - np.where(decide(predicted, constant), gains, 0)
     by_image = pd.Series(over).groupby(images).mean()
     return best if by_image.mean() > by_image.std() / np.sqrt(len(by_image)) and over.mean() > 0 else constant
+
+
+def better_constant(gains: Floats) -> str:
+    """Restoring always or never, whichever has the larger mean score; never where they are equal."""
+    return ALWAYS if gains.mean() > 0 else NEVER
 
 
 def decide(predicted: Floats, threshold: float | str) -> Bools:

@@ -24,7 +24,7 @@ WORDS = {
 
 
 def page(
-    run: Finished, task: str, gate: Gate, policies: pd.DataFrame, splits: Sequence[str], cautions: list[str]
+    run: Finished, task: str, gate: Gate, policies: pd.DataFrame, splits: Sequence[str], cautions: Sequence[str]
 ) -> str:
     """gate.md."""
     level = f"{100 * run.params.statistics.level:g} %"
@@ -35,7 +35,8 @@ def page(
         *(f"**{text}**" for text in cautions),
         f"Fitted on `{fitted}`; `{reported}` is the reported split, on which nothing was chosen. On `{fitted}` each "
         "prediction is by a model fitted on other images, and the threshold was chosen on those predictions: there the "
-        f"gate cannot be worse than always or never. Intervals: {level}, paired bootstrap over images.",
+        "gate is not worse than the better of always and never in the images' own score, and a gate that chooses is "
+        f"not in the task's first metric either. Intervals: {level}, paired bootstrap over images.",
         "## Policies",
         table(
             ["split", "policy", "restored", "metric", "value", "interval", "over never", "over always"],
@@ -108,11 +109,12 @@ def _row(row: Mapping[str, object]) -> list[str]:
         str(row["metric"]),
         f"{row['value']:.4f}",
         f"{row['ci_low']:.4f} to {row['ci_high']:.4f}",
-        *(
-            f"{row[f'over_{r}']:+.4f} ({row[f'over_{r}_low']:+.4f} to {row[f'over_{r}_high']:+.4f})"
-            for r in (NEVER, ALWAYS)
-        ),
+        *(_gain(row, f"over_{rival}") for rival in (NEVER, ALWAYS)),
     ]
+
+
+def _gain(row: Mapping[str, object], name: str) -> str:
+    return f"{row[name]:+.4f} ({row[f'{name}_low']:+.4f} to {row[f'{name}_high']:+.4f})"
 
 
 def _weights(gate: Gate) -> Iterator[list[str]]:

@@ -73,6 +73,13 @@ def policy_rows(
     return rows
 
 
+def is_worse(rows: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether the gate is behind always or never in the task's first metric, by the rows of one split."""
+    metric = list(dict.fromkeys(row["metric"] for row in rows))[1]  # the first is the images' own score
+    values = {row["policy"]: row["value"] for row in rows if row["metric"] == metric}
+    return bool(values[GATE] < max(values[NEVER], values[ALWAYS]))
+
+
 def _own(cases: pd.DataFrame, restored: Bools, part: Part, metric: str) -> MeanRecords:
     mine = (cases.part == part.name).to_numpy()
     scores = np.where(restored, cases.after, cases.before)[mine]
