@@ -7,6 +7,7 @@ Photos (BMP, JPEG, PNG, TIFF, WebP) become 8-bit RGB PNG files of the same names
 their EXIF, without alpha, of 16 bits the upper 8. A file that cannot be read is listed and left out, and the command
 ends with 1. Killed, the same command goes on; a video starts again. Videos become .mp4 (MPEG-4 part 2) or .avi (Motion
 JPEG) with the same frame rate and size, without sound; OpenCV cuts the last row or column of odd sizes.
+With --gate and --network, images that a gate of `python -m pipeline.gate` would not restore stay as they are.
 """
 
 import hashlib
@@ -28,6 +29,7 @@ from models.restorers.tiling import restore_tiled
 from pipeline import runtime
 from pipeline.deployment.command import run_command
 from pipeline.deployment.files import Done, FilesError, restore_folder
+from pipeline.deployment.gate.use import GATE_FILE, Gated
 from pipeline.trained import trained_file
 from pipeline.training import progress
 
@@ -115,11 +117,14 @@ def _size(image: Image) -> tuple[int, int]:
     return height, width
 
 
-def _identity(file: Path, tile: int | None, overlap: int) -> str:
+def _identity(options: Namespace, file: Path) -> str:
     """A digest of all that the pixels depend on."""
-    with file.open("rb") as stream:
-        content = hashlib.file_digest(stream, "sha256").hexdigest()
-    settings = [content, file.suffix, tile, overlap if tile else None]
+    gate = [options.gate / GATE_FILE, *sorted(options.network.iterdir())] if options.gate else []
+    contents = []
+    for path in (file, *gate):
+        with path.open("rb") as stream:
+            contents.append(hashlib.file_digest(stream, "sha256").hexdigest())
+    settings = [contents, file.suffix, options.tile, options.overlap if options.tile else None]
     return hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:16]
 
 
@@ -132,6 +137,8 @@ def _options() -> Namespace:
     parser.add_argument("--output", type=Path, required=True, help="a folder, or a .mp4 or .avi file")
     parser.add_argument("--tile", type=int, help="side of the tiles that larger images are cut into (none)")
     parser.add_argument("--overlap", type=int, default=OVERLAP, help="of tiles, in pixels (%(default)s)")
+    parser.add_argument("--gate", type=Path, help="folder of a gate: images that it would not restore stay as they are")
+    parser.add_argument("--network", type=Path, help="with --gate: folder of its task's network")
     return parser.parse_args()
 
 
@@ -140,6 +147,8 @@ def _check(options: Namespace) -> None:
         raise FilesError(f"--input {options.input}: no such folder or video")
     if options.input.is_file() and options.input.suffix.lower() not in VIDEO_SUFFIXES:
         raise FilesError(f"--input {options.input}: neither a folder nor a video ({', '.join(sorted(VIDEO_SUFFIXES))})")
+    if (options.gate is None) != (options.network is None):
+        raise FilesError("--gate and --network go together: the gate looks at what the network finds")
     if options.tile is not None and not 0 <= 2 * options.overlap <= options.tile:
         raise FilesError(f"--overlap {options.overlap}: must lie between 0 and half of --tile {options.tile}")
 
@@ -158,14 +167,17 @@ def main() -> None:
     _check(options)
     file = restorer_file(options.restorer)
     restore = build(file, options.tile, options.overlap)
+    gated = Gated(restore, options.gate, options.network) if options.gate else None
+    restore = gated or restore
     if options.input.is_dir():
-        identity = _identity(file, options.tile, options.overlap)
-        done = restore_folder(options.input, options.output, restore, identity)
+        done = restore_folder(options.input, options.output, restore, _identity(options, file))
         _report(done, options.output)
         faults = done.faults
     else:
         faults = restore_video(options.input, options.output, restore)
         print(f"{options.output}: the same frame rate; the sound, if there was any, is not in it")
+    if gated:
+        print(f"the gate left {gated.kept} of them as they were")
     if faults:
         more = [f"and {len(faults) - SHOWN} more"] if len(faults) > SHOWN else []
         sys.exit("\n".join([f"{len(faults)} could not be restored:", *faults[:SHOWN], *more]))

@@ -92,7 +92,7 @@ def draw(curves: pd.DataFrame, policies: pd.DataFrame, path: Path) -> None:
             score.set(title=split, ylabel=mine.metric)
             for axes in (risk, score):
                 axes.set_xlabel("coverage: share of images restored")
-            score.legend(frameon=False, fontsize=7)
+        figure.legend(*panels[0, 1].get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False)
         figure.savefig(path, format="svg", metadata={"Date": None, "Creator": None})
 
 
