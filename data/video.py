@@ -87,8 +87,15 @@ class VideoWriter:
         self.count += 1
 
     def close(self) -> None:
-        """Finish the file."""
+        """Finish the file, and look whether all frames are in it: OpenCV does not say when a disk is full.
+
+        Raises:
+            VideoError: they are not.
+        """
         self._writer.release()
+        found = VideoReader(self._path).frames
+        if found != self.count:
+            raise VideoError(f"{self._path}: {found} of {self.count} frames were written; is the disk full?")
 
 
 def check_suffix(path: Path) -> None:

@@ -93,7 +93,10 @@ def restore_video(source: Path, target: Path, restore: Callable[[Image], Image])
     if target.exists():
         raise FilesError(f"--output {target}: exists; choose another name")
     reader, writer = VideoReader(source), None
-    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FilesError(f"--output {target}: cannot be written ({error.strerror})") from error
     scratch = target.with_name(f".{target.stem}.partial{target.suffix}")
     try:
         with progress(reader.frames, f"restore {source}", "frame") as bar:

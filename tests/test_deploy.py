@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import finished_run
 import numpy as np
 import pytest
 import torch
@@ -18,7 +19,6 @@ from pipeline.deployment.command import OutputError
 from pipeline.deployment.finished import FinishedError
 from pipeline.deployment.parity import ParityError, check_parity
 from pipeline.params import ParamsError
-from tests import finished_run
 
 WEIGHTS = Path("artifacts/restorers/fog/pixel/restorer.safetensors")
 OUT = Path("deployed/fog-pixel")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import finished_run
 import numpy as np
 import pandas as pd
 import pytest
@@ -23,7 +24,6 @@ from pipeline.deployment.gate.features import GateError, image_features, output_
 from pipeline.deployment.gate.model import ALWAYS, NEVER, Gate, choose_threshold, fit
 from pipeline.params import ParamsError, load_params
 from pipeline.statistics import resample_weights
-from tests import finished_run
 
 FEATURES = ["brightness", "noise"]
 
@@ -141,7 +141,7 @@ def test_a_gate_is_read_back(tmp_path: Path) -> None:
     assert gate.decide({"brightness": -1, "noise": 0}) and not gate.decide({"brightness": 1, "noise": 0})
     for text in ("{", "[]", '{"of": {}}', '{"of": {}, "threshold": 1, "other": 2}'):
         (tmp_path / "bad.json").write_text(text)
-        with pytest.raises(GateError, match="bad.json: not a gate"):
+        with pytest.raises(GateError, match=r"bad.json: not a gate"):
             Gate.load(tmp_path / "bad.json")
 
 
@@ -247,7 +247,7 @@ def test_a_gate_in_front_of_a_folder(
         restore(never, *network, "--output", "one")
     with pytest.raises(restore_files.FilesError, match="--gate and --network go together"):
         restore(never, "--output", "three")
-    with pytest.raises(GateError, match="--network nowhere: no such folder; .* the network of segmentation"):
+    with pytest.raises(GateError, match=r"--network nowhere: no such folder; .* the network of segmentation"):
         restore(never, "--network", "nowhere", "--output", "three")
 
 
@@ -268,7 +268,7 @@ def test_splits_to_fit_on(
 
 
 def test_a_task_that_the_run_does_not_have(run: Callable[..., dict[str, Any]]) -> None:
-    with pytest.raises(ParamsError, match="--task 'depth': params.yaml has detection, segmentation"):
+    with pytest.raises(ParamsError, match=r"--task 'depth': params.yaml has detection, segmentation"):
         run("--task", "depth")
 
 

@@ -7,6 +7,7 @@ the image up to the sizes that the network takes, cutting the result back and cl
 import json
 import logging
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -132,7 +133,7 @@ def load_onnx(path: Path) -> Restorer:
         session = onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # a file of any content
         raise RestorerError(f"{path}: not a readable ONNX file ({_reason(error)})") from error
-    about = json.loads(session.get_modelmeta().custom_metadata_map.get(ENTRY, "{}"))
+    about = _read_about(session.get_modelmeta().custom_metadata_map)
     if about.get("format") != FORMAT:
         raise RestorerError(f"{path}: not a restorer that `python -m pipeline.deploy` wrote")
     network = _Session(session, about["takes_batches"])
@@ -157,6 +158,15 @@ def _about(restorer: Restorer) -> dict[str, Any]:
         "multiple": restorer.multiple,
         "takes_batches": takes_batches(restorer),
     }
+
+
+def _read_about(metadata: Mapping[str, str]) -> dict[str, Any]:
+    """What a file says about itself; nothing where it is another project's."""
+    try:
+        found = json.loads(metadata.get(ENTRY, "{}"))
+    except json.JSONDecodeError:
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _export_network(restorer: Restorer) -> Any:

@@ -52,5 +52,7 @@ def replacing_output(path: Path, mark: str) -> Iterator[Path]:
         if path.exists():
             shutil.rmtree(path)
         scratch.rename(path)
+    except OSError as error:  # a full disk
+        raise OutputError(f"--out {path}: {error.filename or path} failed ({error.strerror})") from error
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
