@@ -90,30 +90,30 @@ class _Foreign(nn.Module):
         self._call = descriptor._call_fn
         needed = descriptor.size_requirements
         self._multiple: int = needed.multiple_of
-        self._minimum = self._round_up(needed.minimum)
-        self._square: bool = needed.square
-        self._takes_batches = True
+        self.minimum = self._round_up(needed.minimum)
+        self.square: bool = needed.square
+        self.takes_batches = True
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         height, width = images.shape[-2:]
-        least = max(self._minimum, height, width) if self._square else self._minimum
+        least = max(self.minimum, height, width) if self.square else self.minimum
         padding = (0, max(least - width, 0), 0, max(least - height, 0))
-        batches = images.split(len(images) if self._takes_batches else 1)
+        batches = [images] if self.takes_batches else images.split(1)
         restored = [self._call(self.module, F.pad(batch, padding, mode="replicate")) for batch in batches]
         return torch.cat(restored)[..., :height, :width]
 
     def learn_whether_it_takes_batches(self) -> None:
         """Run it once: spandrel promises no more than one image at a time."""
-        size = self._round_up(max(self._minimum, SMALLEST_TRIAL))
+        size = self._round_up(max(self.minimum, SMALLEST_TRIAL))
         images = torch.zeros(2, 3, size, size)
         self.module.eval()
         with torch.no_grad():  # not inference mode: what a network caches is used in training too
             if self(images[:1]).shape != images[:1].shape:
                 raise RuntimeError("the size of its output is not that of its input")
             try:
-                self._takes_batches = self(images).shape == images.shape
+                self.takes_batches = self(images).shape == images.shape
             except RuntimeError:
-                self._takes_batches = False
+                self.takes_batches = False
 
     def _round_up(self, size: int) -> int:
         return -(-size // self._multiple) * self._multiple

@@ -1,0 +1,164 @@
+"""The gate: a ridge regression of the gain, and a threshold that is no worse than a constant. Not a stage."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from pipeline.deployment.gate.features import Features, GateError
+
+ALWAYS, NEVER = "always", "never"
+FOLDS = 5
+FEWEST_IMAGES = 10
+PENALTIES = np.logspace(-1, 4, 11)
+
+Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Gate:
+    """Restore where the predicted gain is above the threshold; a threshold of `always` or `never` asks nothing.
+
+    The predicted gain is intercept + sum of coefficient * (feature - mean) / scale, in the image's own score.
+    """
+
+    threshold: float | str
+    features: tuple[str, ...]
+    mean: tuple[float, ...]
+    scale: tuple[float, ...]
+    coefficients: tuple[float, ...]
+    intercept: float
+    penalty: float
+
+    def predict(self, cases: pd.DataFrame) -> Floats:
+        """The gain (N,) that restoring is expected to bring, from a table with the features as columns."""
+        values = cases[list(self.features)].to_numpy(dtype=np.float64)
+        scaled = (values - np.array(self.mean)) / np.array(self.scale)
+        return np.asarray(scaled @ np.array(self.coefficients) + self.intercept, dtype=np.float64)
+
+    def restores(self, predicted: Floats) -> Bools:
+        """Which images (N,) are to be restored, by their predicted gains."""
+        return decide(predicted, self.threshold)
+
+    def decide(self, features: Features) -> bool:
+        """Whether one image is to be restored."""
+        return bool(self.restores(self.predict(pd.DataFrame([features])))[0])
+
+    def save(self, path: Path, about: dict[str, Any]) -> None:
+        """Write it as JSON, with what it is of."""
+        path.write_text(json.dumps({"of": about, **asdict(self)}, indent=1) + "\n")
+
+    @classmethod
+    def load(cls, path: Path) -> tuple["Gate", dict[str, Any]]:
+        """Read what `save` wrote.
+
+        Raises:
+            GateError: the file is missing or holds no gate.
+        """
+        try:
+            content = json.loads(path.read_text())
+            about = dict(content.pop("of"))
+            values: dict[str, Any] = {n: tuple(v) if isinstance(v, list) else v for n, v in content.items()}
+            return cls(**values), about
+        except (OSError, ValueError, TypeError, AttributeError, KeyError) as error:
+            raise GateError(f"{path}: not a gate that `python -m pipeline.gate` wrote ({error})") from error
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A gate, and the gains (N,) that it would have predicted for the images that it was fitted on, had it not been:
+    each by a model fitted on the other folds.
+    """
+
+    gate: Gate
+    predicted: Floats
+
+
+def fit(cases: pd.DataFrame, features: Sequence[str], seed: int) -> Fitted:
+    """Fit a gate.
+
+    The threshold is chosen on the cross-fitted predictions. Always and never are among the candidates, and another one
+    is taken only where its mean score is above the better of them by more than one standard error: so the gate is
+    never worse than either on these images, and does not follow noise.
+
+    Args:
+        cases: image, before, after (the image's own score, degraded and restored) and the features, a row a case.
+            Rows of one image stay in one fold.
+        features: names of columns.
+        seed: of the folds.
+
+    Raises:
+        GateError: fewer than ten images.
+    """
+    from sklearn.model_selection import GroupKFold
+
+    images = cases.image.to_numpy()
+    count = len(np.unique(images))
+    if count < FEWEST_IMAGES:
+        raise GateError(
+            f"the gate needs {FEWEST_IMAGES} images or more to be fitted on, there are {count}: enlarge that split"
+        )
+    values, gains = cases[list(features)].to_numpy(dtype=np.float64), (cases.after - cases.before).to_numpy()
+    predicted = np.empty(len(cases))
+    folds = GroupKFold(FOLDS, shuffle=True, random_state=seed % 2**32)
+    for rest, held_out in folds.split(values, gains, images):
+        predicted[held_out] = _ridge(values[rest], gains[rest]).predict(values[held_out])
+    model = _ridge(values, gains)
+    scaler, ridge = model[0], model[1]
+    gate = Gate(
+        threshold=choose_threshold(predicted, gains, images),
+        features=tuple(features),
+        mean=tuple(scaler.mean_.tolist()),
+        scale=tuple(scaler.scale_.tolist()),
+        coefficients=tuple(ridge.coef_.tolist()),
+        intercept=float(ridge.intercept_),
+        penalty=float(ridge.alpha_),
+    )
+    return Fitted(gate, predicted)
+
+
+def choose_threshold(predicted: Floats, gains: Floats, images: NDArray[Any]) -> float | str:
+    """The threshold with the largest mean score, or a constant where that is not clearly better.
+
+    Args:
+        predicted: (N,) gains.
+        gains: (N,) true ones.
+        images: (N,) which image each is of; the standard error is that of their means.
+    """
+    constant = better_constant(gains)
+    levels = np.unique(predicted)
+    candidates = (levels[1:] + levels[:-1]) / 2
+    if not len(candidates):
+        return constant
+    means = np.array([np.where(predicted > level, gains, 0).mean() for level in candidates])
+    best = float(candidates[means.argmax()])
+    over = np.where(decide(predicted, best), gains, 0) - np.where(decide(predicted, constant), gains, 0)
+    by_image = pd.Series(over).groupby(images).mean()
+    return best if by_image.mean() > by_image.std() / np.sqrt(len(by_image)) and over.mean() > 0 else constant
+
+
+def better_constant(gains: Floats) -> str:
+    """Restoring always or never, whichever has the larger mean score; never where they are equal."""
+    return ALWAYS if gains.mean() > 0 else NEVER
+
+
+def decide(predicted: Floats, threshold: float | str) -> Bools:
+    """Which images are to be restored."""
+    if isinstance(threshold, str):
+        return np.full(len(predicted), threshold == ALWAYS)
+    return predicted > threshold
+
+
+def _ridge(values: Floats, gains: Floats) -> Any:
+    """Ridge regression of standardised features; the penalty by leave-one-out."""
+    from sklearn.linear_model import RidgeCV
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    return make_pipeline(StandardScaler(), RidgeCV(alphas=PENALTIES)).fit(values, gains)

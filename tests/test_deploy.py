@@ -1,0 +1,137 @@
+"""A restorer as a file for elsewhere, with its card."""
+
+import hashlib
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import finished_run
+import numpy as np
+import pytest
+import torch
+
+from data.manifest import Dataset
+from models.restorers import Restorer, load_restorer
+from models.restorers.onnx_file import load_onnx
+from pipeline import deploy
+from pipeline.deployment.command import OutputError
+from pipeline.deployment.finished import FinishedError
+from pipeline.deployment.parity import ParityError, check_parity
+from pipeline.params import ParamsError
+
+WEIGHTS = Path("artifacts/restorers/fog/pixel/restorer.safetensors")
+OUT = Path("deployed/fog-pixel")
+
+
+@pytest.fixture
+def run(
+    make_dataset: Callable[..., Dataset], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., dict[str, bytes]]:
+    """Runs the command in a finished run; returns what it wrote."""
+    finished_run.make(tmp_path, make_dataset)
+    monkeypatch.chdir(tmp_path)
+
+    def do(*words: str) -> dict[str, bytes]:
+        given = ["deploy", "--degradation", "fog", "--objective", "pixel", *words]
+        monkeypatch.setattr(sys, "argv", given)
+        deploy.main()
+        return {path.name: path.read_bytes() for path in OUT.iterdir()}
+
+    return do
+
+
+def test_a_file_a_card_and_what_was_measured(
+    run: Callable[..., dict[str, bytes]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = run()
+    assert set(found) == {deploy.ONNX, deploy.CARD, deploy.MEASURED}
+    restorer, exported = load_restorer(WEIGHTS), load_onnx(OUT / deploy.ONNX)
+    images = torch.rand(2, 3, 51, 38)
+    with torch.inference_mode():
+        torch.testing.assert_close(exported.network(images), restorer(images), atol=1e-5, rtol=0)
+    card = found[deploy.CARD].decode()
+    digests = [hashlib.sha256(content).hexdigest() for content in (found[deploy.ONNX], WEIGHTS.read_bytes())]
+    for text in (
+        "# Restorer `pixel` for `fog`",
+        *digests,
+        "| segmentation | mIoU   | pixel      | 0.5125",
+        "0.5025 to 0.5225",
+        "| +0.2625 | +0.2000 to +0.3000 | 0.010    | helps   |",
+        "Add `clean-restored-pixel` to `arms`",
+        "random weights",
+        "seed 0, training 1 of 1",
+        "Nobody has stated a licence",
+        "up to multiples of 4 pixels",
+    ):
+        assert text in card, text
+    assert "0.6789" not in card and "0.4289" not in card  # which are another restorer's
+    measured = json.loads(found[deploy.MEASURED])
+    assert max(one["difference"] for one in measured["parity"]) < 1e-5
+    assert len({(one["height"], one["width"]) for one in measured["parity"]}) >= 4
+    assert measured["latency"]["torch_milliseconds"] > 0 and measured["latency"]["onnx_milliseconds"] > 0
+    assert "differs from PyTorch by" in capsys.readouterr().out
+    finished_run.add_harm(Path("artifacts/report"))
+    again = run("--licence", "CC-BY-4.0")
+    assert again[deploy.ONNX] == found[deploy.ONNX]
+    assert "CC-BY-4.0" in again[deploy.CARD].decode() and "-0.0321" in again[deploy.CARD].decode()
+
+
+def test_scores_must_be_of_these_weights(run: Callable[..., dict[str, bytes]]) -> None:
+    finished_run.add_lock(Path(), **{"train_restorer.steps": 77})
+    with pytest.raises(FinishedError, match=r"params.yaml: train_restorer.steps is \d+, .* trained with 77; run"):
+        run()
+    Path("dvc.lock").unlink()
+    restorer = load_restorer(WEIGHTS)
+    for parameter in restorer.parameters():
+        torch.nn.init.normal_(parameter, std=0.2)
+    deploy.images.write_image(
+        Path("artifacts/restored/fog/pixel/test/test0.png"), np.full((*finished_run.SIZE, 3), 128, np.uint8)
+    )
+    with pytest.raises(FinishedError, match=r"test0.png: was not restored by .*restorer.safetensors as it is now"):
+        run()
+    assert not OUT.exists() and not Path("deployed").exists()
+
+
+def test_what_is_missing_is_named(run: Callable[..., dict[str, bytes]]) -> None:
+    for words, kind, said in (
+        (("--degradation", "rain"), ParamsError, "--degradation 'rain': params.yaml has lowlight, fog"),
+        (("--objective", "l1"), ParamsError, "--objective 'l1': params.yaml has pixel, diffloss"),
+        (("--objective", "diffloss"), FinishedError, "restorers/fog/diffloss: not there; run `uv run dvc repro` first"),
+        (("--training", "2"), FinishedError, "--training 2: this restorer has 1"),
+    ):
+        with pytest.raises(kind, match=said):
+            run(*words)
+    OUT.mkdir(parents=True)
+    (OUT / "mine.txt").write_text("keep")
+    with pytest.raises(OutputError, match=r"something else is there \(no MODEL_CARD.md in it\)"):
+        run()
+    assert [path.name for path in Path("deployed").rglob("*")] == ["fog-pixel", "mine.txt"]
+    (OUT / "mine.txt").unlink()
+    Path("artifacts/report/results.csv").write_text("task,degradation,variant,metric,value,ci_low,ci_high,n_images\n")
+    with pytest.raises(FinishedError, match=r"results.csv: has no row of pixel on fog"):
+        run()
+    assert not list(OUT.iterdir()) and len(list(Path("deployed").iterdir())) == 1
+
+
+class _Off(torch.nn.Module):
+    """A graph that is right at one size alone."""
+
+    def __init__(self, restorer: Restorer, size: tuple[int, int], by: float) -> None:
+        super().__init__()
+        self.restorer, self.size, self.by = restorer, size, by
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        restored: torch.Tensor = self.restorer(images)
+        return restored if images.shape[-2:] == self.size else restored + self.by
+
+
+@pytest.mark.parametrize("by", [2e-4, float("nan")])
+def test_a_file_that_is_right_at_one_size_alone_is_refused(run: Callable[..., object], by: float) -> None:
+    restorer = load_restorer(WEIGHTS)
+    split = Dataset.open(Path("artifacts/degraded/fog")).split("test")
+    wrong = Restorer(_Off(restorer, finished_run.SIZE, by), "unet", {}, 8)
+    with pytest.raises(ParityError, match=r"differs from PyTorch by .* on images of 31x21 pixels"):
+        check_parity(restorer, wrong, split)
+    right = Restorer(_Off(restorer, finished_run.SIZE, 0), "unet", {}, 8)
+    assert len(check_parity(restorer, right, split)) == 8
