@@ -7,8 +7,10 @@ Finished images survive a kill: the next run makes the missing ones.
 
 import json
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
+import uuid
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ from data.degradations import Recipe, apply_parameters, draw_parameters, require
 from data.manifest import Dataset, DatasetInfo, Split, write_info
 from pipeline import real, redo, runtime
 from pipeline.degrade_params import Degrade, Paired, Unpaired
-from pipeline.engine import in_parallel
+from pipeline.engine import Kind, in_parallel
 from pipeline.faults import FAULTS_FILE
 from pipeline.intake import read_dataset
 from pipeline.params import Params, load_params
@@ -40,7 +42,9 @@ class Job:
     seed: int
 
 
-def degrade_dataset(clean: Dataset, recipe: Recipe, settings: Degrade, seed: int, out: Path) -> None:
+def degrade_dataset(
+    clean: Dataset, recipe: Recipe, settings: Degrade, seed: int, out: Path, engine: Kind = "local"
+) -> None:
     """Degrade every image of every split; labels and masks are copied, since no recipe here moves pixels.
 
     Args:
@@ -51,6 +55,7 @@ def degrade_dataset(clean: Dataset, recipe: Recipe, settings: Degrade, seed: int
         seed: of the run; every image gets one of its own from it, its split and its id.
         out: the degraded dataset; `manifest.csv` in it records split, id, recipe, its effects, severity, seed and
             parameters.
+        engine: where the work runs.
 
     Raises:
         data.degradations.DegradationError: a recipe that moves pixels.
@@ -64,17 +69,18 @@ def degrade_dataset(clean: Dataset, recipe: Recipe, settings: Degrade, seed: int
         fingerprint(clean.folder),
     )
     with runtime.resuming_folder(out, identity.name) as folder:
-        for partial in folder.glob(f"{PARTIAL}*"):
-            partial.unlink()
         for source, target in dict.fromkeys((job.source, job.target) for job in jobs):
             real.copy_labels(clean.folder / source, folder / target)
         opened = {name: clean.split(name) for name in clean.info.splits}
-        results = in_parallel(_degrade_image, ((opened[job.source], job, recipe, folder) for job in jobs))
+        without_ids = {name: replace(split, ids=()) for name, split in opened.items()}  # they go to every worker
+        results = in_parallel(partial(_degrade_image, without_ids, recipe, folder), ((job,) for job in jobs), engine)
         rows = []
         with progress(len(jobs), f"degrade {recipe.name}", "image") as bar:
             for row in results:
                 rows.append(row)
                 bar.update()
+        for unfinished in folder.glob(f"{PARTIAL}*"):  # of workers that were killed, now or in an earlier run
+            unfinished.unlink()
         pd.DataFrame(rows).to_csv(folder / redo.MANIFEST, index=False, lineterminator="\n")
         counts = {
             target: len(opened[source].ids) for source, target in dict.fromkeys((j.source, j.target) for j in jobs)
@@ -94,16 +100,17 @@ def _jobs(clean: Dataset, recipe: Recipe, settings: Degrade, seed: int) -> Itera
                 yield Job(split, split, id, draw_severity(choices, seed, recipe.name, split, id), own_seed)
 
 
-def _degrade_image(split: Split, job: Job, recipe: Recipe, folder: Path) -> dict[str, Any]:
+def _degrade_image(splits: Mapping[str, Split], recipe: Recipe, folder: Path, job: Job) -> dict[str, Any]:
     """Write one image, unless a run that was killed has done so; returns its row of the manifest."""
+    split = splits[job.source]
     path = folder / job.target / "images" / f"{job.id}.png"
     depth = split.depth(job.id)
     image = split.image(job.id)
     parameters = draw_parameters(recipe, job.severity, job.seed, image.shape[:2], metric_depth=depth is not None)
     if not path.exists():
-        partial = folder / f"{PARTIAL}{job.target}-{job.id}.png"
-        images.write_image(partial, apply_parameters(image, recipe, parameters, job.seed, depth))
-        partial.rename(path)
+        unfinished = folder / f"{PARTIAL}{uuid.uuid4().hex}.png"  # a cluster may run one job twice at once
+        images.write_image(unfinished, apply_parameters(image, recipe, parameters, job.seed, depth))
+        unfinished.rename(path)
     drawn = {name: _cell(value) for name, value in parameters.items()}
     row = {"split": job.target, "id": job.id, "recipe": recipe.name, "severity": job.severity, "seed": job.seed}
     return {**row, redo.STEPS: steps_of(recipe), **drawn}
@@ -129,7 +136,8 @@ def main() -> None:
     elif isinstance(photos, Unpaired):
         _degrade_for_photos(clean, photos, settings, params, out)
     else:
-        degrade_dataset(clean, recipe_of(settings, options.recipe), settings, params.seed, out)
+        recipe = recipe_of(settings, options.recipe)
+        degrade_dataset(clean, recipe, settings, params.seed, out, params.engine)
 
 
 def _degrade_for_photos(clean: Dataset, photos: Unpaired, settings: Degrade, params: Params, out: Path) -> None:
@@ -137,7 +145,7 @@ def _degrade_for_photos(clean: Dataset, photos: Unpaired, settings: Degrade, par
     recipe = recipe_of(settings, photos.recipe)
     with runtime.replacing_folder(out) as folder:
         training = real.without_evaluation(clean)
-        degrade_dataset(training, recipe, one_for_each_image(settings), params.seed, folder / "made")
+        degrade_dataset(training, recipe, one_for_each_image(settings), params.seed, folder / "made", params.engine)
         read_dataset(photos.data, params.seed, folder / "photos", named=out)
         (folder / "photos" / FAULTS_FILE).rename(folder / FAULTS_FILE)
         real.join(folder, clean, params.tasks)

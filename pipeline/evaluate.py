@@ -1,10 +1,13 @@
 """Stage evaluate: one task on clean, degraded and restored images of one degradation."""
 
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from data.images import read_image
 from data.manifest import Dataset
 from models.tasks import get_task
+from models.tasks.contract import Image, Task
 from pipeline import runtime
 from pipeline.evaluation import evaluate
 from pipeline.identity import CLEAN, DEGRADED, trainings
@@ -16,11 +19,13 @@ def main() -> None:
     options = runtime.arguments("task", "network", "clean", "degraded", "restored", "out")
     params = load_params()
     clean, degraded = (Dataset.open(Path(path)) for path in (options.clean, options.degraded))
-    task = get_task(options.task).load(Path(options.network), runtime.device())
+    load = partial(_load, options.task, Path(options.network))
+    task, on_cluster = load(), load if params.engine == "ray" else None
     with runtime.replacing_folder(Path(options.out)) as out:
         if degraded.has_clean_images:
             truth = clean.split(clean.evaluation_split)
-            evaluate(task, truth, truth.image, out / CLEAN / clean.evaluation_split, f"{options.task} on {CLEAN}")
+            read, target = partial(_read, truth.folder / "images"), out / CLEAN / clean.evaluation_split
+            evaluate(task, truth, read, target, f"{options.task} on {CLEAN}", on_cluster)
         for split in degraded.evaluation_splits:
             folders = {(DEGRADED, split): degraded.folder / split / "images"}
             for objective in params.objectives:
@@ -30,10 +35,19 @@ def main() -> None:
                 evaluate(
                     task,
                     degraded.split(split),
-                    lambda id, folder=folder: read_image(folder / f"{id}.png"),  # type: ignore[misc]
+                    partial(_read, folder),
                     out / variant / name,
                     f"{options.task} on {variant} {name}",
+                    on_cluster,
                 )
+
+
+def _load(task: str, network: Path) -> Task[Any]:
+    return get_task(task).load(network, runtime.device())
+
+
+def _read(folder: Path, id: str) -> Image:
+    return read_image(folder / f"{id}.png")
 
 
 if __name__ == "__main__":

@@ -1,16 +1,25 @@
 """Predictions of one task network on one set of images, stored and scored. Not a stage."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from data.manifest import Split
 from models.tasks.contract import Image, Task
+from pipeline.engine import through_network
 from pipeline.identity import RECORDS_FILE
 from pipeline.training import progress
 
 
-def evaluate(task: Task[Any], truth: Split, read: Callable[[str], Image], folder: Path, description: str) -> None:
+def evaluate(
+    task: Task[Any],
+    truth: Split,
+    read: Callable[[str], Image],
+    folder: Path,
+    description: str,
+    on_cluster: Callable[[], Task[Any]] | None = None,
+) -> None:
     """Predict on every image of a split, store the predictions, and score what was stored.
 
     Args:
@@ -19,13 +28,20 @@ def evaluate(task: Task[Any], truth: Split, read: Callable[[str], Image], folder
         read: gives the image to look at, by its id.
         folder: gets `predictions/` and the records.
         description: of the progress bar.
+        on_cluster: loads the same network in the workers of a Ray cluster, which then predict; None: it is done here.
     """
     predictions = {}
+    jobs, engine = ((id,) for id in truth.ids), "ray" if on_cluster else "local"
+    found = through_network(on_cluster or (lambda: task), partial(_predict, read), jobs, engine)
     with progress(len(truth.ids), description, "image") as bar:
-        for id in truth.ids:
-            predictions[id] = task.predict(read(id))
+        for id, prediction in zip(truth.ids, found, strict=True):
+            predictions[id] = prediction
             bar.update()
     stored = folder / "predictions"
     stored.mkdir(parents=True)
     task.write(stored, predictions)
     task.score(task.read(stored), truth).save(folder / RECORDS_FILE)
+
+
+def _predict(read: Callable[[str], Image], task: Task[Any], id: str) -> Any:
+    return task.predict(read(id))

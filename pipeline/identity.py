@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pipeline.arms import DEGRADED as DEGRADED
 from pipeline.arms import parse_arm
-from pipeline.params import Params
+from pipeline.params import ELSEWHERE, Params
 
 CLEAN = "clean"
 FROZEN_NETWORK = "frozen"  # folder of the variants that are judged by the network trained on clean images
@@ -15,7 +15,7 @@ TRAINING = "~"  # <split>~2: the same split restored by the second training of a
 RECORDS_FILE = "records.npz"  # the scores of one variant on one split, in a folder <variant>/<split>
 DIFFLOSS_FILE = "diffloss.npz"  # beside the records of image quality: DiffLoss's terms of some of the images
 LEFT_OUT_FILE = "left_out.json"  # which metrics of image quality could not be measured, and why
-LISTS = {"degradations", "objectives", "tasks", "arms", "quality", "report", "tracking"}  # not of a row
+LISTS = {"degradations", "objectives", "tasks", "arms", "quality", "report", *ELSEWHERE}  # not of a row
 
 
 def trainings(folder: Path, split: str) -> list[Path]:

@@ -19,6 +19,7 @@ from pipeline.restorer_params import FROZEN, Restore, TrainRestorer
 from pipeline.sections import Count, Names, Positive, Section, Share
 
 PARAMS_FILE = Path("params.yaml")
+ELSEWHERE = {"tracking", "engine", "processes"}  # what no result depends on: nothing runs again for it
 
 
 class ParamsError(ValueError):
@@ -88,6 +89,8 @@ class Params(Section):
     statistics: Statistics
     report: Report
     tracking: Tracking
+    engine: Literal["local", "ray"] = "local"
+    processes: Count = 1
 
     @model_validator(mode="after")
     def _can_be_frozen(self) -> "Params":

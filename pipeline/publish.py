@@ -18,7 +18,7 @@ from pathlib import Path
 
 from data.manifest import Dataset
 from pipeline import runtime, tracking_outbox
-from pipeline.params import Params, load_params
+from pipeline.params import ELSEWHERE, Params, load_params
 from pipeline.provenance import git_commit
 from pipeline.published_rows import Folders, Ledger
 from pipeline.tracking_rows import Published, Report, chart_link, compare_link, publish
@@ -49,7 +49,7 @@ def _publish(options: Namespace, scratch: Path) -> Published:
 
 
 def _report(params: Params, clean: Dataset, folder: Path, tags: dict[str, str]) -> Report:
-    content = params.model_dump(mode="json", exclude={"tracking"})
+    content = params.model_dump(mode="json", exclude=ELSEWHERE)
     lists = {name: ", ".join(content[name]) for name in ("degradations", "objectives", "tasks")}
     return Report(
         identity=hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16],

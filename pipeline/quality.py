@@ -2,6 +2,8 @@
 
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from data import images
@@ -9,7 +11,7 @@ from data.manifest import Dataset, Split
 from models.losses import needs_prior
 from models.tasks.records import MeanRecords
 from pipeline import runtime
-from pipeline.engine import in_parallel
+from pipeline.engine import Kind, in_parallel
 from pipeline.fidelity import METRICS, Image
 from pipeline.identity import DEGRADED, DIFFLOSS_FILE, LEFT_OUT_FILE, RECORDS_FILE, trainings
 from pipeline.params import Params, load_params
@@ -19,15 +21,19 @@ from pipeline.prior_terms import load_terms
 from pipeline.sharpness import blur
 
 
-def measure(clean: Split, read: Callable[[str], Image], others: Mapping[str, Metric] | None = None) -> MeanRecords:
+def measure(
+    clean: Split, read: Callable[[str], Image], others: Mapping[str, Metric] | None = None, engine: Kind = "local"
+) -> MeanRecords:
     """Every metric for every image of a split.
 
     Args:
         clean: what is compared with.
         read: gives the image to compare by its id.
         others: metrics that are computed here, and not in parallel: those of torch.
+        engine: where the rest is computed.
     """
-    rows = in_parallel(_measure_image, ((clean, read, id) for id in clean.ids))
+    one = partial(_measure_image, replace(clean, ids=()), read)  # the ids would go to every worker
+    rows = in_parallel(one, ((id,) for id in clean.ids), engine)
     found: dict[str, dict[str, float]] = dict(zip(clean.ids, rows, strict=True))
     for id in clean.ids if others else ():
         image, reference = read(id), clean.image(id)
@@ -76,7 +82,7 @@ def measure_all(
     for (variant, name), folder in _folders(params, degraded, restored).items():
         target = out / variant / name
         target.mkdir(parents=True)
-        measure(clean, FolderReader(folder), others).save(target / RECORDS_FILE)
+        measure(clean, FolderReader(folder), others, params.engine).save(target / RECORDS_FILE)
         if terms:
             terms.measure(clean, FolderReader(folder), chosen).save(target / DIFFLOSS_FILE)
     return missing

@@ -1,32 +1,77 @@
-"""Stage restore: the evaluation split of a degraded dataset through a trained restorer."""
+"""Stage restore: the evaluation split of a degraded dataset through a trained restorer.
+
+Finished images survive a kill: the next run makes the missing ones.
+"""
 
 import json
 import statistics
+import tempfile
+import uuid
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
 
 from data.manifest import Dataset, Split
-from models.restorers import Restorer, load_restorer
+from models.restorers import RESTORERS, Restorer, load_restorer
 from pipeline import costs, runtime
+from pipeline.engine import Kind, through_network
 from pipeline.identity import TRAINING
 from pipeline.params import load_params
 from pipeline.restorer_params import Restore
 from pipeline.restoring import restore_image, run, to_batch
 from pipeline.trained import trained_files
-from pipeline.training import progress
+from pipeline.training import checkpoint_folder, fingerprint, progress
 
 WARM_UP = 2  # images that are not timed: the first ones pay for allocation
+PARTIAL = "partial-"  # an image that is being written
 
 
-def restore_split(restorer: Restorer, degraded: Split, settings: Restore, out: Path, description: str) -> list[float]:
-    """Write a restored PNG for every image into a folder; returns the seconds each one spent in the restorer."""
+def restore_split(
+    load: Callable[[], Restorer],
+    degraded: Split,
+    settings: Restore,
+    out: Path,
+    description: str,
+    engine: Kind = "local",
+) -> list[float]:
+    """Write a restored PNG for every image into a folder, unless a run that was killed has done so.
+
+    Args:
+        load: gives the restorer.
+        degraded: the images.
+        settings: tiles.
+        out: the folder; files that are being written lie beside it.
+        description: of the progress bar.
+        engine: where the work runs.
+
+    Returns:
+        The seconds that each new image spent in the restorer.
+    """
     out.mkdir(exist_ok=True)
+    use = partial(_restore_one, replace(degraded, ids=()), settings, out)
     seconds = []
-    with torch.inference_mode(), progress(len(degraded.ids), description, "image") as bar:
-        for id in degraded.ids:
-            seconds.append(restore_image(restorer, degraded.image(id), settings, out / f"{id}.png"))
+    with progress(len(degraded.ids), description, "image") as bar:
+        for one in through_network(load, use, ((id,) for id in degraded.ids), engine):
+            seconds += [] if one is None else [one]
             bar.update()
+    return seconds
+
+
+def _load(file: Path) -> Restorer:
+    return load_restorer(file).to(runtime.device())
+
+
+def _restore_one(degraded: Split, settings: Restore, out: Path, restorer: Restorer, id: str) -> float | None:
+    target = out / f"{id}.png"
+    if target.exists():
+        return None
+    unfinished = out.parent / f"{PARTIAL}{uuid.uuid4().hex}.png"  # a cluster may run one job twice at once
+    with torch.inference_mode():
+        seconds = restore_image(restorer, degraded.image(id), settings, unfinished)
+    unfinished.rename(target)
     return seconds
 
 
@@ -42,21 +87,34 @@ def measure_pass(restorer: Restorer, degraded: Split, settings: Restore) -> dict
     return {name: float(f"{value:.6g}") for name, value in found.items() if value is not None}
 
 
+def _identity(settings: Restore, files: list[Path], degraded: Dataset) -> str:
+    """A digest of all that restored images depend on."""
+    code = ["pipeline.restore", *(entry.split(":")[0] for entry in RESTORERS.values()), "models.restorers.checkpoint"]
+    return checkpoint_folder(code, settings.model_dump(), fingerprint(*files), fingerprint(degraded.folder)).name
+
+
 def main() -> None:
     """Command line."""
     options = runtime.arguments("restorer", "degraded", "out", "costs")
-    degraded, settings = Dataset.open(Path(options.degraded)), load_params().restore
+    params, degraded, files = load_params(), Dataset.open(Path(options.degraded)), trained_files(Path(options.restorer))
+    settings = params.restore
     seconds: list[float] = []
-    with runtime.replacing_folder(Path(options.out)) as folder:
-        for number, file in enumerate(trained_files(Path(options.restorer)), start=1):
-            restorer = load_restorer(file).to(runtime.device())
+    with runtime.resuming_folder(Path(options.out), _identity(settings, files, degraded)) as folder:
+        for number, file in enumerate(files, start=1):
             for split in degraded.evaluation_splits:
                 name = split if number == 1 else f"{split}{TRAINING}{number}"
-                text = f"restore {options.out} {name}"
-                seconds += restore_split(restorer, degraded.split(split), settings, folder / name, text)
+                text, load = f"restore {options.out} {name}", partial(_load, file)
+                seconds += restore_split(load, degraded.split(split), settings, folder / name, text, params.engine)
+        restorer, first = _load(files[-1]), degraded.split(degraded.evaluation_splits[0])
+        if not seconds:  # a run that was killed has made all of them
+            some = replace(first, ids=first.ids[: WARM_UP + 1])
+            with tempfile.TemporaryDirectory() as scratch:
+                seconds = restore_split(lambda: restorer, some, settings, Path(scratch) / "timed", "restore: timing")
+        for unfinished in folder.glob(f"{PARTIAL}*"):
+            unfinished.unlink()
     timed = seconds[WARM_UP:] or seconds
     measured = {"milliseconds_per_image": round(1000 * statistics.median(timed), 3)}
-    measured |= measure_pass(restorer, degraded.split(degraded.evaluation_splits[0]), settings)
+    measured |= measure_pass(restorer, first, settings)
     with runtime.replacing(Path(options.costs)) as scratch:
         scratch.write_text(json.dumps(measured) + "\n")
 

@@ -36,7 +36,10 @@ QUIET = {
     "MLFLOW_HTTP_REQUEST_BACKOFF_JITTER": "0",  # it would draw from the random numbers that trainings use
     "GIT_PYTHON_REFRESH": "quiet",
     "CUBLAS_WORKSPACE_CONFIG": ":4096:8",  # deterministic matrix products on a GPU
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",  # under `uv run` it would upload the whole folder to the cluster
 }
+FOLDERS = {"YOLO_CONFIG_DIR": "ultralytics", "MPLCONFIGDIR": "matplotlib"}  # of settings, below .cache
 
 
 def run_stage(main: Callable[[], None]) -> None:
@@ -140,8 +143,8 @@ def quieten() -> None:
     """Settings that keep libraries quiet and offline; the environment's own come first."""
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
-    os.environ.setdefault("YOLO_CONFIG_DIR", str(root() / ".cache" / "ultralytics"))
-    os.environ.setdefault("MPLCONFIGDIR", str(root() / ".cache" / "matplotlib"))
+    for name, folder in FOLDERS.items():
+        os.environ.setdefault(name, str(root() / ".cache" / folder))
     (root() / ".cache" / "ultralytics").mkdir(parents=True, exist_ok=True)
     warnings.filterwarnings("ignore", category=FutureWarning)
     warnings.filterwarnings("ignore", category=DeprecationWarning)

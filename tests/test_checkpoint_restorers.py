@@ -101,7 +101,7 @@ def test_the_stage_restore_takes_tiles(make_dataset: Callable[..., Dataset], tmp
     for tile in (None, 48):
         folder = tmp_path / str(tile)
         folder.mkdir()
-        assert len(restore_split(restorer, split, Restore(tile=tile, overlap=16), folder, "")) == 1
+        assert len(restore_split(lambda: restorer, split, Restore(tile=tile, overlap=16), folder, "")) == 1
         restored.append(images.read_image(folder / "test0.png").astype(int))
     assert restored[0].shape == restored[1].shape == (70, 150, 3)
     assert 0 < abs(restored[0] - restored[1]).mean() < 20  # NAFNet looks at the whole image, or at the whole tile

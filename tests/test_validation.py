@@ -78,7 +78,7 @@ def test_it_measures_what_the_stage_quality_measures(
     restorer, loop = train("run", validator)
     restored = tmp_path / "restored"
     restored.mkdir()
-    restore_split(restorer, data[0].split("val"), Restore(tile=None, overlap=0), restored, "")
+    restore_split(lambda: restorer, data[0].split("val"), Restore(tile=None, overlap=0), restored, "")
     records = measure(data[1].split("val"), FolderReader(restored))
     assert loop.curve[12][f"val_{metric}"] == pytest.approx(float(records.metrics()[metric.upper()][0]))
     assert f"val_{metric}" not in loop.curve[11]

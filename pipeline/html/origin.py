@@ -9,7 +9,7 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from data.manifest import Dataset
-from pipeline.params import Params
+from pipeline.params import ELSEWHERE, Params
 from pipeline.provenance import data_digest, git_commit
 
 
@@ -50,9 +50,9 @@ def describe(params: Params, clean: Dataset, degraded: Path) -> Origin:
 def settings_text(params: Params) -> str:
     """The settings as YAML; of tasks, losses and restorers only those that took part.
 
-    Where MLflow is has no part in any number.
+    Where the work runs, and where MLflow is, have no part in them.
     """
-    settings = params.model_dump(mode="json", by_alias=True, exclude={"tracking"})
+    settings = params.model_dump(mode="json", by_alias=True, exclude=ELSEWHERE)
     used_losses = {name: section for one in params.objectives for name, section in params.losses_of(one).items()}
     settings |= {
         "train_task": {task: params.task_settings(task) for task in params.tasks},
