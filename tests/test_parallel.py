@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from clones import TABLES, clone, dvc, environment
 from ruamel.yaml import YAML
 
 from pipeline.parallel import workers
@@ -244,3 +245,29 @@ def test_the_closing_stages_are_those_behind_all_others() -> None:
     assert (schedule.next(), schedule.next(), schedule.done, schedule.total) == ("c", None, 2, 3)
     schedule.finish("c")
     assert schedule.done == 3
+
+
+@pytest.mark.slow
+def test_the_tiny_dag_gives_the_same_lock_file_and_report(tmp_path: Path) -> None:
+    folders = [clone(tmp_path / name / "project", "params.tiny.yaml") for name in ("plain", "parallel")]
+    commands = [["dvc", "repro"], [sys.executable, "-m", "pipeline.parallel", "-j", "2"]]
+    for folder, command in zip(folders, commands, strict=True):
+        one_thread = {**environment(folder), "OMP_NUM_THREADS": "1"}  # their number may change the last bit of a sum
+        done = subprocess.run(command, cwd=folder, env=one_thread, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    assert not dvc(folders[1], "status", "--quiet").returncode
+    plain, parallel = (_without_costs(folder) for folder in folders)
+    assert plain == parallel
+    for name in TABLES:
+        path = Path("artifacts") / "report" / name
+        assert (folders[0] / path).read_bytes() == (folders[1] / path).read_bytes()
+
+
+def _without_costs(folder: Path) -> dict[str, object]:
+    """dvc.lock without what holds seconds: the costs, and the report that shows them."""
+    stages = YAML(typ="safe").load(folder / "dvc.lock")["stages"]
+    for stage in stages.values():
+        for kind in ("deps", "outs"):
+            timed = ("artifacts/costs", "artifacts/report", "artifacts/published")
+            stage[kind] = [entry for entry in stage.get(kind, []) if not entry["path"].startswith(timed)]
+    return dict(stages)
