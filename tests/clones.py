@@ -43,3 +43,11 @@ def dvc(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         ["dvc", *arguments], cwd=folder, env=environment(folder), capture_output=True, text=True, check=False
     )
+
+
+def edit(folder: Path, old: str, new: str) -> None:
+    """Change a clone's params.yaml, in one place."""
+    path = folder / "params.yaml"
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))

@@ -9,19 +9,12 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from clones import ROOT, TABLES, clone, dvc, environment
+from clones import ROOT, TABLES, clone, dvc, edit, environment
 from ruamel.yaml import YAML
 
 from pipeline.tables import GAINS, RESULTS
 
 CAMVID = ROOT.parent / "shared" / "camvid"
-
-
-def _edit(folder: Path, old: str, new: str) -> None:
-    path = folder / "params.yaml"
-    text = path.read_text()
-    assert old in text
-    path.write_text(text.replace(old, new, 1))
 
 
 def _would_run(folder: Path) -> set[str]:
@@ -138,7 +131,7 @@ CHANGES = [
 def test_a_change_reaches_what_depends_on_it(finished: Path, old: str, new: str, expected: set[str]) -> None:
     before = (finished / "params.yaml").read_text()
     try:
-        _edit(finished, old, new)
+        edit(finished, old, new)
         assert _would_run(finished) == expected
     finally:
         (finished / "params.yaml").write_text(before)
@@ -164,7 +157,7 @@ def test_the_code_of_one_task_concerns_that_task_only(finished: Path) -> None:
 
 def test_a_loss_weight_retrains_its_restorers_only_and_mlflow_is_complete_from_the_cache(finished: Path) -> None:
     before = (finished / "params.yaml").read_text()
-    _edit(finished, "strength: 0.5", "strength: 0.7")
+    edit(finished, "strength: 0.5", "strength: 0.7")
     done = dvc(finished, "repro")
     assert done.returncode == 0, done.stderr[-2000:]
     ran = {line.split("'")[1] for line in done.stdout.splitlines() if line.startswith("Running stage")}
@@ -188,7 +181,7 @@ def test_a_loss_weight_retrains_its_restorers_only_and_mlflow_is_complete_from_t
 def test_a_wrong_name_stops_before_any_work(finished: Path) -> None:
     before = (finished / "params.yaml").read_text()
     try:
-        _edit(finished, "[lowlight, fog]", "[lowlight, smog]")
+        edit(finished, "[lowlight, fog]", "[lowlight, smog]")
         done = dvc(finished, "repro")
     finally:
         (finished / "params.yaml").write_text(before)
