@@ -74,10 +74,10 @@ def run(folder: Path) -> Iterator[Taken]:
     from dvc.repo.reproduce import plan_repro
 
     with Repo(str(folder)) as repo:
-        stages = [(s.addressing, s.cmd, [out.fs_path for out in s.outs]) for s in plan_repro(repo.index.graph)]
+        stages = [(s.name, s.cmd, [out.fs_path for out in s.outs]) for s in plan_repro(repo.index.graph)]
     for name, command, outs in stages:
         seconds, wall, peak = measure(command, folder)
-        yield Taken(name.removeprefix("dvc.yaml:"), seconds, wall, peak, sum(size(Path(out)) for out in outs))
+        yield Taken(name, seconds, wall, peak, sum(size(Path(out)) for out in outs))
 
 
 def measure(command: str, folder: Path) -> tuple[float, float, float]:

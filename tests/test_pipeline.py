@@ -1,15 +1,12 @@
 """The real pipeline on tiny parameters, in a temporary clone: dvc repro, as a user runs it."""
 
-import os
 import shutil
-import signal
 import subprocess
-import time
 from pathlib import Path
 
 import pandas as pd
 import pytest
-from clones import ROOT, TABLES, clone, dvc, edit, environment
+from clones import ROOT, TABLES, clone, dvc, edit
 from ruamel.yaml import YAML
 
 from pipeline.tables import GAINS, RESULTS
@@ -188,32 +185,6 @@ def test_a_wrong_name_stops_before_any_work(finished: Path) -> None:
     assert done.returncode != 0
     assert "error: params.yaml: degradations: no recipe 'smog'; there are" in done.stderr
     assert "Traceback" not in done.stderr and "Running stage 'degrade" not in done.stdout
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("all_of_it", [True, False], ids=["everything", "dvc alone"])
-@pytest.mark.parametrize("seconds", [12, 25, 45, 70, 95])
-def test_a_killed_run_goes_on_to_the_same_tables(finished: Path, tmp_path: Path, seconds: int, all_of_it: bool) -> None:
-    folder = clone(tmp_path / "project", "params.tiny.yaml")
-    process = subprocess.Popen(
-        ["dvc", "repro"],
-        cwd=folder,
-        env=environment(folder),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    time.sleep(seconds)
-    if all_of_it:
-        os.killpg(process.pid, signal.SIGKILL)
-    else:
-        process.kill()  # the stage must die with it
-    process.wait()
-    done = dvc(folder, "repro")
-    assert done.returncode == 0, done.stderr[-2000:]
-    for name in TABLES:
-        path = Path("artifacts") / "report" / name
-        assert (folder / path).read_bytes() == (finished / path).read_bytes()
 
 
 @pytest.mark.slow
