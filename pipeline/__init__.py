@@ -11,7 +11,14 @@ PARENT_DEATH_SIGNAL = 1  # prctl's PR_SET_PDEATHSIG
 # several times slower than they need to be.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
+
+def die_with_parent() -> None:
+    """Have this process sent SIGTERM when the one that started it is gone; Linux alone can."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PARENT_DEATH_SIGNAL, signal.SIGTERM)
+
+
 # A stage dies with the dvc that started it; else the next `dvc repro` would run beside it. Asked for here, before
 # the seconds of importing that follow.
-if "DVC_STAGE" in os.environ and sys.platform == "linux":
-    ctypes.CDLL(None).prctl(PARENT_DEATH_SIGNAL, signal.SIGTERM)
+if "DVC_STAGE" in os.environ:
+    die_with_parent()

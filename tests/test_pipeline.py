@@ -1,74 +1,30 @@
 """The real pipeline on tiny parameters, in a temporary clone: dvc repro, as a user runs it."""
 
-import os
 import shutil
-import signal
 import subprocess
-import time
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from clones import ROOT, TABLES, clone, dvc, edit
 from ruamel.yaml import YAML
 
 from pipeline.tables import GAINS, RESULTS
 
-ROOT = Path(__file__).parents[1]
 CAMVID = ROOT.parent / "shared" / "camvid"
-LEFT_OUT = (
-    ".git",
-    ".venv",
-    "artifacts",
-    "work",
-    "mlruns",
-    ".cache",
-    "cache",
-    "tmp",
-    "__pycache__",
-    "mlflow.db",
-    "dvc.lock",
-)
-TABLES = ("results.csv", "gains.csv")
-
-
-def _clone(target: Path, params: str) -> Path:
-    shutil.copytree(ROOT, target, ignore=shutil.ignore_patterns(*LEFT_OUT, ".*_cache"))
-    shutil.copyfile(ROOT / params, target / "params.yaml")
-    subprocess.run(["git", "init", "-q"], cwd=target, check=True)
-    return target
-
-
-def _environment(folder: Path) -> dict[str, str]:
-    home = folder.parent / "home"
-    home.mkdir(exist_ok=True)
-    hidden = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_", "YOLO_", "DVC_"))}
-    return {**hidden, "HOME": str(home), "DVC_SITE_CACHE_DIR": str(home / "dvc")}
-
-
-def _dvc(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        ["dvc", *arguments], cwd=folder, env=_environment(folder), capture_output=True, text=True, check=False
-    )
-
-
-def _edit(folder: Path, old: str, new: str) -> None:
-    path = folder / "params.yaml"
-    text = path.read_text()
-    assert old in text
-    path.write_text(text.replace(old, new, 1))
 
 
 def _would_run(folder: Path) -> set[str]:
     """The stages that DVC would run now."""
-    done = _dvc(folder, "status", "--json")
+    done = dvc(folder, "status", "--json")
     return set(YAML(typ="safe").load(done.stdout) or {})
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A clone in which `dvc repro` has run once."""
-    folder = _clone(tmp_path_factory.mktemp("smoke") / "project", "params.tiny.yaml")
-    done = _dvc(folder, "repro")
+    folder = clone(tmp_path_factory.mktemp("smoke") / "project", "params.tiny.yaml")
+    done = dvc(folder, "repro")
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     return folder
 
@@ -139,7 +95,7 @@ def test_mlflow_has_one_run_for_each_row(finished: Path) -> None:
 
 
 def test_a_second_run_does_nothing(finished: Path) -> None:
-    done = _dvc(finished, "repro")
+    done = dvc(finished, "repro")
     assert done.returncode == 0
     assert "Running stage" not in done.stdout + done.stderr
 
@@ -172,7 +128,7 @@ CHANGES = [
 def test_a_change_reaches_what_depends_on_it(finished: Path, old: str, new: str, expected: set[str]) -> None:
     before = (finished / "params.yaml").read_text()
     try:
-        _edit(finished, old, new)
+        edit(finished, old, new)
         assert _would_run(finished) == expected
     finally:
         (finished / "params.yaml").write_text(before)
@@ -184,7 +140,7 @@ def test_the_code_of_one_task_concerns_that_task_only(finished: Path) -> None:
     try:
         path.write_text(before + "# changed\n")
         assert _would_run(finished) == {"plan"}
-        assert _dvc(finished, "repro", "plan").returncode == 0
+        assert dvc(finished, "repro", "plan").returncode == 0
         assert _would_run(finished) == {
             "train_task@segmentation",
             *(f"evaluate@segmentation-{degradation}" for degradation in ("lowlight", "fog")),
@@ -193,13 +149,13 @@ def test_the_code_of_one_task_concerns_that_task_only(finished: Path) -> None:
         }
     finally:
         path.write_text(before)
-        _dvc(finished, "repro", "plan")
+        dvc(finished, "repro", "plan")
 
 
 def test_a_loss_weight_retrains_its_restorers_only_and_mlflow_is_complete_from_the_cache(finished: Path) -> None:
     before = (finished / "params.yaml").read_text()
-    _edit(finished, "strength: 0.5", "strength: 0.7")
-    done = _dvc(finished, "repro")
+    edit(finished, "strength: 0.5", "strength: 0.7")
+    done = dvc(finished, "repro")
     assert done.returncode == 0, done.stderr[-2000:]
     ran = {line.split("'")[1] for line in done.stdout.splitlines() if line.startswith("Running stage")}
     assert {"train_restorer@lowlight-diffloss", "train_restorer@fog-diffloss"} <= ran
@@ -211,7 +167,7 @@ def test_a_loss_weight_retrains_its_restorers_only_and_mlflow_is_complete_from_t
     (finished / "params.yaml").write_text(before)
     for path in ("mlflow.db", "mlruns", "artifacts"):
         shutil.rmtree(finished / path) if (finished / path).is_dir() else (finished / path).unlink()
-    done = _dvc(finished, "repro")
+    done = dvc(finished, "repro")
     assert done.returncode == 0, done.stderr[-2000:]
     assert "Running stage 'train_restorer@fog-pixel'" not in done.stdout
     rows = _runs(finished)
@@ -222,8 +178,8 @@ def test_a_loss_weight_retrains_its_restorers_only_and_mlflow_is_complete_from_t
 def test_a_wrong_name_stops_before_any_work(finished: Path) -> None:
     before = (finished / "params.yaml").read_text()
     try:
-        _edit(finished, "[lowlight, fog]", "[lowlight, smog]")
-        done = _dvc(finished, "repro")
+        edit(finished, "[lowlight, fog]", "[lowlight, smog]")
+        done = dvc(finished, "repro")
     finally:
         (finished / "params.yaml").write_text(before)
     assert done.returncode != 0
@@ -232,42 +188,16 @@ def test_a_wrong_name_stops_before_any_work(finished: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("all_of_it", [True, False], ids=["everything", "dvc alone"])
-@pytest.mark.parametrize("seconds", [12, 25, 45, 70, 95])
-def test_a_killed_run_goes_on_to_the_same_tables(finished: Path, tmp_path: Path, seconds: int, all_of_it: bool) -> None:
-    folder = _clone(tmp_path / "project", "params.tiny.yaml")
-    process = subprocess.Popen(
-        ["dvc", "repro"],
-        cwd=folder,
-        env=_environment(folder),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    time.sleep(seconds)
-    if all_of_it:
-        os.killpg(process.pid, signal.SIGKILL)
-    else:
-        process.kill()  # the stage must die with it
-    process.wait()
-    done = _dvc(folder, "repro")
-    assert done.returncode == 0, done.stderr[-2000:]
-    for name in TABLES:
-        path = Path("artifacts") / "report" / name
-        assert (folder / path).read_bytes() == (finished / path).read_bytes()
-
-
-@pytest.mark.slow
 @pytest.mark.skipif(not CAMVID.is_dir(), reason="../shared/camvid is not here")
 def test_a_few_real_photos(tmp_path: Path) -> None:
-    folder = _clone(tmp_path / "project", "params.tiny.yaml")
+    folder = clone(tmp_path / "project", "params.tiny.yaml")
     yaml = YAML()
     tiny, camvid = (yaml.load(ROOT / name) for name in ("params.tiny.yaml", "params.camvid.yaml"))
     tiny["data"] = camvid["data"]
     tiny["data"]["root"] = str(CAMVID)
     tiny["data"]["masks"]["limit"] = {"train": 12, "val": 6, "test": 6}
     yaml.dump(tiny, folder / "params.yaml")
-    done = _dvc(folder, "repro")
+    done = dvc(folder, "repro")
     assert done.returncode == 0, done.stderr[-2000:]
     results = pd.read_csv(folder / "artifacts" / "report" / "results.csv")
     assert set(results.n_images) == {6}

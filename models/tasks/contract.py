@@ -133,12 +133,12 @@ class Task(ABC, Generic[Prediction]):
     @staticmethod
     @abstractmethod
     def write(folder: Path, predictions: Mapping[str, Prediction]) -> None:
-        """Store predictions below `folder`."""
+        """Store predictions below `folder`, each of them as soon as it is asked for: that is where it is made."""
 
     @staticmethod
     @abstractmethod
-    def read(folder: Path) -> dict[str, Prediction]:
-        """Read back what `write` stored."""
+    def read(folder: Path) -> Mapping[str, Prediction]:
+        """Read back what `write` stored; large predictions are read when they are asked for."""
 
     @staticmethod
     @abstractmethod

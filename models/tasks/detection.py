@@ -1,6 +1,7 @@
 """Object detection with any YOLO detector that ultralytics can build."""
 
 import json
+from array import array
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from models.tasks.contract import Image, LabelledSplit, ObjectTask
 from models.tasks.detection_matching import Overlap, coco_predictions, coco_truth
 from models.tasks.palette import color
+from models.tasks.record_files import IMAGES, PREDICTIONS, read_rows, write_rows
 from models.tasks.records import Boxes, DetectionPrediction, DetectionRecords, match_detections
 from models.tasks.yolo import YoloTask
 from models.tasks.yolo_view import training_view
@@ -60,7 +62,7 @@ class Detection(YoloTask[DetectionPrediction], ObjectTask[DetectionPrediction]):
 
     @staticmethod
     def write(folder: Path, predictions: Mapping[str, DetectionPrediction]) -> None:
-        rows = [
+        rows = (
             {
                 "image_id": name,
                 "category_id": int(c),
@@ -69,17 +71,16 @@ class Detection(YoloTask[DetectionPrediction], ObjectTask[DetectionPrediction]):
             }
             for name, found in predictions.items()
             for (x0, y0, x1, y1), s, c in zip(found.boxes.tolist(), found.scores, found.classes, strict=True)
-        ]
-        images = sorted(predictions)
-        (folder / "predictions.json").write_text(json.dumps({"images": images, "detections": rows}) + "\n")
+        )
+        write_rows(folder / PREDICTIONS, "detections", rows)
+        (folder / IMAGES).write_text(json.dumps(sorted(predictions)) + "\n")
 
     @staticmethod
     def read(folder: Path) -> dict[str, DetectionPrediction]:
-        stored = json.loads((folder / "predictions.json").read_text())
-        rows: dict[str, list[list[float]]] = {name: [] for name in stored["images"]}
-        for row in stored["detections"]:
+        rows = {name: array("d") for name in json.loads((folder / IMAGES).read_text())}
+        for row in read_rows(folder / PREDICTIONS, "detections"):
             x, y, w, h = row["bbox"]
-            rows[row["image_id"]].append([x, y, x + w, y + h, row["score"], row["category_id"]])
+            rows[row["image_id"]].extend([x, y, x + w, y + h, row["score"], row["category_id"]])
         tables = {name: np.array(found, dtype=np.float64).reshape(-1, 6) for name, found in rows.items()}
         return {name: DetectionPrediction(t[:, :4], t[:, 4], t[:, 5].astype(np.int64)) for name, t in tables.items()}
 

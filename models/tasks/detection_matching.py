@@ -1,7 +1,7 @@
 """Boxes of one image, and COCO's matching of predicted to true objects by faster-coco-eval."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -11,6 +11,7 @@ from models.tasks.record_files import RecordsError
 
 IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
 MAX_DETECTIONS = 100  # for each image and class
+BLOCK = 100  # images that are matched at a time
 ALL_AREAS = (0.0, 1e10)  # COCO's area range "all", in square pixels
 Overlap = Literal["bbox", "segm"]  # of boxes or of masks
 
@@ -57,8 +58,21 @@ def match_images(
     for name in image_ids:
         _check_truth(name, truth[name], classes, image_sizes[name])
         _check_prediction(name, predictions[name], classes)
-    objects = coco_truth(truth, image_ids, classes, image_sizes)
-    return match_objects(objects, coco_predictions(predictions, image_ids), "bbox")
+
+    def match(ids: tuple[str, ...]) -> Matches:
+        return match_objects(coco_truth(truth, ids, classes, image_sizes), coco_predictions(predictions, ids), "bbox")
+
+    return match_blocks(image_ids, match)
+
+
+def match_blocks(image_ids: tuple[str, ...], match: Callable[[tuple[str, ...]], Matches]) -> Matches:
+    """Match some images at a time, which the library holds as one object for each box; the result is the same."""
+    blocks = []
+    for start in range(0, len(image_ids), BLOCK):
+        found = match(image_ids[start : start + BLOCK])
+        blocks.append(replace(found, image=found.image + start))
+    fields = ("truth", "image", "category", "score", "correct", "ignored")
+    return Matches(*(np.concatenate([getattr(block, field) for block in blocks]) for field in fields))
 
 
 def match_objects(

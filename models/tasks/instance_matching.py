@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from models.tasks.detection_matching import check_images, coco_frame, match_objects
+from models.tasks.detection_matching import Matches, check_images, coco_frame, match_blocks, match_objects
 from models.tasks.detection_records import DetectionRecords, records_of
 from models.tasks.record_files import RecordsError
 
@@ -70,8 +70,12 @@ def match_instances(
     for name in ids:
         for what, objects in (("truth", truth[name]), ("prediction", predictions[name])):
             _check(f"image {name!r}, {what}", objects.masks, objects.classes, len(class_names))
-    matches = match_objects(coco_masks(truth, sizes, len(class_names)), coco_found(predictions, ids), "segm")
-    return records_of(matches, ids, class_names)
+
+    def match(some: tuple[str, ...]) -> Matches:
+        labels = coco_masks({name: truth[name] for name in some}, sizes, len(class_names))
+        return match_objects(labels, coco_found(predictions, some), "segm")
+
+    return records_of(match_blocks(ids, match), ids, class_names)
 
 
 def coco_masks(truth: Mapping[str, Masks], sizes: Mapping[str, Size], classes: int) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Instance segmentation with any YOLO network that ultralytics can build with a head for masks."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -21,6 +21,7 @@ from models.tasks.instance_matching import (
     match_instances,
 )
 from models.tasks.palette import color
+from models.tasks.record_files import IMAGES, PREDICTIONS, read_rows, write_rows
 from models.tasks.records import DetectionRecords
 from models.tasks.yolo import YoloSettings, YoloTask
 from models.tasks.yolo_view import outline, training_view
@@ -78,28 +79,31 @@ class InstanceSegmentation(YoloTask[InstancePrediction], ObjectTask[InstancePred
 
     @staticmethod
     def write(folder: Path, predictions: Mapping[str, InstancePrediction]) -> None:
-        rows = [
-            {
-                "image_id": name,
-                "category_id": int(category),
-                "segmentation": {"size": list(found.size), "counts": counts},
-                "score": round(float(score), 6),
-            }
-            for name, found in predictions.items()
-            for counts, score, category in zip(found.masks, found.scores, found.classes, strict=True)
-        ]
-        images = {name: list(predictions[name].size) for name in sorted(predictions)}
-        (folder / "predictions.json").write_text(json.dumps({"images": images, "instances": rows}) + "\n")
+        sizes: dict[str, Size] = {}
+
+        def rows() -> Iterator[dict[str, Any]]:
+            for name, found in predictions.items():
+                sizes[name] = found.size
+                for counts, score, category in zip(found.masks, found.scores, found.classes, strict=True):
+                    yield {
+                        "image_id": name,
+                        "category_id": int(category),
+                        "segmentation": {"size": list(found.size), "counts": counts},
+                        "score": round(float(score), 6),
+                    }
+
+        write_rows(folder / PREDICTIONS, "instances", rows())
+        (folder / IMAGES).write_text(json.dumps(sizes, sort_keys=True) + "\n")
 
     @staticmethod
     def read(folder: Path) -> dict[str, InstancePrediction]:
-        stored = json.loads((folder / "predictions.json").read_text())
-        rows: dict[str, list[dict[str, Any]]] = {name: [] for name in stored["images"]}
-        for row in stored["instances"]:
+        sizes = json.loads((folder / IMAGES).read_text())
+        rows: dict[str, list[dict[str, Any]]] = {name: [] for name in sizes}
+        for row in read_rows(folder / PREDICTIONS, "instances"):
             rows[row["image_id"]].append(row)
         return {
             name: InstancePrediction(
-                (stored["images"][name][0], stored["images"][name][1]),
+                (sizes[name][0], sizes[name][1]),
                 tuple(row["segmentation"]["counts"] for row in found),
                 np.array([row["score"] for row in found], np.float64),
                 np.array([row["category_id"] for row in found], np.int64),

@@ -1,12 +1,16 @@
 """What all records share: the check of resampling weights, safe ratios, and their files on disk."""
 
-from collections.abc import Mapping
+import json
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+PREDICTIONS = "predictions.json"  # one object on each line
+IMAGES = "images.json"  # which images they are of: some have no objects
 
 
 class RecordsError(ValueError):
@@ -78,6 +82,36 @@ def read_kind(path: Path, kind: str) -> dict[str, NDArray[Any]]:
     if str(arrays["kind"]) != kind:
         raise RecordsError(f"{path}: expected {kind} records, got {arrays['kind']} records")
     return arrays
+
+
+def write_rows(path: Path, kind: str, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write rows as a JSON list under the key `kind`, one on each line, without keeping them."""
+    with path.open("w") as file:
+        file.write(f'{{"{kind}": [')
+        for number, row in enumerate(rows):
+            file.write((",\n" if number else "\n") + json.dumps(row))
+        file.write("\n]}\n")
+
+
+def read_rows(path: Path, kind: str) -> Iterator[dict[str, Any]]:
+    """Yield what `write_rows` wrote, row by row.
+
+    Raises:
+        RecordsError: the file is missing, broken or cut off, or holds something else.
+    """
+    ended = False
+    try:
+        with path.open() as file:
+            if next(file, "") != f'{{"{kind}": [\n':
+                raise RecordsError(f"{path}: expected a list of {kind}, one on each line")
+            for line in file:
+                ended = line == "]}\n"
+                if line.strip() and not ended:
+                    yield json.loads(line.rstrip(",\n"))
+    except (OSError, ValueError) as error:
+        raise RecordsError(f"{path}: not a readable list of {kind} ({error})") from error
+    if not ended:
+        raise RecordsError(f"{path}: cut off")
 
 
 def names_of(arrays: Mapping[str, NDArray[Any]], entry: str) -> tuple[str, ...]:

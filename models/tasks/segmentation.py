@@ -1,7 +1,7 @@
 """Semantic segmentation with any architecture and encoder of segmentation-models-pytorch."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,22 @@ IGNORE_INDEX = 255
 STRIDES = {"pan": 128}  # sides of images must be multiples of this; of 32 for all others
 
 Mask = NDArray[np.uint8]  # (H, W) class indices
+
+
+class _Stored(Mapping[str, Mask]):
+    """The masks of a folder, each read when it is asked for: all of them may not fit into memory."""
+
+    def __init__(self, folder: Path) -> None:
+        self._paths = {path.stem: path for path in sorted(folder.glob("*.png"))}
+
+    def __getitem__(self, name: str) -> Mask:
+        return np.asarray(cv2.imread(str(self._paths[name]), cv2.IMREAD_UNCHANGED), dtype=np.uint8)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._paths)
+
+    def __len__(self) -> int:
+        return len(self._paths)
 
 
 class Segmentation(Task[Mask]):
@@ -166,11 +182,8 @@ class Segmentation(Task[Mask]):
             (folder / f"{name}.png").write_bytes(buffer.tobytes())
 
     @staticmethod
-    def read(folder: Path) -> dict[str, Mask]:
-        return {
-            path.stem: np.asarray(cv2.imread(str(path), cv2.IMREAD_UNCHANGED), dtype=np.uint8)
-            for path in sorted(folder.glob("*.png"))
-        }
+    def read(folder: Path) -> Mapping[str, Mask]:
+        return _Stored(folder)
 
     @staticmethod
     def draw(image: Image, prediction: Mask, classes: list[str]) -> Image:

@@ -1,0 +1,1 @@
+"""What the numbers in docs/ were measured with: `python -m benchmarks.<name>`."""

@@ -1,0 +1,238 @@
+"""What will a large run cost? Measured on small runs of the same networks, images and batches.
+
+    python -m benchmarks.costs [--params benchmarks/coco.yaml] [--train 118287] [--test 5000] [--check] [--gpu 50]
+
+Every stage costs a + b n core seconds: a for starting, b for each of its n images or steps. a and b are fitted to two
+small runs of one degradation, with one degradation at a time for the stage `degrade`; the formula then adds up all
+stages of the large run. --check compares it with two more small runs, the second four times as large as the first.
+"""
+
+import argparse
+import sys
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ruamel.yaml import YAML
+
+from benchmarks.stages import PROJECT, Taken, measure, project, run, size
+
+HOUR, GIB = 3600.0, 2.0**30
+ON_A_GPU = ("train_prior", "train_task", "train_restorer", "restore", "evaluate")
+
+
+@dataclass(frozen=True)
+class Size:
+    """How large a run is.
+
+    Attributes:
+        train: training images.
+        test: test images.
+        steps: of every training; None: those in the parameters.
+    """
+
+    train: int
+    test: int
+    steps: int | None = None
+
+
+MEASURED = (Size(8, 6, 2), Size(24, 18, 6))
+CHECKED = (Size(12, 9, 3), Size(48, 36, 12))
+COCO = Size(118287, 5000)
+
+
+@dataclass(frozen=True)
+class Line:
+    """The cost of one kind of stage: fixed + each * units.
+
+    Attributes:
+        seconds: (fixed, for each unit) core seconds.
+        bytes: (fixed, for each unit) bytes of its outputs.
+    """
+
+    seconds: tuple[float, float]
+    bytes: tuple[float, float]
+
+
+Points = dict[str, list[tuple[float, Taken]]]  # kind of stage -> (units, what it took)
+
+
+def sized(params: dict[str, Any], wanted: Size) -> dict[str, Any]:
+    """The parameters cut down to a small run of one degradation."""
+    limit = {"train": wanted.train, "val": None, "test": wanted.test}
+    source = params["data"]["source"]
+    section = {**params["data"][source], "limit": limit}
+    if source == "scenes":
+        section = {**params["data"][source], "train": wanted.train, "val": 1, "test": wanted.test}
+    tasks = {name: {**own, **_length(own, wanted)} for name, own in params["train_task"].items()}
+    return {
+        **params,
+        "data": {**params["data"], source: section},
+        "degradations": params["degradations"][:1],
+        "train_prior": {**params["train_prior"], "steps": wanted.steps},
+        "train_task": tasks,
+        "train_restorer": {**params["train_restorer"], "steps": wanted.steps},
+    }
+
+
+def _length(task: dict[str, Any], wanted: Size) -> dict[str, Any]:
+    return {"epochs": 1} if "epochs" in task else {"steps": wanted.steps}
+
+
+def stages(params: dict[str, Any], wanted: Size) -> Iterator[tuple[str, str, float, int]]:
+    """(kind, what its units are, units, how many such stages there are) of a run of this size."""
+    degradations, objectives, tasks = (params[name] for name in ("degradations", "objectives", "tasks"))
+    images, count = wanted.train + wanted.test, len(degradations)
+    for kind in ("plan", "publish"):
+        yield kind, "", 0, 1
+    yield "prepare", "image", images, 1
+    for name in degradations:
+        yield f"degrade {name}", "image", images, 1
+    yield "train_prior", "step", wanted.steps or params["train_prior"]["steps"], 1
+    for name in tasks:
+        own = params["train_task"][name]
+        if "epochs" in own:
+            yield f"train_task {name}", "image of an epoch", own["epochs"] * wanted.train, 1
+        else:
+            yield f"train_task {name}", "step", wanted.steps or own["steps"], 1
+        yield f"evaluate {name}", "image", wanted.test * (2 + len(objectives)), count
+    for name in objectives:
+        yield "objective", "", 0, 1
+        yield f"train_restorer {name}", "step", wanted.steps or params["train_restorer"]["steps"], count
+        yield "restore", "image", wanted.test, count
+    yield "quality", "image", wanted.test * (1 + len(objectives)), count
+    yield "report", "image", wanted.test * count, 1
+
+
+def kind_of(stage: str, degradation: str) -> str:
+    """`train_restorer@fog-pixel` of the degradation `fog` is of the kind `train_restorer pixel`."""
+    name, _, item = stage.partition("@")
+    if name in ("restore", "quality", "objective"):
+        return name
+    if name == "degrade":
+        return f"degrade {item}"
+    return " ".join([name, item.removeprefix(f"{degradation}-").removesuffix(f"-{degradation}")]).strip()
+
+
+def measured(params: dict[str, Any], wanted: Size, others: Iterable[str] = ()) -> Points:
+    """Run small, with the units of each stage; the stage `degrade` with other degradations as well."""
+    small = sized(params, wanted)
+    units = {kind: number for kind, _, number, _ in stages(small, wanted)}
+    points: Points = defaultdict(list)
+    with project(small) as folder:
+        for taken in run(folder):
+            kind = kind_of(taken.stage, small["degradations"][0])
+            points[kind].append((units[kind], taken))
+            print(f"{wanted}: {taken.stage}: {taken.seconds:.1f} core seconds", file=sys.stderr)
+        for name in others:
+            points[f"degrade {name}"].append((wanted.train + wanted.test, _degrade(folder, name)))
+    return points
+
+
+def _degrade(folder: Path, name: str) -> Taken:
+    out = Path("artifacts") / "degraded" / name
+    command = f'python -m pipeline.degrade --recipe "{name}" --clean artifacts/clean --out "{out}"'
+    return Taken(f"degrade@{name}", *measure(command, folder), size(folder / out))
+
+
+def fit(params: dict[str, Any]) -> dict[str, Line]:
+    """Measure at both sizes; the line through them for each kind of stage, without negative parts."""
+    points: Points = defaultdict(list)
+    for wanted in MEASURED:
+        for kind, found in measured(params, wanted, params["degradations"][1:]).items():
+            points[kind] += found
+    return {kind: Line(_line(own, "seconds"), _line(own, "bytes")) for kind, own in points.items()}
+
+
+def _line(points: list[tuple[float, Taken]], name: str) -> tuple[float, float]:
+    units, values = [units for units, _ in points], [float(getattr(taken, name)) for _, taken in points]
+    if len(set(units)) == 1:
+        return float(np.mean(values)), 0.0
+    slope, start = np.polyfit(units, values, 1)
+    if start < 0:
+        return 0.0, float(np.mean(values) / np.mean(units))
+    return (float(start), float(slope)) if slope > 0 else (float(np.mean(values)), 0.0)
+
+
+def predict(lines: dict[str, Line], params: dict[str, Any], wanted: Size) -> list[tuple[str, float, float]]:
+    """(kind, core seconds, bytes) of all stages of a run together, by kind."""
+    found: dict[str, tuple[float, float]] = defaultdict(lambda: (0.0, 0.0))
+    for kind, _, units, count in stages(params, wanted):
+        line, (seconds, written) = lines[kind], found[kind]
+        found[kind] = (
+            seconds + count * (line.seconds[0] + units * line.seconds[1]),
+            written + count * (line.bytes[0] + units * line.bytes[1]),
+        )
+    return [(kind, *both) for kind, both in found.items()]
+
+
+def table(lines: dict[str, Line], params: dict[str, Any], wanted: Size) -> Iterator[str]:
+    """The prediction, kind by kind, as a table in Markdown."""
+    yield "| stage | fixed s | each unit s | unit | units | stages | core hours | GiB |"
+    yield "|---|---|---|---|---|---|---|---|"
+    totals = {kind: both for kind, *both in predict(lines, params, wanted)}
+    rows = {kind: (unit, units) for kind, unit, units, _ in stages(params, wanted)}
+    for kind, (seconds, written) in totals.items():
+        fixed, each = lines[kind].seconds
+        unit, units = rows[kind]
+        count = sum(number for other, _, _, number in stages(params, wanted) if other == kind)
+        yield (
+            f"| {kind} | {fixed:.1f} | {each:.4f} | {unit} | {units:,.0f} | {count} "
+            f"| {seconds / HOUR:,.1f} | {written / GIB:,.1f} |"
+        )
+    seconds, written = (sum(column) for column in zip(*totals.values(), strict=True))
+    yield f"| all | | | | | | {seconds / HOUR:,.0f} | {written / GIB:,.0f} |"
+
+
+def gpu_hours(totals: list[tuple[str, float, float]], cores: float) -> tuple[float, float]:
+    """GPU hours of the stages that run networks, and the core hours that remain.
+
+    Args:
+        totals: what `predict` gives.
+        cores: how many cores one GPU replaces.
+    """
+    on_a_gpu = sum(seconds for kind, seconds, _ in totals if kind.split()[0] in ON_A_GPU)
+    return on_a_gpu / cores / HOUR, (sum(seconds for _, seconds, _ in totals) - on_a_gpu) / HOUR
+
+
+def check(lines: dict[str, Line], params: dict[str, Any]) -> Iterator[str]:
+    """The formula against two more small runs, as a table in Markdown."""
+    yield "| run | core seconds predicted | measured | error | MiB predicted | measured | error |"
+    yield "|---|---|---|---|---|---|---|"
+    for wanted in CHECKED:
+        totals = predict(lines, sized(params, wanted), wanted)
+        taken = [one for own in measured(params, wanted).values() for _, one in own]
+        columns = []
+        for guess, truth, unit in (
+            (sum(t[1] for t in totals), sum(one.seconds for one in taken), 1.0),
+            (sum(t[2] for t in totals), sum(one.bytes for one in taken), 2.0**20),
+        ):
+            columns.append(f"{guess / unit:.1f} | {truth / unit:.1f} | {guess / truth - 1:+.1%}")
+        yield f"| {wanted.train} + {wanted.test} images, {wanted.steps} steps | {' | '.join(columns)} |"
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description="What a large run costs, from small ones.")
+    parser.add_argument("--params", type=Path, default=PROJECT / "benchmarks" / "coco.yaml")
+    parser.add_argument("--train", type=int, default=COCO.train)
+    parser.add_argument("--test", type=int, default=COCO.test)
+    parser.add_argument("--gpu", type=float, default=50.0, help="cores that a GPU replaces: a guess, not measured")
+    parser.add_argument("--check", action="store_true", help="compare the formula with two more runs")
+    options = parser.parse_args()
+    params: dict[str, Any] = YAML(typ="safe").load(options.params)
+    lines, wanted = fit(params), Size(options.train, options.test)
+    print("\n".join(table(lines, params, wanted)))
+    gpu, rest = gpu_hours(predict(lines, params, wanted), options.gpu)
+    print(
+        f"If a GPU did the work of {options.gpu:g} cores: {gpu:,.0f} GPU hours and {rest:,.0f} core hours beside them."
+    )
+    if options.check:
+        print("\n".join(check(lines, params)))
+
+
+if __name__ == "__main__":
+    main()

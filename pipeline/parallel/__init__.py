@@ -1,0 +1,1 @@
+"""The stages of dvc.yaml on several workers, through DVC itself. Not a stage."""

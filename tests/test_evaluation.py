@@ -1,0 +1,112 @@
+"""Predictions on a whole split: stored one by one, and never all in memory."""
+
+import json
+import tracemalloc
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from models.tasks.detection import Detection
+from models.tasks.detection_matching import BLOCK, Boxes, DetectionPrediction
+from models.tasks.record_files import RecordsError, read_rows, write_rows
+from models.tasks.records import match_detections
+from models.tasks.segmentation import Segmentation
+from pipeline.evaluation import evaluate
+
+SIDE = 512
+MASK_BYTES = SIDE * SIDE
+
+
+class _Segmenter:
+    """Predicts a mask that fills some memory; stores and reads as the real one."""
+
+    classes = ("ground", "sky")
+    write, read = staticmethod(Segmentation.write), staticmethod(Segmentation.read)
+    score = Segmentation.score
+
+    def predict(self, image: Any) -> Any:
+        return np.full((SIDE, SIDE), int(image) % 2, dtype=np.uint8)
+
+
+def test_masks_are_not_kept(tmp_path: Path) -> None:
+    ids = tuple(f"{number:03d}" for number in range(60))
+    truth: Any = SimpleNamespace(ids=ids, mask=lambda name: np.zeros((SIDE, SIDE), np.uint8))
+    task: Any = _Segmenter()
+    tracemalloc.start()
+    evaluate(task, truth, int, tmp_path, "test")  # type: ignore[arg-type]
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 30 * MASK_BYTES, "half of the masks were in memory at once"
+    assert len(list((tmp_path / "predictions").glob("*.png"))) == len(ids)
+
+
+class _Boxes(Mapping[str, DetectionPrediction]):
+    """Makes each prediction when asked, once."""
+
+    def __init__(self, made: Mapping[str, DetectionPrediction]) -> None:
+        self.made, self.asked = made, list[str]()
+
+    def __getitem__(self, name: str) -> DetectionPrediction:
+        self.asked.append(name)
+        return self.made[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.made)
+
+    def __len__(self) -> int:
+        return len(self.made)
+
+
+def _some(generator: np.random.Generator, count: int) -> DetectionPrediction:
+    corner = generator.uniform(0, 40, (count, 2)).round(3)
+    boxes = np.hstack([corner, corner + generator.uniform(5, 20, (count, 2)).round(3)])
+    return DetectionPrediction(boxes, generator.uniform(0, 1, count).round(6), generator.integers(0, 3, count))
+
+
+def test_boxes_are_asked_for_once_and_come_back(tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    made = _Boxes({f"{number}": _some(generator, number % 4) for number in range(9)})
+    Detection.write(tmp_path, made)
+    assert sorted(made.asked) == sorted(made.made)
+    back = Detection.read(tmp_path)
+    assert set(back) == set(made.made)
+    for name, found in back.items():
+        np.testing.assert_allclose(found.boxes, made.made[name].boxes, atol=2e-3)
+        np.testing.assert_array_equal(found.classes, made.made[name].classes)
+    assert len(json.loads((tmp_path / "predictions.json").read_text())["detections"]) == 12
+
+
+def test_matching_in_blocks_is_matching_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = np.random.default_rng(1)
+    names = [f"{number:03d}" for number in range(2 * BLOCK // 10 + 3)]
+    found = {name: _some(generator, 6) for name in names}
+    truth = {name: Boxes(p.boxes[:4] + 1, p.classes[:4], np.arange(4) == 3) for name, p in found.items()}
+    sizes = dict.fromkeys(names, (64, 64))
+    whole = match_detections(found, truth, ["a", "b", "c"], sizes)
+    monkeypatch.setattr("models.tasks.detection_matching.BLOCK", BLOCK // 10)
+    parts = match_detections(found, truth, ["a", "b", "c"], sizes)
+    for field in ("truth", "image", "category", "score", "correct", "ignored"):
+        np.testing.assert_array_equal(getattr(whole, field), getattr(parts, field))
+    assert whole.correct.any() and whole.ignored.any()
+
+
+def test_rows_that_cannot_be_read_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "rows.json"
+    write_rows(path, "things", iter([{"a": 1}, {"b": [2]}]))
+    assert list(read_rows(path, "things")) == [{"a": 1}, {"b": [2]}]
+    write_rows(path, "things", [])
+    assert list(read_rows(path, "things")) == [] and json.loads(path.read_text()) == {"things": []}
+    for text, words in (
+        ('{"others": [\n]}\n', "expected a list of things"),
+        ('{"things": [\n{"a": 1},\n', "cut off"),
+        ('{"things": [\n{"a": \n]}\n', "not a readable list"),
+    ):
+        path.write_text(text)
+        with pytest.raises(RecordsError, match=words):
+            list(read_rows(path, "things"))
+    with pytest.raises(RecordsError, match="not a readable list"):
+        list(read_rows(tmp_path / "none.json", "things"))
