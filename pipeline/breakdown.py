@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from data.manifest import Dataset
 from models.tasks import get_task
 from models.tasks.contract import ObjectTask
-from models.tasks.records import MeanRecords, Scores, load_records
+from models.tasks.records import Scores, load_records
 from pipeline import correlations
 from pipeline.arms import parse_arm
 from pipeline.identity import CLEAN, DEGRADED, DIFFLOSS_FILE

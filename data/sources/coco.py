@@ -209,7 +209,7 @@ def _box(entry: Entry, counts: str | None, shape: tuple[int, int]) -> tuple[floa
         rows, columns = decode(counts, shape).nonzero()
         return (float(columns.min()), float(rows.min()), float(columns.max() + 1), float(rows.max() + 1))
     if not isinstance(box, list) or len(box) != 4 or not all(isinstance(v, int | float) for v in box):
-        raise LabelError(f"malformed box: {str(box)[:60]!r}; expected [x, y, width, height]")
+        raise LabelError(f"malformed box: {repr(box)[:60]}; expected [x, y, width, height]")
     try:
         x, y, width, height = (float(value) for value in box)
     except OverflowError as error:

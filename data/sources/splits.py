@@ -89,21 +89,21 @@ def lies_below(root: Path, path: Path) -> bool:
 
 def find_strays(root: Path, found: Mapping[str, Sequence[Found]], faults: list[Fault]) -> dict[str, list[Found]]:
     """The images whose files, links followed, lie below `root`; the others become faults."""
-    folders: dict[Path, str] = {}  # by path: where it really is, asked once for each folder
-    base = os.path.join(os.path.realpath(root), "")
+    folders: dict[Path, Path] = {}  # by path: where it really is, asked once for each folder
+    base = Path(os.path.realpath(root))
 
-    def real(path: Path) -> str:
-        if os.path.islink(path):
-            return os.path.realpath(path)
+    def real(path: Path) -> Path:
+        if path.is_symlink() or path.name == "..":
+            return Path(os.path.realpath(path))
         if path.parent not in folders:
-            folders[path.parent] = os.path.realpath(path.parent)
-        return os.path.normpath(os.path.join(folders[path.parent], path.name))
+            folders[path.parent] = Path(os.path.realpath(path.parent))
+        return folders[path.parent] / path.name
 
     kept: dict[str, list[Found]] = {}
     for split, entries in found.items():
         kept[split] = []
         for entry in entries:
-            outside = next((path for path in _files(entry) if not real(path).startswith(base)), None)
+            outside = next((path for path in _files(entry) if not real(path).is_relative_to(base)), None)
             if outside is None:
                 kept[split].append(entry)
             else:

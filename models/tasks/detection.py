@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from models.tasks.contract import Image, LabelledSplit, ObjectTask
 from models.tasks.detection_matching import Overlap, coco_predictions, coco_truth
 from models.tasks.palette import color
+from models.tasks.record_files import PREDICTIONS_FILE, reading
 from models.tasks.records import Boxes, DetectionPrediction, DetectionRecords, match_detections
 from models.tasks.yolo import YoloTask
 from models.tasks.yolo_view import training_view
@@ -71,15 +72,17 @@ class Detection(YoloTask[DetectionPrediction], ObjectTask[DetectionPrediction]):
             for (x0, y0, x1, y1), s, c in zip(found.boxes.tolist(), found.scores, found.classes, strict=True)
         ]
         images = sorted(predictions)
-        (folder / "predictions.json").write_text(json.dumps({"images": images, "detections": rows}) + "\n")
+        (folder / PREDICTIONS_FILE).write_text(json.dumps({"images": images, "detections": rows}) + "\n")
 
     @staticmethod
     def read(folder: Path) -> dict[str, DetectionPrediction]:
-        stored = json.loads((folder / "predictions.json").read_text())
-        rows: dict[str, list[list[float]]] = {name: [] for name in stored["images"]}
-        for row in stored["detections"]:
-            x, y, w, h = row["bbox"]
-            rows[row["image_id"]].append([x, y, x + w, y + h, row["score"], row["category_id"]])
+        rows: dict[str, list[list[float]]]
+        with reading(folder / PREDICTIONS_FILE):
+            stored = json.loads((folder / PREDICTIONS_FILE).read_text())
+            rows = {name: [] for name in stored["images"]}
+            for row in stored["detections"]:
+                x, y, w, h = (float(value) for value in row["bbox"])
+                rows[row["image_id"]].append([x, y, x + w, y + h, float(row["score"]), int(row["category_id"])])
         tables = {name: np.array(found, dtype=np.float64).reshape(-1, 6) for name, found in rows.items()}
         return {name: DetectionPrediction(t[:, :4], t[:, 4], t[:, 5].astype(np.int64)) for name, t in tables.items()}
 

@@ -21,6 +21,7 @@ from models.tasks.instance_matching import (
     match_instances,
 )
 from models.tasks.palette import color
+from models.tasks.record_files import PREDICTIONS_FILE, reading
 from models.tasks.records import DetectionRecords
 from models.tasks.yolo import YoloSettings, YoloTask
 from models.tasks.yolo_view import outline, training_view
@@ -89,23 +90,24 @@ class InstanceSegmentation(YoloTask[InstancePrediction], ObjectTask[InstancePred
             for counts, score, category in zip(found.masks, found.scores, found.classes, strict=True)
         ]
         images = {name: list(predictions[name].size) for name in sorted(predictions)}
-        (folder / "predictions.json").write_text(json.dumps({"images": images, "instances": rows}) + "\n")
+        (folder / PREDICTIONS_FILE).write_text(json.dumps({"images": images, "instances": rows}) + "\n")
 
     @staticmethod
     def read(folder: Path) -> dict[str, InstancePrediction]:
-        stored = json.loads((folder / "predictions.json").read_text())
-        rows: dict[str, list[dict[str, Any]]] = {name: [] for name in stored["images"]}
-        for row in stored["instances"]:
-            rows[row["image_id"]].append(row)
-        return {
-            name: InstancePrediction(
-                (stored["images"][name][0], stored["images"][name][1]),
-                tuple(row["segmentation"]["counts"] for row in found),
-                np.array([row["score"] for row in found], np.float64),
-                np.array([row["category_id"] for row in found], np.int64),
-            )
-            for name, found in rows.items()
-        }
+        with reading(folder / PREDICTIONS_FILE):
+            stored = json.loads((folder / PREDICTIONS_FILE).read_text())
+            rows: dict[str, list[dict[str, Any]]] = {name: [] for name in stored["images"]}
+            for row in stored["instances"]:
+                rows[row["image_id"]].append(row)
+            return {
+                name: InstancePrediction(
+                    (stored["images"][name][0], stored["images"][name][1]),
+                    tuple(row["segmentation"]["counts"] for row in found),
+                    np.array([row["score"] for row in found], np.float64),
+                    np.array([row["category_id"] for row in found], np.int64),
+                )
+                for name, found in rows.items()
+            }
 
     @staticmethod
     def draw(image: Image, prediction: InstancePrediction, classes: list[str]) -> Image:

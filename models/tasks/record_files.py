@@ -1,11 +1,14 @@
 """What all records share: the check of resampling weights, safe ratios, and their files on disk."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+PREDICTIONS_FILE = "predictions.json"
 
 
 class RecordsError(ValueError):
@@ -78,6 +81,20 @@ def read_kind(path: Path, kind: str) -> dict[str, NDArray[Any]]:
     if str(arrays["kind"]) != kind:
         raise RecordsError(f"{path}: expected {kind} records, got {arrays['kind']} records")
     return arrays
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """What goes wrong while stored predictions are read, as an error that names the file.
+
+    Raises:
+        RecordsError: the file is missing, broken or of another version.
+    """
+    try:
+        yield
+    except Exception as error:  # JSON of any content
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise RecordsError(f"{path}: not readable predictions, or of another version ({reason})") from error
 
 
 def names_of(arrays: Mapping[str, NDArray[Any]], entry: str) -> tuple[str, ...]:

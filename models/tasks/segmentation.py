@@ -16,12 +16,14 @@ from models.tasks import TaskError, imagenet
 from models.tasks.contract import Batches, Image, LabelledSplit, MakeBatches, Task, TrainingLoop
 from models.tasks.imagenet import normalise
 from models.tasks.palette import color
+from models.tasks.record_files import RecordsError, reading
 from models.tasks.records import SegmentationRecords, count_segmentation
 from models.tasks.settings import (
     DESCRIPTION_FILE,
     WEIGHTS_FILE,
     match_classes,
     read_settings,
+    read_task_file,
     weight_files,
 )
 from models.tasks.smp_networks import SegmentationSettings, build, described, is_yolo, load, read_description, start
@@ -126,7 +128,7 @@ class Segmentation(Task[Mask]):
 
     @classmethod
     def load(cls, folder: Path, device: torch.device) -> "Segmentation":
-        content = json.loads((folder / DESCRIPTION_FILE).read_text())
+        content = read_task_file(folder, "network", "classes", "known")
         network = load(folder, content["network"], len(content["known"]))
         return cls(network, content["classes"], content["network"], device, content["known"])
 
@@ -167,10 +169,14 @@ class Segmentation(Task[Mask]):
 
     @staticmethod
     def read(folder: Path) -> dict[str, Mask]:
-        return {
-            path.stem: np.asarray(cv2.imread(str(path), cv2.IMREAD_UNCHANGED), dtype=np.uint8)
-            for path in sorted(folder.glob("*.png"))
-        }
+        found = {}
+        for path in sorted(folder.glob("*.png")):
+            with reading(path):
+                mask = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+                if mask is None or mask.ndim != 2 or mask.dtype != np.uint8:
+                    raise RecordsError("expected one 8-bit channel of class indices")
+                found[path.stem] = np.asarray(mask, dtype=np.uint8)
+        return found
 
     @staticmethod
     def draw(image: Image, prediction: Mask, classes: list[str]) -> Image:
