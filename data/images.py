@@ -184,7 +184,10 @@ def _decode(path: Path, flags: int) -> NDArray[np.generic]:
         buffer = np.frombuffer(path.read_bytes(), dtype=np.uint8)
     except OSError as error:
         raise ImageError(f"{path}: cannot be read ({error.strerror})") from error
-    image = cv2.imdecode(buffer, flags) if buffer.size else None
+    try:
+        image = cv2.imdecode(buffer, flags) if buffer.size else None
+    except cv2.error:  # more pixels than OpenCV takes
+        image = None
     if image is None:
         raise ImageError(f"{path}: not a readable image; replace the file or take it out of the data set")
     return image

@@ -16,22 +16,18 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from data import images
+from data.description import IGNORE_INDEX as IGNORE_INDEX
+from data.description import INFO_FILE, DatasetError, DatasetInfo, read_info
 
-IGNORE_INDEX = 255
-INFO_FILE = "dataset.json"
 UNPAIRED = "unpaired"  # in dataset.json's source: real degraded images, which have no clean counterpart
 LABELS = ("detection", "segmentation", "instance-segmentation", "classification")  # keys of a dataset's classes
+LONGEST_INDEX = 9  # digits of a class index
 LABEL_FOLDERS = ("labels", "ignored", "instances", "categories", "masks")
-
-
-class DatasetError(ValueError):
-    """A dataset folder that does not hold what it must; the text names the file."""
 
 
 @dataclass(frozen=True)
@@ -81,31 +77,6 @@ class Sample:
     category: int | None = None  # class index of the whole image
     file: Path | None = None  # an 8-bit RGB PNG that holds `image` already: it is copied, not encoded again
     conversions: tuple[Fault, ...] = ()  # what was changed to make `image` 8-bit RGB
-
-
-@dataclass(frozen=True)
-class DatasetInfo:
-    """What dataset.json says. `classes` maps kinds of labels (`LABELS`) to their class names, in index order."""
-
-    name: str
-    classes: dict[str, list[str]]
-    splits: dict[str, int]
-    source: dict[str, Any]
-    ignore_index: int = IGNORE_INDEX
-
-    def classes_of(self, labels: str, task: str) -> list[str]:
-        """The class names of the labels that a task is judged by.
-
-        Raises:
-            DatasetError: the dataset has no such labels; the text lists those that it has.
-        """
-        if not self.classes.get(labels):
-            known = ", ".join(name for name, classes in self.classes.items() if classes) or "no task at all"
-            raise DatasetError(
-                f"tasks: the data set {self.name!r} has no labels for {task}, but for {known}; "
-                f"take {task} out of tasks in params.yaml, or choose other data"
-            )
-        return self.classes[labels]
 
 
 @dataclass(frozen=True)
@@ -160,11 +131,7 @@ class Dataset:
         Raises:
             DatasetError: there is no valid dataset.json.
         """
-        path = folder / INFO_FILE
-        try:
-            return cls(folder, DatasetInfo(**json.loads(path.read_text())))
-        except (OSError, TypeError, json.JSONDecodeError) as error:
-            raise DatasetError(f"{path}: not a dataset description ({error})") from error
+        return cls(folder, read_info(folder / INFO_FILE))
 
     @cached_property
     def evaluation_split(self) -> str:
@@ -237,16 +204,17 @@ def read_boxes(path: Path) -> NDArray[np.float64]:
     """Read YOLO lines as (K, 5).
 
     Raises:
-        DatasetError: a line that is not five numbers; the text names file and line.
+        DatasetError: the file cannot be read, or a line is not a class index and four numbers; the text names
+            file and line.
     """
     rows = []
-    for number, line in enumerate(path.read_text().splitlines(), start=1):
+    for number, line in enumerate(_text(path, "YOLO lines").splitlines(), start=1):
         try:
             row = [float(word) for word in line.split()]
         except ValueError:
             row = []
-        if len(row) != 5:
-            raise DatasetError(f"{path}:{number}: expected 'class cx cy w h', got {line!r}")
+        if len(row) != 5 or not np.isfinite(row).all() or row[0] < 0 or row[0] != int(row[0]):
+            raise DatasetError(f"{path}:{number}: expected 'class cx cy w h', got {line[:60]!r}")
         rows.append(row)
     return np.array(rows, dtype=np.float64).reshape(-1, 5)
 
@@ -264,9 +232,13 @@ def read_instances(path: Path) -> tuple[Instance, ...]:
         DatasetError: the file is missing or does not hold them.
     """
     try:
-        return tuple(Instance(**entry) for entry in json.loads(path.read_text()))
-    except (OSError, TypeError, json.JSONDecodeError) as error:
+        found = tuple(Instance(**entry) for entry in json.loads(_text(path, "a list of instances")))
+    except (TypeError, json.JSONDecodeError, RecursionError) as error:
         raise DatasetError(f"{path}: expected a list of instances ({error})") from error
+    for one in found:
+        if type(one.category) is not int or one.category < 0 or not isinstance(one.counts, str):
+            raise DatasetError(f"{path}: expected instances of a class index and run lengths, got {str(one)[:80]}")
+    return found
 
 
 def write_instances(path: Path, instances: Iterable[Instance]) -> None:
@@ -278,12 +250,19 @@ def read_category(path: Path) -> int:
     """Read the class index of one image.
 
     Raises:
-        DatasetError: the file is missing or is not a whole number.
+        DatasetError: the file is missing or is not a whole number from 0 on.
     """
+    text = _text(path, "one class index").strip()
+    if not (text.isascii() and text.isdigit() and len(text) <= LONGEST_INDEX):
+        raise DatasetError(f"{path}: expected one class index, got {text[:60]!r}")
+    return int(text)
+
+
+def _text(path: Path, expected: str) -> str:
     try:
-        return int(path.read_text())
-    except (OSError, ValueError) as error:
-        raise DatasetError(f"{path}: expected one class index ({error})") from error
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DatasetError(f"{path}: expected {expected} ({error})") from error
 
 
 def _base(split: str) -> str:

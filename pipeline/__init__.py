@@ -4,8 +4,10 @@ import ctypes
 import os
 import signal
 import sys
+from types import FrameType
 
 PARENT_DEATH_SIGNAL = 1  # prctl's PR_SET_PDEATHSIG
+INTERRUPTED = "interrupted: `uv run dvc repro` goes on from here"
 
 # Read when torch is imported. Threads that wait by spinning make two busy processes on a shared machine
 # several times slower than they need to be.
@@ -22,3 +24,14 @@ def die_with_parent() -> None:
 # the seconds of importing that follow.
 if "DVC_STAGE" in os.environ:
     die_with_parent()
+
+
+def _leave(signum: int, frame: FrameType | None) -> None:
+    print(INTERRUPTED, file=sys.stderr)
+    raise SystemExit(128 + signal.SIGINT)
+
+
+# Importing takes seconds, in which Ctrl-C would print a traceback; `run_stage` takes over after them. While Python
+# looks for what `python -m` names, "-m" stands in place of the file's name.
+if sys.argv[:1] == ["-m"]:
+    signal.signal(signal.SIGINT, _leave)

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from data.manifest import Dataset
 from models.tasks import get_task
 from models.tasks.contract import ObjectTask
-from models.tasks.records import MeanRecords, Scores, load_records
+from models.tasks.records import Scores, load_records
 from pipeline import correlations
 from pipeline.arms import parse_arm
 from pipeline.identity import CLEAN, DEGRADED, DIFFLOSS_FILE
@@ -165,7 +165,7 @@ def _image_scores(path: Path) -> dict[str, dict[str, float]]:
     """{metric: {image id: score}} of one file of records and, beside it, DiffLoss's terms of some of the images."""
     files = [load_records(path)]
     if (path.parent / DIFFLOSS_FILE).exists():
-        files.append(MeanRecords.load(path.parent / DIFFLOSS_FILE))
+        files.append(load_records(path.parent / DIFFLOSS_FILE))
     return {
         metric: dict(zip(records.image_ids, scores.tolist(), strict=True))
         for records in files

@@ -1,5 +1,6 @@
 """The section `data` of params.yaml: one section for each source, of which the chosen one is needed."""
 
+from string import Formatter
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Discriminator, Field, Tag, field_validator, model_validator
@@ -47,11 +48,15 @@ def _fills(*names: str) -> AfterValidator:
     """A text whose braces hold nothing but these names."""
 
     def check(text: str) -> str:
+        known = " and ".join(f"{{{name}}}" for name in names) or "nothing"
+        refusal = ValueError(f"{text!r}: in braces, {known} can stand")
         try:
-            text.format(**dict.fromkeys(names, ""))
-        except (KeyError, IndexError, ValueError) as error:
-            known = " and ".join(f"{{{name}}}" for name in names) or "nothing"
-            raise ValueError(f"{text!r}: in braces, {known} can stand") from error
+            parts = list(Formatter().parse(text))
+        except ValueError as error:
+            raise refusal from error
+        # {split.x}, {split!r} and {split:9} are fields of format too, and not meant.
+        if any(name is not None and (name not in names or form or turned) for _, name, form, turned in parts):
+            raise refusal
         return text
 
     return AfterValidator(check)
@@ -135,6 +140,7 @@ class Data(Section):
     root: str
     faults: Literal["error", "skip"] = "error"
     longest_side: Annotated[int, Field(ge=64)] | None = None
+    trust_paths: bool = True  # false: files outside root, where links and lists in the data lead there, are faults
     scenes: Scenes | None = None
     coco: Coco | None = None
     exdark: ExDark | None = None

@@ -18,7 +18,7 @@ def refuse(faults: Sequence[Fault], table: Path, root: Path, advice: str) -> Dat
     bad = [fault for fault in faults if not fault.converted]
     write_table(table, faults, REFUSED)
     for fault in bad[:SHOWN]:
-        print(f"{fault.file}: {fault.fault}")
+        print(printable(f"{fault.file}: {fault.fault}"))
     if len(bad) > SHOWN:
         print(f"... and {len(bad) - SHOWN} more")
     return DatasetError(f"{root}: {len(bad)} faults ({kinds(bad)}), all listed in {table}; {advice}")
@@ -27,11 +27,16 @@ def refuse(faults: Sequence[Fault], table: Path, root: Path, advice: str) -> Dat
 def write_table(path: Path, faults: Iterable[Fault], action: str) -> None:
     """Write the faults as a table; `action` is what was done about those that could not be put right."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="") as file:
+    with path.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(COLUMNS)
         for fault in sorted(faults, key=lambda fault: (fault.file, fault.fault)):
             writer.writerow((fault.file, fault.fault, CONVERTED if fault.converted else action))
+
+
+def printable(text: str) -> str:
+    """One line that any terminal takes; names of files and entries of a JSON file can be any bytes."""
+    return " ".join(text.encode("utf-8", "backslashreplace").decode().split())
 
 
 def kinds(faults: Iterable[Fault]) -> str:

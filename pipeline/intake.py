@@ -76,7 +76,7 @@ def read_dataset(data: Data, seed: int, out: Path, tasks: Sequence[str] = (), na
 
 def _settings(data: Data) -> dict[str, Any]:
     """The source's section. Sources know no YAML: a project file in YAML is read for them."""
-    settings = data.settings
+    settings = data.settings | {"trust_paths": data.trust_paths}
     if "project" in settings:
         settings["content"] = read_yaml(Path(data.root) / settings["project"], "see data.root and data.yolo.project")
     return settings

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from pipeline.identity import CLEAN, DEGRADED
+from pipeline.stage_files import read_table
 
 GAIN = "gain in "
 CURVES = ["degradation", "variant", "step", "loss"]
@@ -43,6 +44,6 @@ def write_curves(restorers: Path, degradations: Iterable[str], objectives: Itera
         for variant in variants:
             path = restorers / degradation / variant / "curve.csv"
             if path.exists():
-                table = pd.read_csv(path, dtype=str, keep_default_na=False)
+                table = read_table(path, dtype=str, keep_default_na=False)
                 parts.append(table.assign(degradation=degradation, variant=variant)[CURVES])
     pd.concat(parts).to_csv(out / "curves.csv", index=False, lineterminator="\n")

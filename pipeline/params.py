@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field, ValidationError, field_validator, model_validator
-from ruamel.yaml import YAML, YAMLError
+from ruamel.yaml import YAML
 
 from pipeline.arms import arm_fault
 from pipeline.data_params import Data
@@ -20,6 +20,7 @@ from pipeline.sections import Count, Names, Positive, Section, Share
 
 PARAMS_FILE = Path("params.yaml")
 ELSEWHERE = {"tracking", "engine", "processes"}  # what no result depends on: nothing runs again for it
+LONGEST_VALUE = 200  # characters of a wrong value that a message shows
 
 
 class ParamsError(ValueError):
@@ -73,7 +74,7 @@ class Tracking(Section):
 class Params(Section):
     """The whole of params.yaml."""
 
-    seed: Annotated[int, Field(ge=0)]
+    seed: Annotated[int, Field(ge=0, lt=2**63)]  # what torch's generators take
     data: Data
     degradations: Names
     objectives: Names
@@ -167,8 +168,9 @@ def read_yaml(path: Path, hint: str) -> Any:
         return YAML(typ="safe").load(path)  # YAML 1.2, as DVC reads it
     except OSError as error:
         raise ParamsError(f"{path}: cannot be read ({error.strerror}); {hint}") from error
-    except YAMLError as error:
-        raise ParamsError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
+    except Exception as error:  # beside YAMLError, values of a tag (!!int x, 2001-99-99) fail in Python's own ways
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ParamsError(f"{path}: not valid YAML: {reason}") from error
 
 
 def one_line(error: ValidationError, model: type[Section]) -> str:
@@ -180,8 +182,13 @@ def one_line(error: ValidationError, model: type[Section]) -> str:
         text = f"unknown key; known here: {', '.join(_known_keys(model, first['loc'][:-1]))}"
     else:
         text = first["msg"].removeprefix("Value error, ")
-        text += "" if first["type"] in ("value_error", "missing") else f", got {first['input']!r}"
-    return f"{key}: {text}" + (f" (and {len(others)} more)" if others else "")
+        text += "" if first["type"] in ("value_error", "missing") else f", got {_short(first['input'])}"
+    return " ".join(f"{key}: {text}".split()) + (f" (and {len(others)} more)" if others else "")
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= LONGEST_VALUE else f"{text[:LONGEST_VALUE]}..."
 
 
 def _known_keys(section: Any, location: tuple[int | str, ...]) -> list[str]:

@@ -1,6 +1,5 @@
 """The rows that publish writes to MLflow, from the tables of the report. Not a stage."""
 
-import csv
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from pipeline.arms import CLEAN_RESTORED, RETRAINED
 from pipeline.identity import CLEAN, DEGRADED, objective_of, row_identity
 from pipeline.params import Params
 from pipeline.published_data import data_used
+from pipeline.stage_files import read_table
 from pipeline.tracking_model import RestorerFile
 from pipeline.tracking_rows import DataUsed, Row
 
@@ -40,7 +40,7 @@ class Ledger:
         self.clean = clean
         self.folders = folders
         self.results, self.gains, self.costs = (
-            pd.read_csv(folders.report / f"{name}.csv") for name in ("results", "gains", "costs")
+            read_table(folders.report / f"{name}.csv") for name in ("results", "gains", "costs")
         )
 
     def rows(self, tags: Mapping[str, str]) -> Iterator[Row]:
@@ -158,8 +158,11 @@ class Ledger:
         path = self.folders.restorers / str(degradation) / variant / "curve.csv"
         if not path.exists():
             return {}
-        with path.open(newline="") as file:
-            return {int(row.pop("step")): {k: float(v) for k, v in row.items() if v} for row in csv.DictReader(file)}
+        table = read_table(path, index_col="step")
+        return {
+            int(step): {str(name): float(value) for name, value in row.items() if not pd.isna(value)}
+            for step, row in table.iterrows()
+        }
 
     def _artifacts(self, degradation: str | None, variant: str, curve: Curve) -> Iterator[Path]:
         yield self.folders.report / "report.md"

@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from data.degradations import RECIPES, Recipe, build_chain, get_recipe
+from data.degradations import RECIPES, DegradationError, Recipe, build_chain, get_recipe
 from pipeline import runtime
 from pipeline.degrade_params import Degrade, RandomSeverity
 
@@ -53,9 +53,14 @@ def recorded_recipe(row: Mapping[str, Any]) -> Recipe:
     """The recipe behind a row of a manifest, whatever params.yaml says today.
 
     Raises:
-        data.degradations.DegradationError: it has effects that do not exist.
+        data.degradations.DegradationError: it has effects that do not exist, or is no record.
     """
-    effects = json.loads(row["steps"])
+    try:
+        effects = json.loads(row["steps"])
+    except (ValueError, RecursionError):
+        effects = None
+    if not isinstance(effects, list):
+        raise DegradationError(f"{row['recipe']}, steps: expected a list of effects, got {row['steps'][:60]!r}")
     known = RECIPES.get(row["recipe"])
     if known is not None and [step.name for step in known.steps] == effects:
         return known

@@ -19,6 +19,7 @@ MANIFEST = "manifest.csv"
 STEPS = "steps"
 OPTION = "--redo"
 DAG = Path("dvc.yaml")
+NAMES = ("split", "id", "recipe")
 OWN_COLUMNS = {"split", "id", "recipe", "severity", "seed", STEPS}
 
 
@@ -39,25 +40,46 @@ def redo_image(clean: Dataset, row: dict[str, Any]) -> NDArray[np.uint8]:
     """
     if not isinstance(row.get(STEPS), str):
         raise RedoError(f"{row['id']}: {row['recipe']} are real photos, which have no record to make them from")
+    if not isinstance(row["recipe"], str) or not _is_plain(row["recipe"]):
+        raise RedoError(f"{row['id']}: recipe: expected a name, got {str(row['recipe'])[:60]!r}")
     split = clean.split(row["split"].partition("@")[0])
+    if row["id"] not in split.ids:
+        raise RedoError(f"{row['id']}: {split.folder} has no image of this name")
     parameters = {name: value for name, value in row.items() if name not in OWN_COLUMNS}
-    return apply_parameters(
-        split.image(row["id"]), recorded_recipe(row), parameters, int(row["seed"]), split.depth(row["id"])
-    )
+    try:
+        seed = int(row["seed"])
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise RedoError(f"{row['id']}: seed: expected a whole number, got {row.get('seed')!r}") from error
+    return apply_parameters(split.image(row["id"]), recorded_recipe(row), parameters, seed, split.depth(row["id"]))
 
 
 def read_manifest(folder: Path) -> pd.DataFrame:
     """The manifest of a degraded dataset; floats are read exactly.
 
     Raises:
-        RedoError: there is none.
+        RedoError: there is none, it lacks a column, or a split or id in it is no plain name.
     """
     path = folder / MANIFEST
     try:
         # Only empty cells are missing: an image may be called NA or null.
-        return pd.read_csv(path, dtype={"id": str}, float_precision="round_trip", keep_default_na=False, na_values=[""])
-    except (OSError, ValueError) as error:
-        raise RedoError(f"{path}: cannot be read as a manifest ({error})") from error
+        table = pd.read_csv(
+            path, dtype=dict.fromkeys(NAMES, str), float_precision="round_trip", keep_default_na=False, na_values=[""]
+        )
+    except (OSError, ValueError, OverflowError) as error:
+        raise RedoError(f"{path}: cannot be read as a manifest ({' '.join(str(error).split())})") from error
+    missing = [name for name in NAMES if name not in table]
+    if missing:
+        raise RedoError(f"{path}: not a manifest of degraded images: there is no column {missing[0]!r}")
+    for column in ("split", "id"):  # the recipe of photos is their dataset's name: any text
+        strange = [value for value in table[column] if not isinstance(value, str) or not _is_plain(value)]
+        if strange:
+            raise RedoError(f"{path}: {column}: expected the name of a file or folder, got {str(strange[0])[:60]!r}")
+    return table
+
+
+def _is_plain(name: str) -> bool:
+    """Whether a name, as part of a path, leads nowhere else."""
+    return name not in ("", ".", "..") and not {"/", "\\", "\0"} & set(name)
 
 
 def main() -> None:

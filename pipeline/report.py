@@ -3,7 +3,6 @@
 With --compare A B it compares the reports of two revisions instead: pipeline/compare.py.
 """
 
-import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -32,6 +31,7 @@ from pipeline.identity import CLEAN, DEGRADED, FROZEN_NETWORK, LEFT_OUT_FILE, va
 from pipeline.params import Params, load_params
 from pipeline.redo import read_manifest
 from pipeline.scores import read_cells
+from pipeline.stage_files import read_json
 from pipeline.verdicts import verdict_table
 
 Tables = dict[str, pd.DataFrame]
@@ -96,15 +96,15 @@ def _severities(degraded: Path) -> dict[str, dict[str, int]]:
 
 def write_costs(params: Params, costs: Path, out: Path) -> pd.DataFrame:
     """Gather costs.csv: what each training and each restored image cost on this machine."""
-    rows: list[dict[str, Any]] = [{"stage": "train_prior", **_read(costs / "prior.json")}]
-    rows += [{"stage": f"train_task {task}", **_read(costs / "tasks" / f"{task}.json")} for task in params.tasks]
+    rows: list[dict[str, Any]] = [{"stage": "train_prior", **read_json(costs / "prior.json")}]
+    rows += [{"stage": f"train_task {task}", **read_json(costs / "tasks" / f"{task}.json")} for task in params.tasks]
     rows += [
         {
             "stage": "train_restorer",
             "degradation": degradation,
             "variant": objective,
-            **_read(costs / "training" / degradation / f"{objective}.json"),
-            **_read(costs / "restoring" / degradation / f"{objective}.json"),
+            **read_json(costs / "training" / degradation / f"{objective}.json"),
+            **read_json(costs / "restoring" / degradation / f"{objective}.json"),
         }
         for degradation in params.degradations
         for objective in params.objectives
@@ -185,12 +185,7 @@ def write_breakdown(
 def _left_out(params: Params, quality: Path) -> dict[str, str]:
     """Which metrics of image quality could not be measured for some degradation, and why."""
     files = [quality / degradation / LEFT_OUT_FILE for degradation in params.degradations]
-    return {name: reason for file in files if file.exists() for name, reason in _read(file).items()}
-
-
-def _read(path: Path) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads(path.read_text())
-    return content
+    return {name: reason for file in files if file.exists() for name, reason in read_json(file).items()}
 
 
 def main() -> None:

@@ -13,6 +13,9 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
+from pipeline import INTERRUPTED
+from pipeline.surroundings import refusal
+
 if TYPE_CHECKING:
     import torch
 
@@ -43,17 +46,24 @@ FOLDERS = {"YOLO_CONFIG_DIR": "ultralytics", "MPLCONFIGDIR": "matplotlib"}  # of
 
 
 def run_stage(main: Callable[[], None]) -> None:
-    """Run a stage's main: our own errors become one line, everything else keeps its traceback."""
-    quieten()
+    """Run a stage's main: our own errors, and what the machine refuses, become one line.
+
+    Everything else keeps its traceback.
+    """
     signal.signal(signal.SIGTERM, _terminate)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # what the package has set for the time of importing
     try:
+        quieten()
         main()
     except KeyboardInterrupt:
-        sys.exit("interrupted: `uv run dvc repro` goes on from here")
+        print(INTERRUPTED, file=sys.stderr)
+        sys.exit(128 + signal.SIGINT)
     except Exception as error:
-        if type(error).__module__.split(".")[0] not in OUR_PACKAGES:
+        ours = type(error).__module__.split(".")[0] in OUR_PACKAGES
+        text = str(error) if ours else refusal(error)
+        if text is None:
             raise
-        sys.exit(f"error: {error}")
+        sys.exit(f"error: {' '.join(text.split())}")
 
 
 def arguments(*names: str) -> argparse.Namespace:

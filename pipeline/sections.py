@@ -13,7 +13,7 @@ Names = Annotated[list[str], Field(min_length=1)]
 class Section(BaseModel):
     """Unknown keys are mistakes; nothing changes after reading."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     @classmethod
     def choices(cls) -> list[str]:

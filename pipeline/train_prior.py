@@ -14,6 +14,7 @@ from models.diffusion.network import build_scheduler, build_unet
 from models.diffusion.prior import DiffusionPrior
 from pipeline import runtime, tracking
 from pipeline.params import Params, TrainPrior, load_params
+from pipeline.stage_files import read_json
 from pipeline.training import Loop, checkpoint_folder, fingerprint
 
 SAMPLING_STEPS = 50
@@ -106,7 +107,7 @@ def main() -> None:
     """Command line."""
     options = runtime.arguments("needs", "clean", "out", "costs")
     params, out, costs = load_params(), Path(options.out), Path(options.costs)
-    if not json.loads(Path(options.needs).read_text())["prior"]:
+    if not read_json(Path(options.needs), "prior")["prior"]:
         _write_nothing(out, costs)
     elif params.train_prior.pretrained:
         _adopt(params.train_prior.pretrained, params.train_prior.adm_settings, out, costs)

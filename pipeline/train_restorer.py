@@ -4,7 +4,6 @@ Restorers of different objectives start from the same weights and see the same c
 the objective is the only difference between them. With early stopping they may differ in their number of steps.
 """
 
-import json
 import math
 from argparse import Namespace
 from collections.abc import Callable
@@ -26,6 +25,7 @@ from pipeline.identity import row_identity
 from pipeline.optimisation import Optimisation, TrainingError
 from pipeline.params import Params, load_params
 from pipeline.restorer_params import TrainRestorer
+from pipeline.stage_files import read_json
 from pipeline.trained import trained_file
 from pipeline.training import Loop, checkpoint_folder, fingerprint
 from pipeline.validation import VALIDATION, Validator, build_validator
@@ -156,7 +156,7 @@ def main() -> None:
     """Command line."""
     options = runtime.arguments("degradation", "objective", "degraded", "clean", "prior", "tasks", "out", "costs")
     params = load_params()
-    description: dict[str, Any] = json.loads(Path(options.objective).read_text())
+    description = read_json(Path(options.objective), "objective", "losses")
     loops: list[Loop] = []
     with runtime.replacing_folder(Path(options.out)) as folder:
         for number in range(1, params.train_restorer.repeats + 1):

@@ -18,8 +18,13 @@ from pipeline import runtime
 from pipeline.imports import closure, digest_files
 
 CHECKPOINT_SECONDS = 30.0
+LONGEST_REASON = 200  # characters of another library's message
 PROJECT = Path(__file__).parents[1]
 Curve = dict[int, dict[str, float]]
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that a training cannot go on from; the text names the file."""
 
 
 def checkpoint_folder(modules: Sequence[str], *identity: Any) -> Path:
@@ -152,12 +157,18 @@ class Loop:
         path = self.work / "checkpoint.pt"
         if not path.exists():
             return 0
-        saved = torch.load(path, map_location=self.device, weights_only=True)
-        for name, item in state.items():
-            item.load_state_dict(saved["state"][name])
-        self.curve = saved["curve"]
-        self.seconds, self.steps_run = saved["seconds"], saved["steps_run"]
-        return int(saved["step"])
+        try:
+            saved = torch.load(path, map_location=self.device, weights_only=True)
+            for name, item in state.items():
+                item.load_state_dict(saved["state"][name])
+            self.curve = saved["curve"]
+            self.seconds, self.steps_run = saved["seconds"], saved["steps_run"]
+            return int(saved["step"])
+        except Exception as error:  # a file of any content: torch and every load_state_dict fail in their own ways
+            reason = " ".join(str(error).split())[:LONGEST_REASON] or type(error).__name__
+            raise CheckpointError(
+                f"{path}: damaged, or of another version; remove it, and this training begins anew ({reason})"
+            ) from error
 
     def _save(self, step: int, state: Mapping[str, Any]) -> None:
         content = {

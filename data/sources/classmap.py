@@ -1,6 +1,8 @@
 """Classes by name: which of a source's classes a dataset keeps, merges and drops, and in which order."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from unicodedata import category
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,7 +37,10 @@ class ClassMap:
     def __init__(
         self, key: str, names: Sequence[str], chosen: Chosen, rest: str | None = None, surfaces: Sequence[str] = ()
     ) -> None:
-        twins = sorted({name for name in names if list(names).count(name) > 1})
+        strange = [name for name in names if any(category(letter) in ("Cc", "Cs") for letter in name)]
+        if strange:
+            raise DatasetError(f"{key}: the source has a class name with control characters: {strange[0][:60]!r}")
+        twins = sorted(name for name, count in Counter(names).items() if count > 1)
         if twins:
             raise DatasetError(f"{key}: the source has several classes of the name {', '.join(twins)}")
         groups = _groups(key, names if chosen is None else chosen)

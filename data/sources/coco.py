@@ -158,7 +158,7 @@ def _read(path: Path) -> dict[str, Any]:
         content = json.loads(path.read_bytes())
     except OSError as error:
         raise DatasetError(f"{path}: cannot be read ({error.strerror}); see data.coco.files") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DatasetError(f"{path}: not valid JSON ({error})") from error
     for part in ("images", "annotations", "categories"):
         entries = content.get(part) if isinstance(content, dict) else None
@@ -173,7 +173,7 @@ def _categories(files: Mapping[str, Mapping[str, Any]], paths: Mapping[str, Path
     for split, content in files.items():
         try:
             table = {int(entry["id"]): str(entry["name"]) for entry in content["categories"]}
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise DatasetError(f"{paths[split]}: a category without id or name") from error
         tables.append((paths[split], dict(sorted(table.items()))))
     for path, table in tables[1:]:
@@ -209,5 +209,9 @@ def _box(entry: Entry, counts: str | None, shape: tuple[int, int]) -> tuple[floa
         rows, columns = decode(counts, shape).nonzero()
         return (float(columns.min()), float(rows.min()), float(columns.max() + 1), float(rows.max() + 1))
     if not isinstance(box, list) or len(box) != 4 or not all(isinstance(v, int | float) for v in box):
-        raise LabelError(f"malformed box: {box!r}; expected [x, y, width, height]")
-    return fitted_box((box[0], box[1], box[0] + box[2], box[1] + box[3]), shape)
+        raise LabelError(f"malformed box: {repr(box)[:60]}; expected [x, y, width, height]")
+    try:
+        x, y, width, height = (float(value) for value in box)
+    except OverflowError as error:
+        raise LabelError("malformed box: a number beyond all images") from error
+    return fitted_box((x, y, x + width, y + height), shape)

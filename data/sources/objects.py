@@ -116,7 +116,7 @@ def polygon_counts(polygons: Any, shape: tuple[int, int]) -> str:
 
     try:
         arrays = [np.asarray(polygon, dtype=np.float64) for polygon in polygons]
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise LabelError("malformed outline: a polygon that is not a list of numbers") from error
     for array in arrays:
         if array.ndim != 1 or array.size < 6 or array.size % 2:
@@ -147,8 +147,9 @@ def run_length_counts(code: Mapping[str, Any], shape: tuple[int, int]) -> str:
             decode(counts, shape)
         else:
             merged = coco.frPyObjects({"size": list(shape), "counts": _whole(counts)}, *shape)
+            coco.decode(merged)
     except (TypeError, ValueError, RuntimeError) as error:
-        raise LabelError(f"malformed outline: {error}") from error
+        raise LabelError(f"malformed outline: {' '.join(str(error).split())[:120]}") from error
     return _text(merged)
 
 

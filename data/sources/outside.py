@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Self, TypeVar
 
 from data.images import SMALLEST_SIDE, ImageError, read_photo
 from data.manifest import Fault, FaultError, Sample
-from data.sources.splits import Found, Listing, make_listing
+from data.sources.splits import Found, Listing, find_strays, make_listing
 
 Array = TypeVar("Array")
 
@@ -23,8 +23,9 @@ class Outside(ABC):
     Args:
         root: the folder that the data lie in.
         settings: the format's own, and for all formats `name`; `split`, shares by split to draw the splits anew, or
-            None to take the given ones; `map`, the classes by name (`data.sources.classmap`); and `limit`, at most so
-            many images for each split, evenly spaced.
+            None to take the given ones; `map`, the classes by name (`data.sources.classmap`); `limit`, at most so
+            many images for each split, evenly spaced; and `trust_paths`: if it is false, images and labels that lie
+            outside `root`, by a name in a list or by a link, are faults.
         seed: of the drawn splits.
     """
 
@@ -113,4 +114,6 @@ class Outside(ABC):
     def _listing(self) -> Listing:
         faults: list[Fault] = []
         found = self.find(faults)
+        if not self.settings.get("trust_paths", True):
+            found = find_strays(self.root, found, faults)
         return make_listing(found, self.settings, self.key, self.seed, faults)

@@ -14,7 +14,9 @@ from data.manifest import DatasetError, Fault
 SPLITS = ("train", "val", "test")
 UNDIVIDED = "all"  # what a format without splits calls its images
 KEPT_FIRST = ("test", "val", "train")  # an image of two splits is taken from the training images
-LONGEST_ID = 180  # bytes: file systems allow 255, and stages add to the names
+LONGEST_NAME, LONGEST_PATH = 255, 2000  # bytes that file systems allow, and some room for the folders above
+LONGEST_ID = 180  # bytes: stages add to the names
+CONSENT = "set data.trust_paths to true where you trust the origin of these data"
 
 
 @dataclass(frozen=True)
@@ -65,10 +67,54 @@ def make_listing(
 
 
 def safe_inside(root: Path, name: str) -> Path | None:
-    """root/name, or None where that would leave the folder."""
+    """root/name, or None where that would leave the folder or can be no file's name."""
     parts = PurePosixPath(name.replace("\\", "/"))
-    outside = parts.is_absolute() or ".." in parts.parts or not parts.parts or "\0" in name
-    return None if outside else root / parts
+    outside = parts.is_absolute() or ".." in parts.parts or not parts.parts
+    return root / parts if is_file_name(name) and not outside else None
+
+
+def is_file_name(name: str) -> bool:
+    """Whether a file system can be asked for a path of this name without an error of its own."""
+    try:
+        code = os.fsencode(name)
+    except UnicodeEncodeError:  # half of a character, which JSON can spell
+        return False
+    return b"\0" not in code and len(code) <= LONGEST_PATH and max(map(len, code.split(b"/"))) <= LONGEST_NAME
+
+
+def lies_below(root: Path, path: Path) -> bool:
+    """Whether a path, links followed, is a folder or a file in it."""
+    return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(root))
+
+
+def find_strays(root: Path, found: Mapping[str, Sequence[Found]], faults: list[Fault]) -> dict[str, list[Found]]:
+    """The images whose files, links followed, lie below `root`; the others become faults."""
+    folders: dict[Path, Path] = {}  # by path: where it really is, asked once for each folder
+    base = Path(os.path.realpath(root))
+
+    def real(path: Path) -> Path:
+        if path.is_symlink() or path.name == "..":
+            return Path(os.path.realpath(path))
+        if path.parent not in folders:
+            folders[path.parent] = Path(os.path.realpath(path.parent))
+        return folders[path.parent] / path.name
+
+    kept: dict[str, list[Found]] = {}
+    for split, entries in found.items():
+        kept[split] = []
+        for entry in entries:
+            outside = next((path for path in _files(entry) if not real(path).is_relative_to(base)), None)
+            if outside is None:
+                kept[split].append(entry)
+            else:
+                text = f"leads outside: not below {root}; {CONSENT}"
+                faults.append(Fault(str(outside), text))
+    return kept
+
+
+def _files(entry: Found) -> list[Path]:
+    labels = entry.labels if isinstance(entry.labels, tuple) else (entry.labels,)
+    return [entry.image, *(path for path in labels if isinstance(path, Path))]
 
 
 def _without_repeats(found: Mapping[str, Sequence[Found]], faults: list[Fault]) -> dict[str, list[Found]]:

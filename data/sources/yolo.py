@@ -19,8 +19,9 @@ from data.sources.objects import (
     report,
 )
 from data.sources.outside import Outside
-from data.sources.splits import SPLITS, UNDIVIDED, Found
+from data.sources.splits import CONSENT, SPLITS, UNDIVIDED, Found, is_file_name, lies_below
 
+MOST_NAMELESS = 10000  # classes that are only counted
 NOT_LABELS = {"classes.txt", "labels.txt", "obj.names"}  # labelling tools leave class names beside the labels
 BOX_WORDS = 5
 SHORTEST_POLYGON = 7  # a class and three corners
@@ -66,10 +67,14 @@ class Yolo(Outside):
         content = dict(self.settings["content"])
         content.setdefault("val", content.get("validation"))
         base = _base(self._project, content.get("path"))
+        self._refuse_outside("path", base)
         found: dict[str, list[Found]] = {}
         for split in SPLITS:
             if content.get(split):
-                images = _images(self._project, base, split, content[split])
+                places = _places(self._project, base, split, content[split])
+                for place in places:
+                    self._refuse_outside(split, place)
+                images = [image for place in places for image in _images(place, base)]
                 found[split] = [Found(image, _label_file(image)) for image in images]
         if not found:
             raise DatasetError(f"{self._project}: none of train, val and test")
@@ -78,6 +83,13 @@ class Yolo(Outside):
         faults.extend(_strays([entry for entries in found.values() for entry in entries]))
         undivided = len(found) == 1 and self.settings.get("split")
         return {UNDIVIDED: next(iter(found.values()))} if undivided else found
+
+    def _refuse_outside(self, key: str, place: Path) -> None:
+        if not self.settings.get("trust_paths", True) and not lies_below(self.root, place):
+            raise DatasetError(
+                f"{self._project}: {key}: {place} lies outside {self.root}; let data.root be a folder that holds both, "
+                f"or {CONSENT}"
+            )
 
     def size(self, found: Found) -> tuple[int, int] | None:
         return None
@@ -123,8 +135,11 @@ def _outlined(words: list[float], shape: tuple[int, int], masks: bool, category:
 
 def _names(project: Path, content: Mapping[str, Any]) -> list[str]:
     names = content.get("names")
-    if names is None and isinstance(content.get("nc"), int):
-        return [f"class_{index}" for index in range(content["nc"])]
+    number = content.get("nc")
+    if names is None and isinstance(number, int):
+        if not 1 <= number <= MOST_NAMELESS:
+            raise DatasetError(f"{project}: nc: expected 1 to {MOST_NAMELESS} classes, got {number}")
+        return [f"class_{index}" for index in range(number)]
     if isinstance(names, dict) and names:
         by_index = {str(index): str(name) for index, name in names.items()}
         if set(by_index) == {str(index) for index in range(len(names))}:
@@ -136,6 +151,8 @@ def _names(project: Path, content: Mapping[str, Any]) -> list[str]:
 
 def _base(project: Path, path: Any) -> Path:
     folder = project.parent
+    if not is_file_name(str(path)):
+        raise DatasetError(f"{project}: path: no folder can have the name {str(path)[:60]!r}")
     choices = [folder] if path in (None, "") else [folder / str(path), folder.parent / str(path), Path(str(path))]
     for choice in choices:
         if choice.is_dir():
@@ -143,19 +160,25 @@ def _base(project: Path, path: Any) -> Path:
     raise DatasetError(f"{project}: path: no folder {' or '.join(str(choice) for choice in dict.fromkeys(choices))}")
 
 
-def _images(project: Path, base: Path, split: str, entries: Any) -> list[Path]:
+def _places(project: Path, base: Path, split: str, entries: Any) -> list[Path]:
+    """The folders and lists that make a split."""
     found: list[Path] = []
     for entry in entries if isinstance(entries, list) else [entries]:
+        if not is_file_name(str(entry)):
+            raise DatasetError(f"{project}: {split}: nothing can have the name {str(entry)[:60]!r}")
         place = base / str(entry)
         if not place.exists() and str(entry).startswith("../"):
             place = base / str(entry)[3:]  # as ultralytics: projects exported with their folder's name left out
-        if place.is_dir():
-            found.extend(sorted(path for path in place.rglob("*") if path.suffix.lower() in PHOTO_SUFFIXES))
-        elif place.is_file():
-            found.extend(_listed(place, base))
-        else:
+        if not place.is_dir() and not place.is_file():
             raise DatasetError(f"{project}: {split}: {place} does not exist")
+        found.append(place)
     return found
+
+
+def _images(place: Path, base: Path) -> list[Path]:
+    if place.is_file():
+        return _listed(place, base)
+    return sorted(path for path in place.rglob("*") if path.suffix.lower() in PHOTO_SUFFIXES)
 
 
 def _listed(file: Path, base: Path) -> list[Path]:
@@ -164,8 +187,10 @@ def _listed(file: Path, base: Path) -> list[Path]:
         lines = file.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise DatasetError(f"{file}: not a list of images in UTF-8 ({error}); see train, val and test") from error
-    for line in lines:
+    for number, line in enumerate(lines, start=1):
         name = line.strip()
+        if not is_file_name(name):
+            raise DatasetError(f"{file}:{number}: no file can have the name {name[:60]!r}")
         if Path(name).suffix.lower() in PHOTO_SUFFIXES:
             images.append(file.parent / name if name.startswith("./") else base / name)
     return images

@@ -41,8 +41,12 @@ def convert(
         GuidedError: settings that a UNet2DModel cannot express, or keys or shapes that do not fit them.
     """
     settings = read_settings(config)
-    unet = build_unet(settings)
-    load_weights(unet, read_checkpoint(checkpoint), settings)
+    weights = read_checkpoint(checkpoint)
+    try:
+        unet = build_unet(settings)
+    except (ValueError, RuntimeError, ZeroDivisionError, TypeError) as error:
+        raise GuidedError(f"no network can be built from these settings ({' '.join(str(error).split())})") from error
+    load_weights(unet, weights, settings)
     return unet, build_scheduler(settings)
 
 

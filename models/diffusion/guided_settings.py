@@ -33,6 +33,9 @@ WITHOUT_EFFECT = (
 )
 
 
+LARGEST = 100_000  # of any count: far beyond every network, but within what memory can be asked for
+
+
 class GuidedError(PriorError):
     """A guided-diffusion setting or checkpoint that does not fit; the text names the key."""
 
@@ -93,7 +96,11 @@ class GuidedSettings:
 
     def check(self) -> None:
         """Raise GuidedError for what a stock UNet2DModel cannot express."""
-        if any(width % 32 for width in self.widths):
+        counts = ("image_size", "in_channels", "num_channels", "num_res_blocks", "num_classes", "diffusion_steps")
+        for key in counts:
+            if not 1 <= getattr(self, key) <= LARGEST:
+                raise GuidedError(f"{key}: expected 1 to {LARGEST}, got {getattr(self, key)}")
+        if any(width % 32 or not 1 <= width <= LARGEST for width in self.widths):
             raise GuidedError(f"num_channels x channel_mult = {self.widths}: expected multiples of 32, the group norm")
         if self.channel_mult[0] != 1:
             raise GuidedError(f"channel_mult {self.channel_mult}: the first must be 1 to fit a UNet2DModel")
@@ -114,7 +121,7 @@ def read_settings(config: str | Path | Mapping[str, Any]) -> GuidedSettings:
     raw = dict(config) if isinstance(config, Mapping) else _read_json(Path(config))
     raw = {ALIASES.get(key, key): value for key, value in raw.items() if value is not None}
     _refuse_unsupported(raw)
-    image_size = int(raw.get("image_size", GuidedSettings.image_size))
+    image_size = _scalar("image_size", raw.get("image_size", GuidedSettings.image_size), int)
     values: dict[str, Any] = {
         "channel_mult": _multipliers(raw.pop("channel_mult", ""), image_size),
         "attention_downsample_factors": _attention_factors(raw, image_size),
@@ -146,7 +153,7 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 def _refuse_unsupported(raw: Mapping[str, Any]) -> None:
-    if raw.get("rescale_timesteps") and int(raw.get("diffusion_steps", 1000)) != 1000:
+    if raw.get("rescale_timesteps") and _scalar("diffusion_steps", raw.get("diffusion_steps", 1000), int) != 1000:
         raise GuidedError("rescale_timesteps with other than 1000 diffusion_steps cannot be expressed by a UNet2DModel")
     if raw.get("conv_resample") is False:
         raise GuidedError("conv_resample=false cannot be expressed by a UNet2DModel")
@@ -195,16 +202,19 @@ def _numbers(key: str, value: Any) -> list[float]:
     """A list of numbers, given as a list, one number or text with commas."""
     items = value.split(",") if isinstance(value, str) else value if isinstance(value, list | tuple) else [value]
     try:
-        return [float(item) for item in items if str(item).strip()]
-    except (TypeError, ValueError) as error:
+        numbers = [float(item) for item in items if str(item).strip()]
+    except (TypeError, ValueError, OverflowError) as error:
         raise GuidedError(f"{key}: expected numbers, got {value!r}") from error
+    if not all(0 <= number <= LARGEST for number in numbers):
+        raise GuidedError(f"{key}: expected numbers from 0 to {LARGEST}, got {value!r}")
+    return numbers
 
 
 def _scalar(key: str, value: Any, kind: type) -> Any:
     """A value of the type of the default; flags may come as text or 0/1."""
     if kind is bool and str(value).lower() in ("true", "false", "1", "0", "yes", "no"):
         return str(value).lower() in ("true", "1", "yes")
-    if kind is int and not isinstance(value, bool) and str(value).lstrip("-").isdigit():
+    if kind is int and not isinstance(value, bool) and str(value).removeprefix("-").isdecimal():
         return int(value)
     if kind is str and isinstance(value, str):
         return value

@@ -26,7 +26,7 @@ class NoiseSchedule:
 
     def __init__(self, alphas_cumprod: Tensor, prediction_type: str = "epsilon") -> None:
         table = alphas_cumprod.detach().double().cpu()
-        if table.ndim != 1 or not ((table >= 0) & (table <= 1)).all():
+        if table.ndim != 1 or not len(table) or not ((table >= 0) & (table <= 1)).all():
             raise ScheduleError(f"expected alphas_cumprod as one list of values in [0, 1], got {tuple(table.shape)}")
         if prediction_type not in TO_NOISE:
             raise ScheduleError(f"prediction type {prediction_type!r} is unknown; there are {', '.join(TO_NOISE)}")

@@ -6,6 +6,10 @@ from typing import Any
 
 from models.diffusion.attention import load_attention_heads
 from models.diffusion.prior import NULL_CLASS_FILE, DiffusionPrior, PriorError
+from models.diffusion.schedule import ScheduleError
+
+SHOWN = 5  # names listed in an error
+LONGEST_REASON = 300  # characters of another library's message
 
 # What defines a schedule. Samplers other than DDPM carry more, which says how to sample, not how noise was added.
 SCHEDULE_KEYS = (
@@ -21,6 +25,16 @@ SCHEDULE_KEYS = (
 
 def load_prior(source: str | Path, *, null_class: int | None = None) -> DiffusionPrior:
     """Load a U-Net and its schedule from a folder or hub id; see `DiffusionPrior.load`."""
+    try:
+        return _load(source, null_class)
+    except (PriorError, ScheduleError):
+        raise
+    except Exception as error:  # what diffusers raises for configurations and weights of any content
+        reason = " ".join(str(error).split())[:LONGEST_REASON] or type(error).__name__
+        raise PriorError(f"{source}: not a readable prior ({reason})") from error
+
+
+def _load(source: str | Path, null_class: int | None) -> DiffusionPrior:
     from diffusers import UNet2DModel
 
     config, subfolder = _read_config(UNet2DModel, source, "unet")
@@ -28,7 +42,11 @@ def load_prior(source: str | Path, *, null_class: int | None = None) -> Diffusio
         return _load_latent(source)
     if config.get("_class_name") != "UNet2DModel":
         raise PriorError(f"{source}: expected a UNet2DModel, found {config.get('_class_name')}")
-    unet = UNet2DModel.from_pretrained(source, subfolder=subfolder, low_cpu_mem_usage=False)
+    unet, found = UNet2DModel.from_pretrained(
+        source, subfolder=subfolder, low_cpu_mem_usage=False, output_loading_info=True
+    )
+    if found["missing_keys"]:  # which diffusers leaves random, with no more than a warning
+        raise PriorError(f"{source}: the weights lack {', '.join(sorted(found['missing_keys'])[:SHOWN])}")
     load_attention_heads(unet, Path(source))
     if null_class is None:
         null_class = _stored_null_class(Path(source))

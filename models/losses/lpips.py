@@ -54,7 +54,17 @@ def backbone_file(backbone: str) -> Path:
 
 
 def load_network(backbone: str) -> nn.Module:
-    """The frozen network (images (N,3,H,W), others, normalize=True for [0,1]) -> LPIPS; its weights must be cached."""
+    """The frozen network (images (N,3,H,W), others, normalize=True for [0,1]) -> LPIPS; its weights must be cached.
+
+    Raises:
+        LossError: the file of the weights is damaged, or holds more than weights: nothing in it was run.
+    """
+    path = backbone_file(backbone)
+    try:  # torchvision would unpickle whatever lies there
+        torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a file of any content
+        reason = (str(error).split("\n")[0] or type(error).__name__)[:200]
+        raise LossError(f"lpips: {path}: not readable as weights alone; nothing in it was run ({reason})") from error
     from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
 
     network: nn.Module = LearnedPerceptualImagePatchSimilarity(net_type=backbone).net  # type: ignore[arg-type]

@@ -28,6 +28,7 @@ RESTORERS = {
 }
 CHECKPOINT = "checkpoint"  # instead of a name of the table: the network that a file holds
 HEADER = "restorer"  # the entry of a file's metadata that holds format, name and settings
+LONGEST_REASON = 600  # characters of another library's message
 FORMAT = "restoration-for-recognition/2"
 
 
@@ -80,9 +81,9 @@ def _header(path: Path) -> dict[str, Any]:
         with safe_open(path, "pt") as file:
             found = json.loads((file.metadata() or {}).get(HEADER, "{}"))
             return found if isinstance(found, dict) else {}
-    except json.JSONDecodeError:
+    except (json.JSONDecodeError, RecursionError):
         return {}
-    except SafetensorError as error:
+    except (OSError, SafetensorError) as error:
         raise RestorerError(f"{path}: not a readable safetensors file ({error})") from error
 
 
@@ -91,6 +92,7 @@ def _load_ours(path: Path, header: Mapping[str, Any]) -> Restorer:
         restorer = build_restorer(header["name"], header["settings"])
         with safe_open(path, "pt") as file:
             restorer.network.load_state_dict({key: file.get_tensor(key) for key in file.keys()})  # noqa: SIM118
-    except (KeyError, RuntimeError, ValueError) as error:
-        raise RestorerError(f"{path}: weights and settings do not fit ({' '.join(str(error).split())})") from error
+    except Exception as error:  # the settings in a file are any text, and networks are built from them
+        reason = " ".join(str(error).split())[:LONGEST_REASON] or type(error).__name__
+        raise RestorerError(f"{path}: weights and settings do not fit ({reason})") from error
     return restorer

@@ -19,6 +19,7 @@ from models.tasks.classification_records import ClassificationRecords
 from models.tasks.contract import Image, LabelledSplit, MakeBatches, Task, TrainingLoop
 from models.tasks.imagenet import normalise
 from models.tasks.palette import color
+from models.tasks.record_files import PREDICTIONS_FILE, reading
 from models.tasks.settings import (
     DESCRIPTION_FILE,
     WEIGHTS_FILE,
@@ -29,6 +30,7 @@ from models.tasks.settings import (
     is_saved_task,
     match_classes,
     read_settings,
+    read_task_file,
     weight_files,
 )
 
@@ -169,12 +171,13 @@ class Classification(Task[Label]):
     @staticmethod
     def write(folder: Path, predictions: Mapping[str, Label]) -> None:
         rows = {name: {"category_id": c, "score": round(score, 6)} for name, (c, score) in sorted(predictions.items())}
-        (folder / "predictions.json").write_text(json.dumps(rows) + "\n")
+        (folder / PREDICTIONS_FILE).write_text(json.dumps(rows) + "\n")
 
     @staticmethod
     def read(folder: Path) -> dict[str, Label]:
-        stored = json.loads((folder / "predictions.json").read_text())
-        return {name: Label(row["category_id"], row["score"]) for name, row in stored.items()}
+        with reading(folder / PREDICTIONS_FILE):
+            stored = json.loads((folder / PREDICTIONS_FILE).read_text())
+            return {name: Label(int(row["category_id"]), float(row["score"])) for name, row in stored.items()}
 
     @staticmethod
     def draw(image: Image, prediction: Label, classes: list[str]) -> Image:
@@ -197,7 +200,7 @@ class _Trained(NamedTuple):
 
 def _read(folder: Path) -> _Trained:
     try:
-        content = json.loads((folder / DESCRIPTION_FILE).read_text())
+        content = read_task_file(folder, "network", "classes", "known")
         network = _build(content["network"]["model"], len(content["known"]), False)
         network.load_state_dict(load_file(folder / WEIGHTS_FILE))
         return _Trained(network, content["network"], content["classes"], content["known"])

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from models.tasks.contract import Image, LabelledSplit, ObjectTask
 from models.tasks.detection_matching import Overlap, coco_predictions, coco_truth
 from models.tasks.palette import color
-from models.tasks.record_files import IMAGES, PREDICTIONS, read_rows, write_rows
+from models.tasks.record_files import IMAGES_FILE, PREDICTIONS_FILE, read_rows, reading, write_rows
 from models.tasks.records import Boxes, DetectionPrediction, DetectionRecords, match_detections
 from models.tasks.yolo import YoloTask
 from models.tasks.yolo_view import training_view
@@ -72,15 +72,17 @@ class Detection(YoloTask[DetectionPrediction], ObjectTask[DetectionPrediction]):
             for name, found in predictions.items()
             for (x0, y0, x1, y1), s, c in zip(found.boxes.tolist(), found.scores, found.classes, strict=True)
         )
-        write_rows(folder / PREDICTIONS, "detections", rows)
-        (folder / IMAGES).write_text(json.dumps(sorted(predictions)) + "\n")
+        write_rows(folder / PREDICTIONS_FILE, "detections", rows)
+        (folder / IMAGES_FILE).write_text(json.dumps(sorted(predictions)) + "\n")
 
     @staticmethod
     def read(folder: Path) -> dict[str, DetectionPrediction]:
-        rows = {name: array("d") for name in json.loads((folder / IMAGES).read_text())}
-        for row in read_rows(folder / PREDICTIONS, "detections"):
-            x, y, w, h = row["bbox"]
-            rows[row["image_id"]].extend([x, y, x + w, y + h, row["score"], row["category_id"]])
+        with reading(folder / IMAGES_FILE):
+            rows = {name: array("d") for name in json.loads((folder / IMAGES_FILE).read_text())}
+        with reading(folder / PREDICTIONS_FILE):
+            for row in read_rows(folder / PREDICTIONS_FILE, "detections"):
+                x, y, w, h = row["bbox"]
+                rows[row["image_id"]].extend([x, y, x + w, y + h, row["score"], row["category_id"]])
         tables = {name: np.array(found, dtype=np.float64).reshape(-1, 6) for name, found in rows.items()}
         return {name: DetectionPrediction(t[:, :4], t[:, 4], t[:, 5].astype(np.int64)) for name, t in tables.items()}
 

@@ -21,7 +21,7 @@ from models.tasks.instance_matching import (
     match_instances,
 )
 from models.tasks.palette import color
-from models.tasks.record_files import IMAGES, PREDICTIONS, read_rows, write_rows
+from models.tasks.record_files import IMAGES_FILE, PREDICTIONS_FILE, read_rows, reading, write_rows
 from models.tasks.records import DetectionRecords
 from models.tasks.yolo import YoloSettings, YoloTask
 from models.tasks.yolo_view import outline, training_view
@@ -92,24 +92,26 @@ class InstanceSegmentation(YoloTask[InstancePrediction], ObjectTask[InstancePred
                         "score": round(float(score), 6),
                     }
 
-        write_rows(folder / PREDICTIONS, "instances", rows())
-        (folder / IMAGES).write_text(json.dumps(sizes, sort_keys=True) + "\n")
+        write_rows(folder / PREDICTIONS_FILE, "instances", rows())
+        (folder / IMAGES_FILE).write_text(json.dumps(sizes, sort_keys=True) + "\n")
 
     @staticmethod
     def read(folder: Path) -> dict[str, InstancePrediction]:
-        sizes = json.loads((folder / IMAGES).read_text())
+        with reading(folder / IMAGES_FILE):
+            sizes = {name: (size[0], size[1]) for name, size in json.loads((folder / IMAGES_FILE).read_text()).items()}
         rows: dict[str, list[dict[str, Any]]] = {name: [] for name in sizes}
-        for row in read_rows(folder / PREDICTIONS, "instances"):
-            rows[row["image_id"]].append(row)
-        return {
-            name: InstancePrediction(
-                (sizes[name][0], sizes[name][1]),
-                tuple(row["segmentation"]["counts"] for row in found),
-                np.array([row["score"] for row in found], np.float64),
-                np.array([row["category_id"] for row in found], np.int64),
-            )
-            for name, found in rows.items()
-        }
+        with reading(folder / PREDICTIONS_FILE):
+            for row in read_rows(folder / PREDICTIONS_FILE, "instances"):
+                rows[row["image_id"]].append(row)
+            return {
+                name: InstancePrediction(
+                    sizes[name],
+                    tuple(row["segmentation"]["counts"] for row in found),
+                    np.array([row["score"] for row in found], np.float64),
+                    np.array([row["category_id"] for row in found], np.int64),
+                )
+                for name, found in rows.items()
+            }
 
     @staticmethod
     def draw(image: Image, prediction: InstancePrediction, classes: list[str]) -> Image:

@@ -2,15 +2,15 @@
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-PREDICTIONS = "predictions.json"  # one object on each line
-IMAGES = "images.json"  # which images they are of: some have no objects
+PREDICTIONS_FILE = "predictions.json"  # of objects: one on each line
+IMAGES_FILE = "images.json"  # which images the objects are of: some have none
 
 
 class RecordsError(ValueError):
@@ -65,8 +65,9 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
         # Opened here, since np.load leaves a broken file open that it opened itself.
         with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
             arrays = {name: stored[name] for name in stored.files}
-    except (OSError, ValueError, EOFError, AttributeError, BadZipFile) as error:
-        raise RecordsError(f"{path}: not a readable file of records ({error})") from error
+    except Exception as error:  # zip, zlib and NumPy each have their own ways to refuse a broken file
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise RecordsError(f"{path}: not a readable file of records ({reason})") from error
     if "kind" not in arrays:
         raise RecordsError(f"{path}: an .npz file, but not one of records (it has no entry 'kind')")
     return arrays
@@ -94,24 +95,35 @@ def write_rows(path: Path, kind: str, rows: Iterable[Mapping[str, Any]]) -> None
 
 
 def read_rows(path: Path, kind: str) -> Iterator[dict[str, Any]]:
-    """Yield what `write_rows` wrote, row by row.
+    """Yield what `write_rows` wrote, row by row; inside `reading`, which names the file.
 
     Raises:
-        RecordsError: the file is missing, broken or cut off, or holds something else.
+        RecordsError: the file is cut off or holds something else.
     """
     ended = False
-    try:
-        with path.open() as file:
-            if next(file, "") != f'{{"{kind}": [\n':
-                raise RecordsError(f"{path}: expected a list of {kind}, one on each line")
-            for line in file:
-                ended = line == "]}\n"
-                if line.strip() and not ended:
-                    yield json.loads(line.rstrip(",\n"))
-    except (OSError, ValueError) as error:
-        raise RecordsError(f"{path}: not a readable list of {kind} ({error})") from error
+    with path.open() as file:
+        if next(file, "") != f'{{"{kind}": [\n':
+            raise RecordsError(f"expected a list of {kind}, one on each line")
+        for line in file:
+            ended = line == "]}\n"
+            if line.strip() and not ended:
+                yield json.loads(line.rstrip(",\n"))
     if not ended:
-        raise RecordsError(f"{path}: cut off")
+        raise RecordsError("cut off")
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """What goes wrong while stored predictions are read, as an error that names the file.
+
+    Raises:
+        RecordsError: the file is missing, broken or of another version.
+    """
+    try:
+        yield
+    except Exception as error:  # JSON of any content
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise RecordsError(f"{path}: not readable predictions, or of another version ({reason})") from error
 
 
 def names_of(arrays: Mapping[str, NDArray[Any]], entry: str) -> tuple[str, ...]:

@@ -154,4 +154,9 @@ def load_records(path: Path) -> AnyRecords:
     kind = str(read_arrays(path)["kind"])
     if kind not in RECORDS:
         raise RecordsError(f"{path}: unknown records {kind!r}; there are {', '.join(RECORDS)}")
-    return RECORDS[kind].load(path)
+    try:
+        return RECORDS[kind].load(path)
+    except (KeyError, IndexError, TypeError, ValueError) as error:
+        if isinstance(error, RecordsError):
+            raise
+        raise RecordsError(f"{path}: {kind} records of another version, or damaged ({error})") from error

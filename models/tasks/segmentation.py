@@ -16,12 +16,14 @@ from models.tasks import TaskError, imagenet
 from models.tasks.contract import Batches, Image, LabelledSplit, MakeBatches, Task, TrainingLoop
 from models.tasks.imagenet import normalise
 from models.tasks.palette import color
+from models.tasks.record_files import RecordsError, reading
 from models.tasks.records import SegmentationRecords, count_segmentation
 from models.tasks.settings import (
     DESCRIPTION_FILE,
     WEIGHTS_FILE,
     match_classes,
     read_settings,
+    read_task_file,
     weight_files,
 )
 from models.tasks.smp_networks import SegmentationSettings, build, described, is_yolo, load, read_description, start
@@ -39,7 +41,11 @@ class _Stored(Mapping[str, Mask]):
         self._paths = {path.stem: path for path in sorted(folder.glob("*.png"))}
 
     def __getitem__(self, name: str) -> Mask:
-        return np.asarray(cv2.imread(str(self._paths[name]), cv2.IMREAD_UNCHANGED), dtype=np.uint8)
+        with reading(self._paths[name]):
+            mask = cv2.imread(str(self._paths[name]), cv2.IMREAD_UNCHANGED)
+            if mask is None or mask.ndim != 2 or mask.dtype != np.uint8:
+                raise RecordsError("expected one 8-bit channel of class indices")
+            return np.asarray(mask, dtype=np.uint8)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._paths)
@@ -142,7 +148,7 @@ class Segmentation(Task[Mask]):
 
     @classmethod
     def load(cls, folder: Path, device: torch.device) -> "Segmentation":
-        content = json.loads((folder / DESCRIPTION_FILE).read_text())
+        content = read_task_file(folder, "network", "classes", "known")
         network = load(folder, content["network"], len(content["known"]))
         return cls(network, content["classes"], content["network"], device, content["known"])
 

@@ -4,6 +4,7 @@ A task declares its settings beside itself, as a dataclass with defaults whose r
 stage `plan` checks a section of params.yaml against it. Plain files only: importable without torch.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -56,6 +57,23 @@ def weight_files(task: str, weights: str | None, frozen: bool) -> list[Path]:
             "put it there, or set weights: null to train from scratch"
         )
     return files
+
+
+def read_task_file(folder: Path, *keys: str) -> dict[str, Any]:
+    """What a task wrote beside its weights.
+
+    Raises:
+        TaskError: the file is missing, is no JSON, or lacks one of the keys.
+    """
+    path = folder / DESCRIPTION_FILE
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise TaskError(f"{path}: not the description of a saved task network ({error})") from error
+    missing = [key for key in keys if not isinstance(content, dict) or key not in content]
+    if missing:
+        raise TaskError(f"{path}: not the description of a saved task network: it has no {missing[0]!r}")
+    return dict(content)
 
 
 def is_saved_task(path: Path) -> bool:

@@ -110,8 +110,10 @@ def build(description: Mapping[str, Any], classes: int, weights: str | None) -> 
     Raises:
         TaskError: the library cannot build it, or the published weights are not in the local cache.
     """
+    if not isinstance(description, Mapping) or not {"architecture", "encoder"} <= set(description):
+        raise TaskError(f"segmentation: expected a network's architecture and encoder, got {str(description)[:80]!r}")
     extra = dict(description)
-    architecture, encoder = extra.pop("architecture"), extra.pop("encoder")
+    architecture, encoder = str(extra.pop("architecture")), extra.pop("encoder")
     if is_yolo(architecture):
         return _yolo(architecture, classes, weights)
     import segmentation_models_pytorch as smp

@@ -25,6 +25,7 @@ from models.tasks.settings import (
     is_saved_task,
     match_classes,
     read_settings,
+    read_task_file,
     weight_files,
 )
 from models.tasks.yolo_library import check_model, device_name, names_of, parts, read_network, read_saved
@@ -149,7 +150,7 @@ class YoloTask(Task[Prediction]):
 
     @classmethod
     def load(cls: type[Self], folder: Path, device: torch.device) -> Self:
-        description = json.loads((folder / DESCRIPTION_FILE).read_text())
+        description = read_task_file(folder, "classes", "image_size", "known")
         network = read_saved(folder, cls.kind, cls.name)
         return cls(network, description["classes"], description["image_size"], device, description["known"])
 

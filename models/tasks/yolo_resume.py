@@ -14,6 +14,8 @@ from typing import Any, cast
 import numpy as np
 import torch
 
+from models.tasks import TaskError
+
 CHECKPOINT_SECONDS = 30.0
 
 
@@ -62,9 +64,22 @@ class Checkpoint:
         self._saved = time.monotonic()
 
     def restore(self, trainer: Any, progress: Progress) -> None:
-        """Put a trainer that is about to start into the saved state; without a file nothing happens."""
+        """Put a trainer that is about to start into the saved state; without a file nothing happens.
+
+        Raises:
+            TaskError: the file is damaged or of another version.
+        """
         if not self.path.exists():
             return
+        try:
+            self._put_back(trainer, progress)
+        except Exception as error:  # a file of any content
+            reason = " ".join(str(error).split())[:200] or type(error).__name__
+            raise TaskError(
+                f"{self.path}: damaged, or of another version; remove it, and this training begins anew ({reason})"
+            ) from error
+
+    def _put_back(self, trainer: Any, progress: Progress) -> None:
         saved = torch.load(self.path, map_location=trainer.device, weights_only=True)
         trainer.model.load_state_dict(saved["model"])
         trainer.ema.ema.load_state_dict(saved["average"])
