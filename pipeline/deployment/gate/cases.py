@@ -1,7 +1,7 @@
 """What the gate is fitted and judged on: images before and after restoring, with the task's scores. Not a stage."""
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -100,7 +100,7 @@ class Cases:
                 rows.append(row | image_features(part.read(id)) | output_features(predictions[id]))
         return pd.DataFrame(rows), metric
 
-    def predictions(self, folder: Path) -> dict[str, Any]:
+    def predictions(self, folder: Path) -> Mapping[str, Any]:
         """By image id, what lies in the folder of one side of a part."""
         return get_task(self.name).read(folder / "predictions")
 
