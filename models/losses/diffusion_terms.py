@@ -45,6 +45,7 @@ def build(name: str, settings: DiffusionSettings, frozen: Frozen, pixel_kind: st
         bank=_bank(settings, frozen),
         precision=settings.precision,
         channels_last=settings.channels_last,
+        share=frozen.share,
     )
     if settings.checkpointing:
         frozen.prior.checkpoint()
