@@ -7,7 +7,7 @@ from typing import Any
 
 from data.manifest import Split
 from models.tasks.contract import Image, Task
-from pipeline.engine import through_network
+from pipeline.engine import Kind, through_network
 from pipeline.identity import RECORDS_FILE
 from pipeline.training import progress
 
@@ -31,7 +31,8 @@ def evaluate(
         on_cluster: loads the same network in the workers of a Ray cluster, which then predict; None: it is done here.
     """
     predictions = {}
-    jobs, engine = ((id,) for id in truth.ids), "ray" if on_cluster else "local"
+    engine: Kind = "ray" if on_cluster else "local"
+    jobs = ((id,) for id in truth.ids)
     found = through_network(on_cluster or (lambda: task), partial(_predict, read), jobs, engine)
     with progress(len(truth.ids), description, "image") as bar:
         for id, prediction in zip(truth.ids, found, strict=True):

@@ -199,16 +199,18 @@ def _watch(children: "list[subprocess.Popen[bytes]]", logs: list[Path]) -> None:
     Raises:
         TeamError: one has not; SystemExit where the first one has said so itself.
     """
-    while any(child.poll() is None for child in children):
-        if any(child.returncode for child in children):
-            break
+    codes = [child.poll() for child in children]
+    while None in codes and not any(codes):
         time.sleep(0.1)
-    failed = next((index for index, child in enumerate(children) if child.returncode), None)
+        codes = [child.poll() for child in children]
+    failed = next((index for index, code in enumerate(codes) if code), None)
     if failed is None:
         return
     deadline = time.monotonic() + SAME_ERROR_SECONDS
     while children[0].poll() is None and time.monotonic() < deadline:
         time.sleep(0.1)
+    for child in children:
+        child.kill()  # their last checkpoint is whole
     if children[0].returncode and children[0].returncode > 0:
         sys.exit(children[0].returncode)
     raise TeamError(_obituary(failed, len(children), children[failed].returncode, logs[failed]))
@@ -230,5 +232,5 @@ def _stop(children: "list[subprocess.Popen[bytes]]") -> None:
     for child in children:
         child.terminate()
     deadline = time.monotonic() + STOP_SECONDS
-    while any(child.poll() is None for child in children) and time.monotonic() < deadline:
+    while None in [child.poll() for child in children] and time.monotonic() < deadline:
         time.sleep(0.1)
