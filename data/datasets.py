@@ -16,23 +16,27 @@ from data.manifest import IGNORE_INDEX, Split
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 
 Array = NDArray[np.uint8]
+WHOLE = (0, 1)  # of a batch
 
 
 class PairBatches:
     """Degraded and clean crops of the same place: step -> two tensors (B, 3, crop, crop) in [0, 1].
 
-    Pairs are matched by id and transformed together: random crop, horizontal flip.
+    Pairs are matched by id and transformed together: random crop, horizontal flip. Where several processes share a
+    batch, `share` is the number of this one's part and how many equal parts there are.
 
     Raises:
         ValueError: the two splits do not have the same ids.
     """
 
-    def __init__(self, degraded: Split, clean: Split, crop: int, batch: int, seed: int) -> None:
+    def __init__(
+        self, degraded: Split, clean: Split, crop: int, batch: int, seed: int, share: tuple[int, int] = WHOLE
+    ) -> None:
         if degraded.ids != clean.ids:
             raise ValueError(f"{degraded.folder} and {clean.folder} do not hold the same image ids")
         import albumentations
 
-        self._draw = _Draw(clean.ids, batch, seed)
+        self._draw = _Draw(clean.ids, batch, seed, share)
         self._degraded, self._clean = degraded, clean
         self._transform = albumentations.Compose(
             [_random_crop(crop), albumentations.HorizontalFlip()], additional_targets={"clean": "image"}
@@ -80,12 +84,14 @@ class MaskBatches:
 
 
 class CropBatches:
-    """Square crops resized to a network's own size: step -> (B, 3, size, size) in [0, 1]."""
+    """Square crops resized to a network's own size: step -> (B, 3, size, size) in [0, 1]; `share` as for pairs."""
 
-    def __init__(self, split: Split, crop: int, size: int, batch: int, seed: int) -> None:
+    def __init__(
+        self, split: Split, crop: int, size: int, batch: int, seed: int, share: tuple[int, int] = WHOLE
+    ) -> None:
         import albumentations
 
-        self._draw = _Draw(split.ids, batch, seed)
+        self._draw = _Draw(split.ids, batch, seed, share)
         self._split = split
         self._transform = albumentations.Compose(
             [
@@ -101,13 +107,15 @@ class CropBatches:
 
 
 class _Draw:
-    """Which images make up a step: epochs of permutations, each image with a seed of its own."""
+    """Which images make up a step, or a share of it: epochs of permutations, each image with a seed of its own."""
 
-    def __init__(self, ids: tuple[str, ...], batch: int, seed: int) -> None:
+    def __init__(self, ids: tuple[str, ...], batch: int, seed: int, share: tuple[int, int] = WHOLE) -> None:
         self._ids, self._batch, self._seed = ids, batch, seed
+        part, parts = share
+        self._places = range(part * batch // parts, (part + 1) * batch // parts)
 
     def __call__(self, step: int) -> list[tuple[str, int]]:
-        return [self._item(step * self._batch + i) for i in range(self._batch)]
+        return [self._item(step * self._batch + place) for place in self._places]
 
     def _item(self, index: int) -> tuple[str, int]:
         epoch, place = divmod(index, len(self._ids))

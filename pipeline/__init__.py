@@ -21,8 +21,8 @@ def die_with_parent() -> None:
 
 
 # A stage dies with the dvc that started it; else the next `dvc repro` would run beside it. Asked for here, before
-# the seconds of importing that follow.
-if "DVC_STAGE" in os.environ:
+# the seconds of importing that follow. So do the processes that share a training with whoever started them.
+if {"DVC_STAGE", "LOCAL_RANK"} & os.environ.keys():
     die_with_parent()
 
 

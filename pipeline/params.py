@@ -102,6 +102,13 @@ class Params(Section):
             )
         return self
 
+    @model_validator(mode="after")
+    def _can_be_shared(self) -> "Params":
+        for name, batch in (("train_prior", self.train_prior.batch), ("train_restorer", self.train_restorer.batch)):
+            if batch % self.processes:
+                raise ValueError(f"processes is {self.processes}, so that {name}.batch must be a multiple; got {batch}")
+        return self
+
     @field_validator("degradations", "objectives", "tasks", "arms")
     @classmethod
     def _are_different(cls, names: list[str]) -> list[str]:

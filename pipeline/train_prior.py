@@ -15,32 +15,39 @@ from models.diffusion.prior import DiffusionPrior
 from pipeline import runtime, tracking
 from pipeline.params import Params, TrainPrior, load_params
 from pipeline.stage_files import read_json
-from pipeline.training import Loop, checkpoint_folder, fingerprint
+from pipeline.team import Team, gathered, started
+from pipeline.training import Loop, checkpoint_folder, fingerprint, unseen
 
 SAMPLING_STEPS = 50
 
 
-def train_prior(clean: Dataset, settings: TrainPrior, loop: Loop) -> DiffusionPrior:
+def train_prior(clean: Dataset, settings: TrainPrior, loop: Loop, team: Team | None = None) -> DiffusionPrior:
     """Train by predicting the noise (Ho et al., "Denoising diffusion probabilistic models", 2020, algorithm 1).
 
-    Only the train split is seen. Weights are averaged over steps (EMA); the average is what comes back.
+    Only the train split is seen. Weights are averaged over steps (EMA); the average is what comes back. Of a team of
+    processes each is given its part of every batch.
     """
     from diffusers.training_utils import EMAModel
 
     torch.manual_seed(loop.seed)
+    team = team or Team(loop.device)
     unet = build_unet(settings.network.model_dump()).to(loop.device)
     scheduler = build_scheduler(settings.schedule.model_dump())
-    batches = CropBatches(clean.split("train"), settings.crop, settings.network.size, settings.batch, loop.seed)
+    network = team.wrap(unet)
+    batches = CropBatches(
+        clean.split("train"), settings.crop, settings.network.size, settings.batch, loop.seed, (team.index, team.count)
+    )
     optimizer = torch.optim.AdamW(unet.parameters(), lr=settings.learning_rate, weight_decay=0.0)
     average = EMAModel(unet.parameters(), decay=settings.ema, use_ema_warmup=True, power=0.75)
     for step in loop.steps(settings.steps, {"unet": unet, "optimizer": optimizer, "average": average}):
-        loss = _noise_loss(unet, scheduler, batches(step).to(loop.device), runtime.seed_for(loop.seed, "noise", step))
+        seed = runtime.seed_for(loop.seed, "noise", step)
+        loss = _noise_loss(network, scheduler, batches(step).to(loop.device), seed, team)
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(unet.parameters(), 1.0)
         optimizer.step()
         average.step(unet.parameters())
-        loop.log(step + 1, loss=loss.item())
+        loop.log(step + 1, **team.mean_of({"loss": loss.item()}))
     average.copy_to(unet.parameters())
     return DiffusionPrior(unet, scheduler)
 
@@ -56,11 +63,12 @@ def draw_samples(prior: DiffusionPrior, count: int, seed: int, device: torch.dev
     return torch.from_numpy(drawn.images).permute(0, 3, 1, 2)
 
 
-def _noise_loss(unet: torch.nn.Module, scheduler: object, clean: torch.Tensor, seed: int) -> torch.Tensor:
+def _noise_loss(unet: torch.nn.Module, scheduler: object, clean: torch.Tensor, seed: int, team: Team) -> torch.Tensor:
     generator = torch.Generator().manual_seed(seed)
-    noise = torch.randn(clean.shape, generator=generator).to(clean.device)
-    timesteps = torch.randint(scheduler.config.num_train_timesteps, (len(clean),), generator=generator)  # type: ignore[attr-defined]
-    timesteps = timesteps.to(clean.device)
+    count: int = scheduler.config.num_train_timesteps  # type: ignore[attr-defined]
+    noise = team.of(lambda size: torch.randn((size, *clean.shape[1:]), generator=generator), len(clean))
+    noise = noise.to(clean.device)
+    timesteps = team.of(lambda size: torch.randint(count, (size,), generator=generator), len(clean)).to(clean.device)
     noisy = scheduler.add_noise(clean * 2 - 1, noise, timesteps)  # type: ignore[attr-defined]
     return F.mse_loss(unet(noisy, timesteps).sample, noise)
 
@@ -85,15 +93,18 @@ def _adopt(pretrained: str, adm_settings: str | None, out: Path, costs: Path) ->
         scratch.write_text(json.dumps({"parameters": sum(p.numel() for p in prior.parameters())}) + "\n")
 
 
-def _train(params: Params, clean: Dataset, out: Path, costs: Path) -> None:
-    settings, device = params.train_prior, runtime.device()
+def _train(params: Params, clean: Dataset, out: Path, costs: Path, team: Team) -> None:
+    settings, device = params.train_prior, team.device
     work = checkpoint_folder(
         ["pipeline.train_prior"], params.seed, settings.model_dump(), fingerprint(clean.folder / "train")
     )
     system = params.tracking.system_metrics
-    with tracking.live(clean.info.name, "prior", {"stage": "train_prior"}, work.name, work.name, system) as stream:
-        loop = Loop("train_prior", work, runtime.seed_for(params.seed, "prior"), device, stream)
-        prior = train_prior(clean, settings, loop)
+    tags = {"stage": "train_prior"}
+    with team.first(lambda: tracking.live(clean.info.name, "prior", tags, work.name, work.name, system)) as stream:
+        loop = Loop("train_prior", work, runtime.seed_for(params.seed, "prior"), device, stream or unseen, team)
+        prior = train_prior(clean, settings, loop, team)
+    if not team.is_first:
+        return
     with runtime.replacing_folder(out) as folder:
         prior.save(folder)
         loop.write_curve(folder / "curve.csv")
@@ -111,8 +122,9 @@ def main() -> None:
         _write_nothing(out, costs)
     elif params.train_prior.pretrained:
         _adopt(params.train_prior.pretrained, params.train_prior.adm_settings, out, costs)
-    else:
-        _train(params, Dataset.open(Path(options.clean)), out, costs)
+    elif not started("pipeline.train_prior", params.processes):
+        with gathered(train_prior=params.train_prior.batch) as team:
+            _train(params, Dataset.open(Path(options.clean)), out, costs, team)
 
 
 if __name__ == "__main__":

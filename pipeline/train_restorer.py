@@ -8,6 +8,7 @@ import math
 from argparse import Namespace
 from collections.abc import Callable
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -26,8 +27,9 @@ from pipeline.optimisation import Optimisation, TrainingError
 from pipeline.params import Params, load_params
 from pipeline.restorer_params import TrainRestorer
 from pipeline.stage_files import read_json
+from pipeline.team import Team, gathered, started
 from pipeline.trained import trained_file
-from pipeline.training import Loop, checkpoint_folder, fingerprint
+from pipeline.training import Loop, checkpoint_folder, fingerprint, unseen
 from pipeline.validation import VALIDATION, Validator, build_validator
 
 ADVICE = "lower learning_rate, or lengthen warm_up"
@@ -60,14 +62,18 @@ def train_restorer(
     settings: TrainRestorer,
     loop: Loop,
     validator: Validator | None = None,
+    team: Team | None = None,
 ) -> Restorer:
     """Train with AdamW and a cosine schedule; the last weights are kept, unless `validator` chooses others.
+
+    Where a team of processes shares it, each is given its part of every batch, and all end with the same weights.
 
     Raises:
         TrainingError: something stopped being finite; the text names the step, the images and where it began.
     """
     torch.manual_seed(loop.seed)
-    optimisation = Optimisation(start(settings).to(loop.device).train(), settings)
+    team = team or Team(loop.device)
+    optimisation = Optimisation(start(settings).to(loop.device).train(), settings, team)
     objective = objective.to(loop.device)
     state = {**optimisation.state, "objective": objective} | ({"validator": validator} if validator else {})
     for step in loop.steps(settings.steps, state):
@@ -78,7 +84,7 @@ def train_restorer(
         except TrainingError as error:
             raise TrainingError(f"step {step}: {error}; images {', '.join(batches.ids(step))}; {ADVICE}") from error
         validation = validator(step + 1, optimisation.result) if validator else {}
-        loop.log(step + 1, **logs, **validation)
+        loop.log(step + 1, **team.mean_of(logs), **validation)
     if validator:
         validator.put_best(optimisation.result)
     return optimisation.result.eval()
@@ -89,7 +95,7 @@ def _train_step(
 ) -> dict[str, float]:
     degraded, clean = (images.to(loop.device) for images in batches(step))
     with optimisation.precision():
-        restored = optimisation.restorer(degraded)
+        restored = optimisation.network(degraded)
     if not torch.isfinite(restored).all():
         raise TrainingError("the restorer's output is not finite")
     generator = torch.Generator().manual_seed(runtime.seed_for(loop.seed, "objective", step))
@@ -116,33 +122,34 @@ def _code(settings: TrainRestorer) -> list[str]:
     return ["pipeline.train_restorer", *own, "models.restorers.checkpoint"]
 
 
-def _train(options: Namespace, params: Params, description: dict[str, Any], number: int) -> tuple[Restorer, Loop]:
+def _train(
+    options: Namespace, params: Params, description: dict[str, Any], number: int, team: Team
+) -> tuple[Restorer, Loop]:
     """Train, or go on where a killed training stopped; the first one's curve streams to MLflow meanwhile."""
-    settings, device, name = params.train_restorer, runtime.device(), description["objective"]
+    settings, device, name = params.train_restorer, team.device, description["objective"]
     degraded, clean = (Dataset.open(Path(path)) for path in (options.degraded, options.clean))
-    validator = build_validator(degraded, clean, settings.validation)
+    validator = build_validator(degraded, clean, settings.validation, team)
     inputs = fingerprint(*_inputs(settings, degraded, clean, validator))
     own = {name: value for name, value in settings.used.items() if name != "repeats"}
     work = checkpoint_folder(_code(settings), params.seed, own, description, inputs, number)
     losses = description["losses"]
     prior = DiffusionPrior.load(options.prior) if needs_prior(name, losses) else None
     features = _task_features(Path(options.tasks), description, device) if needs_task(name, losses) else None
-    objective = build_objective(name, losses, prior=prior, task_features=features, bank_folder=work / "bank")
+    objective = build_objective(
+        name, losses, prior=prior, task_features=features, bank_folder=work / "bank", share=team
+    )
     seed = runtime.seed_for(params.seed, "restorer", *([number] if number > 1 else []))
-    batches = PairBatches(degraded.split("train"), clean.split("train"), settings.crop, settings.batch, seed)
+    splits, share = (degraded.split("train"), clean.split("train")), (team.index, team.count)
+    batches = PairBatches(*splits, settings.crop, settings.batch, seed, share)
     tags = {"degradation": options.degradation, "variant": name}
     identity = row_identity(params, options.degradation, name, needs_prior(name, losses))
     title = f"{options.degradation} · {name}"
     system = params.tracking.system_metrics
-    live = tracking.live(clean.info.name, title, tags, identity, work.name, system)
-    with live if number == 1 else nullcontext(_unseen) as stream:
+    live = partial(tracking.live, clean.info.name, title, tags, identity, work.name, system)
+    with team.first(live if number == 1 else nullcontext) as stream:
         text = f"train_restorer {options.degradation} {name}" + (f" {number}" if number > 1 else "")
-        loop = Loop(text, work, seed, device, stream)
-        return train_restorer(batches, objective, settings, loop, validator), loop
-
-
-def _unseen(step: int, values: dict[str, float]) -> None:
-    """Where the curves of further trainings go: into their files only."""
+        loop = Loop(text, work, seed, device, stream or unseen, team)
+        return train_restorer(batches, objective, settings, loop, validator, team), loop
 
 
 def _inputs(settings: TrainRestorer, degraded: Dataset, clean: Dataset, validator: Validator | None) -> list[Path]:
@@ -152,25 +159,36 @@ def _inputs(settings: TrainRestorer, degraded: Dataset, clean: Dataset, validato
     return [*files, *(dataset.folder / split / "images" for dataset in (degraded, clean) for split in splits)]
 
 
+def _train_all(options: Namespace, params: Params, description: dict[str, Any], team: Team) -> None:
+    """Every training of this restorer; the first process of a team writes what comes out."""
+    loops: list[Loop] = []
+    with team.first(partial(runtime.replacing_folder, Path(options.out))) as folder:
+        for number in range(1, params.train_restorer.repeats + 1):
+            if description["objective"] == FROZEN:
+                loop = Loop("frozen", runtime.WORK / "frozen", params.seed, team.device)
+                restorer = start(params.train_restorer)
+            else:
+                restorer, loop = _train(options, params, description, number, team)
+            loops.append(loop)
+            if folder:
+                save_restorer(trained_file(folder, number), restorer)
+                loop.write_curve(folder / ("curve.csv" if number == 1 else f"curve-{number}.csv"))
+    if team.is_first:
+        loops[0].write_costs(Path(options.costs), restorer)
+        for loop in loops:
+            loop.finish()
+
+
 def main() -> None:
     """Command line."""
     options = runtime.arguments("degradation", "objective", "degraded", "clean", "prior", "tasks", "out", "costs")
     params = load_params()
     description = read_json(Path(options.objective), "objective", "losses")
-    loops: list[Loop] = []
-    with runtime.replacing_folder(Path(options.out)) as folder:
-        for number in range(1, params.train_restorer.repeats + 1):
-            if description["objective"] == FROZEN:
-                loop = Loop("frozen", runtime.WORK / "frozen", params.seed, runtime.device())
-                restorer = start(params.train_restorer)
-            else:
-                restorer, loop = _train(options, params, description, number)
-            loops.append(loop)
-            save_restorer(trained_file(folder, number), restorer)
-            loop.write_curve(folder / ("curve.csv" if number == 1 else f"curve-{number}.csv"))
-    loops[0].write_costs(Path(options.costs), restorer)
-    for loop in loops:
-        loop.finish()
+    if description["objective"] == FROZEN:
+        _train_all(options, params, description, Team(runtime.device()))
+    elif not started("pipeline.train_restorer", params.processes):
+        with gathered(train_restorer=params.train_restorer.batch) as team:
+            _train_all(options, params, description, team)
 
 
 if __name__ == "__main__":

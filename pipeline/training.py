@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from pipeline import runtime
 from pipeline.imports import closure, digest_files
+from pipeline.team import Team
 
 CHECKPOINT_SECONDS = 30.0
 LONGEST_REASON = 200  # characters of another library's message
@@ -49,10 +50,14 @@ def fingerprint(*places: Path) -> str:
     return digest.hexdigest()
 
 
-def progress(total: int, description: str, unit: str) -> "tqdm[Any]":
+def progress(total: int, description: str, unit: str, hidden: bool = False) -> "tqdm[Any]":
     """A progress bar that leaves a log file readable: a line every half minute there."""
     interval = 1.0 if sys.stderr.isatty() else 30.0
-    return tqdm(total=total, desc=description, unit=unit, mininterval=interval, dynamic_ncols=True)
+    return tqdm(total=total, desc=description, unit=unit, mininterval=interval, dynamic_ncols=True, disable=hidden)
+
+
+def unseen(step: int, values: dict[str, float]) -> None:
+    """Where curves go that are streamed nowhere: into their files only."""
 
 
 class Loop:
@@ -67,6 +72,7 @@ class Loop:
         seed: of this training.
         device: where it runs.
         stream: called with (step, values) while it runs; curves are kept in any case.
+        team: the processes that share it; all of them read the checkpoint, the first one writes it.
     """
 
     def __init__(
@@ -75,7 +81,8 @@ class Loop:
         work: Path,
         seed: int,
         device: torch.device,
-        stream: Callable[[int, dict[str, float]], None] = lambda step, values: None,
+        stream: Callable[[int, dict[str, float]], None] = unseen,
+        team: Team | None = None,
     ) -> None:
         self.description = description
         self.work = work
@@ -85,6 +92,7 @@ class Loop:
         self.seconds = 0.0
         self.steps_run = 0
         self._stream = stream
+        self._team = team or Team(device)
         self._stop = False
         self._bar: tqdm[Any] | None = None
         work.mkdir(parents=True, exist_ok=True)
@@ -103,10 +111,11 @@ class Loop:
                 yield step
                 self.count(time.perf_counter() - started)
                 self._bar.update()
-                if self._stop or time.monotonic() - saved > CHECKPOINT_SECONDS:
+                stop = self._team.agree(self._stop)
+                if stop or time.monotonic() - saved > CHECKPOINT_SECONDS:
                     self._save(step + 1, state)
                     saved = time.monotonic()
-                if self._stop:
+                if stop:
                     raise SystemExit(runtime.TERMINATED)
         finally:
             self._bar.close()
@@ -121,11 +130,12 @@ class Loop:
 
     def bar(self, total: int) -> "tqdm[Any]":
         """A progress bar with this training's name."""
-        return progress(total, self.description, "step")
+        return progress(total, self.description, "step", hidden=not self._team.is_first)
 
     def finish(self) -> None:
         """Forget the checkpoint: the result is in its place."""
-        (self.work / "checkpoint.pt").unlink(missing_ok=True)
+        if self._team.is_first:
+            (self.work / "checkpoint.pt").unlink(missing_ok=True)
 
     def count(self, seconds: float) -> None:
         """Add a step of a trainer that brings a loop of its own to the costs."""
@@ -171,6 +181,8 @@ class Loop:
             ) from error
 
     def _save(self, step: int, state: Mapping[str, Any]) -> None:
+        if not self._team.is_first:
+            return
         content = {
             "step": step,
             "state": {name: item.state_dict() for name, item in state.items()},

@@ -11,6 +11,7 @@ from models.restorers import Restorer
 from pipeline.fidelity import METRICS
 from pipeline.optimisation import TrainingError
 from pipeline.restorer_params import Validation
+from pipeline.team import Team
 
 VALIDATION = "val"
 
@@ -25,12 +26,14 @@ class Validator:
         degraded: the validation split, degraded.
         clean: the same, clean.
         settings: how often, by what, on how many images, and whether to choose.
+        team: the processes that share the images; all of them know the whole outcome.
     """
 
-    def __init__(self, degraded: Split, clean: Split, settings: Validation) -> None:
+    def __init__(self, degraded: Split, clean: Split, settings: Validation, team: Team | None = None) -> None:
         self.settings = settings
         self._degraded, self._clean = degraded, clean
         self._ids = clean.ids[: settings.images]
+        self._team = team or Team(torch.device("cpu"))
         self._best, self._without_gain = -math.inf, 0
         self._weights: dict[str, torch.Tensor] = {}
 
@@ -70,16 +73,19 @@ class Validator:
         device = next(restorer.parameters()).device
         was_training = restorer.training
         restorer.eval()
-        values = []
-        for id in self._ids:
+        values = {}
+        for place in range(self._team.index, len(self._ids), self._team.count):
+            id = self._ids[place]
             with torch.no_grad():
                 restored = restorer(images.to_tensor(self._degraded.image(id))[None].to(device))[0].cpu()
-            values.append(metric(images.to_uint8(restored), self._clean.image(id)))
+            values[place] = metric(images.to_uint8(restored), self._clean.image(id))
         restorer.train(was_training)
-        return sum(values) / len(values)
+        return sum(self._team.collect(values, len(self._ids))) / len(self._ids)
 
 
-def build_validator(degraded: Dataset, clean: Dataset, settings: Validation) -> Validator | None:
+def build_validator(
+    degraded: Dataset, clean: Dataset, settings: Validation, team: Team | None = None
+) -> Validator | None:
     """The validator that the settings ask for, on the split `val` and no other one.
 
     Raises:
@@ -95,4 +101,4 @@ def build_validator(degraded: Dataset, clean: Dataset, settings: Validation) -> 
             f"train_restorer.validation: results are reported on {VALIDATION!r}, because {clean.folder} has no split "
             "'test'; what is reported must not choose: set keep_best: false and patience: null"
         )
-    return Validator(degraded.split(VALIDATION), clean.split(VALIDATION), settings)
+    return Validator(degraded.split(VALIDATION), clean.split(VALIDATION), settings, team)

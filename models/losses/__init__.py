@@ -12,6 +12,7 @@ from models.losses.settings import DiffusionSettings, LossError, LpipsSettings, 
 if TYPE_CHECKING:
     from models.diffusion.prior import DiffusionPrior
     from models.losses.objective import Objective
+    from models.share import BatchShare
 
 
 @dataclass(frozen=True)
@@ -90,6 +91,7 @@ def build_objective(
     prior: "DiffusionPrior | None" = None,
     task_features: Callable[..., Any] | None = None,
     bank_folder: Path | None = None,
+    share: "BatchShare | None" = None,
 ) -> "Objective":
     """Build an objective from its name and the settings of its losses.
 
@@ -100,15 +102,18 @@ def build_objective(
         prior: the diffusion prior, for losses that need one.
         task_features: images (N,3,H,W) in [0,1] to a list of feature tensors, differentiable, for `task`.
         bank_folder: where cached features of `bank: disk` lie.
+        share: which part of each batch it is given, where processes share a training; the whole by default.
 
     Raises:
         LossError: an unknown loss or setting, or something missing that a loss needs.
     """
     from models.losses.objective import Objective
     from models.losses.terms import Frozen
+    from models.share import WHOLE
 
+    share = share or WHOLE
     names = loss_names(objective, settings)
-    frozen = Frozen(prior, task_features, bank_folder)
+    frozen = Frozen(prior, task_features, bank_folder, share)
     kinds = {name: kind_of(name, settings) for name in names}
     read = {name: settings_of(kinds[name], settings.get(name, {})) for name in names}
     pixel = read.pop("pixel")
@@ -116,7 +121,7 @@ def build_objective(
         name: importlib.import_module(LOSSES[kinds[name]].module).build(kinds[name], own, frozen, pixel.kind)
         for name, own in read.items()
     }
-    return Objective(pixel, terms)
+    return Objective(pixel, terms, share)
 
 
 def settings_of(name: str, given: Any) -> Any:

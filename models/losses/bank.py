@@ -17,6 +17,7 @@ from torch import Tensor
 
 from models.losses.settings import LossError
 from models.losses.timesteps import TimestepSampler
+from models.share import WHOLE, BatchShare
 
 
 class Drawn(NamedTuple):
@@ -45,9 +46,20 @@ class FeatureBank:
         self.draws, self.folder, self.seed = draws, folder, seed
         self._memory: dict[str, dict[str, Tensor]] = {}
 
-    def draw(self, clean: Tensor, like: Tensor, sampler: TimestepSampler, generator: torch.Generator) -> Drawn:
+    def draw(
+        self,
+        clean: Tensor,
+        like: Tensor,
+        sampler: TimestepSampler,
+        generator: torch.Generator,
+        share: BatchShare = WHOLE,
+    ) -> Drawn:
         """Choose one of the fixed pairs for each clean view (N,3,H,W); the noise has the shape of `like`."""
-        choices = torch.randint(self.draws, (len(clean),), generator=generator, device=generator.device).tolist()
+
+        def choose(count: int) -> Tensor:
+            return torch.randint(self.draws, (count,), generator=generator, device=generator.device)
+
+        choices = share.of(choose, len(clean)).tolist()
         keys, timesteps, noise = [], [], []
         for view, choice in zip(clean.detach().cpu(), choices, strict=True):
             digest = hashlib.blake2b(view.contiguous().numpy().tobytes(), digest_size=16).hexdigest()

@@ -22,6 +22,7 @@ from models.losses.distances import get_distance, mse
 from models.losses.settings import LossError
 from models.losses.timesteps import TimestepSampler
 from models.losses.views import Views
+from models.share import WHOLE, BatchShare
 
 
 class DiffLossTerms:
@@ -75,6 +76,7 @@ class DiffLoss(nn.Module):
             paper's is the middle block alone.
         distance: how it compares there, a key of `models.losses.distances.DISTANCES`.
         channels_last: hand images to the prior in that memory format; faster convolutions on many CPUs and GPUs.
+        share: which part of each batch it is given; what is drawn does not depend on the number of parts.
         seed: seed of the loss's own generator, which serves calls that bring none. No global state is used.
 
     Raises:
@@ -96,6 +98,7 @@ class DiffLoss(nn.Module):
         layers: Sequence[str] = (MIDDLE,),
         distance: str = "mse",
         channels_last: bool = False,
+        share: BatchShare = WHOLE,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -117,6 +120,7 @@ class DiffLoss(nn.Module):
         self.views = views or Views()
         self.bank = bank
         self.precision, self.channels_last = precision, channels_last
+        self.share = share
         self._generator = torch.Generator().manual_seed(seed)
 
     def forward(
@@ -174,10 +178,11 @@ class DiffLoss(nn.Module):
             target = self.prior.encode(2 * clean - 1)
         keys: list[str] = []
         if self.bank is not None and timesteps is None and noise is None:
-            keys, timesteps, noise = self.bank.draw(clean, target, self.sampler, generator)
-        timesteps = self.sampler.draw(len(seen), generator) if timesteps is None else timesteps
+            keys, timesteps, noise = self.bank.draw(clean, target, self.sampler, generator, self.share)
+        if timesteps is None:
+            timesteps = self.share.of(lambda count: self.sampler.draw(count, generator), len(seen))
         timesteps = timesteps.to(seen.device)
-        noise = _draw_noise(target, generator) if noise is None else _checked_noise(noise, target)
+        noise = self._draw_noise(target, generator) if noise is None else _checked_noise(noise, target)
         noisy = self.prior.add_noise(seen, noise, timesteps)
         noisy_target = self.prior.add_noise(target, noise, timesteps)
 
@@ -194,6 +199,12 @@ class DiffLoss(nn.Module):
     def _difference(self, layer: str, seen: Tensor, wanted: Tensor) -> Tensor:
         """(N,): mean square where noise is compared, else the chosen distance."""
         return (mse if layer == NOISE else self.distance)(_working(seen), _working(wanted))
+
+    def _draw_noise(self, like: Tensor, generator: torch.Generator) -> Tensor:
+        def draw(count: int) -> Tensor:
+            return torch.randn((count, *like.shape[1:]), generator=generator, device=generator.device)
+
+        return self.share.of(draw, len(like)).to(device=like.device, dtype=like.dtype)
 
     def _wanted(self, noisy: Tensor, timesteps: Tensor, keys: list[str], layers: Sequence[str]) -> dict[str, Tensor]:
         """Features of the noisy clean images, without gradient, from the bank where there is one."""
@@ -244,11 +255,6 @@ class DiffLoss(nn.Module):
 def _working(image: Tensor) -> Tensor:
     """float32 at least: half-precision images would lose the small differences that the terms measure."""
     return image if image.dtype == torch.float64 else image.float()
-
-
-def _draw_noise(like: Tensor, generator: torch.Generator) -> Tensor:
-    noise = torch.randn(like.shape, generator=generator, device=generator.device)
-    return noise.to(device=like.device, dtype=like.dtype)
 
 
 def _checked_noise(noise: Tensor, like: Tensor) -> Tensor:

@@ -47,6 +47,7 @@ def build(name: str, settings: DiffusionSettings, frozen: Frozen, pixel_kind: st
         layers=settings.layers,
         distance=settings.distance,
         channels_last=settings.channels_last,
+        share=frozen.share,
     )
     if settings.checkpointing:
         frozen.prior.checkpoint()

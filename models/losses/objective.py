@@ -10,6 +10,7 @@ from models.losses.checks import check_range
 from models.losses.pixel import PIXEL_LOSSES
 from models.losses.settings import LossError, PixelSettings
 from models.losses.terms import Term
+from models.share import WHOLE, BatchShare
 
 WINDOW = 20  # measurements over which the running means of the gradient norms reach back
 WARM_UP = 5  # the first measurements are made at consecutive steps
@@ -37,6 +38,7 @@ class Objective(nn.Module):
     Args:
         pixel: settings of the pixel loss.
         terms: the other terms by name.
+        share: which part of each batch it is given; norms are those of whole batches.
 
     Raises:
         LossError: two terms share a component, or a setting is out of range.
@@ -46,7 +48,7 @@ class Objective(nn.Module):
     norms: Tensor
     counts: Tensor
 
-    def __init__(self, pixel: PixelSettings, terms: Mapping[str, Term]) -> None:
+    def __init__(self, pixel: PixelSettings, terms: Mapping[str, Term], share: BatchShare = WHOLE) -> None:
         super().__init__()
         names = ["pixel", *(name for term in terms.values() for name in term.raw_weights)]
         if len(set(names)) != len(names):
@@ -55,6 +57,7 @@ class Objective(nn.Module):
             own = term.settings
             if own.every < 1 or own.calibrate_every < 1 or own.strength < 0:
                 raise LossError(f"{name}: expected every >= 1, calibrate_every >= 1 and strength >= 0")
+        self._share = share
         self._terms = tuple(terms.values())  # a tuple, so that their networks are not registered
         self._index = {name: index for index, name in enumerate(names)}
         self._pixel_loss: Callable[[Tensor, Tensor], Tensor] = PIXEL_LOSSES[pixel.kind]
@@ -118,7 +121,7 @@ class Objective(nn.Module):
             (gradients[name],) = torch.autograd.grad(value, leaf, retain_graph=True)
             index = self._index[name]
             self.counts[index] += 1
-            change = gradients[name].double().norm() - self.norms[index]
+            change = self._share.norm(gradients[name]) - self.norms[index]
             self.norms[index] += change / self.counts[index].clamp(max=WINDOW)
         return gradients
 

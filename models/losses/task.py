@@ -7,6 +7,7 @@ from torch import Tensor
 
 from models.losses.settings import LossError, TaskSettings
 from models.losses.terms import Frozen, Term
+from models.share import WHOLE, BatchShare
 
 
 class TaskTerm(Term):
@@ -15,9 +16,12 @@ class TaskTerm(Term):
     The division makes layers of any scale count the same; it is 1 where the restored features are unrelated zeros.
     """
 
-    def __init__(self, features: Callable[[Tensor], Iterable[Tensor]], settings: TaskSettings) -> None:
+    def __init__(
+        self, features: Callable[[Tensor], Iterable[Tensor]], settings: TaskSettings, share: BatchShare = WHOLE
+    ) -> None:
         super().__init__(settings, {"task": settings.raw_weight})
         self._features = features
+        self._share = share
 
     def forward(self, restored: Tensor, clean: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
         with torch.no_grad():
@@ -27,13 +31,12 @@ class TaskTerm(Term):
             raise LossError(f"task: the network gave {len(seen)} and {len(wanted)} feature maps for one pair")
         if torch.is_grad_enabled() and restored.requires_grad and not any(layer.requires_grad for layer in seen):
             raise LossError("task: the network's features carry no gradient; do not compute them under no_grad")
-        distances = [_relative_distance(*pair) for pair in zip(seen, wanted, strict=True)]
+        distances = [self._relative_distance(*pair) for pair in zip(seen, wanted, strict=True)]
         return {"task": torch.stack(distances).mean()}
 
-
-def _relative_distance(seen: Tensor, wanted: Tensor) -> Tensor:
-    power = wanted.float().square().mean().clamp_min(torch.finfo(torch.float32).tiny)
-    return (seen.float() - wanted.float()).square().mean() / power
+    def _relative_distance(self, seen: Tensor, wanted: Tensor) -> Tensor:
+        power = self._share.mean(wanted.float().square().mean()).clamp_min(torch.finfo(torch.float32).tiny)
+        return (seen.float() - wanted.float()).square().mean() / power
 
 
 def build(name: str, settings: TaskSettings, frozen: Frozen, pixel_kind: str) -> TaskTerm:
@@ -44,4 +47,4 @@ def build(name: str, settings: TaskSettings, frozen: Frozen, pixel_kind: str) ->
     """
     if frozen.task_features is None:
         raise LossError("objective 'task' needs the features of a task network: pass task_features")
-    return TaskTerm(frozen.task_features, settings)
+    return TaskTerm(frozen.task_features, settings, frozen.share)

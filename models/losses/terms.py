@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from models.losses.settings import TermSettings
+from models.share import WHOLE, BatchShare
 
 if TYPE_CHECKING:
     from models.diffusion.prior import DiffusionPrior
@@ -17,11 +18,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Frozen:
-    """What a training run can lend to its terms: frozen networks and a folder for cached features."""
+    """What a training run can lend to its terms: frozen networks, a folder for cached features, its share."""
 
     prior: "DiffusionPrior | None" = None
     task_features: Callable[[Tensor], list[Tensor]] | None = None
     bank_folder: Path | None = None
+    share: BatchShare = WHOLE
 
 
 class Term(nn.Module, ABC):

@@ -6,10 +6,11 @@ from copy import deepcopy
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Annotated, Any, ClassVar, TypeVar
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 from safetensors.torch import save_file
 
 from models.tasks import TaskError
@@ -52,6 +53,7 @@ class YoloSettings:
     batch: Batch = 16
     learning_rate: Positive = 1e-3
     mosaic: Share = 1.0
+    device: Annotated[str, Field(pattern=r"^\d+(,\d+)*$")] | None = None  # GPUs by number, such as "0,1"; null: one
 
 
 class YoloTask(Task[Prediction]):

@@ -1,6 +1,13 @@
-"""Training of YOLO networks by ultralytics' own trainer, in our loop: progress, curves, resumption."""
+"""Training of YOLO networks by ultralytics' own trainer, in our loop: progress, curves, resumption.
 
+On several GPUs ultralytics starts processes of its own, which know nothing of the loop: there is neither a curve nor a
+checkpoint, and a killed training starts again.
+"""
+
+import math
+import os
 import shutil
+import subprocess
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +20,8 @@ from models.tasks.contract import TrainingLoop
 from models.tasks.yolo_library import Parts, device_name
 from models.tasks.yolo_resume import Checkpoint, Progress
 from models.tasks.yolo_view import DATA_FILE
+
+AVERAGED_FILE = "averaged.pt"  # the weights that ultralytics' own processes hand back
 
 if TYPE_CHECKING:
     from models.tasks.yolo import YoloSettings
@@ -27,9 +36,13 @@ def train(
         The network with the averaged (EMA) weights after the last epoch.
 
     Raises:
-        TaskError: the model cannot be built, or the loss stops being finite.
+        TaskError: the model cannot be built, the loss stops being finite, or there are no such GPUs.
     """
     trainer = _trainer(parts, task, start, settings, loop, view)
+    if trainer.ddp:
+        network = _train_in_processes(trainer, task, start, settings, loop, view)
+        shutil.rmtree(view)
+        return network
     checkpoint = Checkpoint(loop.work / "yolo-checkpoint.pt")
     progress = Progress()
     trainer.add_callback("on_train_start", lambda trainer: _resume(trainer, checkpoint, progress, loop))
@@ -37,7 +50,7 @@ def train(
     trainer.add_callback("on_train_epoch_start", checkpoint.start_epoch)
     trainer.add_callback("on_fit_epoch_end", lambda trainer: checkpoint.save(trainer, progress))
     trainer.train()
-    network: torch.nn.Module = trainer.ema.ema.float()
+    network = trainer.ema.ema.float()
     checkpoint.path.unlink(missing_ok=True)
     shutil.rmtree(view)
     return network
@@ -46,8 +59,10 @@ def train(
 def _trainer(
     parts: Parts, task: str, start: torch.nn.Module | None, settings: "YoloSettings", loop: TrainingLoop, view: Path
 ) -> Any:
+    averaged, in_processes = view.resolve() / AVERAGED_FILE, "," in (settings.device or "")
+
     class Trainer(parts.trainer):  # type: ignore[name-defined]
-        """Neither validates nor writes: there is no choice to make among epochs, and outputs are ours."""
+        """Neither validates nor writes more than the end: no epoch is chosen, and outputs are ours."""
 
         def get_model(self, cfg: Any = None, weights: Any = None, verbose: bool = True) -> Any:
             if start is not None:
@@ -63,7 +78,9 @@ def _trainer(
         def validate(self) -> tuple[dict[str, float], float]:
             return {}, 0.0
 
-        def final_eval(self) -> None: ...
+        def final_eval(self) -> None:
+            if in_processes and int(os.environ.get("RANK", "-1")) in (-1, 0):
+                torch.save(self.ema.ema.float().state_dict(), averaged)
 
         def save_model(self) -> bool:
             return False
@@ -89,7 +106,7 @@ def _trainer(
             "seed": loop.seed,
             "deterministic": True,
             "workers": 0,
-            "device": device_name(loop.device),
+            "device": _devices(task, settings, loop),
             "project": str(view.resolve()),
             "name": "run",
             "exist_ok": True,
@@ -99,6 +116,57 @@ def _trainer(
             "verbose": False,
         }
     )
+
+
+def _devices(task: str, settings: "YoloSettings", loop: TrainingLoop) -> str:
+    """The GPUs that the settings name, or the loop's device, as ultralytics spells them.
+
+    Raises:
+        TaskError: this machine has no such GPUs, or they cannot share a batch evenly.
+    """
+    if settings.device is None:
+        return device_name(loop.device)
+    count, wanted = torch.cuda.device_count(), settings.device.split(",")
+    if not all(int(number) < count for number in wanted) or len(set(wanted)) < len(wanted):
+        raise TaskError(
+            f"train_task.{task}.device: {settings.device!r}: this machine has {count} GPUs; name some of theirs, which "
+            "are counted from 0, once each, or set device: null"
+        )
+    if settings.batch % len(wanted):
+        raise TaskError(
+            f"train_task.{task}.batch: {settings.batch} cannot be shared evenly by the {len(wanted)} GPUs of device"
+        )
+    return settings.device
+
+
+def _train_in_processes(
+    trainer: Any,
+    task: str,
+    start: torch.nn.Module | None,
+    settings: "YoloSettings",
+    loop: TrainingLoop,
+    view: Path,
+) -> torch.nn.Module:
+    """Let ultralytics train in processes of its own, one for each GPU, and read what they come to."""
+    began = time.perf_counter()
+    try:
+        trainer.train()
+    except subprocess.CalledProcessError as error:
+        raise TaskError(
+            f"train_task.{task}: ultralytics' processes on the GPUs {settings.device} ended with exit code "
+            f"{error.returncode}; what they said is above"
+        ) from error
+    network: torch.nn.Module = trainer.get_model(settings.model if start is None else start.yaml, verbose=False)
+    trainer.model = network
+    trainer.set_model_attributes()
+    network.load_state_dict(torch.load(view / AVERAGED_FILE, map_location=loop.device, weights_only=True))
+    if not all(bool(torch.isfinite(weight).all()) for weight in network.parameters()):
+        raise TaskError(f"train_task.{task}: the weights are no longer finite; lower learning_rate")
+    images = len(list((view / "images" / "train").iterdir()))
+    steps = settings.epochs * math.ceil(images / settings.batch)
+    for _ in range(steps):
+        loop.count((time.perf_counter() - began) / steps)
+    return network.float()
 
 
 def _report(trainer: Any, task: str, progress: Progress, loop: TrainingLoop) -> None:

@@ -1,0 +1,136 @@
+"""A small training of a restorer with every kind of objective, alone or as one of several processes.
+
+    python -m team_worker PROCESSES OUT DATA [die | fail]
+
+With `die` the last process kills itself in the fifth step of a training, once; with `fail` it finds a fault there.
+"""
+
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from data.datasets import PairBatches
+from data.manifest import Dataset
+from models.diffusion.network import build_scheduler, build_unet
+from models.diffusion.prior import DiffusionPrior
+from models.losses import build_objective
+from models.losses.objective import Objective
+from models.losses.settings import PixelSettings, TaskSettings
+from models.losses.task import TaskTerm
+from pipeline import runtime, training
+from pipeline.optimisation import TrainingError
+from pipeline.params import PriorNetwork, Schedule, TrainPrior
+from pipeline.restorer_params import NafNet, TrainRestorer, Validation
+from pipeline.team import Team, gathered, started
+from pipeline.train_prior import train_prior
+from pipeline.train_restorer import start, train_restorer
+from pipeline.training import Loop
+from pipeline.validation import build_validator
+
+STEPS, BATCH, CROP = 6, 4, 16
+SETTINGS = TrainRestorer(
+    restorer="nafnet",
+    nafnet=NafNet(width=8, encoder_blocks=[1], middle_blocks=1, decoder_blocks=[1]),
+    crop=CROP,
+    steps=STEPS,
+    batch=BATCH,
+    learning_rate=1e-3,
+    ema=0.9,
+    validation=Validation(every=2, metric="psnr", images=None, keep_best=True, patience=None),
+)
+LOSSES = {"diffloss": {"strength": 1.0, "timesteps": [5, 300]}}
+OBJECTIVES = ("pixel", "diffloss", "task")
+
+
+def objective_of(name: str, team: Team) -> Objective:
+    """An objective whose frozen networks have random weights."""
+    torch.manual_seed(0)
+    if name == "task":
+        layer = torch.nn.Conv2d(3, 4, 3).requires_grad_(False)
+        return Objective(
+            PixelSettings(), {"task": TaskTerm(lambda images: [layer(images)], TaskSettings(), team)}, team
+        )
+    unet = build_unet({"size": 16, "channels": [16, 32], "blocks": 1, "attention": []})
+    prior = DiffusionPrior(unet, build_scheduler({"steps": 1000, "kind": "linear"}))
+    return build_objective(name, LOSSES if name == "diffloss" else {}, prior=prior, share=team)
+
+
+def train(name: str, data: Path, out: Path, team: Team, what: str = "") -> dict[str, Any]:
+    """Gradients of the first step, weights, curve and norms of one training."""
+    degraded, clean = Dataset.open(data / "degraded"), Dataset.open(data / "clean")
+    splits = degraded.split("train"), clean.split("train")
+    batches = PairBatches(*splits, CROP, BATCH, 0, (team.index, team.count))
+    objective = objective_of(name, team)
+
+    def stream(step: int, values: dict[str, float]) -> None:
+        marker = out / f"{what}-{name}"
+        if what and step == 5 and team.index == team.count - 1 and not marker.exists():
+            marker.touch()
+            if what == "fail":
+                raise TrainingError("step 5: a fault that only one process has")
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    loop = Loop(name, out / "work" / name, 0, team.device, stream, team)
+    validator = build_validator(degraded, clean, SETTINGS.validation, team)
+    restorer = train_restorer(batches, objective, SETTINGS, loop, validator, team)
+    return {"weights": restorer.state_dict(), "curve": loop.curve, "norms": objective.norms, "run": loop.steps_run}
+
+
+def first_gradients(name: str, data: Path, team: Team) -> dict[str, torch.Tensor]:
+    """The gradients of the restorer after the first backward, without clipping."""
+    degraded, clean = Dataset.open(data / "degraded").split("train"), Dataset.open(data / "clean").split("train")
+    torch.manual_seed(1)
+    restorer = start(SETTINGS)
+    for weight in restorer.parameters():
+        torch.nn.init.normal_(weight, std=0.2)
+    network, objective = team.wrap(restorer), objective_of(name, team)
+    images = PairBatches(degraded, clean, CROP, BATCH, 0, (team.index, team.count))(0)
+    output = objective(network(images[0]), images[1], generator=torch.Generator().manual_seed(3))
+    output.total.backward()
+    return {name: weight.grad for name, weight in restorer.named_parameters() if weight.grad is not None}
+
+
+def small_prior(data: Path, out: Path, team: Team) -> dict[str, Any]:
+    """The weights and the curve of a small prior."""
+    settings = TrainPrior(
+        pretrained=None,
+        adm_settings=None,
+        network=PriorNetwork(size=16, channels=[16, 32], blocks=1, attention=[]),
+        schedule=Schedule(steps=100, kind="linear"),
+        crop=32,
+        steps=3,
+        batch=4,
+        learning_rate=1e-3,
+        ema=0.9,
+        samples=1,
+    )
+    loop = Loop("prior", out / "work" / "prior", 0, team.device, team=team)
+    prior = train_prior(Dataset.open(data / "clean"), settings, loop, team)
+    return {"weights": prior.state_dict(), "curve": loop.curve}
+
+
+def everything(data: Path, out: Path, team: Team) -> dict[str, Any]:
+    """Gradients and trainings of all objectives, and a prior."""
+    found: dict[str, Any] = {f"gradients of {name}": first_gradients(name, data, team) for name in OBJECTIVES}
+    found |= {name: train(name, data, out, team) for name in OBJECTIVES}
+    return found | {"prior": small_prior(data, out, team)}
+
+
+def main() -> None:
+    count, out, data = int(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3])
+    what = sys.argv[4] if len(sys.argv) > 4 else ""
+    training.CHECKPOINT_SECONDS = 0.0
+    if started("team_worker", count):
+        return
+    with gathered(worker=BATCH) as team:
+        found = {"pixel": train("pixel", data, out, team, what)} if what else everything(data, out, team)
+        if team.is_first:
+            torch.save(found, out / "found.pt")
+
+
+if __name__ == "__main__":
+    runtime.run_stage(main)
