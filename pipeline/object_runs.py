@@ -1,5 +1,6 @@
 """Stored predictions of a task that finds objects, with the labels of their images. Not a stage."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -75,7 +76,7 @@ class ObjectRuns:
         labels = self._labels_of(self._split(records.parent))
         return read_run(labels, self._results(records.parent), self.kind.overlap)
 
-    def _results(self, folder: Path) -> list[dict[str, Any]]:
+    def _results(self, folder: Path) -> Iterator[dict[str, Any]]:
         return self.kind.coco_results(self.kind.read(folder / "predictions"))
 
     def _split(self, folder: Path) -> Split:

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from models.tasks.detection import Detection
-from models.tasks.detection_matching import BLOCK, Boxes, DetectionPrediction
+from models.tasks.detection_matching import BLOCK, Boxes, DetectionPrediction, coco_predictions, coco_truth
+from models.tasks.object_sizes import match_by_size
 from models.tasks.record_files import RecordsError, read_rows, write_rows
 from models.tasks.records import match_detections
 from models.tasks.segmentation import Segmentation
@@ -92,6 +93,21 @@ def test_matching_in_blocks_is_matching_at_once(monkeypatch: pytest.MonkeyPatch)
     for field in ("truth", "image", "category", "score", "correct", "ignored"):
         np.testing.assert_array_equal(getattr(whole, field), getattr(parts, field))
     assert whole.correct.any() and whole.ignored.any()
+
+
+def test_sizes_are_matched_in_blocks_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = np.random.default_rng(2)
+    ids = tuple(f"{number:03d}" for number in range(11))
+    found = {name: _some(generator, 5 if number not in (0, 5, 6, 7, 10) else 0) for number, name in enumerate(ids)}
+    truth = {name: Boxes(p.boxes[:3] + 1, p.classes[:3]) for name, p in found.items()}
+    labels = coco_truth(truth, ids, 3, dict.fromkeys(ids, (64, 64)))
+    classes = ("a", "b", "c")
+    whole = match_by_size(labels, coco_predictions(found, ids), "bbox", ids, classes).sizes["small"]
+    monkeypatch.setattr("models.tasks.detection_matching.BLOCK", 2)
+    parts = match_by_size(labels, coco_predictions(found, ids), "bbox", ids, classes).sizes["small"]
+    for field in ("truth", "image", "category", "score", "correct", "ignored"):
+        np.testing.assert_array_equal(getattr(whole, field), getattr(parts, field))
+    assert whole.correct.any()
 
 
 def test_rows_that_cannot_be_read_are_named(tmp_path: Path) -> None:

@@ -141,7 +141,7 @@ def test_objects_by_their_masks(make_dataset: Callable[..., Dataset]) -> None:
     labels = InstanceSegmentation.coco_labels(split, 2)
     found = {"before": [(10, 8)], "after": [(25, 40)], "clean": [(10, 8), (26, 41)]}
     results = {
-        name: InstanceSegmentation.coco_results({"test0": _masks(*corners), "test1": _masks((10, 8))})
+        name: list(InstanceSegmentation.coco_results({"test0": _masks(*corners), "test1": _masks((10, 8))}))
         for name, corners in found.items()
     }
     before, after, clean = (read_run(labels, results[name], "segm") for name in found)

@@ -158,5 +158,5 @@ class ObjectTask(Task[Prediction]):
 
     @staticmethod
     @abstractmethod
-    def coco_results(predictions: Mapping[str, Prediction]) -> list[dict[str, Any]]:
-        """COCO's list of results, with the ids of `coco_labels`."""
+    def coco_results(predictions: Mapping[str, Prediction]) -> Iterator[dict[str, Any]]:
+        """COCO's results, image by image, with the ids of `coco_labels`."""

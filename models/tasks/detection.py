@@ -2,7 +2,7 @@
 
 import json
 from array import array
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -57,7 +57,7 @@ class Detection(YoloTask[DetectionPrediction], ObjectTask[DetectionPrediction]):
         return coco_truth({name: _labels(split, name, sizes[name]) for name in ids}, ids, classes, sizes)
 
     @staticmethod
-    def coco_results(predictions: Mapping[str, DetectionPrediction]) -> list[dict[str, Any]]:
+    def coco_results(predictions: Mapping[str, DetectionPrediction]) -> Iterator[dict[str, Any]]:
         return coco_predictions(predictions, tuple(sorted(predictions)))
 
     @staticmethod

@@ -1,7 +1,8 @@
 """Boxes of one image, and COCO's matching of predicted to true objects by faster-coco-eval."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
 from typing import Any, Literal
 
 import numpy as np
@@ -67,16 +68,19 @@ def match_images(
 
 def match_blocks(image_ids: tuple[str, ...], match: Callable[[tuple[str, ...]], Matches]) -> Matches:
     """Match some images at a time, which the library holds as one object for each box; the result is the same."""
-    blocks = []
-    for start in range(0, len(image_ids), BLOCK):
-        found = match(image_ids[start : start + BLOCK])
-        blocks.append(replace(found, image=found.image + start))
+    starts = range(0, len(image_ids), BLOCK)
+    return join_blocks([(start, match(image_ids[start : start + BLOCK])) for start in starts])
+
+
+def join_blocks(found: Sequence[tuple[int, Matches]]) -> Matches:
+    """The matches of all images from those of some at a time, each with the number of its first image."""
+    blocks = [replace(matches, image=matches.image + start) for start, matches in found]
     fields = ("truth", "image", "category", "score", "correct", "ignored")
     return Matches(*(np.concatenate([getattr(block, field) for block in blocks]) for field in fields))
 
 
 def match_objects(
-    truth: dict[str, Any], found: list[dict[str, Any]], kind: Overlap, areas: Sequence[float] = ALL_AREAS
+    truth: dict[str, Any], found: Iterable[dict[str, Any]], kind: Overlap, areas: Sequence[float] = ALL_AREAS
 ) -> Matches:
     """Match COCO's list of results to COCO's annotations by the overlap of boxes or of masks.
 
@@ -86,8 +90,33 @@ def match_objects(
     return _gather(_evaluate(truth, found, kind, IOU_THRESHOLDS, areas))
 
 
+def blocks_of(
+    truth: dict[str, Any], found: Iterable[dict[str, Any]]
+) -> Iterator[tuple[int, dict[str, Any], list[dict[str, Any]]]]:
+    """Some images at a time: the number of the first, their annotations, and their results, which are read one by one.
+
+    Args:
+        truth: COCO's annotations, as `coco_truth` makes them.
+        found: COCO's results, image by image.
+    """
+    rest = groupby(found, lambda result: (int(result["image_id"]) - 1) // BLOCK)
+    number, group = next(rest, (-1, iter(())))
+    for start in range(0, len(truth["images"]), BLOCK):
+        own: list[dict[str, Any]] = []
+        if number == start // BLOCK:
+            own = [{**result, "image_id": result["image_id"] - start} for result in group]
+            number, group = next(rest, (-1, iter(())))
+        images = [{**entry, "id": entry["id"] - start} for entry in truth["images"][start : start + BLOCK]]
+        labels = [
+            {**entry, "image_id": entry["image_id"] - start}
+            for entry in truth["annotations"]
+            if start < entry["image_id"] <= start + BLOCK
+        ]
+        yield start, {**truth, "images": images, "annotations": labels}, own
+
+
 def pair_objects(
-    truth: dict[str, Any], found: list[dict[str, Any]], kind: Overlap, threshold: float
+    truth: dict[str, Any], found: Iterable[dict[str, Any]], kind: Overlap, threshold: float
 ) -> list[tuple[int, int]]:
     """Which result matched which annotation, both as indices into their lists, at one IoU threshold.
 
@@ -100,7 +129,7 @@ def pair_objects(
 
 def _evaluate(
     truth: dict[str, Any],
-    found: list[dict[str, Any]],
+    found: Iterable[dict[str, Any]],
     kind: Overlap,
     thresholds: NDArray[np.float64],
     areas: Sequence[float],
@@ -185,13 +214,11 @@ def coco_frame(sizes: Sequence[tuple[int, int]], classes: int) -> dict[str, Any]
 
 def coco_predictions(
     predictions: Mapping[str, DetectionPrediction], image_ids: tuple[str, ...]
-) -> list[dict[str, Any]]:
-    """COCO's list of results, with the ids of `coco_truth`."""
-    return [
-        {"image_id": number, "category_id": int(category) + 1, "bbox": box, "score": float(score)}
-        for number, found in enumerate((predictions[name] for name in image_ids), start=1)
-        for box, category, score in zip(_xywh(found.boxes), found.classes, found.scores, strict=True)
-    ]
+) -> Iterator[dict[str, Any]]:
+    """COCO's results one by one, with the ids of `coco_truth`."""
+    for number, found in enumerate((predictions[name] for name in image_ids), start=1):
+        for box, category, score in zip(_xywh(found.boxes), found.classes, found.scores, strict=True):
+            yield {"image_id": number, "category_id": int(category) + 1, "bbox": box, "score": float(score)}
 
 
 def _xywh(boxes: NDArray[np.floating]) -> list[list[float]]:

@@ -1,6 +1,6 @@
 """Masks of objects as COCO's run lengths, and COCO's matching of predicted to true ones."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -105,20 +105,16 @@ def _annotations(truth: Mapping[str, Masks], ids: Sequence[str], sizes: Mapping[
     return annotations
 
 
-def coco_found(predictions: Mapping[str, InstancePrediction], ids: Sequence[str]) -> list[dict[str, Any]]:
-    """COCO's list of results, with the ids of `coco_masks`."""
-    return [
-        {
-            "image_id": number,
-            "category_id": int(category) + 1,
-            "segmentation": _run(counts, predictions[name].size),
-            "score": float(score),
-        }
-        for number, name in enumerate(ids, start=1)
-        for counts, category, score in zip(
-            predictions[name].masks, predictions[name].classes, predictions[name].scores, strict=True
-        )
-    ]
+def coco_found(predictions: Mapping[str, InstancePrediction], ids: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """COCO's results one by one, with the ids of `coco_masks`."""
+    for number, found in enumerate((predictions[name] for name in ids), start=1):
+        for counts, category, score in zip(found.masks, found.classes, found.scores, strict=True):
+            yield {
+                "image_id": number,
+                "category_id": int(category) + 1,
+                "segmentation": _run(counts, found.size),
+                "score": float(score),
+            }
 
 
 def _run(counts: str, size: Size) -> dict[str, Any]:

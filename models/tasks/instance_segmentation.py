@@ -74,7 +74,7 @@ class InstanceSegmentation(YoloTask[InstancePrediction], ObjectTask[InstancePred
         )
 
     @staticmethod
-    def coco_results(predictions: Mapping[str, InstancePrediction]) -> list[dict[str, Any]]:
+    def coco_results(predictions: Mapping[str, InstancePrediction]) -> Iterator[dict[str, Any]]:
         return coco_found(predictions, sorted(predictions))
 
     @staticmethod

@@ -4,7 +4,7 @@ Detections count from a confidence of 0.25 on, and match an object of their clas
 COCO's matching: the surest first, each object once.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,12 +26,12 @@ class Run:
     found: NDArray[np.bool_]  # (G,) objects that a detection matched; never a crowd
 
 
-def read_run(labels: dict[str, Any], results: Sequence[dict[str, Any]], overlap: Overlap) -> Run:
+def read_run(labels: dict[str, Any], results: Iterable[dict[str, Any]], overlap: Overlap) -> Run:
     """Match the detections of a run with the objects.
 
     Args:
         labels: COCO's annotations; ids count from 1 in the order of the list.
-        results: COCO's list of results.
+        results: COCO's results, of which only the sure ones are kept.
         overlap: of boxes or of masks.
     """
     sure = [result for result in results if result["score"] >= SURE]

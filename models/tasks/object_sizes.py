@@ -1,13 +1,13 @@
 """Average precision by the size of objects, with COCO's ranges of areas."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from models.tasks.detection_matching import Overlap, match_objects
+from models.tasks.detection_matching import Matches, Overlap, blocks_of, join_blocks, match_objects
 from models.tasks.detection_records import DetectionRecords, records_of
 
 # In square pixels, of the box or of the mask, both ends included, as COCO has them.
@@ -45,7 +45,11 @@ class RecordsBySize:
 
 
 def match_by_size(
-    labels: dict[str, Any], results: list[dict[str, Any]], overlap: Overlap, ids: Sequence[str], classes: Sequence[str]
+    labels: dict[str, Any],
+    results: Iterable[dict[str, Any]],
+    overlap: Overlap,
+    ids: Sequence[str],
+    classes: Sequence[str],
 ) -> RecordsBySize:
     """Match as COCO does for its AP_small, AP_medium and AP_large.
 
@@ -53,17 +57,16 @@ def match_by_size(
 
     Args:
         labels: COCO's annotations, where image number n of `ids` has id n + 1.
-        results: COCO's list of results.
+        results: COCO's results, image by image.
         overlap: of boxes or of masks.
         ids: N images.
         classes: C names.
     """
-    return RecordsBySize(
-        {
-            size: _pruned(records_of(match_objects(labels, results, overlap, areas), ids, classes))
-            for size, areas in SIZES.items()
-        }
-    )
+    found: dict[str, list[tuple[int, Matches]]] = {size: [] for size in SIZES}
+    for start, own, some in blocks_of(labels, results):
+        for size, areas in SIZES.items():
+            found[size].append((start, match_objects(own, some, overlap, areas)))
+    return RecordsBySize({size: _pruned(records_of(join_blocks(own), ids, classes)) for size, own in found.items()})
 
 
 def _pruned(records: DetectionRecords) -> DetectionRecords:

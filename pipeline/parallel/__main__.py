@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from pipeline import runtime
 from pipeline.parallel.stages import ParallelError, Schedule, closing_stages, read_stages
-from pipeline.parallel.workers import GRACE, Worker, end_all, environments, start_dvc
+from pipeline.parallel.workers import GRACE, Worker, end_all, environments, start_dvc, wait_or_kill
 
 POLL = 0.1  # seconds
 LOCK = runtime.WORK / "parallel.lock"
@@ -81,7 +81,7 @@ def _finish() -> None:
         code = process.wait()
     except BaseException:
         process.terminate()
-        process.wait(GRACE)
+        wait_or_kill(process, time.monotonic() + GRACE)
         raise
     if code:
         raise ParallelError("the closing `dvc repro` failed, for the reason above")

@@ -88,12 +88,7 @@ class Worker:
     def wait_or_kill(self, until: float) -> None:
         """Wait for the end of a stage that was asked to, and kill it at `until` (of time.monotonic)."""
         if self._process:
-            with suppress(subprocess.TimeoutExpired):
-                self._process.wait(max(0.0, until - time.monotonic()))
-                return
-            with suppress(ProcessLookupError):
-                os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.wait()
+            wait_or_kill(self._process, until)
 
     def _launch(self) -> None:
         assert self.stage is not None
@@ -125,6 +120,16 @@ def start_dvc(arguments: Sequence[str], **options: Any) -> "subprocess.Popen[byt
     command = [sys.executable, "-m", "pipeline.parallel.worker", *arguments]
     process: subprocess.Popen[bytes] = subprocess.Popen(command, **options)
     return process
+
+
+def wait_or_kill(process: "subprocess.Popen[bytes]", until: float) -> None:
+    """Wait for the end of a DVC that was asked to end; at `until` (of time.monotonic) it is killed with its stage."""
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(max(0.0, until - time.monotonic()))
+        return
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
 
 
 def end_all(workers: Sequence[Worker]) -> None:
