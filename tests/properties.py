@@ -19,8 +19,47 @@ few = settings(
     database=None,
     suppress_health_check=list(HealthCheck),  # of slow machines, and of fixtures that all examples share
 )
-TOKENS = ["", "0", "-1", "1e999", "nan", "1" * 400, "9" * 4400, "\0", "\ud800", "é", "\u2028", '"', "'", "<", "&", "[", "{", "]", "}"]
-TOKENS += [",", ":", ": ", "\n", "\r", "\t", "- ", "!!int x", "*a", "&a", "null", "true", "../..", "/", "x" * 300, "[" * 2000, "1_0", "²"]
+TOKENS = [
+    "",
+    "0",
+    "-1",
+    "1e999",
+    "nan",
+    "1" * 400,
+    "9" * 4400,
+    "\0",
+    "\ud800",
+    "é",
+    "\u2028",
+    '"',
+    "'",
+    "<",
+    "&",
+    "[",
+    "{",
+    "]",
+    "}",
+]
+TOKENS += [
+    ",",
+    ":",
+    ": ",
+    "\n",
+    "\r",
+    "\t",
+    "- ",
+    "!!int x",
+    "*a",
+    "&a",
+    "null",
+    "true",
+    "../..",
+    "/",
+    "x" * 300,
+    "[" * 2000,
+    "1_0",
+    "²",
+]
 scalars = st.one_of(
     st.none(),
     st.booleans(),
@@ -30,7 +69,9 @@ scalars = st.one_of(
     st.sampled_from(TOKENS),
 )
 anything = st.recursive(
-    scalars, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=6), inner, max_size=4), max_leaves=8
+    scalars,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=6), inner, max_size=4),
+    max_leaves=8,
 )
 
 
@@ -42,9 +83,9 @@ def mutated(text: str) -> st.SearchStrategy[str]:
 
 def grafted(tree: Any) -> st.SearchStrategy[Any]:
     """The tree of lists and mappings with one part replaced by anything, removed, or called something else."""
-    return st.tuples(st.sampled_from(list(_places(tree))), anything, st.sampled_from(["replace", "remove", "rename"])).map(
-        lambda drawn: _graft(tree, *drawn)
-    )
+    return st.tuples(
+        st.sampled_from(list(_places(tree))), anything, st.sampled_from(["replace", "remove", "rename"])
+    ).map(lambda drawn: _graft(tree, *drawn))
 
 
 def refused_well(call: Callable[[], Value], *kinds: type[Exception]) -> Value | None:

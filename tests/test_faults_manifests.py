@@ -51,6 +51,11 @@ def _degrade(folder: Path) -> None:
     degrade_dataset(_clean(folder), recipe_of(settings, "fog"), settings, 0, folder / "fog")
 
 
+def _depth(folder: Path) -> None:
+    (folder / "clean/test/depth").mkdir()
+    write_mask(folder / "clean/test/depth/test0.png", np.zeros((48, 64), np.uint8))
+
+
 IMAGE, LABELS, CATEGORY = "test/images/test0.png", "test/labels/test0.txt", "test/categories/test0.txt"
 OPENING = [
     Fault("no dataset.json", lambda f: (f / "clean/dataset.json").unlink(), _clean, "not a dataset description"),
@@ -105,16 +110,11 @@ OPENING = [
         "mask cut", lambda f: cut(f / "clean/test/masks/test0.png"), _labels, "masks/test0.png: not a readable image"
     ),
     Fault("image cut", lambda f: cut(f / "clean" / IMAGE), _labels, "images/test0.png: not a readable image"),
-    Fault("depth of 8 bits", lambda f: _depth(f), _degrade, "test0.png: expected one 16-bit channel of depth"),
+    Fault("depth of 8 bits", _depth, _degrade, "test0.png: expected one 16-bit channel of depth"),
     Fault(
         "an image cut, degraded", lambda f: cut(f / "clean" / IMAGE), _degrade, "images/test0.png: not a readable image"
     ),
 ]
-
-
-def _depth(folder: Path) -> None:
-    (folder / "clean/test/depth").mkdir()
-    write_mask(folder / "clean/test/depth/test0.png", np.zeros((48, 64), np.uint8))
 
 
 @pytest.mark.parametrize("fault", OPENING, ids=names(OPENING))

@@ -1,4 +1,4 @@
-"""report.html with hostile names: the same elements and attributes as with harmless ones, and no text of theirs is code."""
+"""report.html with hostile names: the same elements and attributes as with harmless ones; their text is text."""
 
 from collections.abc import Iterable
 from html.parser import HTMLParser
@@ -53,13 +53,17 @@ def _tables(folder: Path, words: dict[str, str]) -> None:
     written = tables.write_table(gains, GAINS, folder / "gains.csv")
     verdict_table(pd.DataFrame(results), written, 0.95, 0.01).to_csv(folder / "verdicts.csv", index=False)
     keys = {"task": "detection", "degradation": words["degradation"], "metric": words["metric"]}
-    curves = [{"degradation": words["degradation"], "variant": words["variant"], "step": s, "loss": 1 / s} for s in (1, 2)]
+    curves = [
+        {"degradation": words["degradation"], "variant": words["variant"], "step": s, "loss": 1 / s} for s in (1, 2)
+    ]
     scores = [
         {**keys, "variant": variant, "id": id, "score": score}
         for variant, score in (("degraded", 0.1), (words["variant"], 0.4))
         for id in (words["image"], "b")
     ]
-    classes = [{**keys, "variant": words["variant"], "class": words["class"], "value": 0.5, "ci_low": "", "ci_high": ""}]
+    classes = [
+        {**keys, "variant": words["variant"], "class": words["class"], "value": 0.5, "ci_low": "", "ci_high": ""}
+    ]
     for name, rows in (("curves", curves), ("images", scores), ("classes", classes)):
         pd.DataFrame(rows).to_csv(folder / f"{name}.csv", index=False)
 
@@ -71,7 +75,9 @@ def _page(folder: Path, words: dict[str, str]) -> str:
     params = params.model_copy(update={"degradations": [words["degradation"]], "tasks": ["detection"]})
     splits = {words["split"]: 3, "test": 3}
     clean = Dataset(folder, DatasetInfo(words["name"], {"detection": [words["class"]]}, splits, {}))
-    origin = Origin(words["commit"], words["experiment"], [Data(words["name"], words["split"], 3, "0")], words["settings"])
+    origin = Origin(
+        words["commit"], words["experiment"], [Data(words["name"], words["split"], 3, "0")], words["settings"]
+    )
     sliders = Sliders(groups=1)
     images = [np.zeros((48, 64, 3), np.uint8)] * 2
     columns = {"degraded": images, words["variant"]: images, "clean": images}

@@ -26,9 +26,21 @@ COCO: dict[str, Any] = {
     "images": [{"id": 7, "file_name": "sub/0.jpg", "width": 60, "height": 40}, {"id": 8, "file_name": "sub/1.jpg"}],
     "categories": [{"id": 18, "name": "dog"}, {"id": 3, "name": "car"}],
     "annotations": [
-        {"id": 1, "image_id": 7, "category_id": 3, "bbox": [20, 10, 12, 10], "segmentation": [[20, 10, 32, 10, 32, 20]]},
+        {
+            "id": 1,
+            "image_id": 7,
+            "category_id": 3,
+            "bbox": [20, 10, 12, 10],
+            "segmentation": [[20, 10, 32, 10, 32, 20]],
+        },
         {"id": 2, "image_id": 7, "category_id": 18, "segmentation": {"size": [40, 60], "counts": [600, 40, 1760]}},
-        {"id": 3, "image_id": 8, "category_id": 3, "bbox": [1, 1, 9, 9], "segmentation": {"size": [40, 60], "counts": "h1"}},
+        {
+            "id": 3,
+            "image_id": 8,
+            "category_id": 3,
+            "bbox": [1, 1, 9, 9],
+            "segmentation": {"size": [40, 60], "counts": "h1"},
+        },
     ],
 }
 

@@ -63,7 +63,10 @@ def test_manifests(folder: Path, data: st.DataObject) -> None:
 
 
 @few
-@given(data=st.data(), value=st.one_of(st.text(max_size=9), anything.map(json.dumps), st.sampled_from(["", "nan", "1e400"])))
+@given(
+    data=st.data(),
+    value=st.one_of(st.text(max_size=9), anything.map(json.dumps), st.sampled_from(["", "nan", "1e400"])),
+)
 def test_any_value_in_a_manifest(folder: Path, data: st.DataObject, value: str) -> None:
     import pandas as pd
 

@@ -58,8 +58,18 @@ def _yolo(**changes: Any) -> dict[str, Any]:
 NAMES: list[tuple[str, str, Change, dict[str, Any]]] = [
     ("coco: a name", "coco", _coco_name, {}),
     ("voc: a list", "voc", _voc_name, {}),
-    ("yolo: a list, absolute", "yolo", _listed("t.txt", "{outside}/images/train/1.png"), {"content": _yolo(train="t.txt")}),
-    ("yolo: a list, upwards", "yolo", _listed("t.txt", "../outside/images/train/1.png"), {"content": _yolo(train="t.txt")}),
+    (
+        "yolo: a list, absolute",
+        "yolo",
+        _listed("t.txt", "{outside}/images/train/1.png"),
+        {"content": _yolo(train="t.txt")},
+    ),
+    (
+        "yolo: a list, upwards",
+        "yolo",
+        _listed("t.txt", "../outside/images/train/1.png"),
+        {"content": _yolo(train="t.txt")},
+    ),
     ("yolo: a split", "yolo", _listed("t.txt", ""), {"content": _yolo(val="../outside/images/val")}),
     ("yolo: the path", "yolo", _listed("t.txt", ""), {"content": _yolo(path="../outside")}),
 ]
