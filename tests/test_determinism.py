@@ -8,7 +8,7 @@ import pytest
 
 from tests.test_pipeline import _clone, _dvc
 
-# What differs by nature; docs/determinism.md says why.
+# What differs by nature; docs/robustness.md says why.
 MEASURED = re.compile(r"artifacts/(costs/|report/(costs\.csv|report\.md|report\.html|metrics\.json)$)")
 
 

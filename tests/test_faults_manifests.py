@@ -2,7 +2,9 @@
 
 import json
 import shutil
+import struct
 import sys
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -54,6 +56,14 @@ def _degrade(folder: Path) -> None:
 def _depth(folder: Path) -> None:
     (folder / "clean/test/depth").mkdir()
     write_mask(folder / "clean/test/depth/test0.png", np.zeros((48, 64), np.uint8))
+
+
+def _huge(folder: Path) -> None:
+    """A PNG whose header says 60000 x 60000 pixels."""
+    header = b"IHDR" + struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
+    content = (folder / "clean" / IMAGE).read_bytes()
+    checked = header + struct.pack(">I", zlib.crc32(header))
+    (folder / "clean" / IMAGE).write_bytes(content[:12] + checked + content[33:])
 
 
 IMAGE, LABELS, CATEGORY = "test/images/test0.png", "test/labels/test0.txt", "test/categories/test0.txt"
@@ -110,6 +120,7 @@ OPENING = [
         "mask cut", lambda f: cut(f / "clean/test/masks/test0.png"), _labels, "masks/test0.png: not a readable image"
     ),
     Fault("image cut", lambda f: cut(f / "clean" / IMAGE), _labels, "images/test0.png: not a readable image"),
+    Fault("image of 3.6 gigapixels", _huge, _labels, "images/test0.png: not a readable image"),
     Fault("depth of 8 bits", _depth, _degrade, "test0.png: expected one 16-bit channel of depth"),
     Fault(
         "an image cut, degraded", lambda f: cut(f / "clean" / IMAGE), _degrade, "images/test0.png: not a readable image"
