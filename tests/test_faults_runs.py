@@ -21,10 +21,14 @@ PATIENCE = 240.0  # seconds
 
 def _started(folder: Path, command: list[str], environment: dict[str, str]) -> "subprocess.Popen[str]":
     """A process in a group of its own, as a terminal starts it; what it says goes into a file."""
-    with (folder / "said").open("w") as said:
-        return subprocess.Popen(
-            command, cwd=folder, env=environment, stdout=said, stderr=said, text=True, start_new_session=True
-        )
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # tests in the background ignore Ctrl-C
+    try:
+        with (folder / "said").open("w") as said:
+            return subprocess.Popen(
+                command, cwd=folder, env=environment, stdout=said, stderr=said, text=True, start_new_session=True
+            )
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _wait(process: "subprocess.Popen[str]", happened: Callable[[], bool]) -> None:
