@@ -234,7 +234,7 @@ def read_instances(path: Path) -> tuple[Instance, ...]:
     try:
         found = tuple(Instance(**entry) for entry in json.loads(_text(path, "a list of instances")))
     except (TypeError, json.JSONDecodeError, RecursionError) as error:
-        raise DatasetError(f"{path}: expected a list of instances ({error})") from error
+        raise DatasetError(f"{path}: expected a list of instances ({' '.join(str(error).split())})") from error
     for one in found:
         if type(one.category) is not int or one.category < 0 or not isinstance(one.counts, str):
             raise DatasetError(f"{path}: expected instances of a class index and run lengths, got {str(one)[:80]}")

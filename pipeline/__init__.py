@@ -33,5 +33,5 @@ def _leave(signum: int, frame: FrameType | None) -> None:
 
 # Importing takes seconds, in which Ctrl-C would print a traceback; `run_stage` takes over after them. While Python
 # looks for what `python -m` names, "-m" stands in place of the file's name.
-if sys.argv[:1] == ["-m"]:
+if sys.argv[:1] == ["-m"] and signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
     signal.signal(signal.SIGINT, _leave)

@@ -1,7 +1,10 @@
 """Where the work on single images runs: one place, so that stages say what to do and not where. Not a stage."""
 
 import os
+import signal
+import threading
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -33,9 +36,10 @@ def in_parallel(
 
         return spread(function, jobs)
     here = Path.cwd()
-    results: Iterator[Result] = Parallel(n_jobs=-1, return_as="generator")(
-        delayed(_run_in)(here, function, job) for job in jobs
-    )
+    with _deaf_children():
+        results: Iterator[Result] = Parallel(n_jobs=-1, return_as="generator")(
+            delayed(_run_in)(here, function, job) for job in jobs
+        )
     return results
 
 
@@ -65,6 +69,19 @@ def through_network(
     network = load()
     for job in jobs:
         yield use(network, *job)
+
+
+@contextmanager
+def _deaf_children() -> Iterator[None]:
+    """Processes that are started inside don't hear Ctrl-C, which a terminal sends to all: this one ends them."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _run_in(folder: Path, function: Callable[..., Result], job: tuple[Any, ...]) -> Result:

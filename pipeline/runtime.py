@@ -51,7 +51,8 @@ def run_stage(main: Callable[[], None]) -> None:
     Everything else keeps its traceback.
     """
     signal.signal(signal.SIGTERM, _terminate)
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # what the package has set for the time of importing
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # which a shell sets for what it runs in the background
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # the package has set its own while importing
     try:
         quieten()
         main()

@@ -25,6 +25,7 @@ WORDS = {
     "unexpected pos": ("a checkpoint could not be written", SPACE),
     "file too large": ("file too large", REFUSALS[errno.EFBIG]),
     "read-only file system": ("read-only file system", REFUSALS[errno.EROFS]),
+    "unable to open database file": ("a database cannot be opened", REFUSALS[errno.EROFS]),
     "readonly database": ("a database is read-only", REFUSALS[errno.EROFS]),
     "can't allocate memory": ("not enough memory", REFUSALS[errno.ENOMEM]),
     "out of memory": ("not enough memory", REFUSALS[errno.ENOMEM]),

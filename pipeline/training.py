@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from pipeline import runtime
 from pipeline.imports import closure, digest_files
+from pipeline.surroundings import refusal
 from pipeline.team import Team
 
 CHECKPOINT_SECONDS = 30.0
@@ -175,6 +176,8 @@ class Loop:
             self.seconds, self.steps_run = saved["seconds"], saved["steps_run"]
             return int(saved["step"])
         except Exception as error:  # a file of any content: torch and every load_state_dict fail in their own ways
+            if refusal(error):
+                raise
             reason = " ".join(str(error).split())[:LONGEST_REASON] or type(error).__name__
             raise CheckpointError(
                 f"{path}: damaged, or of another version; remove it, and this training begins anew ({reason})"

@@ -2,7 +2,9 @@
 
 import json
 import shutil
+import struct
 import sys
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -49,6 +51,19 @@ def _labels(folder: Path) -> None:
 def _degrade(folder: Path) -> None:
     settings = load_params(ROOT / "params.tiny.yaml").degrade
     degrade_dataset(_clean(folder), recipe_of(settings, "fog"), settings, 0, folder / "fog")
+
+
+def _depth(folder: Path) -> None:
+    (folder / "clean/test/depth").mkdir()
+    write_mask(folder / "clean/test/depth/test0.png", np.zeros((48, 64), np.uint8))
+
+
+def _huge(folder: Path) -> None:
+    """A PNG whose header says 60000 x 60000 pixels."""
+    header = b"IHDR" + struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
+    content = (folder / "clean" / IMAGE).read_bytes()
+    checked = header + struct.pack(">I", zlib.crc32(header))
+    (folder / "clean" / IMAGE).write_bytes(content[:12] + checked + content[33:])
 
 
 IMAGE, LABELS, CATEGORY = "test/images/test0.png", "test/labels/test0.txt", "test/categories/test0.txt"
@@ -105,16 +120,12 @@ OPENING = [
         "mask cut", lambda f: cut(f / "clean/test/masks/test0.png"), _labels, "masks/test0.png: not a readable image"
     ),
     Fault("image cut", lambda f: cut(f / "clean" / IMAGE), _labels, "images/test0.png: not a readable image"),
-    Fault("depth of 8 bits", lambda f: _depth(f), _degrade, "test0.png: expected one 16-bit channel of depth"),
+    Fault("image of 3.6 gigapixels", _huge, _labels, "images/test0.png: not a readable image"),
+    Fault("depth of 8 bits", _depth, _degrade, "test0.png: expected one 16-bit channel of depth"),
     Fault(
         "an image cut, degraded", lambda f: cut(f / "clean" / IMAGE), _degrade, "images/test0.png: not a readable image"
     ),
 ]
-
-
-def _depth(folder: Path) -> None:
-    (folder / "clean/test/depth").mkdir()
-    write_mask(folder / "clean/test/depth/test0.png", np.zeros((48, 64), np.uint8))
 
 
 @pytest.mark.parametrize("fault", OPENING, ids=names(OPENING))

@@ -105,6 +105,10 @@ def _load(name: str) -> Callable[[Path], Any]:
     return lambda folder: get_task(name).load(folder / name, CPU)
 
 
+def _found(name: str) -> Callable[[Path], Any]:
+    return lambda folder: get_task(name).read(folder / ("masks" if name == "segmentation" else "found"))
+
+
 def _restorer(folder: Path) -> None:
     load_restorer(folder / "restorer.safetensors")
 
@@ -127,196 +131,123 @@ def _npz(**arrays: Any) -> Callable[[Path], Any]:
 
 WEIGHTS = "prior/unet/diffusion_pytorch_model.safetensors"
 FIT = "restorer.safetensors: weights and settings do not fit"
-RESTORERS = [
-    Fault(
-        "restorer missing", lambda f: (f / "restorer.safetensors").unlink(), _restorer, "no such restorer checkpoint"
-    ),
-    Fault("restorer of no bytes", _bytes("restorer.safetensors", b""), _restorer, "not a readable safetensors file"),
-    Fault("restorer cut", _cut("restorer.safetensors"), _restorer, "not a readable safetensors file"),
-    Fault("restorer without a tensor", _without_a_tensor("restorer.safetensors"), _restorer, f"{FIT} .*Missing key"),
-    Fault("restorer without settings", _header(_about(settings=None)), _restorer, FIT),
-    Fault("restorer of another name", _header(_about(name="nafnett")), _restorer, f"{FIT}.*no restorer 'nafnett'"),
-    Fault("restorer whose name is a list", _header(_about(name=["nafnet"])), _restorer, FIT),
-    Fault("restorer of a width of words", _header(_about(settings=NAFNET | {"width": "4"})), _restorer, FIT),
-    Fault("restorer of no width", _header(_about(settings=NAFNET | {"width": 0})), _restorer, FIT),
-    Fault("restorer beyond all memory", _header(_about(settings=NAFNET | {"width": 10**9})), _restorer, FIT),
-    Fault("restorer of another version", _header(_about(format="other/9")), _restorer, "spandrel cannot read"),
-    Fault("restorer with a header cut", _header('{"format"'), _restorer, "spandrel cannot read"),
-    Fault("restorer with an endless header", _header("[" * 9000), _restorer, "spandrel cannot read"),
-]
-PRIORS = [
-    Fault("prior missing", lambda f: shutil.rmtree(f / "prior"), _prior, "no unet found"),
-    Fault(
-        "prior that is not needed",
-        lambda f: [shutil.rmtree(f / "prior" / p) for p in ("unet", "scheduler")],
-        _prior,
-        "no unet",
-    ),
-    Fault("prior without weights", lambda f: (f / WEIGHTS).unlink(), _prior, "prior: not a readable prior"),
-    Fault("prior's weights cut", _cut(WEIGHTS), _prior, "prior: not a readable prior"),
-    Fault("prior's weights lack one", _without_a_tensor(WEIGHTS), _prior, "prior: the weights lack "),
-    Fault("prior's settings cut", _cut("prior/unet/config.json"), _prior, "prior: n"),
-    Fault(
-        "prior of another kind",
-        _changed("prior/unet/config.json", _class_name="VQModel"),
-        _prior,
-        "expected a UNet2DModel",
-    ),
-    Fault(
-        "prior of other widths",
-        _changed("prior/unet/config.json", block_out_channels=[64, 128]),
-        _prior,
-        "not a readable prior",
-    ),
-    Fault(
-        "prior of no channels",
-        _changed("prior/unet/config.json", block_out_channels=[0, 0]),
-        _prior,
-        "not a readable prior",
-    ),
-    Fault(
-        "schedule of no steps",
-        _changed("prior/scheduler/scheduler_config.json", num_train_timesteps=0),
-        _prior,
-        "expected alphas_cumprod",
-    ),
-    Fault(
-        "schedule of words",
-        _changed("prior/scheduler/scheduler_config.json", beta_schedule="x"),
-        _prior,
-        "not a readable prior",
-    ),
-    Fault(
-        "null class of words", _bytes("prior/null_class.json", b'{"null_class": "x"}'), _prior, "not a readable prior"
-    ),
-    Fault("ADM settings cut", _cut("adm.json"), _adm, "adm.json: expected a JSON file of guided-diffusion settings"),
-    Fault("ADM settings of a list", _bytes("adm.json", b"[]"), _adm, "expected a JSON object of settings, got a list"),
-    Fault("ADM size of words", _changed("adm.json", image_size="big"), _adm, "image_size: expected int, got 'big'"),
-    Fault("ADM without steps", _changed("adm.json", diffusion_steps=0), _adm, "diffusion_steps: expected 1 to"),
-    Fault(
-        "ADM of a squared number",
-        _changed("adm.json", num_res_blocks="²"),
-        _adm,
-        "num_res_blocks: expected int, got '²'",
-    ),
-    Fault("ADM of endless width", _changed("adm.json", channel_mult="1,inf"), _adm, "channel_mult: expected numbers"),
-    Fault("ADM without channels", _changed("adm.json", num_channels=0), _adm, "num_channels: expected 1 to"),
-    Fault("ADM's weights cut", _cut("adm.safetensors"), _adm, "adm.safetensors: cannot be read as a checkpoint"),
-    Fault("ADM's weights lack one", _without_a_tensor("adm.safetensors"), _adm, "the checkpoint lacks"),
-]
+_segmenter, _detector, _classifier = map(_load, ("segmentation", "detection", "classification"))
+_boxes, _categories, _masks = map(_found, ("detection", "classification", "segmentation"))
 LEFT_OUT = "not the description of a saved task network"
-TASKS = [
-    Fault(
-        "segmenter without description",
-        lambda f: (f / "segmentation/task.json").unlink(),
-        _load("segmentation"),
-        LEFT_OUT,
-    ),
-    Fault(
-        "segmenter of another version",
-        _changed("segmentation/task.json", known=None),
-        _load("segmentation"),
-        "it has no 'known'",
-    ),
-    Fault(
-        "segmenter's weights cut",
-        _cut("segmentation/weights.safetensors"),
-        _load("segmentation"),
-        "not a safetensors file",
-    ),
-    Fault(
-        "segmenter of other classes",
-        _changed("segmentation/task.json", known=["a"], classes=["a"]),
-        _load("segmentation"),
-        "do not fit",
-    ),
-    Fault(
-        "segmenter's network of words",
-        _changed("segmentation/task.json", network="x"),
-        _load("segmentation"),
-        "expected a network's architecture and encoder",
-    ),
-    Fault("detector's description cut", _cut("detection/task.json"), _load("detection"), LEFT_OUT),
-    Fault(
-        "detector of another version",
-        _changed("detection/task.json", image_size=None),
-        _load("detection"),
-        "no 'image_size'",
-    ),
-    Fault(
-        "detector's weights cut",
-        _cut("detection/weights.safetensors"),
-        _load("detection"),
-        "not a saved detection network",
-    ),
-    Fault(
-        "detector's network of words",
-        _changed("detection/task.json", model="x"),
-        _load("detection"),
-        "not a saved detection",
-    ),
-    Fault(
-        "detector of no layers", _changed("detection/task.json", model={}), _load("detection"), "not a saved detection"
-    ),
-    Fault("classifier of no JSON", _bytes("classification/task.json", b"\xff"), _load("classification"), LEFT_OUT),
-    Fault(
-        "classifier's weights cut",
-        _cut("classification/weights.safetensors"),
-        _load("classification"),
-        "not a saved classi",
-    ),
-    Fault(
-        "classifier that is none",
-        lambda f: edit(f / "classification/task.json", "resnet10t", "nothing"),
-        _load("classification"),
-        "cannot build",
-    ),
-]
-SCORES = [
-    Fault("records of no bytes", _bytes("records.npz", b""), _records, "records.npz: not a readable file of records"),
-    Fault("records cut", _cut("records.npz"), _records, "records.npz: not a readable file of records"),
-    Fault("records of text", _bytes("records.npz", b"hello"), _records, "not a readable file of records"),
-    Fault("records without a kind", _npz(a=[1]), _records, "it has no entry 'kind'"),
-    Fault("records of an unknown kind", _npz(kind="depth"), _records, "unknown records 'depth'; there are"),
-    Fault("records of another version", _npz(kind="mean", ids=["a"]), _records, "mean records of another version"),
-    Fault(
-        "records of other lengths",
-        _npz(kind="mean", image_ids=["a"], metric_names=["b", "c"], values=np.ones((1, 1))),
-        _records,
-        "another version",
-    ),
-    Fault(
-        "predictions missing",
-        lambda f: (f / "found/predictions.json").unlink(),
-        lambda f: get_task("detection").read(f / "found"),
-        "predictions.json: not readable",
-    ),
-    Fault(
-        "predictions cut",
-        _cut("found/predictions.json"),
-        lambda f: get_task("detection").read(f / "found"),
-        "predictions.json: not readable",
-    ),
-    Fault(
-        "predictions of another task",
-        _bytes("found/predictions.json", b'{"images": {}}'),
-        lambda f: get_task("detection").read(f / "found"),
-        "another version",
-    ),
-    Fault(
-        "predictions of words",
-        _bytes("found/predictions.json", b'{"a": {"category_id": "x", "score": 1}}'),
-        lambda f: get_task("classification").read(f / "found"),
-        "another version",
-    ),
-    Fault(
-        "predicted mask cut",
-        _cut("masks/a.png"),
-        lambda f: get_task("segmentation").read(f / "masks"),
-        "a.png: not readable predictions",
-    ),
-]
-ALL = [*RESTORERS, *PRIORS, *TASKS, *SCORES]
+FAULTS: dict[Callable[[Path], Any], list[tuple[str, Callable[[Path], Any], str]]] = {
+    _restorer: [
+        ("restorer missing", lambda f: (f / "restorer.safetensors").unlink(), "no such restorer checkpoint"),
+        ("restorer of no bytes", _bytes("restorer.safetensors", b""), "not a readable safetensors file"),
+        ("restorer cut", _cut("restorer.safetensors"), "not a readable safetensors file"),
+        ("restorer without a tensor", _without_a_tensor("restorer.safetensors"), f"{FIT} .*Missing key"),
+        ("restorer without settings", _header(_about(settings=None)), FIT),
+        ("restorer of another name", _header(_about(name="nafnett")), f"{FIT}.*no restorer 'nafnett'"),
+        ("restorer whose name is a list", _header(_about(name=["nafnet"])), FIT),
+        ("restorer of a width of words", _header(_about(settings=NAFNET | {"width": "4"})), FIT),
+        ("restorer of no width", _header(_about(settings=NAFNET | {"width": 0})), FIT),
+        ("restorer beyond all memory", _header(_about(settings=NAFNET | {"width": 10**9})), FIT),
+        ("restorer of another version", _header(_about(format="other/9")), "spandrel cannot read"),
+        ("restorer with a header cut", _header('{"format"'), "spandrel cannot read"),
+        ("restorer with an endless header", _header("[" * 9000), "spandrel cannot read"),
+    ],
+    _prior: [
+        ("prior missing", lambda f: shutil.rmtree(f / "prior"), "no unet found"),
+        (
+            "prior that is not needed",
+            lambda f: [shutil.rmtree(f / "prior" / p) for p in ("unet", "scheduler")],
+            "no unet",
+        ),
+        ("prior without weights", lambda f: (f / WEIGHTS).unlink(), "prior: not a readable prior"),
+        ("prior's weights cut", _cut(WEIGHTS), "prior: not a readable prior"),
+        ("prior's weights lack one", _without_a_tensor(WEIGHTS), "prior: the weights lack "),
+        ("prior's settings cut", _cut("prior/unet/config.json"), "prior: n"),
+        ("prior of another kind", _changed("prior/unet/config.json", _class_name="VQModel"), "expected a UNet2DModel"),
+        (
+            "prior of other widths",
+            _changed("prior/unet/config.json", block_out_channels=[64, 128]),
+            "not a readable prior",
+        ),
+        ("prior of no channels", _changed("prior/unet/config.json", block_out_channels=[0, 0]), "not a readable prior"),
+        (
+            "schedule of no steps",
+            _changed("prior/scheduler/scheduler_config.json", num_train_timesteps=0),
+            "expected alphas_cumprod",
+        ),
+        (
+            "schedule of words",
+            _changed("prior/scheduler/scheduler_config.json", beta_schedule="x"),
+            "not a readable prior",
+        ),
+        ("null class of words", _bytes("prior/null_class.json", b'{"null_class": "x"}'), "not a readable prior"),
+    ],
+    _adm: [
+        ("ADM settings cut", _cut("adm.json"), "adm.json: expected a JSON file of guided-diffusion settings"),
+        ("ADM settings of a list", _bytes("adm.json", b"[]"), "expected a JSON object of settings, got a list"),
+        ("ADM size of words", _changed("adm.json", image_size="big"), "image_size: expected int, got 'big'"),
+        ("ADM without steps", _changed("adm.json", diffusion_steps=0), "diffusion_steps: expected 1 to"),
+        ("ADM of a squared number", _changed("adm.json", num_res_blocks="²"), "num_res_blocks: expected int, got '²'"),
+        ("ADM of endless width", _changed("adm.json", channel_mult="1,inf"), "channel_mult: expected numbers"),
+        ("ADM without channels", _changed("adm.json", num_channels=0), "num_channels: expected 1 to"),
+        ("ADM's weights cut", _cut("adm.safetensors"), "adm.safetensors: cannot be read as a checkpoint"),
+        ("ADM's weights lack one", _without_a_tensor("adm.safetensors"), "the checkpoint lacks"),
+    ],
+    _segmenter: [
+        ("segmenter without description", lambda f: (f / "segmentation/task.json").unlink(), LEFT_OUT),
+        ("segmenter of another version", _changed("segmentation/task.json", known=None), "it has no 'known'"),
+        ("segmenter's weights cut", _cut("segmentation/weights.safetensors"), "not a safetensors file"),
+        ("segmenter of other classes", _changed("segmentation/task.json", known=["a"], classes=["a"]), "do not fit"),
+        (
+            "segmenter's network of words",
+            _changed("segmentation/task.json", network="x"),
+            "expected a network's architecture and encoder",
+        ),
+    ],
+    _detector: [
+        ("detector's description cut", _cut("detection/task.json"), LEFT_OUT),
+        ("detector of another version", _changed("detection/task.json", image_size=None), "no 'image_size'"),
+        ("detector's weights cut", _cut("detection/weights.safetensors"), "not a saved detection network"),
+        ("detector's network of words", _changed("detection/task.json", model="x"), "not a saved detection"),
+        ("detector of no layers", _changed("detection/task.json", model={}), "not a saved detection"),
+    ],
+    _classifier: [
+        ("classifier of no JSON", _bytes("classification/task.json", b"\xff"), LEFT_OUT),
+        ("classifier's weights cut", _cut("classification/weights.safetensors"), "not a saved classi"),
+        (
+            "classifier that is none",
+            lambda f: edit(f / "classification/task.json", "resnet10t", "nothing"),
+            "cannot build",
+        ),
+    ],
+    _records: [
+        ("records of no bytes", _bytes("records.npz", b""), "records.npz: not a readable file of records"),
+        ("records cut", _cut("records.npz"), "records.npz: not a readable file of records"),
+        ("records of text", _bytes("records.npz", b"hello"), "not a readable file of records"),
+        ("records without a kind", _npz(a=[1]), "it has no entry 'kind'"),
+        ("records of an unknown kind", _npz(kind="depth"), "unknown records 'depth'; there are"),
+        ("records of another version", _npz(kind="mean", ids=["a"]), "mean records of another version"),
+        (
+            "records of other lengths",
+            _npz(kind="mean", image_ids=["a"], metric_names=["b", "c"], values=np.ones((1, 1))),
+            "another version",
+        ),
+    ],
+    _boxes: [
+        ("predictions missing", lambda f: (f / "found/predictions.json").unlink(), "predictions.json: not readable"),
+        ("predictions cut", _cut("found/predictions.json"), "predictions.json: not readable"),
+        ("predictions of another task", _bytes("found/predictions.json", b'{"images": {}}'), "another version"),
+    ],
+    _categories: [
+        (
+            "predictions of words",
+            _bytes("found/predictions.json", b'{"a": {"category_id": "x", "score": 1}}'),
+            "another version",
+        ),
+    ],
+    _masks: [
+        ("predicted mask cut", _cut("masks/a.png"), "a.png: not readable predictions"),
+    ],
+}
+ALL = [Fault(name, prepare, run, match) for run, rows in FAULTS.items() for name, prepare, match in rows]
 
 
 @pytest.mark.parametrize("fault", ALL, ids=names(ALL))
@@ -327,5 +258,5 @@ def test_a_fault_in_stored_weights_or_scores_is_one_line(fault: Fault, whole: Pa
 
 
 def test_what_is_whole_loads(whole: Path) -> None:
-    for load in (_restorer, _prior, _adm, _records, *map(_load, ("segmentation", "detection", "classification"))):
+    for load in (_restorer, _prior, _adm, _records, _segmenter, _detector, _classifier):
         load(whole)

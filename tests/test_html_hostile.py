@@ -1,4 +1,4 @@
-"""report.html with hostile names: the same elements and attributes as with harmless ones, and no text of theirs is code."""
+"""report.html with hostile names: the same elements and attributes as with harmless ones; their text is text."""
 
 from collections.abc import Iterable
 from html.parser import HTMLParser

@@ -61,11 +61,11 @@ def _settings(root: Path, name: str) -> dict[str, Any]:
 
 
 def _all(source: Any, folder: Path) -> None:
-    """Every sample of the training split, and the table of faults that a user would get."""
+    """Every sample, and the table of faults that a user would get."""
     faults = []
-    for id in source.split_ids()["train"]:
+    for split, id in ((split, id) for split, ids in source.split_ids().items() for id in ids):
         try:
-            source.sample("train", id)
+            source.sample(split, id)
         except FaultError as error:
             faults.extend(error.faults)
     faults.extend(source.faults())

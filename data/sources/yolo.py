@@ -127,7 +127,8 @@ def _outlined(words: list[float], shape: tuple[int, int], masks: bool, category:
         x, y, w, h = words[1:]
         box = ((x - w / 2) * width, (y - h / 2) * height, (x + w / 2) * width, (y + h / 2) * height)
         return Thing(category, fitted_box(box, shape))
-    corners = np.array(words[1:]).reshape(-1, 2) * (width, height)
+    with np.errstate(over="ignore"):  # what becomes infinite is refused below
+        corners = np.array(words[1:]).reshape(-1, 2) * (width, height)
     (left, top), (right, bottom) = corners.min(axis=0), corners.max(axis=0)
     box = fitted_box((left, top, right, bottom), shape)
     return Thing(category, box, counts=polygon_counts([corners.ravel()], shape) if masks else None)
