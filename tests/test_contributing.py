@@ -12,7 +12,7 @@ from recipe_examples import EXAMPLES
 ROOT = Path(__file__).parents[1]
 RECIPES = dict(re.findall(r"^## Add (.*?)\n(.*?)(?=^## |\Z)", (ROOT / "CONTRIBUTING.md").read_text(), re.M | re.S))
 MOST_STEPS = 6
-LEFT_OUT = (".*", "artifacts", "work", "mlruns", "mlflow.db*", "redone", "docs", "benchmarks")
+LEFT_OUT = (".*", "artifacts", "work", "mlruns", "mlflow.db*", "redone", "deployed", "docs", "benchmarks")
 # The recipe's tests, then its last step, then the stage `plan`; one process, since each imports torch.
 TESTS_AND_PLAN = """
 import sys
