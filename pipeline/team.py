@@ -79,7 +79,8 @@ class _Member(Team):
         runtime.device()  # for its deterministic kernels
         whole = DistributedDataParallelKwargs(static_graph=True, broadcast_buffers=False)
         self._accelerator = Accelerator(cpu=not gpus, kwargs_handlers=[whole])
-        super().__init__(self._accelerator.device)
+        device = self._accelerator.device
+        super().__init__(torch.device("cpu") if device.type == "cpu" else device)  # torch.load knows no "cpu:0"
         self.index, self.count = self._accelerator.process_index, self._accelerator.num_processes
 
     def add_up(self, value: torch.Tensor) -> torch.Tensor:

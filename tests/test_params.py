@@ -59,6 +59,9 @@ FAULTS = [
     ("timesteps: [5, 300]", "timesteps: [5, 3000]", "losses.diffloss.timesteps: expected 0 <= low < high <= 1000"),
     ("size: 64, channels", "size: 62, channels", "train_prior.network: size 62 cannot be halved 2 times"),
     ("attention: [16]", "attention: [12]", "train_prior.network: attention at size 12: the levels have the sizes"),
+    ("engine: local", "engine: spark", "engine: Input should be 'local' or 'ray', got 'spark'"),
+    ("processes: 1", "processes: 5", "processes is 5, so that train_prior.batch must be a multiple; got 12"),
+    ("image_size: 224", "device: 'gpu', image_size: 224", "train_task.detection.device: String should match pattern"),
     ("resamples: 2000", "resamples: 5", "statistics.resamples: Input should be greater than or equal to 100"),
 ]
 
