@@ -1,6 +1,6 @@
 """SIGKILL at random moments in every stage, and then `dvc repro`: as if nothing had happened.
 
-uv run pytest -m slow -k killed -s        # about a quarter of an hour on 2 idle cores; prints seeds and moments
+uv run pytest -m slow -k killed -s        # prints seeds and moments
 """
 
 import os
