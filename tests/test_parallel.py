@@ -54,8 +54,10 @@ STARTED: list["subprocess.Popen[str]"] = []
 
 @pytest.fixture(autouse=True)
 def nothing_runs_on() -> Iterator[None]:
-    """Ends what a failed test leaves behind; its stages end with it."""
+    """Ends what a failed test leaves behind; its stages end with it. Ctrl-C is heard, also in tests in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
+    signal.signal(signal.SIGINT, before)
     while STARTED:
         process = STARTED.pop()
         if process.poll() is None:
