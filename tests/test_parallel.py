@@ -54,7 +54,7 @@ STARTED: list["subprocess.Popen[str]"] = []
 
 @pytest.fixture(autouse=True)
 def nothing_runs_on() -> Iterator[None]:
-    """Ends what a failed test leaves behind; its stages end with it. Ctrl-C is heard, also in tests in the background."""
+    """Ends what a failed test leaves behind, with its stages. Ctrl-C is heard, also in tests in the background."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
