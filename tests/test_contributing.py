@@ -18,7 +18,7 @@ TESTS_AND_PLAN = """
 import sys
 from pathlib import Path
 import pytest
-failed = pytest.main(sys.argv[1:])
+failed = pytest.main(["-n0", *sys.argv[1:]])
 Path("chosen.yaml").replace("params.yaml")
 from pipeline import plan
 words = "plan --needs p/needs.json --checked p/ok.json --tasks p/tasks --restorer p/restorer.json --weights weights"

@@ -5,8 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
-
-from tests.test_pipeline import _clone, _dvc
+from clones import clone, dvc
 
 # What differs by nature is times; docs/robustness.md says where.
 MEASURED = re.compile(r"artifacts/(costs/.*|report/costs\.csv)")
@@ -32,8 +31,8 @@ def _digests(folder: Path) -> dict[str, str]:
 def test_two_runs_with_one_seed_give_identical_files(tmp_path: Path) -> None:
     found = []
     for name in ("first", "second"):
-        folder = _clone(tmp_path / name / "project", "params.tiny.yaml")
-        done = _dvc(folder, "repro")
+        folder = clone(tmp_path / name / "project", "params.tiny.yaml")
+        done = dvc(folder, "repro")
         assert done.returncode == 0, done.stderr[-3000:]
         found.append(_digests(folder))
     first, second = found

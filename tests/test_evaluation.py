@@ -13,7 +13,7 @@ import pytest
 from models.tasks.detection import Detection
 from models.tasks.detection_matching import BLOCK, Boxes, DetectionPrediction, coco_predictions, coco_truth
 from models.tasks.object_sizes import match_by_size
-from models.tasks.record_files import RecordsError, read_rows, write_rows
+from models.tasks.record_files import RecordsError, read_rows, reading, write_rows
 from models.tasks.records import match_detections
 from models.tasks.segmentation import Segmentation
 from pipeline.evaluation import evaluate
@@ -119,10 +119,11 @@ def test_rows_that_cannot_be_read_are_named(tmp_path: Path) -> None:
     for text, words in (
         ('{"others": [\n]}\n', "expected a list of things"),
         ('{"things": [\n{"a": 1},\n', "cut off"),
-        ('{"things": [\n{"a": \n]}\n', "not a readable list"),
+        ('{"things": [\n{"a": \n]}\n', "rows.json: not readable predictions"),
     ):
         path.write_text(text)
-        with pytest.raises(RecordsError, match=words):
+        with pytest.raises(RecordsError, match=words), reading(path):
             list(read_rows(path, "things"))
-    with pytest.raises(RecordsError, match="not a readable list"):
-        list(read_rows(tmp_path / "none.json", "things"))
+    missing = tmp_path / "none.json"
+    with pytest.raises(RecordsError, match=r"none\.json: not readable predictions"), reading(missing):
+        list(read_rows(missing, "things"))

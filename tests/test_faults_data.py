@@ -28,7 +28,7 @@ def _read(source: str, **changes: Any) -> Callable[[Path], None]:
         content = settings.pop("content", None)
         if content is not None and not (folder / "data.yaml").exists():
             YAML().dump(content, folder / "data.yaml")
-        data = Data.model_validate({"source": source, "root": str(folder), source: settings})
+        data = Data.model_validate({"source": source, "root": str(folder), "trust_paths": False, source: settings})
         read_dataset(data, 0, folder / "out")
 
     return run

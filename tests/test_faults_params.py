@@ -79,7 +79,7 @@ WRONG = [
     ("task without a section", "tasks: [detection, ", "tasks: [depth, ", "tasks: 'depth' is unknown; there are"),
     ("section of an unknown task", "train_task:\n", "train_task:\n  depths: {}\n", "train_task: 'depths' is unknown"),
     ("section that is a word", "losses:\n", "losses: yes\nlosts:\n", "losts: unknown key; known here: seed, data"),
-    ("empty section of a loss", "pixel: {kind: l1}", "pixel:", "losses.pixel.checked together: .*valid dictionary"),
+    ("empty section of a loss", "pixel: {kind: l1}", "pixel:", "losses.pixel: .*valid dictionary"),
     ("unknown loss", "  pixel: {kind: l1}", "  pixle: {kind: l1}", "losses: 'pixle' is unknown; there are: pixel"),
     ("unknown kind of a loss", "kind: l1", "kind: l3", "losses.pixel.kind: .*'l1'"),
     ("empty objective", "[pixel, diffloss]", "[pixel, '']", "objectives: objective ''"),

@@ -10,10 +10,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from clones import clone as copy_project
+from clones import environment as environment_of
 
 from data.manifest import Dataset
 from pipeline import INTERRUPTED
-from tests.test_pipeline import _clone, _environment
 
 ROOT = Path(__file__).parents[1]
 PATIENCE = 240.0  # seconds
@@ -93,7 +94,7 @@ def test_a_stage_needs_no_home(
 @pytest.fixture
 def clone(tmp_path: Path) -> Path:
     """The project as it is, with a first stage that takes its time."""
-    folder = _clone(tmp_path / "project", "params.tiny.yaml")
+    folder = copy_project(tmp_path / "project", "params.tiny.yaml")
     text = (folder / "params.yaml").read_text()
     (folder / "params.yaml").write_text(text.replace("train: 16", "train: 1000"))
     return folder
@@ -101,7 +102,7 @@ def clone(tmp_path: Path) -> Path:
 
 @pytest.mark.slow
 def test_a_second_repro_is_refused_and_ctrl_c_says_how_to_go_on(clone: Path) -> None:
-    environment = _environment(clone)
+    environment = environment_of(clone)
     process = _started(clone, ["dvc", "repro", "prepare"], environment)
     _wait(process, lambda: any((clone / "work").rglob("images/*.png")))
     second = subprocess.run(
@@ -133,7 +134,7 @@ def read_only_cache(clone: Path) -> Iterator[Path]:
 def test_a_read_only_cache_is_named_and_nothing_is_lost(read_only_cache: Path) -> None:
     text = (read_only_cache / "params.yaml").read_text()
     (read_only_cache / "params.yaml").write_text(text.replace("train: 1000", "train: 4"))
-    environment = _environment(read_only_cache)
+    environment = environment_of(read_only_cache)
     done = subprocess.run(
         ["dvc", "repro", "prepare"], cwd=read_only_cache, env=environment, capture_output=True, text=True, check=False
     )

@@ -106,7 +106,7 @@ def _load(name: str) -> Callable[[Path], Any]:
 
 
 def _found(name: str) -> Callable[[Path], Any]:
-    return lambda folder: get_task(name).read(folder / ("masks" if name == "segmentation" else "found"))
+    return lambda folder: dict(get_task(name).read(folder / ("masks" if name == "segmentation" else "found")))
 
 
 def _restorer(folder: Path) -> None:

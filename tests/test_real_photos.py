@@ -88,7 +88,7 @@ def test_labelled_photos_are_judged_and_pairs_are_made_for_training(
 ) -> None:
     clean = make_dataset()
     photos, params = _unpaired(_labelled(clean, tmp_path / "night"))
-    degrade._degrade_for_photos(clean, photos, params, tmp_path / "out")
+    degrade._degrade_for_photos(clean, photos, params.degrade, params, tmp_path / "out")
     degraded = Dataset.open(tmp_path / "out")
     assert not degraded.has_clean_images and degraded.info.splits == {"train": 5, "val": 2, "test": 2}
     test = degraded.split("test")
@@ -117,7 +117,7 @@ def test_bad_photos_that_were_left_out_are_listed_beside_the_result(
     (root / "test" / "night-test0.png").write_text("no image")
     photos, params = _unpaired(root)
     skipping = Unpaired(kind="unpaired", recipe="lowlight", data=photos.data.model_copy(update={"faults": "skip"}))
-    degrade._degrade_for_photos(clean, skipping, params, tmp_path / "out")
+    degrade._degrade_for_photos(clean, skipping, params.degrade, params, tmp_path / "out")
     assert Dataset.open(tmp_path / "out").split("test").ids == ("night-test1",)
     assert "night-test0.png,unreadable image: " in (tmp_path / "out" / "faults.csv").read_text()
     assert f"all of them are in {tmp_path / 'out' / 'faults.csv'}" in capsys.readouterr().out
@@ -127,7 +127,7 @@ def test_photos_of_other_classes_are_refused(make_dataset: Callable[..., Dataset
     clean = make_dataset()
     photos, params = _unpaired(_labelled(clean, tmp_path / "night"), classes=["ground", "bar", "square"])
     with pytest.raises(real.RealPhotosError, match="ground, square, bar; but they are: ground, bar, square"):
-        degrade._degrade_for_photos(clean, photos, params, tmp_path / "out")
+        degrade._degrade_for_photos(clean, photos, params.degrade, params, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -136,7 +136,7 @@ def test_quality_says_what_it_leaves_out(
 ) -> None:
     clean = make_dataset()
     photos, params = _unpaired(_labelled(clean, tmp_path / "night"))
-    degrade._degrade_for_photos(clean, photos, params, tmp_path / "out")
+    degrade._degrade_for_photos(clean, photos, params.degrade, params, tmp_path / "out")
     words = [
         "--clean",
         str(clean.folder),

@@ -79,8 +79,8 @@ def test_a_frozen_detector_with_classes_in_another_order_scores_the_same(
     assert {index for row in found[0].values() for index in row.classes.tolist()} == {0, 1}
     for id in split.ids:
         assert found[0][id].classes.tolist() == found[1][id].classes.tolist()
-        np.testing.assert_allclose(found[0][id].scores, found[1][id].scores, atol=1e-6)
-    assert scores[0] == pytest.approx(scores[1], abs=1e-6)
+        np.testing.assert_allclose(found[0][id].scores, found[1][id].scores, atol=1e-5)
+    assert scores[0] == pytest.approx(scores[1], abs=1e-5)
     assert 0.1 < scores[0]["mAP50"] < 1
 
 
