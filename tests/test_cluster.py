@@ -87,6 +87,7 @@ def _files(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
+@pytest.mark.slow  # it kills a machine in the middle of its work, and so needs time to its liking
 def test_what_a_dead_machine_was_doing_is_done_elsewhere(head: Any, second: Any, tmp_path: Path) -> None:
     (tmp_path / "began").mkdir()
     found = in_parallel(partial(_slow_square, tmp_path / "began"), ((number,) for number in range(64)), "ray")

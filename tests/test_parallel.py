@@ -141,6 +141,7 @@ def test_ready_stages_run_side_by_side_and_in_order(project: Path) -> None:
     assert "[5/5]" in text and "Running stage 'last'" in text  # the last stage's output is on the terminal
 
 
+@pytest.mark.slow
 def test_what_is_up_to_date_is_not_started_and_what_behind_a_change_is(project: Path) -> None:
     assert _run(project)[0] == 0
     (project / "times.txt").unlink()

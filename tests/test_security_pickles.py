@@ -124,12 +124,12 @@ REFUSALS = (PriorError, LossError, TaskError, RecordsError, CheckpointError)
 def test_a_malicious_pickle_is_refused_in_one_line_and_not_run(
     way: Callable[[Path, Path], None], tmp_path: Path, mark: Path
 ) -> None:
-    before = torch.hub.get_dir()
+    before = torch.hub._hub_dir
     try:
         with pytest.raises(REFUSALS) as caught:
             way(tmp_path, mark)
     finally:
-        torch.hub.set_dir(before)
+        torch.hub._hub_dir = before  # set_dir would pin the folder that TORCH_HOME names
     assert "\n" not in str(caught.value)
     assert not mark.exists()
 
