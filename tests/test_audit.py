@@ -13,7 +13,7 @@ SCRIPT = Path(__file__).parents[1] / ".ci" / "audit"
 GOOD: dict[str, Any] = {"name": "numpy", "version": "2.4.6", "vulns": []}
 WEAK = {"name": "pillow", "version": "1.0", "vulns": [{"id": "CVE-1", "fix_versions": ["1.1"]}]}
 SKIPPED = {"name": "zipp", "skip_reason": "Dependency not found on PyPI"}
-NO_NETWORK = "requests.exceptions.ConnectionError: HTTPSConnectionPool(host='pypi.org'): Max retries exceeded"
+NO_NETWORK = "requests.exceptions.ConnectionError: HTTPSConnectionPool(host='index.example'): Max retries exceeded"
 
 
 @pytest.mark.parametrize(
