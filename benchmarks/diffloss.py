@@ -27,7 +27,7 @@ from models.diffusion.prior import DiffusionPrior
 from models.losses.bank import FeatureBank
 from models.losses.diffloss import DiffLoss
 
-SEMANTIC_NAIVE = "semantic: naive"
+NAIVE = {"": "naive", "semantic": "semantic: naive", "natural": "natural: naive"}  # by the terms in a way's name
 Step = Callable[[], tuple[float, Tensor]]  # value and gradient
 
 ADM_256 = {
@@ -89,23 +89,31 @@ class Case:
             "+ checkpointing": self._loss(prior=checkpointed),
             "+ channels_last": self._loss(channels_last=True),
             "+ channels_last, mixed": self._loss(channels_last=True, precision="mixed"),
+            "+ channels_last, decoder": self._loss(channels_last=True, precision="decoder"),
             "+ channels_last, autocast": self._loss(channels_last=True, precision="autocast"),
             "+ channels_last, bfloat16": self._loss(channels_last=True, precision="bfloat16"),
             "bank": self._loss(bank=FeatureBank(1)),
             "bank on disk": self._loss(bank=disk),
             "bank, channels_last": self._loss(channels_last=True, bank=FeatureBank(1)),
             "bank, channels_last, mixed": self._loss(precision="mixed", **fast),
+            "bank, channels_last, decoder": self._loss(precision="decoder", **fast),
             "bank, channels_last, autocast": self._loss(precision="autocast", **fast),
             "bank, channels_last, bfloat16": self._loss(precision="bfloat16", **fast),
         }
         semantic: dict[str, Any] = {"natural_weight": 0.0}
         ways |= {
-            SEMANTIC_NAIVE: self._naive(trainable=True, natural_weight=0.0),
+            NAIVE["semantic"]: self._naive(trainable=True, natural_weight=0.0),
             "semantic: no-grad clean": self._loss(**semantic),
             "semantic: ch.last, mixed": self._loss(precision="mixed", channels_last=True, **semantic),
             "semantic: bank, ch.last, mixed": self._loss(precision="mixed", **semantic, **fast),
             "semantic: bank, ch.last, autocast": self._loss(precision="autocast", **semantic, **fast),
             "semantic: bank, ch.last, bfloat16": self._loss(precision="bfloat16", **semantic, **fast),
+        }
+        natural: dict[str, Any] = {"semantic_weight": 0.0}
+        ways |= {
+            NAIVE["natural"]: self._naive(trainable=True, semantic_weight=0.0),
+            "natural: bank, ch.last, mixed": self._loss(precision="mixed", **natural, **fast),
+            "natural: bank, ch.last, decoder": self._loss(precision="decoder", **natural, **fast),
         }
         if self.options.compile:
             compiled = self._prior()
@@ -115,7 +123,7 @@ class Case:
                 "compile, bank, ch.last, autocast": self._loss(prior=compiled, precision="autocast", **fast),
             }
         wanted = self.options.ways
-        kept = {"naive", SEMANTIC_NAIVE}
+        kept = NAIVE.values()
         return {name: step for name, step in ways.items() if not wanted or name in kept or wanted in name}
 
     def seconds(self, step: Step) -> float:
@@ -171,7 +179,7 @@ class Case:
 
         return step
 
-    def _naive(self, trainable: bool, natural_weight: float = 1.0) -> Step:
+    def _naive(self, trainable: bool, natural_weight: float = 1.0, semantic_weight: float = 1.0) -> Step:
         """Both branches with gradient through the whole U-Net."""
 
         def step() -> tuple[float, Tensor]:
@@ -179,7 +187,7 @@ class Case:
             leaf = self.restored.clone().requires_grad_()
             seen, wanted = (self._whole(image) for image in (leaf, self.clean.clone().requires_grad_()))
             natural, semantic = ((a - b).square().mean() for a, b in zip(seen, wanted, strict=True))
-            total = natural_weight * natural + semantic
+            total = natural_weight * natural + semantic_weight * semantic
             total.backward()
             self.unet.zero_grad(set_to_none=True)
             return total.item(), leaf.grad if leaf.grad is not None else torch.zeros_like(leaf)
@@ -224,7 +232,7 @@ def _print_table(
     print("|---|---|---|---|---|---|---|")
     for name, own in times.items():
         value, slope = results[name]
-        target, wanted = results[SEMANTIC_NAIVE if name.startswith("semantic") else "naive"]
+        target, wanted = results[NAIVE[name.rpartition(":")[0]]]
         cosine = F.cosine_similarity(slope.flatten().double(), wanted.flatten().double(), dim=0).item()
         print(
             f"| {name} | {min(own):.3f} | {median(own):.3f} | {base / min(own):.1f} | {memory[name]:.0f} | "

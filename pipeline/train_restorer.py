@@ -133,7 +133,7 @@ def _train(
     own = {name: value for name, value in settings.used.items() if name != "repeats"}
     work = checkpoint_folder(_code(settings), params.seed, own, description, inputs, number)
     losses = description["losses"]
-    prior = DiffusionPrior.load(options.prior) if needs_prior(name, losses) else None
+    prior = DiffusionPrior.load(Path(options.prior)) if needs_prior(name, losses) else None
     features = _task_features(Path(options.tasks), description, device) if needs_task(name, losses) else None
     objective = build_objective(
         name, losses, prior=prior, task_features=features, bank_folder=work / "bank", share=team

@@ -51,6 +51,9 @@ def test_bank_tells_views_priors_and_windows_apart() -> None:
     assert len(scopes) == 3
 
 
+SAME = {"bank", "layers", "distance"}  # of a faster path and of what it is compared with
+
+
 @pytest.mark.parametrize(
     "settings",
     [
@@ -61,12 +64,15 @@ def test_bank_tells_views_priors_and_windows_apart() -> None:
         {"precision": "bfloat16", "bank": FeatureBank(1)},
         {"precision": "mixed", "channels_last": True},
         {"precision": "mixed", "bank": FeatureBank(1)},
+        {"precision": "decoder", "channels_last": True},
+        {"precision": "decoder", "bank": FeatureBank(1)},
+        {"precision": "decoder", "layers": ["up0", "noise"], "distance": "channel"},
     ],
 )
 def test_faster_paths_stay_close_to_the_plain_one(settings: dict) -> None:
     restored, clean, _ = pair()
     gradients, values = [], []
-    plain = {"bank": FeatureBank(1)} if "bank" in settings else {}
+    plain = {name: FeatureBank(1) if name == "bank" else settings[name] for name in SAME & settings.keys()}
     for options in (plain, settings):
         leaf = restored.clone().requires_grad_()
         terms = DiffLoss(tiny_prior(), **options)(leaf, clean, generator=torch.Generator().manual_seed(1))

@@ -12,7 +12,6 @@ from ruamel.yaml import YAML
 from pipeline.tables import GAINS, RESULTS
 
 CAMVID = ROOT.parent / "shared" / "camvid"
-pytestmark = pytest.mark.xdist_group("tiny DAG")  # run once, for all tests here
 
 
 def _would_run(folder: Path) -> set[str]:

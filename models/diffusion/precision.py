@@ -1,7 +1,8 @@
 """How precisely a frozen U-Net is evaluated."""
 
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import torch
@@ -10,35 +11,62 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
-PRECISIONS = ("float32", "mixed", "bfloat16", "autocast")
+from models.diffusion.normalisation import GroupNorm
+
+PRECISIONS = ("float32", "mixed", "decoder", "bfloat16", "autocast")
 # Convolutions with fewer channels than this on either side, the two ends of the U-Net, stay in full precision.
 FEWEST_CHANNELS = 16
 
+_decoder_type: ContextVar[torch.dtype | None] = ContextVar("decoder_type", default=None)
 
-def at_precision(name: str, device: torch.device, *, reference: bool = False) -> AbstractContextManager[Any]:
+
+@contextmanager
+def at_precision(name: str, device: torch.device, *, reference: bool = False) -> Iterator[None]:
     """A context for forward passes through a frozen network; their backward passes need none.
 
     float32: as it is. autocast: torch's, to bfloat16. bfloat16: convolutions multiply in bfloat16, everything
     between them stays float32, which costs the same on CPUs with bfloat16 units and keeps small differences better.
     mixed: that for the backward pass alone. The terms are small differences of large features, which rounding in the
     forward pass blurs; their gradient is no such difference, and loses next to nothing.
+    decoder: as mixed, but all of the decoder is in bfloat16, forward and backward. What rounding blurs there is the
+    noise alone, and no layer after it; the h-space stays exact. A latent prior's decoder stays in float32.
 
     Args:
         name: one of `PRECISIONS`.
         device: where the network runs.
         reference: for values that are computed once and kept: with "bfloat16" only the weights are rounded.
+
+    Raises:
+        ValueError: a precision that there is not.
     """
-    if name == "float32" or (name == "mixed" and reference):
-        return nullcontext()
     if name not in PRECISIONS:
         raise ValueError(f"precision {name!r} is unknown; there are {', '.join(PRECISIONS)}")
-    if name == "autocast":
-        return torch.autocast(device.type, torch.bfloat16)
-    return _BfloatConvolutions(forward=name == "bfloat16", reference=reference)
+    if name == "float32" or (name in ("mixed", "decoder") and reference):
+        yield
+    elif name == "autocast":
+        with torch.autocast(device.type, torch.bfloat16):
+            yield
+    else:
+        before = _decoder_type.set(torch.bfloat16 if name == "decoder" else None)
+        try:
+            with _Rounding(forward=name == "bfloat16", reference=reference):
+                yield
+        finally:
+            _decoder_type.reset(before)
 
 
-class _BfloatConvolutions(TorchFunctionMode):
-    """Replaces the two-dimensional convolutions of a frozen network while it is active."""
+def as_decoder_reads(tensor: Tensor) -> Tensor:
+    """What goes into the decoder, in the type that the precision at work has there."""
+    wanted = _decoder_type.get()
+    return tensor if wanted is None else tensor.to(wanted)
+
+
+class _Rounding(TorchFunctionMode):
+    """Replaces operations of a frozen network that have weights, while it is active.
+
+    Two-dimensional convolutions are rounded as it was asked to; where an image is in bfloat16 already, so are linear
+    layers and group normalisations.
+    """
 
     _rounded = WeakTensorKeyDictionary()
 
@@ -54,27 +82,45 @@ class _BfloatConvolutions(TorchFunctionMode):
         args: tuple[Any, ...] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
-        if func is not F.conv2d or min(args[1].shape[:2]) < FEWEST_CHANNELS or args[1].dtype != torch.float32:
-            return func(*args, **(kwargs or {}))
-        image, weight, bias, stride, padding = args[:5]
+        if func is F.conv2d and args[1].dtype == torch.float32 and min(args[1].shape[:2]) >= FEWEST_CHANNELS:
+            return self._convolution(*args[:5])
+        if args and isinstance(args[0], Tensor) and args[0].dtype == torch.bfloat16:
+            if func is F.linear:
+                return func(args[0], *(None if weight is None else self._round(weight) for weight in args[1:]))
+            if func is F.group_norm:
+                return self._group_norm(*args, **(kwargs or {}))
+        return func(*args, **(kwargs or {}))
+
+    def _convolution(
+        self, image: Tensor, weight: Tensor, bias: Tensor | None, stride: tuple[int, int], padding: tuple[int, int]
+    ) -> Tensor:
         rounded = self._round(weight)
+        rounded_bias = None if bias is None else self._round(bias)
         if self._reference:
+            bias = None if rounded_bias is None else rounded_bias.float()
             return F.conv2d(image, rounded.float(), bias, stride, padding)
-        kept = None if self._forward else weight
-        return _Convolution.apply(image, rounded, kept, bias, tuple(stride), tuple(padding))
+        exact = not self._forward and image.dtype == torch.float32
+        kept = (weight, bias) if exact else (rounded, rounded_bias)
+        return _Convolution.apply(image, rounded, *kept, tuple(stride), tuple(padding))
+
+    def _group_norm(self, image: Tensor, num_groups: int, weight: Tensor, bias: Tensor, eps: float, *_: Any) -> Tensor:
+        if image.ndim == 4 and image.device.type == "cpu":
+            return GroupNorm.apply(image, num_groups, weight, bias, eps)
+        return F.group_norm(image, num_groups, self._round(weight), self._round(bias), eps)
 
     @classmethod
     def _round(cls, weight: Tensor) -> Tensor:
-        """The weight in bfloat16, kept as long as the weight itself lives."""
+        """A weight or bias in bfloat16, kept as long as the weight itself lives."""
         kept = cls._rounded.get(weight)
         if kept is None or kept.device != weight.device:
-            kept = weight.detach().to(torch.bfloat16, memory_format=torch.channels_last)
+            layout = torch.channels_last if weight.ndim == 4 else torch.contiguous_format
+            kept = weight.detach().to(torch.bfloat16, memory_format=layout)
             cls._rounded[weight] = kept
         return kept
 
 
 class _Convolution(torch.autograd.Function):
-    """float32 in and out, bfloat16 within, for a weight that is not trained.
+    """An image of float32 or bfloat16 in and out; bfloat16 within, for a weight that is not trained.
 
     Where the exact weight is given beside the rounded one, only the backward pass is rounded.
     """
@@ -84,22 +130,22 @@ class _Convolution(torch.autograd.Function):
         ctx: Any,
         image: Tensor,
         rounded: Tensor,
-        exact: Tensor | None,
-        bias: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
         stride: tuple[int, int],
         padding: tuple[int, int],
     ) -> Tensor:
         ctx.weight, ctx.shape, ctx.stride, ctx.padding = rounded, image.shape, stride, padding
-        if exact is not None:
-            return F.conv2d(image, exact, bias, stride, padding)
-        return F.conv2d(image.bfloat16(), rounded, None, stride, padding).float() + bias[:, None, None]
+        ctx.type = image.dtype
+        return F.conv2d(image.to(weight.dtype), weight, bias, stride, padding).to(image.dtype)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None, None, None]:
         gradient = gradients[0].bfloat16()
-        image = gradient.new_empty(1).expand(ctx.shape)  # its values are not needed, only its shape
+        # The image's values are not needed, only its shape: memory that is not written costs nothing.
+        image = torch.empty(ctx.shape, dtype=gradient.dtype, device=gradient.device, memory_format=torch.channels_last)
         geometry = ctx.stride, ctx.padding, (1, 1), False, (0, 0), 1
         wanted = torch.ops.aten.convolution_backward(
             gradient, image, ctx.weight, None, *geometry, (True, False, False)
         )[0]
-        return wanted.float(), None, None, None, None, None
+        return wanted.to(ctx.type), None, None, None, None, None

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from models.diffusion.attention import save_attention_heads
+from models.diffusion.precision import as_decoder_reads
 from models.diffusion.schedule import NoiseSchedule
 
 NULL_CLASS_FILE = "null_class.json"
@@ -54,6 +55,10 @@ class DiffusionPrior(nn.Module):
     @classmethod
     def load(cls, source: str | Path, *, null_class: int | None = None) -> "DiffusionPrior":
         """Load a diffusers folder or hub id: `unet` and `scheduler` sub-folders, or both files side by side.
+
+        Args:
+            source: a `Path` is a folder of this machine; a string may also be a hub id.
+            null_class: of a class-conditional U-Net; None: the stored one.
 
         Raises:
             PriorError: there is no such folder or model, or it is no U-Net for pixels.
@@ -228,7 +233,8 @@ class DiffusionPrior(nn.Module):
     def _decoder(self, hspace: Tensor, skips: list[Tensor], embedding: Tensor, blocks: int) -> dict[str, Tensor]:
         """Maps after the middle, the raw prediction if `blocks` goes that far: the second half."""
         unet: Any = self.unet
-        sample, skips, maps = hspace, list(skips), {}
+        sample, embedding, *skips = (as_decoder_reads(tensor) for tensor in (hspace, embedding, *skips))
+        maps: dict[str, Tensor] = {}
         for level, block in enumerate(unet.up_blocks[:blocks]):
             count = len(block.resnets)
             sample = block(sample, tuple(skips[-count:]), embedding)

@@ -86,7 +86,7 @@ def _read_config(kind: Any, source: str | Path, part: str) -> tuple[dict[str, An
     """The configuration of a part and the sub-folder it lies in (older hub models have none)."""
     for subfolder in (part, None):
         try:
-            config = kind.load_config(source, subfolder=subfolder)
+            config = kind.load_config(source, subfolder=subfolder, local_files_only=isinstance(source, Path))
         except OSError as error:
             failure = error
         else:

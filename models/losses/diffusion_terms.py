@@ -29,7 +29,7 @@ def build(name: str, settings: DiffusionSettings, frozen: Frozen, pixel_kind: st
     """Build the term `name`. Raw weights are stated for [-1,1] images and converted to a [0,1] pixel loss."""
     if frozen.prior is None:
         raise LossError(f"objective {name!r} needs a diffusion prior")
-    if settings.precision in ("mixed", "bfloat16") and (settings.checkpointing or settings.compile):
+    if settings.precision not in ("float32", "autocast") and (settings.checkpointing or settings.compile):
         raise LossError(
             f"{name}: precision {settings.precision} goes with neither checkpointing nor compile; use autocast"
         )

@@ -45,7 +45,7 @@ class DiffusionSettings(TermSettings):
     view_sizes: tuple[int, ...] = (64,)
     bank: Literal["off", "memory", "disk"] = "off"
     bank_draws: int = 4  # fixed (t, noise) pairs for each clean view
-    precision: Literal["float32", "mixed", "bfloat16", "autocast"] = "float32"
+    precision: Literal["float32", "mixed", "decoder", "bfloat16", "autocast"] = "float32"
     channels_last: bool = False
     compile: bool = False
     checkpointing: bool = False  # less memory, more time
