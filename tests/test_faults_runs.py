@@ -139,5 +139,7 @@ def test_a_read_only_cache_is_named_and_nothing_is_lost(read_only_cache: Path) -
         ["dvc", "repro", "prepare"], cwd=read_only_cache, env=environment, capture_output=True, text=True, check=False
     )
     assert done.returncode != 0 and "Read-only file system" in done.stderr and "Traceback" not in done.stderr
-    assert (read_only_cache / "artifacts" / "clean" / "dataset.json").exists(), "what the stage made is still there"
+    assert (read_only_cache / "artifacts" / "plan" / "checked.json").exists(), (
+        "what the first stage made is still there"
+    )
     shutil.rmtree(read_only_cache / "artifacts")

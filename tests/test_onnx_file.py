@@ -1,5 +1,6 @@
 """Restorers as ONNX files: the same contract and the same numbers as with PyTorch."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -8,19 +9,23 @@ import torch
 from ruamel.yaml import YAML
 from torch import nn
 
+from data.manifest import Split
 from models.restorers import CHECKPOINT, RESTORERS, Restorer, RestorerError, build_restorer, load_restorer
 from models.restorers.onnx_file import ENTRY, export_onnx, load_onnx
 from models.restorers.tiling import restore_tiled
+from pipeline.deployment.parity import check_parity
 
-TINY = YAML(typ="safe").load(Path(__file__).parents[1] / "params.tiny.yaml")["train_restorer"]
+ROOT = Path(__file__).parents[1]
+CAMVID = ROOT.parent / "shared" / "camvid"
+TINY, FULL = (YAML(typ="safe").load(ROOT / f"params{kind}.yaml")["train_restorer"] for kind in (".tiny", ""))
 SIZES = [(32, 32), (37, 61), (33, 130), (5, 100), (1, 1), (96, 70)]
 CLOSE = 1e-5
 
 
-def _restorer(name: str, folder: Path) -> Restorer:
+def _restorer(name: str, folder: Path, settings: dict[str, Any] = TINY) -> Restorer:
     """Far from its start, so that every path carries a signal."""
     torch.manual_seed(0)
-    restorer = _foreign(folder) if name == CHECKPOINT else build_restorer(name, TINY[name])
+    restorer = _foreign(folder) if name == CHECKPOINT else build_restorer(name, settings[name])
     for parameter in restorer.parameters():
         deviation = parameter[0].numel() ** -0.5 if parameter.ndim > 1 else 0.2
         torch.nn.init.normal_(parameter, std=deviation)
@@ -143,3 +148,19 @@ def test_files_that_are_no_restorers(tmp_path: Path) -> None:
     ):
         with pytest.raises(RestorerError, match=said):
             load_onnx(tmp_path / name)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not CAMVID.is_dir(), reason="needs CamVid beside the project")
+@pytest.mark.parametrize("name", RESTORERS)
+def test_real_photos_at_full_size(name: str, tmp_path: Path) -> None:
+    photos = sorted((CAMVID / "val").glob("*.png"))[:2]
+    (tmp_path / "images").mkdir()
+    for photo in photos:
+        shutil.copy(photo, tmp_path / "images")
+    restorer = _restorer(name, tmp_path, FULL)
+    export_onnx(restorer, tmp_path / "restorer.onnx")
+    split = Split(tmp_path, tuple(photo.stem for photo in photos))
+    found = check_parity(restorer, load_onnx(tmp_path / "restorer.onnx"), split)
+    assert max(one.height for one in found) > 500 and max(one.difference for one in found) < 1e-4
+    print(f"{name}: {[(one.width, one.height, one.images, one.difference) for one in found]}")
