@@ -39,7 +39,7 @@ def redo_image(clean: Dataset, row: dict[str, Any]) -> NDArray[np.uint8]:
         data.degradations.DegradationError: a record that does not fit its recipe.
     """
     if not isinstance(row.get(STEPS), str):
-        raise RedoError(f"{row['id']}: {row['recipe']} are real photos, which have no record to make them from")
+        raise RedoError(f"{row['id']}: {str(row['recipe'])[:60]!r}: real photos have no record to make them from")
     if not isinstance(row["recipe"], str) or not _is_plain(row["recipe"]):
         raise RedoError(f"{row['id']}: recipe: expected a name, got {str(row['recipe'])[:60]!r}")
     split = clean.split(row["split"].partition("@")[0])

@@ -158,6 +158,11 @@ def _without(column: str) -> Callable[[Path], None]:
     return change
 
 
+def _no_steps_in_two_lines(folder: Path) -> None:
+    _cell("recipe", "a\nb")(folder)
+    _cell("steps", None)(folder)
+
+
 def _manifest(content: bytes) -> Callable[[Path], Any]:
     return lambda folder: (folder / "fog" / MANIFEST).write_bytes(content)
 
@@ -179,7 +184,8 @@ REDONE = [
     Fault("no splits", _without("split"), _redo, "there is no column 'split'"),
     Fault("no seeds", _without("seed"), _redo, "test0: seed: expected a whole number, got None"),
     Fault("no recipes", _without("recipe"), _redo, "there is no column 'recipe'"),
-    Fault("no steps", _without("steps"), _redo, "are real photos, which have no record"),
+    Fault("no steps", _without("steps"), _redo, "real photos have no record"),
+    Fault("no steps of a recipe of two lines", _no_steps_in_two_lines, _redo, r"'a\\nb': real photos have no record"),
     Fault("split leads out", _cell("split", "../../etc"), _redo, "split: expected the name of a file or folder"),
     Fault("split that is none", _cell("split", "tets"), _redo, "no split 'tets'; there are train, test"),
     Fault("split left out", _cell("split", None), _redo, "split: expected the name of a file or folder, got 'nan'"),

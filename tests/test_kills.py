@@ -16,12 +16,14 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+import torch
 from clones import TABLES, clone, environment
 
 KILLS = 50
 EACH = 2  # in each stage of one run
 RUNS = 4  # at most: some kills come when their stage is over already
 SEED = int(os.environ.get("KILL_SEED", "0"))
+CUT_LOCK = re.compile(r"dvc\.lock'? (validation failed|is invalid)")  # DVC was killed while it wrote the file
 BEGUN = re.compile(r"Running stage '([^']+)'")
 LONGEST = 3600.0  # seconds of one `dvc repro`
 POLL = 0.02
@@ -125,6 +127,10 @@ def _killed_run(folder: Path, seconds: dict[str, float], generator: random.Rando
         repro.wait(lambda stage: left.get(stage, 0) > 0)
         stage = repro.stage()
         if repro.process.poll() is not None:
+            if repro.process.returncode and CUT_LOCK.search(repro.log.read_text()):
+                print("dvc.lock was cut; removed, as docs/robustness.md says")
+                (folder / "dvc.lock").unlink()
+                continue
             assert repro.process.returncode == 0, repro.log.read_text()[-3000:]
             return hit
         assert stage is not None
@@ -182,7 +188,8 @@ def test_a_killed_training_loses_no_more_than_one_checkpoint_interval(tmp_path: 
             process.wait()
             kills += 1
     assert process.returncode == 0 and kills >= 3
-    assert (killed / "result.pt").read_bytes() == (whole / "result.pt").read_bytes()
+    (weights, curve), (expected, expected_curve) = (torch.load(folder / "result.pt") for folder in (killed, whole))
+    assert curve == expected_curve and all(torch.equal(weights[name], expected[name]) for name in expected)
     done = _steps(killed)
     assert sorted({step for step, _ in done}) == list(range(steps))
     restarts = [place for place in range(1, len(done)) if done[place][0] != done[place - 1][0] + 1]

@@ -60,7 +60,7 @@ def _settings(root: Path, name: str) -> dict[str, Any]:
     return found | {"trust_paths": False}
 
 
-def _all(source: Any, folder: Path) -> None:
+def read_all(source: Any, folder: Path) -> None:
     """Every sample, and the table of faults that a user would get."""
     faults = []
     for split, id in ((split, id) for split, ids in source.split_ids().items() for id in ids):
@@ -79,7 +79,7 @@ def _all(source: Any, folder: Path) -> None:
 def test_yolo(root: Path, content: str, masks: bool) -> None:
     (root / "yolo/labels/train/1.txt").write_bytes(to_bytes(content))
     settings = _settings(root, "yolo") | {"masks": masks}
-    refused_well(lambda: _all(Yolo(root / "yolo", settings, 0), root), DatasetError)
+    refused_well(lambda: read_all(Yolo(root / "yolo", settings, 0), root), DatasetError)
 
 
 @few
@@ -87,7 +87,7 @@ def test_yolo(root: Path, content: str, masks: bool) -> None:
 def test_yolo_projects(root: Path, content: dict[str, Any]) -> None:
     settings = _settings(root, "yolo")
     settings["content"] = settings["content"] | content
-    refused_well(lambda: _all(Yolo(root / "yolo", settings, 0), root), DatasetError)
+    refused_well(lambda: read_all(Yolo(root / "yolo", settings, 0), root), DatasetError)
 
 
 @few
@@ -96,7 +96,7 @@ def test_yolo_lists(root: Path, content: str) -> None:
     (root / "yolo/list.txt").write_bytes(to_bytes(content))
     settings = _settings(root, "yolo")
     settings["content"] = settings["content"] | {"train": "list.txt"}
-    refused_well(lambda: _all(Yolo(root / "yolo", settings, 0), root), DatasetError)
+    refused_well(lambda: read_all(Yolo(root / "yolo", settings, 0), root), DatasetError)
 
 
 @few
@@ -104,21 +104,21 @@ def test_yolo_lists(root: Path, content: str) -> None:
 @example(content=XML.replace(">60<", ">inf<").encode())
 def test_voc(root: Path, content: bytes) -> None:
     (root / "voc/VOC2012/Annotations/2012_00.xml").write_bytes(content)
-    refused_well(lambda: _all(Voc(root / "voc", _settings(root, "voc"), 0), root), DatasetError)
+    refused_well(lambda: read_all(Voc(root / "voc", _settings(root, "voc"), 0), root), DatasetError)
 
 
 @few
 @given(content=mutated(ROWS))
 def test_exdark(root: Path, content: str) -> None:
     (root / "exdark/ExDark_Annno/Cat/2015_10.jpg.txt").write_bytes(to_bytes(content))
-    refused_well(lambda: _all(ExDark(root / "exdark", _settings(root, "exdark"), 0), root), DatasetError)
+    refused_well(lambda: read_all(ExDark(root / "exdark", _settings(root, "exdark"), 0), root), DatasetError)
 
 
 def _coco(root: Path, content: bytes, masks: bool) -> None:
     (root / "coco/train.json").write_bytes(content)
     files = {"train": {"json": "train.json", "images": "train"}}
     settings = _settings(root, "coco") | {"masks": masks, "files": files}
-    refused_well(lambda: _all(Coco(root / "coco", settings, 0), root), DatasetError)
+    refused_well(lambda: read_all(Coco(root / "coco", settings, 0), root), DatasetError)
 
 
 @few

@@ -30,8 +30,14 @@ INFO: dict[str, Any] = {
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A clean set of two images, and one degraded by two effects."""
+    """What `build_manifests` makes, and a copy of the manifest as it was."""
     place = tmp_path_factory.mktemp("manifests")
+    (place / "whole.csv").write_bytes(build_manifests(place).read_bytes())
+    return place
+
+
+def build_manifests(place: Path) -> Path:
+    """A clean set of two images, and one degraded by two effects, whose manifest is returned."""
     for split in ("train", "test"):
         (place / "clean" / split / "images").mkdir(parents=True)
         write_image(place / "clean" / split / "images" / "0.png", np.full((32, 40, 3), 90, np.uint8))
@@ -41,11 +47,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         settings = load_params(ROOT / "params.tiny.yaml").degrade
         own = settings.model_copy(update={"recipes": {"mine": [{"effect": "noise"}, {"effect": "jpeg"}]}})
         degrade_dataset(Dataset.open(place / "clean"), recipe_of(own, "mine"), own, 0, place / "mine")
-    (place / "whole.csv").write_bytes((place / "mine" / MANIFEST).read_bytes())
-    return place
+    return place / "mine" / MANIFEST
 
 
-def _redo_all(folder: Path) -> None:
+def redo_all(folder: Path) -> None:
     clean = Dataset.open(folder / "clean")
     for row in read_manifest(folder / "mine").to_dict("records"):
         assert redo_image(clean, row).shape == (32, 40, 3)
@@ -59,7 +64,7 @@ REFUSALS = (RedoError, DatasetError, DegradationError, ImageError)
 def test_manifests(folder: Path, data: st.DataObject) -> None:
     content = data.draw(mutated((folder / "whole.csv").read_text()) | st.text(max_size=60))
     (folder / "mine" / MANIFEST).write_bytes(to_bytes(content))
-    refused_well(lambda: _redo_all(folder), *REFUSALS)
+    refused_well(lambda: redo_all(folder), *REFUSALS)
 
 
 @few
@@ -73,7 +78,7 @@ def test_any_value_in_a_manifest(folder: Path, data: st.DataObject, value: str) 
     table = pd.read_csv(folder / "whole.csv", dtype=str)
     table.loc[1, data.draw(st.sampled_from(list(table.columns)))] = value.encode("utf-8", "replace").decode()
     table.to_csv(folder / "mine" / MANIFEST, index=False)
-    refused_well(lambda: _redo_all(folder), *REFUSALS)
+    refused_well(lambda: redo_all(folder), *REFUSALS)
 
 
 @pytest.fixture(scope="module")
