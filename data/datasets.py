@@ -3,6 +3,7 @@ and two objectives with the same seed see the same crops in the same order.
 """
 
 import os
+from functools import lru_cache
 from typing import Any
 
 import cv2
@@ -111,6 +112,7 @@ class _Draw:
 
     def __init__(self, ids: tuple[str, ...], batch: int, seed: int, share: tuple[int, int] = WHOLE) -> None:
         self._ids, self._batch, self._seed = ids, batch, seed
+        self._order = lru_cache(maxsize=2)(self._permutation)  # a batch may reach from one epoch into the next
         part, parts = share
         self._places = range(part * batch // parts, (part + 1) * batch // parts)
 
@@ -119,9 +121,11 @@ class _Draw:
 
     def _item(self, index: int) -> tuple[str, int]:
         epoch, place = divmod(index, len(self._ids))
-        order = np.random.default_rng([self._seed, epoch]).permutation(len(self._ids))
         seed = int(np.random.default_rng([self._seed, epoch, place]).integers(2**31))
-        return self._ids[int(order[place])], seed
+        return self._ids[int(self._order(epoch)[place])], seed
+
+    def _permutation(self, epoch: int) -> NDArray[np.int64]:
+        return np.random.default_rng([self._seed, epoch]).permutation(len(self._ids))
 
 
 def _random_crop(size: int) -> Any:
