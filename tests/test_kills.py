@@ -27,8 +27,6 @@ SEED = int(os.environ.get("KILL_SEED", "0"))
 CUT = re.compile(
     r"'(\./)?(?P<file>dvc\.lock|\.dvc/tmp/rwlock)'( validation failed| is invalid|\. JSON structure is corrupted)"
 )
-    r"'(\./)?(?P<file>dvc\.lock|\.dvc/tmp/rwlock)'( validation failed| is invalid|\. JSON structure is corr)"
-)
 BEGUN = re.compile(r"Running stage '([^']+)'")
 LONGEST = 3600.0  # seconds of one `dvc repro`
 POLL = 0.02
