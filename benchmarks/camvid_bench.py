@@ -6,7 +6,7 @@ SOURCE holds train, trainannot, val and valannot. The last fifth of every sequen
 training photos is set aside; the rest is what both sets train on:
 
     OUT/development   test = what was set aside; every setting is chosen here
-    OUT/final         test = SOURCE's val; looked at once
+    OUT/final         test = SOURCE's val; looked at once. val = what was set aside
 
 Whole ends of sequences are set aside, since neighbouring frames show nearly the same.
 """
@@ -48,10 +48,14 @@ def main() -> None:
     options = parser.parse_args()
     names = {split: [path.name for path in (options.source / split).iterdir()] for split in ("train", "val")}
     kept, aside = divide(names["train"])
-    for root, split, tested in (("development", "train", aside), ("final", "val", sorted(names["val"]))):
-        copy(options.source / "train", kept, options.out / root / "train")
-        copy(options.source / split, tested, options.out / root / "test")
-        print(f"{options.out / root}: {len(kept)} to train on, {len(tested)} to test on")
+    parts = {
+        "development": {"train": ("train", kept), "test": ("train", aside)},
+        "final": {"train": ("train", kept), "val": ("train", aside), "test": ("val", sorted(names["val"]))},
+    }
+    for root, splits in parts.items():
+        for target, (split, chosen) in splits.items():
+            copy(options.source / split, chosen, options.out / root / target)
+        print(f"{options.out / root}: {', '.join(f'{len(chosen)} {name}' for name, (_, chosen) in splits.items())}")
 
 
 if __name__ == "__main__":
