@@ -19,10 +19,14 @@ BACKBONE = "alex"  # of LPIPS, as its authors advise for comparing images
 
 
 def ms_ssim(image: Image, clean: Image) -> float:
-    """Multi-scale structural similarity by torchmetrics, with the five weights of Wang et al. 2003; 0 to 1."""
+    """Multi-scale structural similarity by torchmetrics, with the five weights of Wang et al. 2003; 0 to 1.
+
+    In float32: off by 3e-6 on photos, by less than 1e-4 on bright and nearly flat images, and on a CPU more than ten
+    times as fast as float64.
+    """
     from torchmetrics.functional.image import multiscale_structural_similarity_index_measure
 
-    seen, target = (torch.from_numpy(one).permute(2, 0, 1)[None].double() for one in (image, clean))
+    seen, target = (torch.from_numpy(one).permute(2, 0, 1)[None].float() for one in (image, clean))
     return float(multiscale_structural_similarity_index_measure(seen, target, data_range=255.0))
 
 

@@ -6,7 +6,11 @@ import pytest
 import torch
 import torchvision
 from scipy import ndimage
-from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
+from torchmetrics.functional.image import (
+    multiscale_structural_similarity_index_measure,
+    peak_signal_noise_ratio,
+    structural_similarity_index_measure,
+)
 
 from data.manifest import Dataset
 from pipeline.fidelity import LARGEST_PSNR, psnr, ssim
@@ -87,6 +91,18 @@ def test_ms_ssim_by_hand() -> None:
     assert ms_ssim(noisy, clean) == pytest.approx(_by_hand(noisy, clean), abs=2e-3)
     assert 0.3 < ms_ssim(noisy, clean) < 0.97
     assert ms_ssim(clean, clean) == pytest.approx(1)
+
+
+def test_ms_ssim_rounds_to_nothing_that_counts() -> None:
+    """Bright, nearly flat images, where variance is the difference of two large numbers."""
+    rng = np.random.default_rng(0)
+    clean = np.full((176, 200, 3), 250, np.uint8)
+    clean[60:90, 40:120] = 235
+    seen = (clean - rng.integers(0, 6, clean.shape)).astype(np.uint8)
+    exact = multiscale_structural_similarity_index_measure(
+        *(torch.from_numpy(one).permute(2, 0, 1)[None].double() for one in (seen, clean)), data_range=255.0
+    )
+    assert ms_ssim(seen, clean) == pytest.approx(float(exact), abs=1e-4)
 
 
 def test_what_cannot_be_measured_is_left_out_by_name(
