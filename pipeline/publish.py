@@ -15,6 +15,7 @@ import sys
 import time
 from argparse import Namespace
 from pathlib import Path
+from typing import Any
 
 from data.manifest import Dataset
 from pipeline import runtime, tracking_outbox
@@ -22,7 +23,7 @@ from pipeline.params import ELSEWHERE, Params, load_params
 from pipeline.provenance import git_commit
 from pipeline.published_rows import Folders, Ledger
 from pipeline.tracking_rows import Published, Report, chart_link, compare_link, publish
-from pipeline.tracking_store import TrackingError, failures, reason, shown_uri
+from pipeline.tracking_store import IDENTITY, TrackingError, failures, reason, shown_uri
 
 SYNC = "--sync"
 
@@ -39,13 +40,23 @@ def synchronise() -> list[str]:
         raise TrackingError(f"MLflow at {shown_uri()}: {reason(error)}; the curves still wait in files") from error
 
 
-def _publish(options: Namespace, scratch: Path) -> Published:
+def _publish(options: Namespace, scratch: Path) -> tuple[Published, dict[str, Any]]:
+    """Write all of it; returns where it is, and what the stage's output says.
+
+    MLflow draws ids by chance. The output has digests of parameters instead, which runs are found by: it is the same
+    for every run of one commit.
+    """
     params, clean = load_params(), Dataset.open(Path(options.clean))
     folders = Folders(Path(options.degraded), Path(options.report), Path(options.restorers), scratch)
     found = {"dvc.experiment": os.environ.get("DVC_EXP_NAME", ""), "git.commit": git_commit()}
     common = {name: value for name, value in found.items() if value}
     rows = list(Ledger(params, clean, folders).rows(common))
-    return publish(clean.info.name, rows, _report(params, clean, folders.report, common))
+    report = _report(params, clean, folders.report, common)
+    receipt = {
+        "experiment": clean.info.name,
+        IDENTITY: {"report": report.identity, "rows": {row.name: row.identity for row in rows}},
+    }
+    return publish(clean.info.name, rows, report), receipt
 
 
 def _report(params: Params, clean: Dataset, folder: Path, tags: dict[str, str]) -> Report:
@@ -76,9 +87,8 @@ def main() -> None:
     started = time.perf_counter()
     synchronise()
     with runtime.replacing(Path(options.out)) as marker:
-        published = _publish(options, marker.parent)
-        content = {"experiment": published.experiment, "report": published.report, "runs": published.runs}
-        marker.write_text(json.dumps(content, indent=1) + "\n")
+        published, receipt = _publish(options, marker.parent)
+        marker.write_text(json.dumps(receipt, indent=1) + "\n")
     print(f"{len(published.runs)} rows are in MLflow ({shown_uri()}), in {time.perf_counter() - started:.0f} seconds.")
     print(f"To compare them: uv run mlflow ui, then open {chart_link(published.experiment)}")
     print(f"Parallel coordinates, scatter and all values in one table: {compare_link(published)}")

@@ -1,5 +1,6 @@
 """The real pipeline on tiny parameters, in a temporary clone: dvc repro, as a user runs it."""
 
+import json
 import shutil
 import subprocess
 from pathlib import Path
@@ -92,6 +93,9 @@ def test_mlflow_has_one_run_for_each_row(finished: Path) -> None:
     assert {"report.md", "fog-detection.png", "curve-fog-diffloss.png"} <= set(row["artifacts"])
     assert len(row["models"]) == 1 and len(row["datasets"]) == 2
     assert all(run["status"] == "FINISHED" for run in runs)
+    receipt = json.loads((finished / "artifacts" / "published.json").read_text())
+    assert receipt["experiment"] == "scenes"
+    assert receipt["configuration"]["rows"] == {run["name"]: run["configuration"] for run in runs}
 
 
 def test_a_second_run_does_nothing(finished: Path) -> None:
@@ -213,6 +217,7 @@ def _runs(folder: Path) -> list[dict[str, object]]:
         "for r in c.search_runs([e.experiment_id]):\n"
         "    i = r.info.run_id\n"
         "    out.append(dict(name=r.info.run_name, status=r.info.status, metrics=r.data.metrics,\n"
+        "        configuration=r.data.tags['configuration'],\n"
         "        history=[m.step for m in c.get_metric_history(i, 'training/loss')],\n"
         "        datasets=[d.dataset.digest for d in r.inputs.dataset_inputs],\n"
         "        models=[m.model_id for m in r.outputs.model_outputs] if r.outputs else [],\n"
