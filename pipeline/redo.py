@@ -78,8 +78,8 @@ def read_manifest(folder: Path) -> pd.DataFrame:
 
 
 def _is_plain(name: str) -> bool:
-    """Whether a name, as part of a path, leads nowhere else."""
-    return name not in ("", ".", "..") and not {"/", "\\", "\0"} & set(name)
+    """Whether a name, as part of a path, leads nowhere else, and, as part of a message, leaves it one line."""
+    return name.splitlines() == [name] and name not in (".", "..") and not {"/", "\\", "\0"} & set(name)
 
 
 def main() -> None:
