@@ -70,6 +70,9 @@ def read_manifest(folder: Path) -> pd.DataFrame:
     missing = [name for name in NAMES if name not in table]
     if missing:
         raise RedoError(f"{path}: not a manifest of degraded images: there is no column {missing[0]!r}")
+    broken = [name for name in table if str(name).splitlines() != [str(name)]]
+    if broken:
+        raise RedoError(f"{path}: not a manifest of degraded images: a column's name is {broken[0][:60]!r}")
     for column in ("split", "id"):  # the recipe of photos is their dataset's name: any text
         strange = [value for value in table[column] if not isinstance(value, str) or not _is_plain(value)]
         if strange:

@@ -186,6 +186,12 @@ REDONE = [
     Fault("no recipes", _without("recipe"), _redo, "there is no column 'recipe'"),
     Fault("no steps", _without("steps"), _redo, "real photos have no record"),
     Fault("id of two lines", _cell("id", "a\nb"), _redo, r"id: expected the name of a file or folder, got 'a\\nb'"),
+    Fault(
+        "a column of two lines",
+        _manifest(b'split,id,recipe,steps,seed,"1-fog.b\n"\n'),
+        _redo,
+        r"a column's name is '1-fog.b\\n'",
+    ),
     Fault("no steps of a recipe of two lines", _no_steps_in_two_lines, _redo, r"'a\\nb': real photos have no record"),
     Fault("split leads out", _cell("split", "../../etc"), _redo, "split: expected the name of a file or folder"),
     Fault("split that is none", _cell("split", "tets"), _redo, "no split 'tets'; there are train, test"),

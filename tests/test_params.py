@@ -46,7 +46,7 @@ FAULTS = [
     ("[lowlight, fog]", "[]", "degradations: List should have at least 1 item"),
     ("[pixel, diffloss]", "[pixel, difloss]", "objectives: objective 'difloss'"),
     ("[detection, segmentation]", "[detektion]", "tasks: 'detektion' is unknown; there are: detection, instance-s"),
-    ("strength: 0.5", "strengh: 0.5", "losses.diffloss.strengh: unknown key; known here: weighting, strength"),
+    ("strength: 2.0", "strengh: 2.0", "losses.diffloss.strengh: unknown key; known here: weighting, strength"),
     ("timesteps: [5, 300]", "timesteps: 5", "losses.diffloss.timesteps: Input should be a valid tuple"),
     ("image_size: 224", "image_size: 220", "train_task.detection.image_size: Input should be a multiple of 32"),
     ("source: scenes", "source: masks", "a section data.masks is needed"),
