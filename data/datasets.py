@@ -18,34 +18,43 @@ os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 
 Array = NDArray[np.uint8]
 WHOLE = (0, 1)  # of a batch
+CLEAN_DRAW = 1  # keeps the choice of clean pairs apart from the other uses of a pair's seed
 
 
 class PairBatches:
     """Degraded and clean crops of the same place: step -> two tensors (B, 3, crop, crop) in [0, 1].
 
     Pairs are matched by id and transformed together: random crop, horizontal flip. Where several processes share a
-    batch, `share` is the number of this one's part and how many equal parts there are.
+    batch, `share` is the number of this one's part and how many equal parts there are. Of the pairs `clean_share`,
+    drawn by chance, are clean twice; the other pairs do not change with it.
 
     Raises:
         ValueError: the two splits do not have the same ids.
     """
 
     def __init__(
-        self, degraded: Split, clean: Split, crop: int, batch: int, seed: int, share: tuple[int, int] = WHOLE
+        self,
+        degraded: Split,
+        clean: Split,
+        crop: int,
+        batch: int,
+        seed: int,
+        share: tuple[int, int] = WHOLE,
+        clean_share: float = 0.0,
     ) -> None:
         if degraded.ids != clean.ids:
             raise ValueError(f"{degraded.folder} and {clean.folder} do not hold the same image ids")
         import albumentations
 
         self._draw = _Draw(clean.ids, batch, seed, share)
-        self._degraded, self._clean = degraded, clean
+        self._degraded, self._clean, self._clean_share = degraded, clean, clean_share
         self._transform = albumentations.Compose(
             [_random_crop(crop), albumentations.HorizontalFlip()], additional_targets={"clean": "image"}
         )
 
     def __call__(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:
         pairs = [
-            _transformed(self._transform, seed, image=self._degraded.image(name), clean=self._clean.image(name))
+            _transformed(self._transform, seed, image=self._input(name, seed), clean=self._clean.image(name))
             for name, seed in self._draw(step)
         ]
         return _stack(pair["image"] for pair in pairs), _stack(pair["clean"] for pair in pairs)
@@ -53,6 +62,11 @@ class PairBatches:
     def ids(self, step: int) -> list[str]:
         """Which images the pairs of a step are cut from."""
         return [name for name, _ in self._draw(step)]
+
+    def _input(self, name: str, seed: int) -> Array:
+        """The degraded image, or, for some pairs, the clean one."""
+        is_clean = np.random.default_rng([seed, CLEAN_DRAW]).random() < self._clean_share
+        return (self._clean if is_clean else self._degraded).image(name)
 
 
 class MaskBatches:

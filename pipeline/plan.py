@@ -116,12 +116,23 @@ def check_numbers(params: Params) -> None:
     network, steps = params.train_prior.network, params.train_prior.schedule.steps
     _check("train_prior.network", check_sizes, network.model_dump())
     for name, section in params.loss_settings.items():
+        _check_from_step(params, name, section.get("from_step", 0))
         window = section.get("timesteps", (0, 1))
         if not 0 <= window[0] < window[1] <= steps and params.train_prior.pretrained is None:
             raise ParamsError(
                 f"{PARAMS_FILE}: losses.{name}.timesteps: expected 0 <= low < high <= {steps} "
                 f"(train_prior.schedule.steps), got {list(window)}"
             )
+
+
+def _check_from_step(params: Params, loss: str, first: int) -> None:
+    steps = params.train_restorer.steps
+    used = any(loss in loss_names(objective, params.losses) for objective in params.objectives)
+    if used and first >= steps:
+        raise ParamsError(
+            f"{PARAMS_FILE}: losses.{loss}.from_step: expected less than {steps} (train_restorer.steps), got {first}; "
+            "the loss would never be used"
+        )
 
 
 def needs(params: Params) -> dict[str, bool]:

@@ -93,6 +93,7 @@ class TrainRestorer(Section):
     steps: Count
     batch: Count
     learning_rate: Positive
+    clean_share: Annotated[float, Field(ge=0, lt=1)] = 0.0
     repeats: Count = 1
     warm_up: Annotated[int, Field(ge=0)] = 0
     clip: Positive | None = 1.0

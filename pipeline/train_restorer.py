@@ -140,7 +140,7 @@ def _train(
     )
     seed = runtime.seed_for(params.seed, "restorer", *([number] if number > 1 else []))
     splits, share = (degraded.split("train"), clean.split("train")), (team.index, team.count)
-    batches = PairBatches(*splits, settings.crop, settings.batch, seed, share)
+    batches = PairBatches(*splits, settings.crop, settings.batch, seed, share, settings.clean_share)
     tags = {"degradation": options.degradation, "variant": name}
     identity = row_identity(params, options.degradation, name, needs_prior(name, losses))
     title = f"{options.degradation} · {name}"

@@ -55,6 +55,20 @@ def test_an_epoch_sees_every_image_once(make_dataset: Callable[..., Dataset]) ->
     assert sorted(names[0]) == sorted(names[1]) == sorted(split.ids)
 
 
+def test_a_share_of_the_pairs_is_clean_and_the_others_do_not_change(make_dataset: Callable[..., Dataset]) -> None:
+    dataset = make_dataset()
+    clean, twin = dataset.split("train"), _inverted_copy(dataset, make_dataset).split("train")
+    without, with_some = (PairBatches(twin, clean, 16, 40, 0, clean_share=share) for share in (0.0, 0.25))
+    counts = []
+    for step in range(5):
+        degraded, target = with_some(step)
+        is_clean = (degraded == target).flatten(1).all(1)
+        assert torch.equal(target, without(step)[1])
+        assert torch.equal(degraded[~is_clean], without(step)[0][~is_clean])
+        counts.append(int(is_clean.sum()))
+    assert 30 <= sum(counts) <= 70 and len(set(counts)) > 1  # of 200: 50 expected, 6 standard deviation
+
+
 def test_different_ids_are_refused(make_dataset: Callable[..., Dataset]) -> None:
     with pytest.raises(ValueError, match="do not hold the same image ids"):
         PairBatches(make_dataset("a", train=2, test=1).split("train"), make_dataset("b").split("train"), 16, 2, 0)

@@ -156,6 +156,16 @@ def test_every_kth_step_only_with_the_weight_made_up() -> None:
     assert shares == pytest.approx([1.5, 0, 0, 1.5, 0, 0], rel=1e-3, abs=1e-6)
 
 
+def test_from_a_step_on_only() -> None:
+    pixel = gradient(build("pixel"))[0]
+    late, whole = (build("natural", {"natural": {"from_step": step, "every": 2}}) for step in (3, 0))
+    shares = [float((gradient(late)[0] - pixel).norm() / pixel.norm()) for _ in range(6)]
+    assert shares == pytest.approx([0, 0, 0, 1.0, 0, 1.0], rel=1e-3, abs=1e-6)
+    assert int(late.counts[1]) == 2  # measured at consecutive evaluations, from the first one on
+    with torch.no_grad():  # validation sees the whole loss, whatever the step
+        assert set(late(*pair(), generator()).logs) == set(whole(*pair(), generator()).logs)
+
+
 def test_norms_are_measured_at_the_stated_steps_and_kept_between() -> None:
     objective = build("natural", {"natural": {"calibrate_every": 4}})
     counts = []
@@ -215,8 +225,9 @@ def test_a_term_without_gradient_adds_nothing() -> None:
     ("name", "settings", "message"),
     [
         ("natural", {"natural": {"strenght": 1}}, "unknown setting 'strenght'; there are weighting, strength"),
-        ("natural", {"natural": {"every": 0}}, "every >= 1"),
-        ("natural", {"natural": {"strength": -1}}, "strength >= 0"),
+        ("natural", {"natural": {"every": 0}}, "every and calibrate_every >= 1"),
+        ("natural", {"natural": {"strength": -1}}, "strength and from_step >= 0"),
+        ("natural", {"natural": {"from_step": -1}}, "strength and from_step >= 0"),
         ("diffloss", {"diffloss": {"timesteps": [0, 2000]}}, "timestep range"),
         ("diffloss", {"diffloss": {"bank": "disk"}}, "bank_folder"),
         ("diffloss", {"diffloss": {"precision": "bfloat16", "compile": True}}, "use autocast"),

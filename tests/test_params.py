@@ -56,6 +56,8 @@ FAULTS = [
         "data.source: 'photos' is unknown; there are: scenes, coco, exdark, folders, masks, voc",
     ),
     ("decoder_blocks: [1, 1, 1]", "decoder_blocks: [1, 1]", "must have the same length"),
+    ("clean_share: 0.0", "clean_share: 1.0", "train_restorer.clean_share: Input should be less than 1"),
+    ("timesteps: [5, 300]", "timesteps: [5, 300], from_step: 130", "losses.diffloss.from_step: expected less than 130"),
     ("timesteps: [5, 300]", "timesteps: [5, 3000]", "losses.diffloss.timesteps: expected 0 <= low < high <= 1000"),
     ("size: 64, channels", "size: 62, channels", "train_prior.network: size 62 cannot be halved 2 times"),
     ("attention: [16]", "attention: [12]", "train_prior.network: attention at size 12: the levels have the sizes"),

@@ -55,8 +55,8 @@ class Objective(nn.Module):
             raise LossError(f"objective {' + '.join(terms)}: a component occurs twice in {', '.join(names)}")
         for name, term in terms.items():
             own = term.settings
-            if own.every < 1 or own.calibrate_every < 1 or own.strength < 0:
-                raise LossError(f"{name}: expected every >= 1, calibrate_every >= 1 and strength >= 0")
+            if min(own.every, own.calibrate_every) < 1 or min(own.strength, own.from_step) < 0:
+                raise LossError(f"{name}: expected every and calibrate_every >= 1, strength and from_step >= 0")
         self._share = share
         self._terms = tuple(terms.values())  # a tuple, so that their networks are not registered
         self._index = {name: index for index, name in enumerate(names)}
@@ -84,7 +84,7 @@ class Objective(nn.Module):
         gradient, value = gradient * self._pixel_weight, pixel.detach() * self._pixel_weight
         seen = leaf + (leaf.clamp(0, 1) - leaf).detach()
         for term in self._terms:
-            if training and int(self.step) % term.settings.every:
+            if training and not self._is_due(term):
                 continue
             components = term(seen, clean, generator)
             if training:
@@ -110,8 +110,12 @@ class Objective(nn.Module):
         weighted = torch.stack([self._weight(term, name) * value for name, value in components.items()])
         return torch.autograd.grad(weighted.sum(), leaf)[0]
 
+    def _is_due(self, term: Term) -> bool:
+        since = int(self.step) - term.settings.from_step
+        return since >= 0 and since % term.settings.every == 0
+
     def _measurement_due(self, term: Term) -> bool:
-        evaluations = int(self.step) // term.settings.every
+        evaluations = (int(self.step) - term.settings.from_step) // term.settings.every
         return evaluations < WARM_UP or evaluations % term.settings.calibrate_every == 0
 
     def _measured(self, leaf: Tensor, components: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -26,6 +26,7 @@ class TermSettings:
 
     weighting: Literal["ratio", "raw"] = "ratio"
     strength: float = 0.5
+    from_step: int = 0  # leave the term out before this step: its cost falls on the end of the training alone
     every: int = 1  # evaluate the term at each k-th step only, and weigh it k times
     calibrate_every: int = 20  # steps between two measurements of the gradient norms
 
