@@ -21,7 +21,7 @@ import torch
 from models.restorers import Restorer, build_restorer
 from pipeline import runtime
 from pipeline.tracking import Stream, live
-from pipeline.tracking_store import Store
+from pipeline.tracking.store import Store
 
 SETTINGS = {"width": 8, "encoder_blocks": [1, 1], "middle_blocks": 1, "decoder_blocks": [1, 1]}
 SIDE = 48  # pixels of a crop

@@ -5,9 +5,9 @@ from pathlib import Path
 from data.manifest import Dataset
 from models.tasks import get_task
 from pipeline import runtime
-from pipeline.evaluation import evaluate
 from pipeline.params import load_params
-from pipeline.task_training import checkpoints, fit
+from pipeline.scoring.evaluation import evaluate
+from pipeline.training.task import checkpoints, fit
 
 
 def main() -> None:

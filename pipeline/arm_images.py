@@ -8,12 +8,12 @@ from data.manifest import Dataset, DatasetInfo, write_info
 from models.restorers import Restorer, load_restorer
 from pipeline import runtime
 from pipeline.arms import DEGRADED, Arm, arm_fault, parse_arm
+from pipeline.degrading.real import copy_labels
 from pipeline.params import ParamsError, load_params
-from pipeline.real import copy_labels
-from pipeline.restorer_params import Restore
 from pipeline.restoring import restore_image
-from pipeline.trained import trained_file
-from pipeline.training import progress
+from pipeline.settings.restorer import Restore
+from pipeline.training.loop import progress
+from pipeline.training.trained import trained_file
 
 TRAIN = "train"
 

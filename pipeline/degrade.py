@@ -19,14 +19,15 @@ import pandas as pd
 from data import images
 from data.degradations import Recipe, apply_parameters, draw_parameters, require_still_pixels
 from data.manifest import Dataset, DatasetInfo, Split, write_info
-from pipeline import real, redo, runtime
-from pipeline.degrade_params import Degrade, Paired, Unpaired
+from pipeline import runtime
+from pipeline.degrading import real, redo
+from pipeline.degrading.recipes import draw_severity, has_copies, one_for_each_image, recipe_of, severities, steps_of
 from pipeline.engine import Kind, in_parallel
 from pipeline.faults import FAULTS_FILE
 from pipeline.intake import read_dataset
 from pipeline.params import Params, load_params
-from pipeline.recipes import draw_severity, has_copies, one_for_each_image, recipe_of, severities, steps_of
-from pipeline.training import checkpoint_folder, fingerprint, progress
+from pipeline.settings.degrade import Degrade, Paired, Unpaired
+from pipeline.training.loop import checkpoint_folder, fingerprint, progress
 
 PARTIAL = "partial-"  # an image that is being written
 

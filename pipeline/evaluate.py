@@ -9,9 +9,9 @@ from data.manifest import Dataset
 from models.tasks import get_task
 from models.tasks.contract import Image, Task
 from pipeline import runtime
-from pipeline.evaluation import evaluate
 from pipeline.identity import CLEAN, DEGRADED, trainings
 from pipeline.params import load_params
+from pipeline.scoring.evaluation import evaluate
 
 
 def main() -> None:

@@ -26,8 +26,8 @@ from pipeline.deployment.gate.model import Floats, Gate, better_constant, fit
 from pipeline.deployment.gate.page import CURVES, draw, page, summary
 from pipeline.deployment.gate.policies import COLUMNS, decisions, is_worse, policy_rows
 from pipeline.params import ParamsError
-from pipeline.scores import shared_weights
-from pipeline.tables import write_table
+from pipeline.reporting.tables import write_table
+from pipeline.scoring.scores import shared_weights
 
 MARK = "gate.json"
 VALIDATION, TRAIN = "val", "train"

@@ -14,10 +14,10 @@ from data.manifest import LABELS, DatasetError, DatasetInfo, Fault, FaultError, 
 from data.shrinking import shrink
 from data.sources import Source, load_source
 from pipeline import faults, runtime
-from pipeline.data_params import Data
 from pipeline.engine import in_parallel
 from pipeline.params import read_yaml
-from pipeline.training import progress
+from pipeline.settings.data import Data
+from pipeline.training.loop import progress
 
 CHUNK = 16  # images for each message to another process
 KEPT_FIRST = ("test", "val", "train")  # a picture in two splits is taken from the training images

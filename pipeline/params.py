@@ -13,10 +13,10 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from ruamel.yaml import YAML
 
 from pipeline.arms import arm_fault
-from pipeline.data_params import Data
-from pipeline.degrade_params import Degrade
-from pipeline.restorer_params import FROZEN, Restore, TrainRestorer
-from pipeline.sections import Count, Names, Positive, Section, Share
+from pipeline.settings.data import Data
+from pipeline.settings.degrade import Degrade
+from pipeline.settings.restorer import FROZEN, Restore, TrainRestorer
+from pipeline.settings.sections import Count, Names, Positive, Section, Share
 
 PARAMS_FILE = Path("params.yaml")
 ELSEWHERE = {"tracking", "engine", "processes"}  # what no result depends on: nothing runs again for it

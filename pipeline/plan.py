@@ -21,12 +21,12 @@ from models.restorers import CHECKPOINT, RESTORERS, RestorerError, load_restorer
 from models.tasks import TASKS, TaskError, get_task
 from pipeline import runtime
 from pipeline.arms import DEGRADED, RETRAINED, parse_arm
-from pipeline.degrade_params import Paired, Unpaired
+from pipeline.degrading.recipes import recipe_of
 from pipeline.imports import closure, digest_files
 from pipeline.params import PARAMS_FILE, Params, ParamsError, load_params, one_line
-from pipeline.recipes import recipe_of
-from pipeline.restorer_params import TrainRestorer
-from pipeline.sections import Section
+from pipeline.settings.degrade import Paired, Unpaired
+from pipeline.settings.restorer import TrainRestorer
+from pipeline.settings.sections import Section
 
 VARIANT_NAME = re.compile(r"\w[\w.-]*", re.ASCII)
 NOT_AN_OBJECTIVE = ("clean", DEGRADED, FROZEN)

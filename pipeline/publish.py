@@ -18,12 +18,13 @@ from pathlib import Path
 from typing import Any
 
 from data.manifest import Dataset
-from pipeline import runtime, tracking_outbox
+from pipeline import runtime
 from pipeline.params import ELSEWHERE, Params, load_params
 from pipeline.provenance import git_commit
-from pipeline.published_rows import Folders, Ledger
-from pipeline.tracking_rows import Published, Report, chart_link, compare_link, publish
-from pipeline.tracking_store import IDENTITY, TrackingError, failures, reason, shown_uri
+from pipeline.tracking import outbox
+from pipeline.tracking.published_rows import Folders, Ledger
+from pipeline.tracking.rows import Published, Report, chart_link, compare_link, publish
+from pipeline.tracking.store import IDENTITY, TrackingError, failures, reason, shown_uri
 
 SYNC = "--sync"
 
@@ -35,7 +36,7 @@ def synchronise() -> list[str]:
         TrackingError: MLflow cannot be reached or written to; what was not sent still waits.
     """
     try:
-        return list(tracking_outbox.send_all())
+        return list(outbox.send_all())
     except failures() as error:
         raise TrackingError(f"MLflow at {shown_uri()}: {reason(error)}; the curves still wait in files") from error
 
@@ -74,7 +75,7 @@ def _report(params: Params, clean: Dataset, folder: Path, tags: dict[str, str]) 
 def _sync() -> None:
     sent = synchronise()
     print(f"Sent to MLflow ({shown_uri()}): {', '.join(sent) or 'nothing was waiting'}.")
-    for server, count in tracking_outbox.elsewhere().items():
+    for server, count in outbox.elsewhere().items():
         print(f"{count} wait for {server}: set MLFLOW_TRACKING_URI to it.")
 
 

@@ -12,13 +12,13 @@ from models.losses import needs_prior
 from models.tasks.records import MeanRecords
 from pipeline import runtime
 from pipeline.engine import Kind, in_parallel
-from pipeline.fidelity import METRICS, Image
 from pipeline.identity import DEGRADED, DIFFLOSS_FILE, LEFT_OUT_FILE, RECORDS_FILE, trainings
 from pipeline.params import Params, load_params
-from pipeline.perception import Metric, available
-from pipeline.pictures import evenly
-from pipeline.prior_terms import load_terms
-from pipeline.sharpness import blur
+from pipeline.reporting.pictures import evenly
+from pipeline.scoring.fidelity import METRICS, Image
+from pipeline.scoring.perception import Metric, available
+from pipeline.scoring.prior_terms import load_terms
+from pipeline.scoring.sharpness import blur
 
 
 def measure(

@@ -1,6 +1,6 @@
 """Stage report: the tables, the pictures and the pages of words, all from files that other stages wrote.
 
-With --compare A B it compares the reports of two revisions instead: pipeline/compare.py.
+With --compare A B it compares the reports of two revisions instead: pipeline/reporting/compare.py.
 """
 
 import sys
@@ -12,7 +12,11 @@ import pandas as pd
 from data import images
 from data.manifest import Dataset, Split
 from models.tasks import get_task
-from pipeline import (
+from pipeline import runtime
+from pipeline.degrading.redo import read_manifest
+from pipeline.identity import CLEAN, DEGRADED, FROZEN_NETWORK, LEFT_OUT_FILE, variant_folder
+from pipeline.params import Params, load_params
+from pipeline.reporting import (
     breakdown,
     breakdown_words,
     compare,
@@ -21,18 +25,14 @@ from pipeline import (
     metrics,
     pictures,
     plots,
-    runtime,
     tables,
     words,
 )
-from pipeline.html.origin import describe
-from pipeline.html.sliders import Sliders
-from pipeline.identity import CLEAN, DEGRADED, FROZEN_NETWORK, LEFT_OUT_FILE, variant_folder
-from pipeline.params import Params, load_params
-from pipeline.redo import read_manifest
-from pipeline.scores import read_cells
+from pipeline.reporting.html.origin import describe
+from pipeline.reporting.html.sliders import Sliders
+from pipeline.reporting.verdicts import verdict_table
+from pipeline.scoring.scores import read_cells
 from pipeline.stage_files import read_json
-from pipeline.verdicts import verdict_table
 
 Tables = dict[str, pd.DataFrame]
 COLUMNS = {

@@ -20,10 +20,10 @@ from pipeline import costs, runtime
 from pipeline.engine import Kind, through_network
 from pipeline.identity import TRAINING
 from pipeline.params import load_params
-from pipeline.restorer_params import Restore
 from pipeline.restoring import restore_image, run, to_batch
-from pipeline.trained import trained_files
-from pipeline.training import checkpoint_folder, fingerprint, progress
+from pipeline.settings.restorer import Restore
+from pipeline.training.loop import checkpoint_folder, fingerprint, progress
+from pipeline.training.trained import trained_files
 
 WARM_UP = 2  # images that are not timed: the first ones pay for allocation
 PARTIAL = "partial-"  # an image that is being written

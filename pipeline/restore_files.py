@@ -30,8 +30,8 @@ from pipeline import runtime
 from pipeline.deployment.command import run_command
 from pipeline.deployment.files import Done, FilesError, restore_folder
 from pipeline.deployment.gate.use import GATE_FILE, Gated
-from pipeline.trained import trained_file
-from pipeline.training import progress
+from pipeline.training.loop import progress
+from pipeline.training.trained import trained_file
 
 ONNX = ".onnx"
 OVERLAP = 64  # pixels

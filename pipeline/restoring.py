@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from data import images
 from models.restorers import Restorer
 from models.restorers.tiling import restore_tiled
-from pipeline.restorer_params import Restore
+from pipeline.settings.restorer import Restore
 
 
 def restore_image(restorer: Restorer, image: NDArray[np.uint8], settings: Restore, target: Path) -> float:

@@ -15,8 +15,8 @@ from models.diffusion.prior import DiffusionPrior
 from pipeline import runtime, tracking
 from pipeline.params import Params, TrainPrior, load_params
 from pipeline.stage_files import read_json
-from pipeline.team import Team, gathered, started
-from pipeline.training import Loop, checkpoint_folder, fingerprint, unseen
+from pipeline.training.loop import Loop, checkpoint_folder, fingerprint, unseen
+from pipeline.training.team import Team, gathered, started
 
 SAMPLING_STEPS = 50
 

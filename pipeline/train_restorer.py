@@ -23,14 +23,14 @@ from models.restorers import CHECKPOINT, RESTORERS, Restorer, build_restorer, lo
 from models.tasks import get_task
 from pipeline import runtime, tracking
 from pipeline.identity import row_identity
-from pipeline.optimisation import Optimisation, TrainingError
 from pipeline.params import Params, load_params
-from pipeline.restorer_params import TrainRestorer
+from pipeline.settings.restorer import TrainRestorer
 from pipeline.stage_files import read_json
-from pipeline.team import Team, gathered, started
-from pipeline.trained import trained_file
-from pipeline.training import Loop, checkpoint_folder, fingerprint, unseen
-from pipeline.validation import VALIDATION, Validator, build_validator
+from pipeline.training.loop import Loop, checkpoint_folder, fingerprint, unseen
+from pipeline.training.optimisation import Optimisation, TrainingError
+from pipeline.training.team import Team, gathered, started
+from pipeline.training.trained import trained_file
+from pipeline.training.validation import VALIDATION, Validator, build_validator
 
 ADVICE = "lower learning_rate, or lengthen warm_up"
 

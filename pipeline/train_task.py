@@ -5,7 +5,7 @@ from pathlib import Path
 from data.manifest import Dataset
 from pipeline import runtime, tracking
 from pipeline.params import load_params
-from pipeline.task_training import checkpoints, fit
+from pipeline.training.task import checkpoints, fit
 
 
 def main() -> None:

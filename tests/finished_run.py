@@ -14,10 +14,10 @@ from data.manifest import Dataset, Split
 from models.restorers import build_restorer, load_restorer, save_restorer
 from models.tasks.segmentation import Segmentation
 from models.tasks.smp_networks import SegmentationSettings, start
-from pipeline.evaluation import evaluate
 from pipeline.params import load_params
-from pipeline.tables import RESULTS
-from pipeline.verdicts import COLUMNS
+from pipeline.reporting.tables import RESULTS
+from pipeline.reporting.verdicts import COLUMNS
+from pipeline.scoring.evaluation import evaluate
 
 ROOT = Path(__file__).parents[1]
 DEGRADATION, OBJECTIVE, TASK = "fog", "pixel", "segmentation"

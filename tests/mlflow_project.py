@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.tracking_store import Store
+from pipeline.tracking.store import Store
 
 NOWHERE = "http://127.0.0.1:9"
 

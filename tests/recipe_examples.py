@@ -236,7 +236,7 @@ EXAMPLES = {
             "models/restorers/__init__.py": [
                 ("}\nCHECKPOINT", '    "plain": "models.restorers.plain:build_plain",\n}\nCHECKPOINT')
             ],
-            "pipeline/restorer_params.py": [
+            "pipeline/settings/restorer.py": [
                 ("class NafNet(Section)", "class Plain(Section):\n    width: Count\n\n\nclass NafNet(Section)"),
                 ("    checkpoint: Check", "    plain: Plain | None = None\n    checkpoint: Check"),
             ],
@@ -278,7 +278,7 @@ EXAMPLES = {
             "data/sources/__init__.py": [
                 ('    "voc": "data.', '    "table": "data.sources.table:Table",\n    "voc": "data.')
             ],
-            "pipeline/data_params.py": [
+            "pipeline/settings/data.py": [
                 ("class Data(Section)", "class Table(Outside):\n    file: str\n\n\nclass Data(Section)"),
                 ("    yolo: Yolo | None = None\n", "    yolo: Yolo | None = None\n    table: Table | None = None\n"),
             ],

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+import pipeline.training.loop
 from data.datasets import PairBatches
 from data.manifest import Dataset
 from models.diffusion.network import build_scheduler, build_unet
@@ -21,15 +22,15 @@ from models.losses import build_objective
 from models.losses.objective import Objective
 from models.losses.settings import PixelSettings, TaskSettings
 from models.losses.task import TaskTerm
-from pipeline import runtime, training
-from pipeline.optimisation import TrainingError
+from pipeline import runtime
 from pipeline.params import PriorNetwork, Schedule, TrainPrior
-from pipeline.restorer_params import NafNet, TrainRestorer, Validation
-from pipeline.team import Team, gathered, started
+from pipeline.settings.restorer import NafNet, TrainRestorer, Validation
 from pipeline.train_prior import train_prior
 from pipeline.train_restorer import start, train_restorer
-from pipeline.training import Loop
-from pipeline.validation import build_validator
+from pipeline.training.loop import Loop
+from pipeline.training.optimisation import TrainingError
+from pipeline.training.team import Team, gathered, started
+from pipeline.training.validation import build_validator
 
 STEPS, BATCH, CROP = 6, 4, 16
 SETTINGS = TrainRestorer(
@@ -123,7 +124,7 @@ def everything(data: Path, out: Path, team: Team) -> dict[str, Any]:
 def main() -> None:
     count, out, data = int(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3])
     what = sys.argv[4] if len(sys.argv) > 4 else ""
-    training.CHECKPOINT_SECONDS = 0.0
+    pipeline.training.loop.CHECKPOINT_SECONDS = 0.0
     if started("team_worker", count):
         return
     with gathered(worker=BATCH) as team:

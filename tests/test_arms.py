@@ -13,11 +13,12 @@ import torch
 from data.manifest import Dataset
 from models.restorers import RestorerError, build_restorer, save_restorer
 from models.tasks.records import MeanRecords
-from pipeline import arm, arm_images, tables
+from pipeline import arm, arm_images
 from pipeline.arms import Arm, arm_fault, parse_arm
 from pipeline.identity import RECORDS_FILE
 from pipeline.params import Params, ParamsError, load_params
-from pipeline.scores import Resampled
+from pipeline.reporting import tables
+from pipeline.scoring.scores import Resampled
 from pipeline.statistics import resample_weights
 
 PARAMS = load_params(Path(__file__).parents[1] / "params.tiny.yaml")

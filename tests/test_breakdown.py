@@ -18,11 +18,11 @@ from models.tasks.records import (
     count_segmentation,
     match_detections,
 )
-from pipeline import breakdown, breakdown_words, correlations, extremes, plots, tables
 from pipeline.identity import DIFFLOSS_FILE, RECORDS_FILE
-from pipeline.object_runs import ObjectRuns
 from pipeline.params import Params, load_params
-from pipeline.scores import read_cells
+from pipeline.reporting import breakdown, breakdown_words, correlations, extremes, plots, tables
+from pipeline.scoring.object_runs import ObjectRuns
+from pipeline.scoring.scores import read_cells
 
 ROOT = Path(__file__).parents[1]
 OBJECT, ELSEWHERE = [8.0, 10, 28, 30], [40.0, 5, 60, 20]  # the fixture's images have one object, of class 0

@@ -16,8 +16,8 @@ from models.losses import build_objective
 from models.restorers import RestorerError, build_restorer, load_restorer, save_restorer
 from pipeline import train_restorer as stage
 from pipeline.restore import restore_split
-from pipeline.restorer_params import Checkpoint, Restore, TrainRestorer
-from pipeline.training import Loop
+from pipeline.settings.restorer import Checkpoint, Restore, TrainRestorer
+from pipeline.training.loop import Loop
 
 ROOT = Path(__file__).parents[1]
 NAFNET = {"width": 8, "encoder_blocks": [1], "middle_blocks": 1, "decoder_blocks": [1]}

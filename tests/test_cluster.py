@@ -20,14 +20,14 @@ from models.restorers import build_restorer, load_restorer, save_restorer
 from models.tasks import get_task
 from pipeline.cluster import ClusterError
 from pipeline.degrade import degrade_dataset
-from pipeline.degrade_params import Degrade
+from pipeline.degrading.recipes import recipe_of
 from pipeline.engine import in_parallel
-from pipeline.evaluation import evaluate
 from pipeline.quality import FolderReader, measure
-from pipeline.recipes import recipe_of
 from pipeline.restore import restore_split
-from pipeline.restorer_params import Restore
-from pipeline.training import Loop
+from pipeline.scoring.evaluation import evaluate
+from pipeline.settings.degrade import Degrade
+from pipeline.settings.restorer import Restore
+from pipeline.training.loop import Loop
 
 CPU = torch.device("cpu")
 ROOT = Path(__file__).parents[1]

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 from models.tasks.records import MeanRecords
-from pipeline import compare, report, runtime
-from pipeline.compare import GAIN, SCORE, Change
+from pipeline import report, runtime
 from pipeline.identity import RECORDS_FILE
 from pipeline.params import load_params
-from pipeline.revisions import Revision, RevisionError
+from pipeline.reporting import compare
+from pipeline.reporting.compare import GAIN, SCORE, Change
+from pipeline.reporting.revisions import Revision, RevisionError
 from pipeline.statistics import percentile_interval, resample_weights
 
 ROOT = Path(__file__).parents[1]

@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 from scipy.stats import spearmanr
 
-from pipeline import correlations
-from pipeline.correlations import over_variants, resampled_spearman, spearman
 from pipeline.params import load_params
+from pipeline.reporting import correlations
+from pipeline.reporting.correlations import over_variants, resampled_spearman, spearman
 from pipeline.statistics import percentile_interval, resample_weights
 
 ROOT = Path(__file__).parents[1]

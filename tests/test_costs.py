@@ -9,7 +9,7 @@ from data.manifest import Dataset
 from models.restorers import build_restorer
 from pipeline.costs import gflops, peak_memory_mib
 from pipeline.restore import measure_pass
-from pipeline.restorer_params import Restore
+from pipeline.settings.restorer import Restore
 
 CPU = torch.device("cpu")
 

@@ -11,9 +11,9 @@ from ruamel.yaml import YAML
 
 from data.manifest import DatasetError
 from data.sources import load_source
-from pipeline.data_params import Data
 from pipeline.params import load_params
 from pipeline.plan import check_names, check_numbers
+from pipeline.settings.data import Data
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "datasets.md").read_text()

@@ -12,9 +12,9 @@ from data import images
 from data.degradations import RECIPES, DegradationError
 from data.manifest import Dataset
 from pipeline.degrade import degrade_dataset, main
-from pipeline.degrade_params import Degrade
-from pipeline.recipes import recipe_of
-from pipeline.redo import MANIFEST, RedoError, read_manifest, redo_image
+from pipeline.degrading.recipes import recipe_of
+from pipeline.degrading.redo import MANIFEST, RedoError, read_manifest, redo_image
+from pipeline.settings.degrade import Degrade
 
 
 @pytest.fixture(autouse=True)

@@ -11,7 +11,7 @@ from models.restorers import CHECKPOINT, RESTORERS
 from models.tasks import TASKS
 from pipeline.imports import closure
 from pipeline.params import ELSEWHERE, Params
-from pipeline.restorer_params import TrainRestorer
+from pipeline.settings.restorer import TrainRestorer
 
 ROOT = Path(__file__).parents[1]
 STAGES = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
@@ -44,7 +44,7 @@ def _expected(stage: str) -> set[str]:
     if stage == "objective":
         return files | (_losses() - _task_code())
     if stage == "publish":  # which logs these with each restorer
-        return files | _files("pipeline.served_restorer")
+        return files | _files("pipeline.tracking.served_restorer")
     if stage in ("train_restorer", "restore", "arm_images"):
         files = {file for file in files if not file.startswith(RESTORERS_FOLDER)}
     return files - _losses() if stage == "train_restorer" else files

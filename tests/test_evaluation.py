@@ -16,7 +16,7 @@ from models.tasks.object_sizes import match_by_size
 from models.tasks.record_files import RecordsError, read_rows, reading, write_rows
 from models.tasks.records import match_detections
 from models.tasks.segmentation import Segmentation
-from pipeline.evaluation import evaluate
+from pipeline.scoring.evaluation import evaluate
 
 SIDE = 512
 MASK_BYTES = SIDE * SIDE

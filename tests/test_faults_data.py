@@ -11,9 +11,9 @@ import pytest
 from ruamel.yaml import YAML
 
 from data.manifest import DatasetError
-from pipeline.data_params import Data
 from pipeline.intake import read_dataset
 from pipeline.params import ParamsError
+from pipeline.settings.data import Data
 from tests.fault_table import Fault, cut, edit, names, refuses
 from tests.outside_data import WRITERS, save
 

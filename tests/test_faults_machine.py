@@ -23,10 +23,10 @@ from data.manifest import Dataset
 from models.tasks.records import MeanRecords
 from pipeline import prepare, runtime
 from pipeline.degrade import degrade_dataset
+from pipeline.degrading.recipes import recipe_of
 from pipeline.params import load_params
-from pipeline.recipes import recipe_of
 from pipeline.surroundings import AGAIN, refusal
-from pipeline.training import Loop
+from pipeline.training.loop import Loop
 
 ROOT = Path(__file__).parents[1]
 Mount = Callable[..., Path]
@@ -182,7 +182,7 @@ def test_clocks_that_jump_change_no_byte(
 def test_a_training_goes_on_though_the_clock_goes_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     jumps = iter(range(2_000_000_000, 0, -100_000))
     monkeypatch.setattr(time, "time", lambda: float(next(jumps)))
-    monkeypatch.setattr("pipeline.training.CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr("pipeline.training.loop.CHECKPOINT_SECONDS", 0.0)
     network = torch.nn.Linear(1, 1)
     steps = Loop("x", tmp_path, 0, torch.device("cpu")).steps(3, {"network": network})
     assert [next(steps), next(steps)] == [0, 1]

@@ -16,11 +16,11 @@ import pytest
 from data.degradations import DegradationError
 from data.images import ImageError, write_image, write_mask
 from data.manifest import Dataset, DatasetError
-from pipeline import redo
 from pipeline.degrade import degrade_dataset
+from pipeline.degrading import redo
+from pipeline.degrading.recipes import recipe_of
+from pipeline.degrading.redo import MANIFEST, RedoError
 from pipeline.params import load_params
-from pipeline.recipes import recipe_of
-from pipeline.redo import MANIFEST, RedoError
 from tests.fault_table import Fault, cut, names, refuses
 
 ROOT = Path(__file__).parents[1]

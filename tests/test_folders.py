@@ -10,8 +10,8 @@ from torchvision.datasets import ImageFolder
 
 from data.manifest import Dataset, DatasetError
 from data.sources.folders import Folders
-from pipeline.data_params import Data
 from pipeline.intake import read_dataset
+from pipeline.settings.data import Data
 
 SHARES = {"train": 0.5, "test": 0.5}
 

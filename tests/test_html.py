@@ -11,13 +11,13 @@ import pytest
 
 from data.images import write_image
 from data.manifest import Dataset, DatasetInfo, write_info
-from pipeline import html, tables
-from pipeline.html import figures, ledger, origin
-from pipeline.html.sliders import BUDGET, Sliders, extremes
 from pipeline.params import Params, load_params
 from pipeline.provenance import data_digest
-from pipeline.tables import GAINS, RESULTS
-from pipeline.verdicts import verdict_table
+from pipeline.reporting import html, tables
+from pipeline.reporting.html import figures, ledger, origin
+from pipeline.reporting.html.sliders import BUDGET, Sliders, extremes
+from pipeline.reporting.tables import GAINS, RESULTS
+from pipeline.reporting.verdicts import verdict_table
 
 ROOT = Path(__file__).parents[1]
 EVIL = '<script>alert("x")</script>'

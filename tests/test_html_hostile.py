@@ -9,12 +9,12 @@ import pandas as pd
 import pytest
 
 from data.manifest import Dataset, DatasetInfo
-from pipeline import html, tables
-from pipeline.html.origin import Data, Origin
-from pipeline.html.sliders import Sliders
 from pipeline.params import load_params
-from pipeline.tables import GAINS, RESULTS
-from pipeline.verdicts import verdict_table
+from pipeline.reporting import html, tables
+from pipeline.reporting.html.origin import Data, Origin
+from pipeline.reporting.html.sliders import Sliders
+from pipeline.reporting.tables import GAINS, RESULTS
+from pipeline.reporting.verdicts import verdict_table
 
 pytestmark = pytest.mark.filterwarnings("ignore:constrained_layout")  # names as long as a figure is wide
 ROOT = Path(__file__).parents[1]

@@ -142,14 +142,15 @@ TRAINING = """
 import sys, time
 from pathlib import Path
 import torch
-from pipeline import training
+import pipeline.training.loop
+from pipeline.training.loop import Loop
 
-training.CHECKPOINT_SECONDS = float(sys.argv[1])
+pipeline.training.loop.CHECKPOINT_SECONDS = float(sys.argv[1])
 network = torch.nn.Linear(4, 4)
 torch.nn.init.ones_(network.weight)
 torch.nn.init.zeros_(network.bias)
 optimizer = torch.optim.AdamW(network.parameters(), lr=0.01)
-loop = training.Loop("test", Path("work"), 0, torch.device("cpu"))
+loop = Loop("test", Path("work"), 0, torch.device("cpu"))
 with open("steps.txt", "a", buffering=1) as log:
     for step in loop.steps(int(sys.argv[2]), {"network": network, "optimizer": optimizer}):
         loss = network(torch.randn(8, 4)).square().mean()

@@ -5,8 +5,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from pipeline import metrics, tables
-from pipeline.tables import GAINS, RESULTS
+from pipeline.reporting import metrics, tables
+from pipeline.reporting.tables import GAINS, RESULTS
 
 ROOT = Path(__file__).parents[1]
 

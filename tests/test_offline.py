@@ -11,7 +11,7 @@ import torch
 from data.datasets import MaskBatches
 from data.manifest import Dataset
 from models.tasks import get_task
-from pipeline.training import Loop
+from pipeline.training.loop import Loop
 
 SETTINGS = {
     "model": "yolo11n.yaml",

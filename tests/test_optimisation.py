@@ -9,10 +9,10 @@ from torch import nn
 
 from models.losses.objective import ObjectiveOutput
 from models.restorers import Restorer
-from pipeline.optimisation import LOWEST_RATE, Optimisation, TrainingError
-from pipeline.restorer_params import NafNet, TrainRestorer
+from pipeline.settings.restorer import NafNet, TrainRestorer
 from pipeline.train_restorer import train_restorer
-from pipeline.training import Loop
+from pipeline.training.loop import Loop
+from pipeline.training.optimisation import LOWEST_RATE, Optimisation, TrainingError
 
 SETTINGS = TrainRestorer(
     restorer="nafnet",

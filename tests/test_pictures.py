@@ -1,6 +1,6 @@
 import numpy as np
 
-from pipeline import pictures
+from pipeline.reporting import pictures
 
 
 def test_grid_has_a_column_for_each_title_and_a_row_for_each_image() -> None:

@@ -10,7 +10,7 @@ import pytest
 from clones import ROOT, TABLES, clone, dvc, edit
 from ruamel.yaml import YAML
 
-from pipeline.tables import GAINS, RESULTS
+from pipeline.reporting.tables import GAINS, RESULTS
 
 CAMVID = ROOT.parent / "shared" / "camvid"
 

@@ -14,9 +14,9 @@ from outside_data import COUNTS, WRITERS, index_mask, masks, picture, save
 from PIL import Image
 
 from data.manifest import Dataset, DatasetError
-from pipeline.data_params import Data
 from pipeline.intake import read_dataset
 from pipeline.params import ParamsError, load_params
+from pipeline.settings.data import Data
 
 ROOT = Path(__file__).parents[1]
 PARAMS = load_params(ROOT / "params.tiny.yaml")

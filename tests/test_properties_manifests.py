@@ -13,9 +13,9 @@ from data.degradations import DegradationError
 from data.images import ImageError, write_image
 from data.manifest import Dataset, DatasetError, DatasetInfo, write_info
 from pipeline.degrade import degrade_dataset
+from pipeline.degrading.recipes import recipe_of
+from pipeline.degrading.redo import MANIFEST, RedoError, read_manifest, redo_image
 from pipeline.params import load_params
-from pipeline.recipes import recipe_of
-from pipeline.redo import MANIFEST, RedoError, read_manifest, redo_image
 from tests.properties import anything, few, grafted, mutated, refused_well, to_bytes
 
 ROOT = Path(__file__).parents[1]

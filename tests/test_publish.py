@@ -14,11 +14,11 @@ from data.manifest import Dataset
 from models.restorers import build_restorer, save_restorer
 from pipeline import publish
 from pipeline.params import Params, load_params
-from pipeline.published_data import data_digest
-from pipeline.published_rows import Folders, Ledger
-from pipeline.tables import GAINS, RESULTS
-from pipeline.tracking_rows import Row
-from pipeline.tracking_store import Store
+from pipeline.reporting.tables import GAINS, RESULTS
+from pipeline.tracking.published_data import data_digest
+from pipeline.tracking.published_rows import Folders, Ledger
+from pipeline.tracking.rows import Row
+from pipeline.tracking.store import Store
 
 ROOT = Path(__file__).parents[1]
 SUM = "pixel + diffloss"

@@ -13,10 +13,10 @@ from torchmetrics.functional.image import (
 )
 
 from data.manifest import Dataset
-from pipeline.fidelity import LARGEST_PSNR, psnr, ssim
-from pipeline.perception import available, ms_ssim
 from pipeline.quality import FolderReader, measure
-from pipeline.sharpness import blur
+from pipeline.scoring.fidelity import LARGEST_PSNR, psnr, ssim
+from pipeline.scoring.perception import available, ms_ssim
+from pipeline.scoring.sharpness import blur
 
 CPU = torch.device("cpu")
 

@@ -11,11 +11,12 @@ import pytest
 
 from data import images
 from data.manifest import Dataset
-from pipeline import degrade, quality, real
-from pipeline.data_params import Data
-from pipeline.degrade_params import Unpaired
+from pipeline import degrade, quality
+from pipeline.degrading import real
+from pipeline.degrading.redo import MANIFEST, RedoError, read_manifest, redo_image
 from pipeline.params import Params, load_params
-from pipeline.redo import MANIFEST, RedoError, read_manifest, redo_image
+from pipeline.settings.data import Data
+from pipeline.settings.degrade import Unpaired
 
 PARAMS = load_params(Path(__file__).parents[1] / "params.yaml")
 CLASSES = ["ground", "square", "bar"]

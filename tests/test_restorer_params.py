@@ -7,7 +7,7 @@ from models.losses import LossError, loss_names, needs_prior, needs_task
 from models.restorers import CHECKPOINT, RESTORERS
 from pipeline.params import Params, ParamsError, load_params
 from pipeline.plan import check_names
-from pipeline.restorer_params import FROZEN, TrainRestorer
+from pipeline.settings.restorer import FROZEN, TrainRestorer
 
 ROOT = Path(__file__).parents[1]
 

@@ -10,8 +10,8 @@ import pytest
 from ruamel.yaml import YAML
 
 from data.manifest import Dataset, DatasetError
-from pipeline.data_params import Data
 from pipeline.intake import read_dataset
+from pipeline.settings.data import Data
 from tests.outside_data import WRITERS
 
 Change = Callable[[Path, Path], Any]

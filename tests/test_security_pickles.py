@@ -20,7 +20,7 @@ from models.losses.settings import LossError
 from models.tasks import TaskError, get_task
 from models.tasks.records import RecordsError, load_records
 from models.tasks.yolo_library import read_saved
-from pipeline.training import CheckpointError, Loop
+from pipeline.training.loop import CheckpointError, Loop
 from tests.adm_reference import TINY
 from tests.test_prior import tiny_prior
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from models.tasks.records import MeanRecords
-from pipeline import tables
 from pipeline.identity import RECORDS_FILE
 from pipeline.params import Params, load_params
-from pipeline.scores import read_cells
+from pipeline.reporting import tables
+from pipeline.scoring.scores import read_cells
 
 ROOT = Path(__file__).parents[1]
 IDS = [f"i{n:02}" for n in range(20)]

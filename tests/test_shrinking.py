@@ -8,8 +8,8 @@ import pytest
 from data.manifest import Dataset, Instance, Sample
 from data.shrinking import shrink
 from data.sources.objects import decode, encode
-from pipeline.data_params import Data
 from pipeline.intake import read_dataset
+from pipeline.settings.data import Data
 
 
 def _sample() -> Sample:

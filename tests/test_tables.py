@@ -6,10 +6,10 @@ import pandas as pd
 import pytest
 
 from models.tasks.records import MeanRecords
-from pipeline import tables
 from pipeline.identity import RECORDS_FILE
 from pipeline.params import load_params
-from pipeline.scores import Cell, read_cells
+from pipeline.reporting import tables
+from pipeline.scoring.scores import Cell, read_cells
 
 ROOT = Path(__file__).parents[1]
 VALUES = {"clean": 0.9, "degraded": 0.3, "pixel": 0.6, "diffloss": 0.75}

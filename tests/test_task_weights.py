@@ -13,7 +13,7 @@ from data.manifest import Dataset, Instance, Split, write_boxes, write_instances
 from models.tasks import TaskError, get_task
 from models.tasks.contract import Task
 from models.tasks.settings import match_classes
-from pipeline.training import Loop
+from pipeline.training.loop import Loop
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of the libraries behind the tasks
 CPU = torch.device("cpu")

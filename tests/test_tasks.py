@@ -13,7 +13,7 @@ from data.datasets import MaskBatches
 from data.manifest import Dataset
 from models.tasks import TASKS, TaskError, get_task
 from models.tasks.contract import Task
-from pipeline.training import Loop
+from pipeline.training.loop import Loop
 
 SETTINGS: dict[str, dict[str, Any]] = {
     "detection": {

@@ -12,9 +12,9 @@ from team_worker import OBJECTIVES, STEPS, everything
 
 from data.manifest import Dataset
 from pipeline.degrade import degrade_dataset
-from pipeline.degrade_params import Degrade
-from pipeline.recipes import recipe_of
-from pipeline.team import Team, TeamError, gathered
+from pipeline.degrading.recipes import recipe_of
+from pipeline.settings.degrade import Degrade
+from pipeline.training.team import Team, TeamError, gathered
 
 ROOT = Path(__file__).parents[1]
 CPU = torch.device("cpu")

@@ -12,9 +12,9 @@ import pytest
 import torch
 from mlflow_project import NOWHERE, enter_project, losses, make_database, statuses
 
-from pipeline import tracking, tracking_store
+from pipeline import tracking
 from pipeline.tracking import live
-from pipeline.tracking_store import Store
+from pipeline.tracking.store import Point, Points, Store, sanitised, shown_uri, tracking_uri
 
 ROOT = Path(__file__).parents[1]
 pytestmark = pytest.mark.filterwarnings("ignore")  # mlflow's and its database's own
@@ -73,7 +73,7 @@ def test_curves_of_stages_go_beside_the_comparison() -> None:
 
 
 def test_the_training_does_not_wait_and_what_it_cost_is_logged(monkeypatch: pytest.MonkeyPatch) -> None:
-    def slow(self: Store, run_id: str, points: tracking_store.Points) -> None:
+    def slow(self: Store, run_id: str, points: Points) -> None:
         time.sleep(0.3)
         sending(self, run_id, points)
 
@@ -112,10 +112,10 @@ def test_no_random_number_of_a_training_is_drawn(monkeypatch: pytest.MonkeyPatch
 
 
 def test_many_points_are_sent_in_whole_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tracking_store, "MAX_BATCH", 5)
+    monkeypatch.setattr("pipeline.tracking.store.MAX_BATCH", 5)
     store = Store("toy")
     id, _ = store.open_run("abc", "a", {}, "first")
-    points = {step: tracking_store.Point(step, {"loss": 1.0, "pixel": 2.0}) for step in range(1, 8)}
+    points = {step: Point(step, {"loss": 1.0, "pixel": 2.0}) for step in range(1, 8)}
     batches: list[int] = []
     log_batch = store.client.log_batch
 
@@ -177,12 +177,12 @@ def test_system_metrics_where_they_are_asked_for(monkeypatch: pytest.MonkeyPatch
 
 
 def test_the_store_is_mlflows_default_in_the_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert tracking_store.tracking_uri() == f"sqlite:///{tmp_path / 'mlflow.db'}"
+    assert tracking_uri() == f"sqlite:///{tmp_path / 'mlflow.db'}"
     monkeypatch.setenv("DVC_ROOT", "/somewhere")
-    assert tracking_store.tracking_uri() == "sqlite:////somewhere/mlflow.db"
+    assert tracking_uri() == "sqlite:////somewhere/mlflow.db"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://me:secret@example/mlflow")
-    assert tracking_store.tracking_uri() == "https://me:secret@example/mlflow"
-    assert tracking_store.shown_uri() == "https://example/mlflow"
+    assert tracking_uri() == "https://me:secret@example/mlflow"
+    assert shown_uri() == "https://example/mlflow"
 
 
 def test_two_stages_that_begin_and_write_at_once_lose_nothing(tmp_path: Path) -> None:
@@ -211,4 +211,4 @@ def test_two_stages_that_begin_and_write_at_once_lose_nothing(tmp_path: Path) ->
 
 
 def test_names_that_mlflow_refuses() -> None:
-    assert tracking_store.sanitised("mAP@50(B) a/b-c.d_e") == "mAP_50_B_ a/b-c.d_e"
+    assert sanitised("mAP@50(B) a/b-c.d_e") == "mAP_50_B_ a/b-c.d_e"

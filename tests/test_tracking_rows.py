@@ -8,11 +8,10 @@ import pytest
 import torch
 
 from models.restorers import build_restorer, save_restorer
-from pipeline import tracking_view
-from pipeline.tracking import live
-from pipeline.tracking_model import RestorerFile
-from pipeline.tracking_rows import DataUsed, Report, Row, chart_link, compare_link, publish, publish_row
-from pipeline.tracking_store import Store, TrackingError
+from pipeline.tracking import live, view
+from pipeline.tracking.model import RestorerFile
+from pipeline.tracking.rows import DataUsed, Report, Row, chart_link, compare_link, publish, publish_row
+from pipeline.tracking.store import Store, TrackingError
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # mlflow's and its database's own
 DATA = DataUsed("toy-fog-test", "0123456789abcdef", "artifacts/degraded/fog/test", 3, "evaluation")
@@ -163,7 +162,7 @@ def test_publishing_to_nowhere_is_one_line(monkeypatch: pytest.MonkeyPatch) -> N
 def test_the_view_has_columns_and_charts_in_reading_order() -> None:
     publish("toy", [ROW, replace(ROW, identity="other", name="b", metrics=METRICS)], REPORT)
     store = Store("toy")
-    tag = store.client.get_experiment(store.experiment_id).tags[tracking_view.TAG]
+    tag = store.client.get_experiment(store.experiment_id).tags[view.TAG]
     assert len(tag) < 5000
     state = json.loads(zlib.decompress(base64.b64decode(tag.removeprefix("deflate;"))))
     assert state["selectedColumns"] == [

@@ -15,12 +15,12 @@ from mlflow_server import Server
 
 from data import images
 from models.restorers import build_restorer, load_restorer, save_restorer
-from pipeline import tracking, tracking_outbox
+from pipeline import tracking
 from pipeline.publish import synchronise
-from pipeline.tracking import live
-from pipeline.tracking_model import RestorerFile
-from pipeline.tracking_rows import Report, Row, publish
-from pipeline.tracking_store import Store, TrackingError
+from pipeline.tracking import live, outbox
+from pipeline.tracking.model import RestorerFile
+from pipeline.tracking.rows import Report, Row, publish
+from pipeline.tracking.store import Store, TrackingError
 
 ROOT = Path(__file__).parents[1]
 pytestmark = pytest.mark.filterwarnings("ignore")  # mlflow's and its database's own
@@ -120,7 +120,7 @@ def test_its_loss_in_the_middle_costs_no_training_and_one_command_sends_the_rest
         assert stream.waited < 0.1  # type: ignore[attr-defined]
     assert [record.name for record in caplog.records] == ["pipeline.tracking"]
     assert "`python -m pipeline.publish --sync`" in caplog.text
-    (kept,) = tracking_outbox.waiting()
+    (kept,) = outbox.waiting()
     assert set(range(3, 52)) <= set(kept.points) <= set(range(1, 52))
     with pytest.raises(TrackingError, match=f"MLflow at {server.uri}: .*dvc repro publish"):
         publish("lost", [], _report(tmp_path))

@@ -11,7 +11,7 @@ from models.diffusion.network import NetworkError, build_scheduler, build_unet
 from models.diffusion.prior import DiffusionPrior
 from pipeline import train_prior as stage
 from pipeline.params import PriorNetwork, Schedule, TrainPrior
-from pipeline.training import Loop
+from pipeline.training.loop import Loop
 
 NETWORK: dict[str, Any] = {"size": 16, "channels": [16, 32], "blocks": 1, "attention": [8]}
 SETTINGS = TrainPrior(

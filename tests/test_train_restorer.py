@@ -12,11 +12,10 @@ from data.manifest import Dataset
 from models.diffusion.network import build_scheduler, build_unet
 from models.diffusion.prior import DiffusionPrior
 from models.losses import build_objective
-from pipeline import training
-from pipeline.optimisation import TrainingError
-from pipeline.restorer_params import NafNet, TrainRestorer
+from pipeline.settings.restorer import NafNet, TrainRestorer
 from pipeline.train_restorer import train_restorer
-from pipeline.training import Loop
+from pipeline.training.loop import Loop
+from pipeline.training.optimisation import TrainingError
 
 SETTINGS = TrainRestorer(
     restorer="nafnet",
@@ -89,7 +88,7 @@ def test_the_prior_is_left_as_it_was(train: Callable[..., Any], prior: Diffusion
 
 def test_a_kill_changes_nothing(train: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     whole = train("diffloss", "whole", **DIFFLOSS)[0]
-    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr("pipeline.training.loop.CHECKPOINT_SECONDS", 0.0)
 
     def dies(loop: Loop, step: int, **values: float) -> None:
         if step == 4 and not (tmp_path / "died").exists():

@@ -6,8 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from pipeline import training
-from pipeline.training import Loop, checkpoint_folder, fingerprint
+from pipeline.training.loop import Loop, checkpoint_folder, fingerprint
 
 ROOT = Path(__file__).parents[1]
 
@@ -36,7 +35,7 @@ def _train(work: Path, steps: int, kill_at: int | None = None) -> tuple[dict[str
 
 
 def test_a_killed_training_goes_on_bit_for_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr("pipeline.training.loop.CHECKPOINT_SECONDS", 0.0)
     whole, whole_loop = _train(tmp_path / "whole", 12)
     with pytest.raises(Killed):
         _train(tmp_path / "killed", 12, kill_at=7)
@@ -47,7 +46,7 @@ def test_a_killed_training_goes_on_bit_for_bit(tmp_path: Path, monkeypatch: pyte
 
 
 def test_it_resumes_and_does_not_start_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr("pipeline.training.loop.CHECKPOINT_SECONDS", 0.0)
     with pytest.raises(Killed):
         _train(tmp_path, 12, kill_at=7)
     loop = Loop("test", tmp_path, 3, torch.device("cpu"))
@@ -58,7 +57,7 @@ def test_it_resumes_and_does_not_start_again(tmp_path: Path, monkeypatch: pytest
 
 
 def test_finish_forgets_the_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr("pipeline.training.loop.CHECKPOINT_SECONDS", 0.0)
     _, loop = _train(tmp_path, 3)
     assert (tmp_path / "checkpoint.pt").exists()
     loop.finish()

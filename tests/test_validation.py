@@ -12,14 +12,13 @@ from data.datasets import PairBatches
 from data.manifest import Dataset
 from models.losses import build_objective
 from models.restorers import Restorer, save_restorer
-from pipeline import training
-from pipeline.optimisation import TrainingError
 from pipeline.quality import FolderReader, measure
 from pipeline.restore import restore_split
-from pipeline.restorer_params import NO_VALIDATION, NafNet, Restore, TrainRestorer, Validation
+from pipeline.settings.restorer import NO_VALIDATION, NafNet, Restore, TrainRestorer, Validation
 from pipeline.train_restorer import train_restorer
-from pipeline.training import Loop
-from pipeline.validation import Validator, build_validator
+from pipeline.training.loop import Loop
+from pipeline.training.optimisation import TrainingError
+from pipeline.training.validation import Validator, build_validator
 
 SETTINGS = TrainRestorer(
     restorer="nafnet",
@@ -142,7 +141,7 @@ def test_a_kill_changes_no_byte_with_everything_on(
             raise KeyboardInterrupt
 
     monkeypatch.setattr(Loop, "log", logged)
-    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr("pipeline.training.loop.CHECKPOINT_SECONDS", 0.0)
     armed: dict[str, bool] = {}
     whole = run("whole")
     assert max(curves["whole"]) == 8

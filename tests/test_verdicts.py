@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from pipeline import tables
-from pipeline.verdicts import cautions, images_needed, sentences, verdict_table
+from pipeline.reporting import tables
+from pipeline.reporting.verdicts import cautions, images_needed, sentences, verdict_table
 
 MARGIN = 0.005
 

@@ -13,7 +13,7 @@ from data.manifest import Dataset
 from models.tasks import TaskError, get_task
 from models.tasks import yolo_training as ours
 from models.tasks.contract import Task
-from pipeline.training import Loop
+from pipeline.training.loop import Loop
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of the library behind the task
 SETTINGS = {"model": "yolo11n.yaml", "image_size": 64, "epochs": 2, "batch": 4, "learning_rate": 1e-3, "mosaic": 0.0}

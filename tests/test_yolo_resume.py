@@ -10,7 +10,7 @@ import torch
 from data.manifest import Dataset
 from models.tasks import get_task, yolo_resume
 from models.tasks.contract import Task
-from pipeline.training import Loop
+from pipeline.training.loop import Loop
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of the library behind the task
 EPOCHS = 5  # mosaic closes in the last one

@@ -14,9 +14,9 @@ from pipeline.arms import CLEAN_RESTORED
 from pipeline.deployment.finished import NEXT, Finished, FinishedError
 from pipeline.deployment.parity import LARGEST_DIFFERENCE, Latency, Parity
 from pipeline.identity import CLEAN, DEGRADED
-from pipeline.markdown import table
 from pipeline.provenance import data_digest, git_commit
-from pipeline.tables import QUALITY
+from pipeline.reporting.markdown import table
+from pipeline.reporting.tables import QUALITY
 
 LICENCE = (
     "The code is AGPL-3.0-or-later. Nobody has stated a licence for these weights: what the data they were trained on "

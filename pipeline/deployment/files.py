@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data import images
-from pipeline.training import progress
+from pipeline.training.loop import progress
 
 RECORD = "restored.jsonl"
 PARTIAL = ".partial.png"

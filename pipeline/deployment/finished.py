@@ -8,7 +8,7 @@ from typing import Any
 
 from data.manifest import Dataset
 from pipeline.params import PARAMS_FILE, Params, ParamsError, load_params, read_yaml
-from pipeline.trained import trained_files
+from pipeline.training.trained import trained_files
 
 DAG = Path("dvc.yaml")
 LOCK = Path("dvc.lock")  # what DVC ran each stage with

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from data import images
 from data.manifest import Split
 from models.restorers import Restorer
-from pipeline.pictures import evenly
+from pipeline.reporting.pictures import evenly
 
 LARGEST_DIFFERENCE = 1e-4  # of images in [0, 1]; a graph that is right for the size it was traced with alone has more
 IMAGES = 4

@@ -21,11 +21,11 @@ from pipeline import runtime
 from pipeline.arms import CLEAN_RESTORED
 from pipeline.deployment.finished import Finished
 from pipeline.deployment.gate.features import GateError, image_features, output_features
-from pipeline.evaluation import evaluate
 from pipeline.identity import CLEAN, DEGRADED, RECORDS_FILE, TRAINING, variant_folder
 from pipeline.restoring import run as restore
 from pipeline.restoring import to_batch
-from pipeline.training import checkpoint_folder, fingerprint
+from pipeline.scoring.evaluation import evaluate
+from pipeline.training.loop import checkpoint_folder, fingerprint
 
 OWN_COLUMNS = ["part", "id", "image", "before", "after"]
 
@@ -143,7 +143,7 @@ class Cases:
         network = run.folder("train_task", task=self.name)
         inputs = fingerprint(network, run.weights, run.clean.folder, run.degraded.folder)
         restorers = [entry.split(":")[0] for entry in RESTORERS.values()]
-        code = [get_task(self.name).__module__, "pipeline.evaluation", "pipeline.restoring", *restorers]
+        code = [get_task(self.name).__module__, "pipeline.scoring.evaluation", "pipeline.restoring", *restorers]
         return checkpoint_folder(code, inputs, run.params.restore.model_dump()) / "gate"
 
 

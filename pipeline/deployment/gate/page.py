@@ -9,8 +9,8 @@ import pandas as pd
 from pipeline.deployment.finished import Finished
 from pipeline.deployment.gate.model import ALWAYS, NEVER, Gate
 from pipeline.deployment.gate.policies import GATE
-from pipeline.html.figures import COLOURS, SETTINGS
-from pipeline.markdown import table
+from pipeline.reporting.html.figures import COLOURS, SETTINGS
+from pipeline.reporting.markdown import table
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -11,7 +11,7 @@ from models.tasks.contract import Task
 from models.tasks.records import MeanRecords
 from pipeline.deployment.gate.cases import Cases, Part
 from pipeline.deployment.gate.model import ALWAYS, NEVER
-from pipeline.scores import Resampled
+from pipeline.scoring.scores import Resampled
 from pipeline.statistics import interval, paired_gain
 
 GATE, ORACLE = "gate", "oracle"

@@ -1,0 +1,1 @@
+"""What the report is made of: tables, verdicts, pictures, pages of words."""

@@ -1,0 +1,143 @@
+"""The tables in words: report.md and the summary that ends a run. Not a stage."""
+
+from collections.abc import Mapping, Sequence
+
+import pandas as pd
+
+from data.manifest import Dataset
+from pipeline.identity import CLEAN, DEGRADED
+from pipeline.params import Params
+from pipeline.reporting.markdown import table
+from pipeline.reporting.verdicts import cautions, sentences
+from pipeline.settings.degrade import RandomSeverity
+
+
+def page(params: Params, clean: Dataset, tables: Mapping[str, pd.DataFrame], costs: pd.DataFrame) -> str:
+    """report.md: verdicts, ledger, costs and pictures of one run."""
+    results, gains, verdicts = tables["results"], tables["gains"], tables["verdicts"]
+    split = clean.evaluation_split
+    images = clean.info.splits[split]
+    note = "" if split == "test" else " There is no test split: these are validation images, never used to choose."
+    level = f"{100 * params.statistics.level:g} %"
+    parts = [
+        f"# Does restoring help on {clean.info.name}?",
+        f"Data: `{clean.info.name}`, split `{split}`, {images} images.{note} {_severity(params)}, "
+        f"seed {params.seed}. Intervals: {level}, paired bootstrap over images "
+        f"({params.statistics.resamples} resamples){_trainings(params)}",
+        "## Verdicts",
+        "\n".join(f"- {line}" for line in sentences(verdicts)),
+        f"*Helps* and *hurts*: the p-value, corrected for all {len(verdicts)} comparisons (Holm), is below "
+        f"{1 - params.statistics.level:.2g}. *Doesn't help*: the interval ends below {params.statistics.margin:g}, the "
+        "smallest gain worth having. The number of images is for a chance of 80 %. All of them: verdicts.csv.",
+        *_list(
+            "## Cautions", cautions(results, gains, len(verdicts), params.statistics.resamples, params.statistics.level)
+        ),
+        "## Scores",
+        _score_table(results, gains),
+        "mAP is COCO's, from stored predictions (faster-coco-eval); mIoU is over the whole split, the ignored index "
+        "left out, absent classes not counted; PSNR is the mean over images; SSIM is scikit-image's with a Gaussian "
+        "window. *Recovered* = (variant - degraded) / (clean - degraded).",
+        "## Against the rivals",
+        "`pixel` is the restorer with the pixel loss alone; `degraded-retrained` is the task's network trained on "
+        "degraded images, without any restorer; `clean` against `clean-restored-...` is the harm done to clean images.",
+        _rival_table(verdicts),
+        "## Over all degradations",
+        "mPC: mean over the degradations (and their severities) of the same clean images; rPC = mPC / clean.",
+        _robustness_table(tables["robustness"]),
+        *_by_severity(tables["severities"]),
+        "## Costs on this machine",
+        table(costs.columns, costs.fillna("").astype(str).values.tolist()),
+        "## Pictures",
+        "\n\n".join(
+            f"{degradation}, {task}:\n\n![{degradation} {task}](pictures/{degradation}-{task}.png)"
+            for degradation in params.degradations
+            for task in params.tasks
+        ),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def summary(results: pd.DataFrame, gains: pd.DataFrame) -> str:
+    """The score table as text for a terminal."""
+    return "\n" + _score_table(results, gains) + "\n"
+
+
+def _score_table(results: pd.DataFrame, gains: pd.DataFrame) -> str:
+    shares = gains[gains.versus == DEGRADED].set_index(["task", "degradation", "variant", "metric"]).recovered
+    rows = []
+    for row in results.itertuples():
+        share = shares.get((row.task, row.degradation, row.variant, row.metric), float("nan"))
+        recovered = "" if pd.isna(share) or row.variant == CLEAN else f"{share:.2f}"
+        interval = f"{_number(row.ci_low, row.metric)} to {_number(row.ci_high, row.metric)}"
+        value = _number(row.value, row.metric)
+        rows.append([row.task, row.degradation, row.metric, row.variant, value, interval, recovered])
+    return table(["task", "degradation", "metric", "variant", "value", "interval", "recovered"], rows)
+
+
+def _rival_table(verdicts: pd.DataFrame) -> str:
+    rows = [
+        [
+            *(row.task, row.degradation, row.metric, row.variant, row.versus),
+            f"{row.gain:+.4f}",
+            f"{row.ci_low:+.4f} to {row.ci_high:+.4f}",
+            f"{row.p_value:.3f}",
+            f"{row.p_holm:.3f}",
+            row.verdict,
+        ]
+        for row in verdicts[verdicts.versus != DEGRADED].itertuples()
+    ]
+    header = ["task", "degradation", "metric", "variant", "versus", "gain", "interval", "p", "p (Holm)", "verdict"]
+    return table(header, rows)
+
+
+def _trainings(params: Params) -> str:
+    """What the intervals say about other seeds."""
+    repeats = params.train_restorer.repeats
+    if repeats == 1:
+        return "; training noise (other seeds) is not in them."
+    return f" and over {repeats} trainings of each restorer, whose scores are averaged."
+
+
+def _list(title: str, lines: Sequence[str]) -> list[str]:
+    return [title, "\n".join(f"- {line}" for line in lines)] if lines else []
+
+
+def _severity(params: Params) -> str:
+    asked = params.degrade.severity
+    own = {name: severity for name, severity in params.degrade.severity_of.items() if name in params.degradations}
+    exceptions = f" ({', '.join(f'{name}: {severity}' for name, severity in own.items())})" if own else ""
+    if isinstance(asked, int):
+        return f"Severity {asked}{exceptions}"
+    if isinstance(asked, RandomSeverity):
+        return f"Severity drawn for each image from {', '.join(map(str, asked.random))}{exceptions}"
+    return f"Mean over severities {', '.join(map(str, asked))}{exceptions}"
+
+
+def _robustness_table(robustness: pd.DataFrame) -> str:
+    rows = [
+        [
+            *(row.task, row.metric, row.variant),
+            _number(row.mPC, row.metric),
+            f"{_number(row.mPC_low, row.metric)} to {_number(row.mPC_high, row.metric)}",
+            *(("", "") if pd.isna(row.rPC) else (f"{row.rPC:.3f}", f"{row.rPC_low:.3f} to {row.rPC_high:.3f}")),
+        ]
+        for row in robustness.itertuples()
+    ]
+    return table(["task", "metric", "variant", "mPC", "interval", "rPC", "interval"], rows)
+
+
+def _by_severity(severities: pd.DataFrame) -> list[str]:
+    """A table with one column for each severity, where there are several."""
+    levels = sorted(severities.severity.dropna().unique())
+    if len(levels) < 2:
+        return []
+    keys = ["task", "degradation", "metric", "variant"]
+    rows = [
+        [*map(str, key), *(_number(own[own.severity == s].value.mean(), str(key[2])) for s in levels)]
+        for key, own in severities.dropna(subset=["severity"]).groupby(keys, sort=False)
+    ]
+    return ["## By severity", table([*keys, *(f"{s:g}" for s in levels)], rows)]
+
+
+def _number(value: float, metric: str) -> str:
+    return f"{value:.2f}" if metric == "PSNR" else f"{value:.3f}"
