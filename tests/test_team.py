@@ -150,7 +150,7 @@ def test_more_processes_than_gpus_is_one_line(monkeypatch: pytest.MonkeyPatch) -
 
 def test_one_process_needs_no_accelerate() -> None:
     code = (
-        "import sys; from pipeline import train_restorer, train_prior, team\n"
+        "import sys; from pipeline import train_restorer, train_prior; from pipeline.training import team\n"
         "with team.gathered(x=1): pass\n"
         "assert not team.started('x', 1) and 'accelerate' not in sys.modules"
     )
