@@ -50,6 +50,6 @@ def row_identity(params: Params, degradation: str | None, variant: str, needs_pr
         unused |= {"train_prior"}
     rest = params.model_dump(mode="json", exclude=unused)
     if "train_restorer" in rest:
-        rest["train_restorer"] = params.train_restorer.used
+        rest["train_restorer"] = params.train_restorer.of(str(objective)).used
     parts = [rest, params.degrade.only(degradation), params.losses_of(objective or variant), degradation, variant]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]

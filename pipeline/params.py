@@ -145,6 +145,11 @@ class Params(Section):
         return {name: section for name, section in self.loss_settings.items() if name in names}
 
     @property
+    def pixel_objectives(self) -> list[str]:
+        """The objectives that are the pixel loss alone, or a variant of it: what every other one is compared with."""
+        return [name for name in self.objectives if self.losses.get(name, {}).get("base", name) == "pixel"]
+
+    @property
     def loss_settings(self) -> dict[str, Any]:
         """The sections of losses; a variant, one with the key `base`, takes over what it does not say itself."""
         return {

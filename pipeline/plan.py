@@ -38,6 +38,7 @@ def check_names(params: Params) -> None:
     Raises:
         ParamsError: one line that names the key and the choices.
     """
+    trained = params.train_restorer
     for task in params.tasks:
         _check_name("tasks", task, TASKS)
         params.task_settings(task)
@@ -52,8 +53,9 @@ def check_names(params: Params) -> None:
         _check_name("degrade.severity_of", name, {**RECIPES, **params.degrade.recipes, **params.degrade.real})
     for name, section in params.losses.items():
         _check_loss(name, section)
-    for objective in params.objectives:
-        _check("objectives", lambda chosen: loss_names(chosen, params.losses), objective)
+    for key, objectives in (("objectives", params.objectives), ("train_restorer.steps_of", trained.steps_of)):
+        for objective in objectives:
+            _check(key, lambda chosen: loss_names(chosen, params.losses), objective)
 
 
 def _check_loss(name: str, section: dict[str, Any]) -> None:
@@ -61,7 +63,7 @@ def _check_loss(name: str, section: dict[str, Any]) -> None:
     own = dict(section)
     base = own.pop(BASE, name)
     if base is not name:
-        _check_name(f"losses.{name}.{BASE}", base, [kind for kind in LOSSES if kind != "pixel"])
+        _check_name(f"losses.{name}.{BASE}", base, LOSSES)
         if name in {*LOSSES, *NOT_AN_OBJECTIVE} or parse_arm(name) or not VARIANT_NAME.fullmatch(name):
             raise ParamsError(
                 f"{PARAMS_FILE}: losses.{name}: no name for a variant; choose one of letters, digits, '.', '_' and '-' "
@@ -126,13 +128,13 @@ def check_numbers(params: Params) -> None:
 
 
 def _check_from_step(params: Params, loss: str, first: int) -> None:
-    steps = params.train_restorer.steps
-    used = any(loss in loss_names(objective, params.losses) for objective in params.objectives)
-    if used and first >= steps:
-        raise ParamsError(
-            f"{PARAMS_FILE}: losses.{loss}.from_step: expected less than {steps} (train_restorer.steps), got {first}; "
-            "the loss would never be used"
-        )
+    for objective in params.objectives:
+        steps = params.train_restorer.of(objective).steps
+        if loss in loss_names(objective, params.losses) and first >= steps:
+            raise ParamsError(
+                f"{PARAMS_FILE}: losses.{loss}.from_step: expected less than {steps} (the steps of {objective!r}), got "
+                f"{first}; the loss would never be used"
+            )
 
 
 def needs(params: Params) -> dict[str, bool]:

@@ -66,7 +66,7 @@ def write_tables(params: Params, degraded: Path, evaluations: Path, quality: Pat
         cells = {name: read_cells(params, own, severities[name]) for name, own in folders.items() if own}
         for degradation, own in cells.items():
             rows["results"] += tables.result_rows(task, degradation, own.whole, level)
-            rows["gains"] += tables.gain_rows(task, degradation, own.whole, level)
+            rows["gains"] += tables.gain_rows(task, degradation, own.whole, level, params.pixel_objectives)
             rows["severities"] += tables.severity_rows(task, degradation, own, level)
         rows["robustness"] += tables.robustness_rows(task, list(cells.values()), level)
     found = {name: tables.write_table(rows[name], columns, out / f"{name}.csv") for name, columns in COLUMNS.items()}

@@ -1,7 +1,8 @@
 """Stage train_restorer: one restorer for one degradation and one objective.
 
 Restorers of different objectives start from the same weights and see the same crops in the same order:
-the objective is the only difference between them. With early stopping they may differ in their number of steps.
+the objective is the only difference between them. With `steps_of` or early stopping they may also differ in their
+number of steps.
 """
 
 import math
@@ -126,7 +127,8 @@ def _train(
     options: Namespace, params: Params, description: dict[str, Any], number: int, team: Team
 ) -> tuple[Restorer, Loop]:
     """Train, or go on where a killed training stopped; the first one's curve streams to MLflow meanwhile."""
-    settings, device, name = params.train_restorer, team.device, description["objective"]
+    device, name = team.device, description["objective"]
+    settings = params.train_restorer.of(name)
     degraded, clean = (Dataset.open(Path(path)) for path in (options.degraded, options.clean))
     validator = build_validator(degraded, clean, settings.validation, team)
     inputs = fingerprint(*_inputs(settings, degraded, clean, validator))

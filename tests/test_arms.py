@@ -176,9 +176,14 @@ def test_comparisons_have_the_rivals_beside_them() -> None:
         for n, name in enumerate(names)
     }
     pairs = {(row["variant"], row["versus"]) for row in tables.gain_rows("t", "fog", cell, 0.95)}
-    assert pairs == {
+    expected = {
         *((name, "degraded") for name in ("clean", "pixel", "diffloss", "degraded-retrained", "diffloss-retrained")),
         ("diffloss", "pixel"),
         *((name, "degraded-retrained") for name in ("pixel", "diffloss", "diffloss-retrained")),
         ("clean-restored-pixel", "clean"),
     }
+    assert pairs == expected
+    cell["longer"] = cell["pixel"]
+    with_two = tables.gain_rows("t", "fog", cell, 0.95, ["pixel", "longer"])
+    rivals = {("longer", "degraded"), ("longer", "degraded-retrained"), ("longer", "pixel"), ("diffloss", "longer")}
+    assert {(row["variant"], row["versus"]) for row in with_two} == expected | rivals

@@ -67,6 +67,20 @@ def test_objective_names_are_sums_and_always_hold_the_pixel_loss() -> None:
         loss_names("natural + natural")
 
 
+def test_a_variant_of_the_pixel_loss_stands_in_its_place() -> None:
+    settings = {"square": {"base": "pixel", "kind": "l2"}, "natural": {"weighting": "raw"}}
+    assert loss_names("square", settings) == ("square",)
+    assert loss_names("natural + square", settings) == ("square", "natural")
+    assert not needs_prior("square", settings)
+    torch.testing.assert_close(
+        gradient(build("square", settings))[0], gradient(build("pixel", {"pixel": {"kind": "l2"}}))[0]
+    )
+    both, named = build("square + natural", settings), build("natural", {**settings, "pixel": {"kind": "l2"}})
+    torch.testing.assert_close(gradient(both)[0], gradient(named)[0])
+    with pytest.raises(LossError, match="square and pixel are both pixel losses; choose one"):
+        loss_names("square + pixel", settings)
+
+
 def test_a_variant_is_its_loss_with_settings_of_its_own() -> None:
     settings = {"strong": {"base": "natural", "strength": 2.0}, "natural": {"strength": 0.5}}
     assert needs_prior("strong", settings) and not needs_task("strong", settings)

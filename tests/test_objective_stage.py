@@ -42,6 +42,14 @@ def test_only_the_losses_of_the_objective_count(networks: tuple[Path, Path]) -> 
     assert describe("diffloss", before, *networks) != describe("diffloss", everyone, *networks)
 
 
+def test_only_an_objective_with_steps_of_its_own_changes_with_them(networks: tuple[Path, Path]) -> None:
+    params = _params()
+    restorer = params.train_restorer.model_copy(update={"steps_of": {"pixel": 9}})
+    longer = params.model_copy(update={"train_restorer": restorer})
+    assert describe("pixel", longer, *networks) != describe("pixel", params, *networks)
+    assert describe("diffloss", longer, *networks) == describe("diffloss", params, *networks)
+
+
 def test_a_variant_is_described_with_all_its_settings(networks: tuple[Path, Path]) -> None:
     params = _params(late={"base": "diffloss", "timesteps": [400, 900]})
     found = describe("late", params, *networks)

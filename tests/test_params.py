@@ -3,8 +3,10 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
+from pipeline.identity import row_identity
 from pipeline.params import Params, ParamsError, load_params
 from pipeline.plan import check_names, check_numbers, needs
+from pipeline.settings.restorer import TrainRestorer
 
 ROOT = Path(__file__).parents[1]
 FILES = ["params.yaml", "params.tiny.yaml", "params.camvid.yaml"]
@@ -56,6 +58,16 @@ FAULTS = [
         "data.source: 'photos' is unknown; there are: scenes, coco, exdark, folders, masks, voc",
     ),
     ("decoder_blocks: [1, 1, 1]", "decoder_blocks: [1, 1]", "must have the same length"),
+    (
+        "steps_of: {}",
+        "steps_of: {pixl: 9}",
+        "train_restorer.steps_of: objective 'pixl': 'pixl' is unknown; there are pixel",
+    ),
+    (
+        "steps_of: {}",
+        "steps_of: {pixel: 0}",
+        "train_restorer.steps_of.pixel: Input should be greater than or equal to 1",
+    ),
     ("clean_share: 0.0", "clean_share: 1.0", "train_restorer.clean_share: Input should be less than 1"),
     ("timesteps: [5, 300]", "timesteps: [5, 300], from_step: 130", "losses.diffloss.from_step: expected less than 130"),
     ("timesteps: [5, 300]", "timesteps: [5, 3000]", "losses.diffloss.timesteps: expected 0 <= low < high <= 1000"),
@@ -77,6 +89,29 @@ def test_a_degradation_with_a_severity_of_its_own() -> None:
     wrong = params.degrade.model_copy(update={"severity_of": {"fgo": 2}})
     with pytest.raises(ParamsError, match=r"degrade\.severity_of: 'fgo' is unknown; there are: .*fog"):
         check_names(params.model_copy(update={"degrade": wrong}))
+
+
+def test_an_objective_with_steps_of_its_own() -> None:
+    params = load_params(ROOT / "params.yaml")
+    restorer = params.train_restorer.model_copy(update={"steps_of": {"longer": 300, "pixel": 200}})
+    losses = {**params.losses, "longer": {"base": "pixel"}}
+    objectives = ["pixel", "longer", "diffloss"]
+    own = params.model_copy(update={"train_restorer": restorer, "losses": losses, "objectives": objectives})
+    check_names(own)
+    check_numbers(own)
+    with pytest.raises(ValueError, match=r"warm_up must be less than steps \(200\), got 250"):
+        TrainRestorer.model_validate({**restorer.model_dump(), "steps": 400, "warm_up": 250})
+    assert [restorer.of(name).steps for name in objectives] == [200, 300, 130]
+    assert own.pixel_objectives == ["pixel", "longer"]
+    assert row_identity(own, "fog", "diffloss") == row_identity(
+        own.model_copy(update={"train_restorer": params.train_restorer}), "fog", "diffloss"
+    )
+    assert len({row_identity(own, "fog", name) for name in objectives}) == 3
+    late = {**losses, "diffloss": {**losses["diffloss"], "from_step": 250}}
+    with pytest.raises(ParamsError, match=r"from_step: expected less than 130 \(the steps of 'diffloss'\), got 250"):
+        check_numbers(own.model_copy(update={"losses": late}))
+    only = restorer.model_copy(update={"steps_of": {"diffloss": 300}})
+    check_numbers(own.model_copy(update={"losses": late, "train_restorer": only}))
 
 
 CHAINS = [
@@ -176,8 +211,8 @@ def test_a_variant_takes_over_what_it_does_not_say() -> None:
 @pytest.mark.parametrize(
     ("name", "section", "message"),
     [
-        ("late", {"base": "difloss"}, r"losses\.late\.base: 'difloss' is unknown; there are: natural"),
-        ("late", {"base": "pixel"}, r"losses\.late\.base: 'pixel' is unknown"),
+        ("late", {"base": "difloss"}, r"losses\.late\.base: 'difloss' is unknown; there are: pixel, natural"),
+        ("late", {"base": "pixel", "strength": 1}, r"losses\.late\.strength: unknown key; known here: kind, weight"),
         ("late", {"timesteps": [4, 9]}, r"losses: 'late' is unknown; .* needs its name as base"),
         ("late", {"base": "diffloss", "strenght": 1}, r"losses\.late\.strenght: unknown key; known here: weighting"),
         ("late", {"base": "diffloss", "timesteps": [400, 2000]}, r"losses\.late\.timesteps: expected 0 <= low < high"),

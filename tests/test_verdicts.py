@@ -1,15 +1,18 @@
 """Verdicts in words: what must be true of the numbers for each of them."""
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
 
+from pipeline.params import load_params
 from pipeline.reporting import tables
-from pipeline.reporting.verdicts import cautions, images_needed, sentences, verdict_table
+from pipeline.reporting.verdicts import cautions, images_needed, sentences, unequal_steps, verdict_table
 
+ROOT = Path(__file__).parents[1]
 MARGIN = 0.005
 
 
@@ -70,3 +73,11 @@ def test_cautions() -> None:
     assert "detection, fog, pixel: restored images score above clean ones" in texts[2]
     results, gains = _tables(("clean", "degraded", 0.3, 0.2, 0.4, 0.01), ("pixel", "degraded", 0.1, 0.05, 0.2, 0.01))
     assert cautions(results, gains, comparisons=2, resamples=1000, level=0.95) == []
+
+
+def test_an_objective_that_was_trained_for_other_steps_is_pointed_out() -> None:
+    params = load_params(ROOT / "params.tiny.yaml")
+    assert unequal_steps(params) == []
+    restorer = params.train_restorer.model_copy(update={"steps_of": {"pixel": 9, "diffloss": 4, "task": 7}})
+    (text,) = unequal_steps(params.model_copy(update={"train_restorer": restorer}))
+    assert text.startswith("pixel was trained for 9 steps, others for 4")

@@ -51,10 +51,10 @@ def loss_names(objective: str, settings: Mapping[str, Any] = MappingProxyType({}
     """The losses in an objective such as "pixel + diffloss"; the pixel loss comes first, named or not.
 
     There are none in `frozen`. A loss may be a variant: `settings` has a section of its name whose `base` is a name
-    of the table.
+    of the table. A variant of the pixel loss stands in its place.
 
     Raises:
-        LossError: a name that is not in the table, or one that occurs twice.
+        LossError: a name that is not in the table, one that occurs twice, or two pixel losses.
     """
     if objective == FROZEN:
         return ()
@@ -67,7 +67,10 @@ def loss_names(objective: str, settings: Mapping[str, Any] = MappingProxyType({}
             )
         if names.count(name) > 1:
             raise LossError(f"objective {objective!r}: {name!r} occurs twice")
-    return ("pixel", *(name for name in names if name != "pixel"))
+    pixel = [name for name in names if kind_of(name, settings) == "pixel"]
+    if len(pixel) > 1:
+        raise LossError(f"objective {objective!r}: {' and '.join(pixel)} are both pixel losses; choose one")
+    return (*(pixel or ["pixel"]), *(name for name in names if name not in pixel))
 
 
 def needs_prior(objective: str, settings: Mapping[str, Any] = MappingProxyType({})) -> bool:
@@ -116,7 +119,7 @@ def build_objective(
     frozen = Frozen(prior, task_features, bank_folder, share)
     kinds = {name: kind_of(name, settings) for name in names}
     read = {name: settings_of(kinds[name], settings.get(name, {})) for name in names}
-    pixel = read.pop("pixel")
+    pixel = read.pop(names[0])
     terms = {
         name: importlib.import_module(LOSSES[kinds[name]].module).build(kinds[name], own, frozen, pixel.kind)
         for name, own in read.items()

@@ -113,7 +113,7 @@ def _weights(restorer: Restorer) -> int:
 
 
 def _origin(run: Finished, exported: Exported) -> Iterator[list[str]]:
-    params, training = run.params, run.params.train_restorer
+    params, training = run.params, run.params.train_restorer.of(run.objective)
     for name, path in ((exported.file.name, exported.file), ("weights", run.weights)):
         yield [f"{name}, SHA-256", _digest(path)]
     yield ["weights from", str(run.weights)]

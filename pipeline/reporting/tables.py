@@ -43,8 +43,10 @@ def result_rows(task: str, degradation: str, cell: Cell, level: float) -> list[d
     ]
 
 
-def gain_rows(task: str, degradation: str, cell: Cell, level: float) -> list[dict[str, Any]]:
-    """Rows of gains.csv for one cell: everything against degraded, and every other objective against pixel."""
+def gain_rows(
+    task: str, degradation: str, cell: Cell, level: float, rivals: Sequence[str] = (PIXEL,)
+) -> list[dict[str, Any]]:
+    """Rows of gains.csv for one cell: everything against degraded, and the other objectives against the `rivals`."""
     return [
         {
             "task": task,
@@ -58,7 +60,7 @@ def gain_rows(task: str, degradation: str, cell: Cell, level: float) -> list[dic
             "p_value": gain.p_value,
             "recovered": _recovered(cell, variant, metric),
         }
-        for variant, versus in _comparisons(cell)
+        for variant, versus in _comparisons(cell, rivals)
         for metric, gain in paired_gain(cell[variant], cell[versus], cell[versus].weights, level).items()
     ]
 
@@ -108,18 +110,20 @@ def write_table(rows: Iterable[Mapping[str, Any]], columns: list[str], path: Pat
     return table
 
 
-def _comparisons(cell: Cell) -> list[tuple[str, str]]:
+def _comparisons(cell: Cell, rivals: Sequence[str]) -> list[tuple[str, str]]:
     """Which variant is compared with which.
 
-    All with the degraded images; objectives with the pixel loss and with a network trained on degraded images; that
-    network's rivals with it; restored clean images with clean ones.
+    All with the degraded images; objectives with the pixel losses, and those with the first of them; objectives with a
+    network trained on degraded images; that network's rivals with it; restored clean images with clean ones.
     """
     arms = {name: arm for name in cell if (arm := parse_arm(name))}
     harms = [name for name, arm in arms.items() if not arm.retrained]
     objectives = [name for name in cell if name not in (CLEAN, DEGRADED, *arms)]
     retrained = [name for name, arm in arms.items() if arm.retrained and arm.source != DEGRADED]
     pairs = [(variant, DEGRADED) for variant in cell if variant not in (DEGRADED, *harms)]
-    pairs += [(variant, PIXEL) for variant in objectives if variant != PIXEL and PIXEL in cell]
+    known = [name for name in rivals if name in cell]
+    pairs += [(variant, rival) for rival in known for variant in objectives if variant not in known]
+    pairs += [(variant, known[0]) for variant in known[1:]]
     if RIVAL in cell:
         pairs += [(variant, RIVAL) for variant in (*objectives, *retrained)]
     return pairs + [(variant, CLEAN) for variant in harms if CLEAN in cell]

@@ -9,6 +9,7 @@ from scipy import special
 
 from pipeline.arms import RETRAINED
 from pipeline.identity import CLEAN, DEGRADED
+from pipeline.params import Params
 from pipeline.statistics import holm
 
 HELPS, HURTS, NO_HELP, UNKNOWN = "helps", "hurts", "doesn't help", "can't tell"
@@ -92,6 +93,16 @@ def cautions(results: pd.DataFrame, gains: pd.DataFrame, comparisons: int, resam
             "the network that judges is a weak ceiling, and longer training of it would change the picture."
         )
     return found
+
+
+def unequal_steps(params: Params) -> list[str]:
+    """A caution for each objective that was trained for another number of steps than the others."""
+    usual, own = params.train_restorer.steps, params.train_restorer.steps_of
+    return [
+        f"{name} was trained for {own[name]} steps, others for {usual}: its gains are not those of its losses alone."
+        for name in params.objectives
+        if own.get(name, usual) != usual
+    ]
 
 
 def _verdict(row: dict[str, Any], alpha: float, margin: float) -> str:

@@ -8,7 +8,7 @@ from data.manifest import Dataset
 from pipeline.identity import CLEAN, DEGRADED
 from pipeline.params import Params
 from pipeline.reporting.markdown import table
-from pipeline.reporting.verdicts import cautions, sentences
+from pipeline.reporting.verdicts import cautions, sentences, unequal_steps
 from pipeline.settings.degrade import RandomSeverity
 
 
@@ -18,20 +18,20 @@ def page(params: Params, clean: Dataset, tables: Mapping[str, pd.DataFrame], cos
     split = clean.evaluation_split
     images = clean.info.splits[split]
     note = "" if split == "test" else " There is no test split: these are validation images, never used to choose."
-    level = f"{100 * params.statistics.level:g} %"
+    own = params.statistics
+    level = f"{100 * own.level:g} %"
+    weak = cautions(results, gains, len(verdicts), own.resamples, own.level)
     parts = [
         f"# Does restoring help on {clean.info.name}?",
         f"Data: `{clean.info.name}`, split `{split}`, {images} images.{note} {_severity(params)}, "
         f"seed {params.seed}. Intervals: {level}, paired bootstrap over images "
-        f"({params.statistics.resamples} resamples){_trainings(params)}",
+        f"({own.resamples} resamples){_trainings(params)}",
         "## Verdicts",
         "\n".join(f"- {line}" for line in sentences(verdicts)),
         f"*Helps* and *hurts*: the p-value, corrected for all {len(verdicts)} comparisons (Holm), is below "
-        f"{1 - params.statistics.level:.2g}. *Doesn't help*: the interval ends below {params.statistics.margin:g}, the "
+        f"{1 - own.level:.2g}. *Doesn't help*: the interval ends below {own.margin:g}, the "
         "smallest gain worth having. The number of images is for a chance of 80 %. All of them: verdicts.csv.",
-        *_list(
-            "## Cautions", cautions(results, gains, len(verdicts), params.statistics.resamples, params.statistics.level)
-        ),
+        *_list("## Cautions", [*unequal_steps(params), *weak]),
         "## Scores",
         _score_table(results, gains),
         "mAP is COCO's, from stored predictions (faster-coco-eval); mIoU is over the whole split, the ignored index "

@@ -91,6 +91,7 @@ class TrainRestorer(Section):
     checkpoint: Checkpoint | None = None
     crop: Annotated[int, Field(ge=16)]
     steps: Count
+    steps_of: dict[str, Count] = Field(default={})  # objectives with a number of their own
     batch: Count
     learning_rate: Positive
     clean_share: Annotated[float, Field(ge=0, lt=1)] = 0.0
@@ -114,9 +115,14 @@ class TrainRestorer(Section):
             )
         if self.restorer == "checkpoint" and self.network["weights"] is None:
             raise ValueError("restorer is 'checkpoint', so that checkpoint.weights must name a file")
-        if self.warm_up >= self.steps:
-            raise ValueError(f"warm_up must be less than steps ({self.steps}), got {self.warm_up}")
+        fewest = min([self.steps, *self.steps_of.values()])
+        if self.warm_up >= fewest:
+            raise ValueError(f"warm_up must be less than steps ({fewest}), got {self.warm_up}")
         return self
+
+    def of(self, objective: str) -> "TrainRestorer":
+        """The settings with the steps that this objective is trained for."""
+        return self.model_copy(update={"steps": self.steps_of.get(objective, self.steps), "steps_of": {}})
 
     @property
     def network(self) -> dict[str, Any]:

@@ -96,7 +96,8 @@ class Ledger:
             sections["degrade"] = params.degrade.only(degradation)
         objective = objective_of(params, variant)
         if objective:
-            sections["train_restorer"] = {**params.train_restorer.training, **params.train_restorer.network}
+            own = params.train_restorer.of(objective)
+            sections["train_restorer"] = {**own.training, **own.network}
             sections["restore"] = params.restore.model_dump()
             sections["losses"] = params.losses_of(objective)
         sections |= {task: params.task_settings(task) for task in params.tasks}

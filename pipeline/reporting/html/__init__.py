@@ -13,7 +13,7 @@ from pipeline.params import Params
 from pipeline.reporting.html import figures, ledger
 from pipeline.reporting.html.origin import Origin
 from pipeline.reporting.html.sliders import Slider, extremes
-from pipeline.reporting.verdicts import HELPS, HURTS, NO_HELP, UNKNOWN, cautions, sentences
+from pipeline.reporting.verdicts import HELPS, HURTS, NO_HELP, UNKNOWN, cautions, sentences, unequal_steps
 
 HERE = Path(__file__).parent
 # The first of these that a verdict contains decides its colour; the verdict itself stands beside it.
@@ -49,7 +49,10 @@ def page(params: Params, clean: Dataset, report: Path, origin: Origin, sliders: 
         script=Markup(script),
         script_digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         verdicts=[(line, tone(line)) for line in sentences(verdicts)],
-        cautions=cautions(numbers["results"], numbers["gains"], len(verdicts), own.resamples, own.level),
+        cautions=[
+            *unequal_steps(params),
+            *cautions(numbers["results"], numbers["gains"], len(verdicts), own.resamples, own.level),
+        ],
         compared=len(verdicts),
         ledger=list(ledger.ledger(tables)),
         comparisons=ledger.comparisons(tables),
