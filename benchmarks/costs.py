@@ -68,13 +68,15 @@ def sized(params: dict[str, Any], wanted: Size) -> dict[str, Any]:
     if source == "scenes":
         section = {**params["data"][source], "train": wanted.train, "val": 1, "test": wanted.test}
     tasks = {name: {**own, **_length(own, wanted)} for name, own in params["train_task"].items()}
+    losses = params["losses"]
     return {
         **params,
         "data": {**params["data"], source: section},
         "degradations": params["degradations"][:1],
         "train_prior": {**params["train_prior"], "steps": wanted.steps},
         "train_task": tasks,
-        "train_restorer": {**params["train_restorer"], "steps": wanted.steps},
+        "train_restorer": {**params["train_restorer"], "steps": wanted.steps, "steps_of": {}},
+        "losses": {name: {**own, "from_step": 0} if "from_step" in own else own for name, own in losses.items()},
     }
 
 
@@ -85,7 +87,7 @@ def _length(task: dict[str, Any], wanted: Size) -> dict[str, Any]:
 def stages(params: dict[str, Any], wanted: Size) -> Iterator[tuple[str, str, float, int]]:
     """(kind, what its units are, units, how many such stages there are) of a run of this size."""
     degradations, objectives, tasks = (params[name] for name in ("degradations", "objectives", "tasks"))
-    images, count = wanted.train + wanted.test, len(degradations)
+    images, count, trained = wanted.train + wanted.test, len(degradations), params["train_restorer"]
     for kind in ("plan", "publish"):
         yield kind, "", 0, 1
     yield "prepare", "image", images, 1
@@ -101,7 +103,8 @@ def stages(params: dict[str, Any], wanted: Size) -> Iterator[tuple[str, str, flo
         yield f"evaluate {name}", "image", wanted.test * (2 + len(objectives)), count
     for name in objectives:
         yield "objective", "", 0, 1
-        yield f"train_restorer {name}", "step", wanted.steps or params["train_restorer"]["steps"], count
+        steps = trained["steps_of"].get(name, trained["steps"])
+        yield f"train_restorer {name}", "step", wanted.steps or steps, count
         yield "restore", "image", wanted.test, count
     yield "quality", "image", wanted.test * (1 + len(objectives)), count
     yield "report", "image", wanted.test * count, 1

@@ -27,7 +27,7 @@ def describe(objective: str, params: Params, prior: Path, tasks: Path) -> dict[s
     return {
         "objective": objective,
         "losses": {name: losses[name] for name in kinds if name in losses},
-        "steps": params.train_restorer.steps_of.get(objective),
+        "steps": params.train_restorer.of(objective).steps,
         "code": {kind: digest_files(*closure(LOSSES[kind].module, Path())) for kind in kinds.values()},
         "prior": digest_files(*_files(prior)) if needs_prior(objective, losses) else None,
         **_task_network(kinds, params, tasks),

@@ -141,13 +141,18 @@ class Params(Section):
         """The sections of losses that an objective is a sum of; empty for `clean`, `degraded` and `frozen`."""
         if objective not in self.objectives or objective == FROZEN:
             return {}
-        names = {"pixel", *(name.strip() for name in objective.split("+"))}
+        names = {name.strip() for name in objective.split("+")}
+        if not any(self._is_pixel(name) for name in names):
+            names.add("pixel")
         return {name: section for name, section in self.loss_settings.items() if name in names}
 
     @property
     def pixel_objectives(self) -> list[str]:
         """The objectives that are the pixel loss alone, or a variant of it: what every other one is compared with."""
-        return [name for name in self.objectives if self.losses.get(name, {}).get("base", name) == "pixel"]
+        return [name for name in self.objectives if self._is_pixel(name.strip())]
+
+    def _is_pixel(self, loss: str) -> bool:
+        return bool(self.losses.get(loss, {}).get("base", loss) == "pixel")
 
     @property
     def loss_settings(self) -> dict[str, Any]:

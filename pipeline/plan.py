@@ -8,7 +8,8 @@ what DVC cannot list by itself: the digests of their own code and of the files f
 import dataclasses
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -16,14 +17,14 @@ from pydantic import ValidationError, create_model
 
 from data.degradations import RECIPES, DegradationError, require_still_pixels
 from models.diffusion.network import NetworkError, check_sizes
-from models.losses import BASE, FROZEN, LOSSES, LossError, loss_names, needs_prior
+from models.losses import BASE, FROZEN, LOSSES, LossError, loss_names, needs_prior, settings_of
 from models.restorers import CHECKPOINT, RESTORERS, RestorerError, load_restorer
 from models.tasks import TASKS, TaskError, get_task
 from pipeline import runtime
 from pipeline.arms import DEGRADED, RETRAINED, parse_arm
 from pipeline.degrading.recipes import recipe_of
 from pipeline.imports import closure, digest_files
-from pipeline.params import PARAMS_FILE, Params, ParamsError, load_params, one_line
+from pipeline.params import PARAMS_FILE, Params, ParamsError, load_params, one_line, read_yaml
 from pipeline.settings.degrade import Paired, Unpaired
 from pipeline.settings.restorer import TrainRestorer
 from pipeline.settings.sections import Section
@@ -56,6 +57,8 @@ def check_names(params: Params) -> None:
     for key, objectives in (("objectives", params.objectives), ("train_restorer.steps_of", trained.steps_of)):
         for objective in objectives:
             _check(key, lambda chosen: loss_names(chosen, params.losses), objective)
+    if FROZEN in trained.steps_of:
+        raise ParamsError(f"{PARAMS_FILE}: train_restorer.steps_of.{FROZEN}: {FROZEN!r} is not trained; take it out")
 
 
 def _check_loss(name: str, section: dict[str, Any]) -> None:
@@ -75,6 +78,7 @@ def _check_loss(name: str, section: dict[str, Any]) -> None:
             f"a variant of one of them needs its name as {BASE}"
         )
     _check_section(f"losses.{name}", LOSSES[base].settings, own)
+    _check(f"losses.{name}", partial(settings_of, base), own)
 
 
 def _check_arm(params: Params, arm: str) -> None:
@@ -215,15 +219,37 @@ def _check_section(key: str, kind: type[Any], section: Any) -> None:
     fields: dict[str, Any] = {field.name: (types[field.name], field.default) for field in dataclasses.fields(kind)}
     model = create_model(kind.__name__, __base__=Section, **fields)
     try:
-        model.model_validate(section)
+        read = model.model_validate(section).model_dump(mode="json")
     except ValidationError as error:
         raise ParamsError(f"{PARAMS_FILE}: {key}.{one_line(error, model)}") from error
+    for name, value in section.items():
+        if read[name] != value:  # such as "5": those who use it do not turn it into a number
+            raise ParamsError(f"{PARAMS_FILE}: {key}.{name}: expected {read[name]!r}, got {value!r}")
+
+
+def check_complete(stages: Mapping[str, Any]) -> None:
+    """Check that params.yaml has every key that a stage depends on: DVC would find out when it comes to that stage.
+
+    Args:
+        stages: those of dvc.yaml.
+
+    Raises:
+        ParamsError: the first key that is missing.
+    """
+    content = read_yaml(PARAMS_FILE, hint="run in the project's root")
+    for key in dict.fromkeys(key for stage in stages.values() for key in stage.get("params", []) if "$" not in key):
+        node = content
+        for part in key.split("."):
+            if not isinstance(node, dict) or part not in node:
+                raise ParamsError(f"{PARAMS_FILE}: {key} is missing; take it over from the project's own {PARAMS_FILE}")
+            node = node[part]
 
 
 def main() -> None:
     """Command line."""
-    options = runtime.arguments("needs", "checked", "tasks", "restorer", "weights")
+    options = runtime.arguments("needs", "checked", "tasks", "restorer", "weights", "dag")
     params = load_params()
+    check_complete(read_yaml(Path(options.dag), hint="run in the project's root")["stages"])
     check_names(params)
     check_numbers(params)
     watched = Path(options.weights)

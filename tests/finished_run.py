@@ -37,9 +37,19 @@ def make(folder: Path, make_dataset: Callable[..., Dataset], **counts: int) -> N
     shutil.copytree(artifacts / "clean", degraded)
     for path in degraded.glob("*/images/*.png"):
         images.write_image(path, images.read_image(path) // 4)
+    write_objective(folder)
     _write_restorer(artifacts, Dataset.open(degraded))
     _write_task(artifacts, Dataset.open(artifacts / "clean"), Dataset.open(degraded))
     _write_report(artifacts / "report")
+
+
+def write_objective(folder: Path, **changed: object) -> None:
+    """What the stage `objective` leaves behind, as far as it is settings."""
+    params = load_params(folder / "params.yaml")
+    steps, losses = params.train_restorer.of(OBJECTIVE).steps, params.losses_of(OBJECTIVE)
+    path = folder / "artifacts" / "objectives" / f"{OBJECTIVE}.json"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps({"objective": OBJECTIVE, "steps": steps, "losses": losses, **changed}))
 
 
 def _write_restorer(artifacts: Path, degraded: Dataset) -> None:

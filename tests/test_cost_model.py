@@ -44,6 +44,16 @@ def test_the_parameters_are_complete() -> None:
     Params.model_validate(costs.sized(PARAMS, Size(8, 6, 2)))
 
 
+def test_a_small_run_is_small_for_every_objective() -> None:
+    losses = {**PARAMS["losses"], "diffloss": {**PARAMS["losses"]["diffloss"], "from_step": 100}}
+    longer = {**PARAMS, "losses": losses, "train_restorer": {**PARAMS["train_restorer"], "steps_of": {"pixel": 900}}}
+    small = Params.model_validate(costs.sized(longer, Size(8, 6, 2)))
+    assert small.train_restorer.of("pixel").steps == 2 and small.losses["diffloss"]["from_step"] == 0
+    units = {kind: number for kind, _, number, _ in costs.stages(longer, costs.COCO)}
+    assert units["train_restorer pixel"] == 900
+    assert units["train_restorer diffloss"] == PARAMS["train_restorer"]["steps"]
+
+
 def test_the_lines_are_found_again(lines: dict[str, Line]) -> None:
     for kind, line in lines.items():
         expected = _truth(kind)

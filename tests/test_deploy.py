@@ -78,10 +78,17 @@ def test_a_file_a_card_and_what_was_measured(
 
 
 def test_scores_must_be_of_these_weights(run: Callable[..., dict[str, bytes]]) -> None:
-    finished_run.add_lock(Path(), **{"train_restorer.steps": 77})
-    with pytest.raises(FinishedError, match=r"params.yaml: train_restorer.steps is \d+, .* trained with 77; run"):
+    finished_run.add_lock(Path(), **{"train_restorer.batch": 77})
+    with pytest.raises(FinishedError, match=r"params.yaml: train_restorer.batch is \d+, .* trained with 77; run"):
         run()
     Path("dvc.lock").unlink()
+    finished_run.write_objective(Path(), steps=77)
+    with pytest.raises(FinishedError, match=r"params.yaml: 'pixel' has 4 steps, this restorer was trained for 77; run"):
+        run()
+    finished_run.write_objective(Path(), losses={"pixel": {"kind": "l2"}})
+    with pytest.raises(FinishedError, match=r"params.yaml: losses.pixel has changed since this restorer was trained"):
+        run()
+    finished_run.write_objective(Path())
     restorer = load_restorer(WEIGHTS)
     for parameter in restorer.parameters():
         torch.nn.init.normal_(parameter, std=0.2)

@@ -10,7 +10,8 @@ from models.losses import LOSSES
 from models.restorers import CHECKPOINT, RESTORERS
 from models.tasks import TASKS
 from pipeline.imports import closure
-from pipeline.params import ELSEWHERE, Params
+from pipeline.params import ELSEWHERE, Params, ParamsError
+from pipeline.plan import check_complete
 from pipeline.settings.restorer import TrainRestorer
 
 ROOT = Path(__file__).parents[1]
@@ -97,9 +98,22 @@ def test_a_restorer_is_trained_again_for_every_parameter_but_those_of_other_rest
     listed = set(STAGES["train_restorer"]["params"]) - {"seed"}
     networks = {*RESTORERS, CHECKPOINT}
     names = {f"train_restorer.{name}" for name in TrainRestorer.model_fields if name not in networks}
-    # steps_of stands in the description of the one objective that it is about.
-    assert listed == names - {"train_restorer.steps_of"} | {"train_restorer.${train_restorer.restorer}"}
-    assert "train_restorer.steps_of" in STAGES["objective"]["params"]
+    # An objective's own steps stand in its description, so that those of one alone can change.
+    steps = {"train_restorer.steps", "train_restorer.steps_of"}
+    assert listed == names - steps | {"train_restorer.${train_restorer.restorer}"}
+    assert steps < set(STAGES["objective"]["params"])
+
+
+@pytest.mark.parametrize("file", [*ROOT.glob("params*.yaml"), ROOT / "benchmarks" / "coco.yaml"])
+def test_every_params_file_has_all_that_dvc_asks_for(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("params.yaml").write_text(file.read_text())
+    check_complete(STAGES)
+    Path("params.yaml").write_text(file.read_text().replace("  steps_of:", "  step_of:"))
+    with pytest.raises(ParamsError, match=r"params\.yaml: train_restorer\.steps_of is missing; take it over from"):
+        check_complete(STAGES)
 
 
 @pytest.mark.parametrize("stage", STAGES)

@@ -68,6 +68,7 @@ FAULTS = [
         "steps_of: {pixel: 0}",
         "train_restorer.steps_of.pixel: Input should be greater than or equal to 1",
     ),
+    ("steps_of: {}", "steps_of: {frozen: 9}", "train_restorer.steps_of.frozen: 'frozen' is not trained; take it out"),
     ("clean_share: 0.0", "clean_share: 1.0", "train_restorer.clean_share: Input should be less than 1"),
     ("timesteps: [5, 300]", "timesteps: [5, 300], from_step: 130", "losses.diffloss.from_step: expected less than 130"),
     ("timesteps: [5, 300]", "timesteps: [5, 3000]", "losses.diffloss.timesteps: expected 0 <= low < high <= 1000"),
@@ -99,7 +100,7 @@ def test_an_objective_with_steps_of_its_own() -> None:
     own = params.model_copy(update={"train_restorer": restorer, "losses": losses, "objectives": objectives})
     check_names(own)
     check_numbers(own)
-    with pytest.raises(ValueError, match=r"warm_up must be less than steps \(200\), got 250"):
+    with pytest.raises(ValueError, match=r"warm_up must be less than steps_of.pixel \(200\), got 250"):
         TrainRestorer.model_validate({**restorer.model_dump(), "steps": 400, "warm_up": 250})
     assert [restorer.of(name).steps for name in objectives] == [200, 300, 130]
     assert own.pixel_objectives == ["pixel", "longer"]
@@ -189,6 +190,30 @@ def test_losses_of_an_objective() -> None:
     assert params.losses_of("clean") == {}
 
 
+def test_a_variant_of_the_pixel_loss_takes_its_place() -> None:
+    params = load_params(ROOT / "params.yaml")
+    losses = {**params.losses, "square": {"base": "pixel", "kind": "l2"}}
+    objectives = ["pixel", "square", "square + diffloss"]
+    params = params.model_copy(update={"losses": losses, "objectives": objectives})
+    check_names(params)
+    assert [set(params.losses_of(name)) for name in objectives] == [{"pixel"}, {"square"}, {"square", "diffloss"}]
+    assert params.pixel_objectives == ["pixel", "square"]
+    other = params.model_copy(update={"losses": {**losses, "pixel": {"kind": "charbonnier"}}})
+    assert [row_identity(params, "fog", name) == row_identity(other, "fog", name) for name in objectives] == [
+        False,
+        True,
+        True,
+    ]
+
+
+def test_steps_are_found_however_a_sum_is_written() -> None:
+    restorer = load_params(ROOT / "params.yaml").train_restorer.model_copy(update={"steps_of": {"task+ diffloss": 9}})
+    assert [restorer.of(name).steps for name in ("diffloss + task", "pixel+diffloss+task", "task", "pixel")] == [
+        *(9, 9),
+        *(130, 130),
+    ]
+
+
 def _with_variant(name: str, **section: object) -> Params:
     params = load_params(ROOT / "params.yaml")
     losses = {**params.losses, name: section}
@@ -216,6 +241,10 @@ def test_a_variant_takes_over_what_it_does_not_say() -> None:
         ("late", {"timesteps": [4, 9]}, r"losses: 'late' is unknown; .* needs its name as base"),
         ("late", {"base": "diffloss", "strenght": 1}, r"losses\.late\.strenght: unknown key; known here: weighting"),
         ("late", {"base": "diffloss", "timesteps": [400, 2000]}, r"losses\.late\.timesteps: expected 0 <= low < high"),
+        ("late", {"base": "diffloss", "from_step": "5"}, r"losses\.late\.from_step: expected 5, got '5'"),
+        ("late", {"base": "diffloss", "timesteps": ["5", 9]}, r"losses\.late\.timesteps: expected \[5, 9\], got \['5'"),
+        ("late", {"base": "diffloss", "from_step": -5}, r"losses\.late: expected .*, strength and from_step >= 0"),
+        ("late", {"base": "diffloss", "every": 0}, r"losses\.late: expected every and calibrate_every >= 1"),
         ("lpips", {"base": "diffloss"}, r"losses\.lpips: no name for a variant"),
         ("degraded", {"base": "diffloss"}, r"losses\.degraded: no name for a variant"),
         ("pixel-retrained", {"base": "diffloss"}, r"losses\.pixel-retrained: no name for a variant"),

@@ -1,5 +1,6 @@
 """The claims that a comparison of objectives rests on: a gradient that arrives, and nothing else that differs."""
 
+from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,15 @@ from data.manifest import Dataset
 from models.diffusion.network import build_scheduler, build_unet
 from models.diffusion.prior import DiffusionPrior
 from models.losses import build_objective
+from pipeline import train_restorer as stage
+from pipeline.params import load_params
 from pipeline.settings.restorer import NafNet, TrainRestorer
 from pipeline.train_restorer import train_restorer
 from pipeline.training.loop import Loop
 from pipeline.training.optimisation import TrainingError
+from pipeline.training.team import Team
+
+ROOT = Path(__file__).parents[1]
 
 SETTINGS = TrainRestorer(
     restorer="nafnet",
@@ -101,6 +107,23 @@ def test_a_kill_changes_nothing(train: Callable[..., Any], monkeypatch: pytest.M
     resumed, seen, _ = train("diffloss", "killed", **DIFFLOSS)
     assert len(seen) == 3  # steps 3, 4, 5: it went on, it did not start again
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+
+
+def test_the_stage_trains_for_the_objectives_own_steps_with_the_share_of_clean_pairs(
+    make_dataset: Callable[..., Dataset], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    params = load_params(ROOT / "params.tiny.yaml")
+    restorer = params.train_restorer.model_copy(update={"steps": 5, "steps_of": {"pixel": 3}, "clean_share": 0.5})
+    params = params.model_copy(update={"train_restorer": restorer})
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(stage.runtime, "WORK", tmp_path / "work")
+    shares: list[float] = []
+    monkeypatch.setattr(stage, "PairBatches", lambda *given: shares.append(given[-1]) or PairBatches(*given))
+    data = str(make_dataset("clean", (48, 48), train=2).folder)
+    options = Namespace(degradation="fog", degraded=data, clean=data, prior="", tasks="")
+    description = {"objective": "pixel", "losses": {}}
+    _, loop = stage._train(options, params, description, 2, Team(torch.device("cpu")))
+    assert loop.steps_run == 3 and shares == [0.5]
 
 
 def test_a_diverging_training_stops_with_a_reason(train: Callable[..., Any]) -> None:

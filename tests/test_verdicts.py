@@ -80,4 +80,6 @@ def test_an_objective_that_was_trained_for_other_steps_is_pointed_out() -> None:
     assert unequal_steps(params) == []
     restorer = params.train_restorer.model_copy(update={"steps_of": {"pixel": 9, "diffloss": 4, "task": 7}})
     (text,) = unequal_steps(params.model_copy(update={"train_restorer": restorer}))
-    assert text.startswith("pixel was trained for 9 steps, others for 4")
+    assert text.startswith("Steps of training differ (pixel 9, diffloss 4)")
+    alike = params.train_restorer.model_copy(update={"steps_of": {"pixel": 9, "diffloss": 9}})
+    assert unequal_steps(params.model_copy(update={"train_restorer": alike})) == []

@@ -53,10 +53,6 @@ class Objective(nn.Module):
         names = ["pixel", *(name for term in terms.values() for name in term.raw_weights)]
         if len(set(names)) != len(names):
             raise LossError(f"objective {' + '.join(terms)}: a component occurs twice in {', '.join(names)}")
-        for name, term in terms.items():
-            own = term.settings
-            if min(own.every, own.calibrate_every) < 1 or min(own.strength, own.from_step) < 0:
-                raise LossError(f"{name}: expected every and calibrate_every >= 1, strength and from_step >= 0")
         self._share = share
         self._terms = tuple(terms.values())  # a tuple, so that their networks are not registered
         self._index = {name: index for index, name in enumerate(names)}

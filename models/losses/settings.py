@@ -30,6 +30,10 @@ class TermSettings:
     every: int = 1  # evaluate the term at each k-th step only, and weigh it k times
     calibrate_every: int = 20  # steps between two measurements of the gradient norms
 
+    def __post_init__(self) -> None:
+        if min(self.every, self.calibrate_every) < 1 or min(self.strength, self.from_step) < 0:
+            raise LossError("expected every and calibrate_every >= 1, strength and from_step >= 0")
+
 
 @dataclass(frozen=True)
 class DiffusionSettings(TermSettings):

@@ -8,6 +8,7 @@ from typing import Any
 
 from data.manifest import Dataset
 from pipeline.params import PARAMS_FILE, Params, ParamsError, load_params, read_yaml
+from pipeline.stage_files import read_json
 from pipeline.training.trained import trained_files
 
 DAG = Path("dvc.yaml")
@@ -87,6 +88,8 @@ class Finished:
         Raises:
             FinishedError: a value has changed since.
         """
+        self.folder("train_restorer")  # where nothing was run, this is what is missing
+        self._check_objective()
         if not LOCK.exists():
             return
         name = f"train_restorer@{self.degradation}-{self.objective}"
@@ -99,6 +102,22 @@ class Finished:
                 raise FinishedError(
                     f"{PARAMS_FILE}: {key} is {now!r}, this restorer was trained with {before!r}; {NEXT}"
                 )
+
+    def _check_objective(self) -> None:
+        """The settings of the objective, which its own stage has written down."""
+        trained = read_json(self.folder("objective"), "steps", "losses")
+        steps = self.params.train_restorer.of(self.objective).steps
+        if trained["steps"] != steps:
+            raise FinishedError(
+                f"{PARAMS_FILE}: {self.objective!r} has {steps} steps, this restorer was trained for "
+                f"{trained['steps']}; {NEXT}"
+            )
+        losses = self.params.losses_of(self.objective)
+        changed = [name for name in {**trained["losses"], **losses} if trained["losses"].get(name) != losses.get(name)]
+        if changed:
+            raise FinishedError(
+                f"{PARAMS_FILE}: losses.{changed[0]} has changed since this restorer was trained; {NEXT}"
+            )
 
     @cached_property
     def _stages(self) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from scipy import special
 from pipeline.arms import RETRAINED
 from pipeline.identity import CLEAN, DEGRADED
 from pipeline.params import Params
+from pipeline.settings.restorer import FROZEN
 from pipeline.statistics import holm
 
 HELPS, HURTS, NO_HELP, UNKNOWN = "helps", "hurts", "doesn't help", "can't tell"
@@ -96,13 +97,12 @@ def cautions(results: pd.DataFrame, gains: pd.DataFrame, comparisons: int, resam
 
 
 def unequal_steps(params: Params) -> list[str]:
-    """A caution for each objective that was trained for another number of steps than the others."""
-    usual, own = params.train_restorer.steps, params.train_restorer.steps_of
-    return [
-        f"{name} was trained for {own[name]} steps, others for {usual}: its gains are not those of its losses alone."
-        for name in params.objectives
-        if own.get(name, usual) != usual
-    ]
+    """A caution where objectives were trained for different numbers of steps."""
+    steps = {name: params.train_restorer.of(name).steps for name in params.objectives if name != FROZEN}
+    if len(set(steps.values())) < 2:
+        return []
+    each = ", ".join(f"{name} {number}" for name, number in steps.items())
+    return [f"Steps of training differ ({each}): gains between these objectives are not those of their losses alone."]
 
 
 def _verdict(row: dict[str, Any], alpha: float, margin: float) -> str:

@@ -38,7 +38,7 @@ def page(params: Params, clean: Dataset, tables: Mapping[str, pd.DataFrame], cos
         "left out, absent classes not counted; PSNR is the mean over images; SSIM is scikit-image's with a Gaussian "
         "window. *Recovered* = (variant - degraded) / (clean - degraded).",
         "## Against the rivals",
-        "`pixel` is the restorer with the pixel loss alone; `degraded-retrained` is the task's network trained on "
+        f"{_pixel(params)}`degraded-retrained` is the task's network trained on "
         "degraded images, without any restorer; `clean` against `clean-restored-...` is the harm done to clean images.",
         _rival_table(verdicts),
         "## Over all degradations",
@@ -96,6 +96,11 @@ def _trainings(params: Params) -> str:
     if repeats == 1:
         return "; training noise (other seeds) is not in them."
     return f" and over {repeats} trainings of each restorer, whose scores are averaged."
+
+
+def _pixel(params: Params) -> str:
+    names = [f"`{name}`" for name in params.pixel_objectives]
+    return f"{' and '.join(names)}: a restorer with the pixel loss alone; " if names else ""
 
 
 def _list(title: str, lines: Sequence[str]) -> list[str]:

@@ -115,14 +115,15 @@ class TrainRestorer(Section):
             )
         if self.restorer == "checkpoint" and self.network["weights"] is None:
             raise ValueError("restorer is 'checkpoint', so that checkpoint.weights must name a file")
-        fewest = min([self.steps, *self.steps_of.values()])
-        if self.warm_up >= fewest:
-            raise ValueError(f"warm_up must be less than steps ({fewest}), got {self.warm_up}")
+        for key, steps in (("steps", self.steps), *((f"steps_of.{name}", own) for name, own in self.steps_of.items())):
+            if self.warm_up >= steps:
+                raise ValueError(f"warm_up must be less than {key} ({steps}), got {self.warm_up}")
         return self
 
     def of(self, objective: str) -> "TrainRestorer":
-        """The settings with the steps that this objective is trained for."""
-        return self.model_copy(update={"steps": self.steps_of.get(objective, self.steps), "steps_of": {}})
+        """The settings with the steps that this objective is trained for, however its sum is written."""
+        own = {_parts(name): steps for name, steps in self.steps_of.items()}
+        return self.model_copy(update={"steps": own.get(_parts(objective), self.steps), "steps_of": {}})
 
     @property
     def network(self) -> dict[str, Any]:
@@ -150,3 +151,9 @@ class Restore(Section):
         if self.tile is not None and 2 * self.overlap > self.tile:
             raise ValueError(f"overlap must be at most half of tile ({self.tile}), got {self.overlap}")
         return self
+
+
+def _parts(objective: str) -> frozenset[str]:
+    """The losses that an objective names; the pixel loss is part of each, so that it counts only alone."""
+    names = frozenset(name.strip() for name in objective.split("+"))
+    return names - {"pixel"} or names

@@ -1,6 +1,6 @@
 """MLflow: where people look. Trainings stream their curves into it from here. Not a stage.
 
-Only this module and the others called tracking_* import mlflow. Results live in files; what is written to MLflow can
+Only this room imports mlflow. Results live in files; what is written to MLflow can
 be written again at any time. A run is found by a tag that hashes its configuration, so that nothing is ever doubled.
 """
 

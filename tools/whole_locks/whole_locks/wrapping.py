@@ -1,4 +1,4 @@
-"""What happens to DVC's writing functions: whatever they open to write is filled beside its place, then moved there."""
+"""What happens to DVC's writing functions: the lock files that they open to write are filled beside their place."""
 
 import builtins
 import os
@@ -11,6 +11,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import IO, Any
 
+NAMES = ("dvc.lock", "rwlock")  # DVC writes other files by the same functions; they are left to it
 PART = ".part"  # a kill may leave it behind; the next write of the same file takes its place
 
 
@@ -29,11 +30,14 @@ class WholeFiles:
 
     @contextmanager
     def open(self, path: str | os.PathLike[str], mode: str = "r", **options: Any) -> Iterator[IO[Any]]:
-        """As `open`; a file that is written appears when the block ends without an error."""
-        writes = mode.startswith("w")
+        """As `open`; a file of NAMES that is written appears when the block ends without an error."""
+        writes = mode.startswith("w") and Path(path).name in NAMES
         place = f"{os.fspath(path)}{PART}" if writes else path
         with self._files.open(place, mode, **options) as file:
             yield file
+            if writes:
+                file.flush()
+                os.fsync(file.fileno())  # or a power cut could leave the new name with nothing behind it
         if writes:
             Path(place).replace(path)
 
