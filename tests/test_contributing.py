@@ -21,8 +21,8 @@ import pytest
 failed = pytest.main(["-n0", *sys.argv[1:]])
 Path("chosen.yaml").replace("params.yaml")
 from pipeline import plan
-words = "plan --needs p/needs.json --checked p/ok.json --tasks p/tasks --restorer p/restorer.json --weights weights"
-sys.argv = words.split()
+outs = "--needs p/needs.json --checked p/ok.json --tasks p/tasks --restorer p/restorer.json"
+sys.argv = ["plan", *outs.split(), "--weights", "weights", "--dag", "dvc.yaml"]
 plan.main()
 sys.exit(failed)
 """

@@ -85,6 +85,7 @@ def test_a_stage_needs_no_home(
     }
     own |= {"PYTHONPATH": ""} | ({"HOME": home} if home else {})
     plan = ["plan", "--needs", "n", "--checked", "c", "--tasks", "t", "--restorer", "r", "--weights", "weights"]
+    plan += ["--dag", str(ROOT / "dvc.yaml")]
     for command in (PREPARE, [sys.executable, "-m", f"pipeline.{plan[0]}", *plan[1:]]):
         done = subprocess.run(command, cwd=project, env=own, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr

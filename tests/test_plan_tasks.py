@@ -34,8 +34,8 @@ def _edit(old: str, new: str) -> None:
 
 
 def _run(monkeypatch: pytest.MonkeyPatch) -> dict[str, dict[str, object]]:
-    words = "plan --needs out/n.json --checked out/c.json --tasks out/tasks --restorer out/r.json --weights weights"
-    monkeypatch.setattr("sys.argv", words.split())
+    outs = "--needs out/n.json --checked out/c.json --tasks out/tasks --restorer out/r.json"
+    monkeypatch.setattr("sys.argv", ["plan", *outs.split(), "--weights", "weights", "--dag", str(ROOT / "dvc.yaml")])
     plan.main()
     return {path.stem: json.loads(path.read_text()) for path in Path("out/tasks").iterdir()}
 
