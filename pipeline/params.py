@@ -50,6 +50,7 @@ class TrainPrior(Section):
     learning_rate: Positive
     ema: Share
     samples: Count
+    precision: Literal["full", "bf16"] = "full"
 
 
 class Statistics(Section):

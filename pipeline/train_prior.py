@@ -25,7 +25,8 @@ def train_prior(clean: Dataset, settings: TrainPrior, loop: Loop, team: Team | N
     """Train by predicting the noise (Ho et al., "Denoising diffusion probabilistic models", 2020, algorithm 1).
 
     Only the train split is seen. Weights are averaged over steps (EMA); the average is what comes back. Of a team of
-    processes each is given its part of every batch.
+    processes each is given its part of every batch. The weights are float32; at precision bf16 the U-Net computes in
+    bfloat16.
     """
     from diffusers.training_utils import EMAModel
 
@@ -41,7 +42,8 @@ def train_prior(clean: Dataset, settings: TrainPrior, loop: Loop, team: Team | N
     average = EMAModel(unet.parameters(), decay=settings.ema, use_ema_warmup=True, power=0.75)
     for step in loop.steps(settings.steps, {"unet": unet, "optimizer": optimizer, "average": average}):
         seed = runtime.seed_for(loop.seed, "noise", step)
-        loss = _noise_loss(network, scheduler, batches(step).to(loop.device), seed, team)
+        with torch.autocast(loop.device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
+            loss = _noise_loss(network, scheduler, batches(step).to(loop.device), seed, team)
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(unet.parameters(), 1.0)
@@ -70,7 +72,7 @@ def _noise_loss(unet: torch.nn.Module, scheduler: object, clean: torch.Tensor, s
     noise = noise.to(clean.device)
     timesteps = team.of(lambda size: torch.randint(count, (size,), generator=generator), len(clean)).to(clean.device)
     noisy = scheduler.add_noise(clean * 2 - 1, noise, timesteps)  # type: ignore[attr-defined]
-    return F.mse_loss(unet(noisy, timesteps).sample, noise)
+    return F.mse_loss(unet(noisy, timesteps).sample.float(), noise)
 
 
 def _write_nothing(out: Path, costs: Path) -> None:

@@ -55,6 +55,13 @@ def test_the_same_seed_gives_the_same_prior_and_the_average_is_kept(train: Calla
     assert any(not torch.equal(first[name], other[name]) for name in first)
 
 
+def test_in_bfloat16_it_learns_nearly_the_same_with_weights_of_float32(train: Callable[..., Any]) -> None:
+    (prior, loop), (_, full) = train(precision="bf16", steps=20), train("full", steps=20)
+    assert all(weight.dtype == torch.float32 for weight in prior.state_dict().values())
+    losses, expected = ([values["loss"] for values in one.curve.values()] for one in (loop, full))
+    assert losses != expected and np.allclose(losses, expected, rtol=0.1)
+
+
 def test_what_comes_back_is_frozen_and_draws_pictures(train: Callable[..., Any]) -> None:
     prior, _ = train(steps=2)
     assert not any(parameter.requires_grad for parameter in prior.parameters())
