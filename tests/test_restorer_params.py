@@ -63,7 +63,10 @@ FAULTS = [
     ([("keep_best: false", "keep_best: true")], "train_restorer.validation: keep_best and patience need"),
     ([("patience: null", "patience: 3")], "train_restorer.validation: keep_best and patience need validation.every"),
     ([("metric: psnr", "metric: mAP")], "train_restorer.validation.metric: Input should be 'psnr' or 'ssim', got"),
-    ([("precision: full", "precision: half")], "train_restorer.precision: Input should be 'full', 'bf16' or 'fp16'"),
+    (
+        [("precision: full                #", "precision: half #")],
+        "train_restorer.precision: Input should be 'full', 'b",
+    ),
     ([("ema: null", "ema: 1.0")], "train_restorer.ema: Input should be less than 1"),
     ([("clip: 1.0", "clip: 0")], "train_restorer.clip: Input should be greater than 0"),
     ([("tile: null", "tile: 96")], "restore: overlap must be at most half of tile (96), got 64"),
