@@ -70,7 +70,7 @@ def write_tables(params: Params, degraded: Path, evaluations: Path, quality: Pat
             rows["severities"] += tables.severity_rows(task, degradation, own, level)
         rows["robustness"] += tables.robustness_rows(task, list(cells.values()), level)
     found = {name: tables.write_table(rows[name], columns, out / f"{name}.csv") for name, columns in COLUMNS.items()}
-    found["verdicts"] = verdict_table(found["results"], found["gains"], level, params.statistics.margin)
+    found["verdicts"] = verdict_table(found["results"], found["gains"], params.statistics)
     found["verdicts"].to_csv(out / "verdicts.csv", index=False, float_format="%.6g", lineterminator="\n")
     return found
 

@@ -4,6 +4,7 @@ One matrix of weights (`resample_weights`) serves every system of a comparison: 
 computed on the same resamples, so that hard images are hard for both and cancel in the gain.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -14,6 +15,7 @@ from scipy import special
 from models.tasks.records import Scores
 
 LEVEL = 0.95
+MOST_RESAMPLES = 10**6  # that anybody would wait for
 MOST_UNDEFINED = 0.05  # share of resamples in which a metric may be undefined before its interval is
 
 
@@ -127,7 +129,7 @@ def bootstrap_p_value(resampled: NDArray[np.float64], images: int) -> float:
     by image) is also narrower than 'no gain'.
 
     R limits how small p can be: about 2 / (R + 1), more for few images (0.005 for R = 1000, N = 30). A Holm
-    correction of m comparisons needs that times m to be below 0.05.
+    correction of m comparisons needs that times m to be below 0.05: `resamples_for` says which R lets it.
 
     Returns:
         NaN for a single image, or where over 5 % of the resamples are not finite.
@@ -136,7 +138,32 @@ def bootstrap_p_value(resampled: NDArray[np.float64], images: int) -> float:
     if not defined.size or images < 2:
         return float("nan")
     beyond = min(np.count_nonzero(defined <= 0), np.count_nonzero(defined >= 0))
-    tail = min(0.5, (1 + beyond) / (defined.size + 1))
+    return _p_value(min(0.5, (1 + beyond) / (defined.size + 1)), images)
+
+
+def one_sided_p_value(resamples: int, images: int) -> float:
+    """The p-value below which all resamples of a gain lie on one side of 0, so that only their number bounds it.
+
+    It is the one of a single resample on the other side.
+    """
+    return _p_value(min(0.5, 2 / (resamples + 1)), images)
+
+
+def resamples_for(p_value: float, images: int) -> int | None:
+    """The fewest resamples over N images of which `bootstrap_p_value` can be below this, between 0 and 1.
+
+    The inverse of its formula at q = 1 / (R + 1).
+
+    Returns:
+        None for a single image, and where it takes over a million: then more images are the only way.
+    """
+    if images < 2:
+        return None
+    tail = special.ndtr(_inflation(images) * special.stdtrit(images - 1, p_value / 2))
+    return math.ceil(1 / tail) if tail * MOST_RESAMPLES > 1 else None
+
+
+def _p_value(tail: float, images: int) -> float:
     return float(2 * special.stdtr(images - 1, special.ndtri(tail) / _inflation(images)))
 
 

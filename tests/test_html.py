@@ -11,7 +11,7 @@ import pytest
 
 from data.images import write_image
 from data.manifest import Dataset, DatasetInfo, write_info
-from pipeline.params import Params, load_params
+from pipeline.params import Params, Statistics, load_params
 from pipeline.provenance import data_digest
 from pipeline.reporting import html, tables
 from pipeline.reporting.html import figures, ledger, origin
@@ -85,7 +85,7 @@ def report(tmp_path: Path) -> Path:
     results, gains = _rows()
     tables.write_table(results, RESULTS, folder / "results.csv")
     written = tables.write_table(gains, GAINS, folder / "gains.csv")
-    verdicts = verdict_table(pd.DataFrame(results), written, 0.95, 0.01)
+    verdicts = verdict_table(pd.DataFrame(results), written, Statistics(resamples=2000, level=0.95, margin=0.01))
     verdicts.to_csv(folder / "verdicts.csv", index=False, float_format="%.6g")
     curve = [{"degradation": "fog", "variant": EVIL, "step": s, "loss": 1 / s} for s in (1, 2, 3)]
     pd.DataFrame(curve).to_csv(folder / "curves.csv", index=False)

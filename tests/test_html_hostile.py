@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from data.manifest import Dataset, DatasetInfo
-from pipeline.params import load_params
+from pipeline.params import Statistics, load_params
 from pipeline.reporting import html, tables
 from pipeline.reporting.html.origin import Data, Origin
 from pipeline.reporting.html.sliders import Sliders
@@ -51,7 +51,9 @@ def _tables(folder: Path, words: dict[str, str]) -> None:
                 gains.append({**row, **entry, "ci_low": 0.1, "ci_high": 0.3})
     tables.write_table(results, RESULTS, folder / "results.csv")
     written = tables.write_table(gains, GAINS, folder / "gains.csv")
-    verdict_table(pd.DataFrame(results), written, 0.95, 0.01).to_csv(folder / "verdicts.csv", index=False)
+    verdict_table(pd.DataFrame(results), written, Statistics(resamples=2000, level=0.95, margin=0.01)).to_csv(
+        folder / "verdicts.csv", index=False
+    )
     keys = {"task": "detection", "degradation": words["degradation"], "metric": words["metric"]}
     curves = [
         {"degradation": words["degradation"], "variant": words["variant"], "step": s, "loss": 1 / s} for s in (1, 2)

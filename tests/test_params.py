@@ -69,7 +69,7 @@ FAULTS = [
         "train_restorer.steps_of.pixel: Input should be greater than or equal to 1",
     ),
     ("steps_of: {}", "steps_of: {frozen: 9}", "train_restorer.steps_of.frozen: 'frozen' is not trained; take it out"),
-    ("clean_share: 0.0", "clean_share: 1.0", "train_restorer.clean_share: Input should be less than 1"),
+    ("clean_share: 0.2", "clean_share: 1.0", "train_restorer.clean_share: Input should be less than 1"),
     ("timesteps: [5, 300]", "timesteps: [5, 300], from_step: 130", "losses.diffloss.from_step: expected less than 130"),
     ("timesteps: [5, 300]", "timesteps: [5, 3000]", "losses.diffloss.timesteps: expected 0 <= low < high <= 1000"),
     ("size: 64, channels", "size: 62, channels", "train_prior.network: size 62 cannot be halved 2 times"),

@@ -8,12 +8,13 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from pipeline.params import load_params
+from pipeline.params import Statistics, load_params
 from pipeline.reporting import tables
-from pipeline.reporting.verdicts import cautions, images_needed, sentences, unequal_steps, verdict_table
+from pipeline.reporting.verdicts import TOO_FEW, cautions, images_needed, sentences, unequal_steps, verdict_table
+from pipeline.statistics import bootstrap_p_value, one_sided_p_value, resamples_for
 
 ROOT = Path(__file__).parents[1]
-MARGIN = 0.005
+OWN = Statistics(resamples=2000, level=0.95, margin=0.005)
 
 
 def _tables(*rows: tuple[str, str, float, float, float, float]) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -38,14 +39,14 @@ def _tables(*rows: tuple[str, str, float, float, float, float]) -> tuple[pd.Data
     ],
 )
 def test_verdicts_follow_the_numbers(gain: float, low: float, high: float, p: float, verdict: str, words: str) -> None:
-    table = verdict_table(*_tables(("pixel", "degraded", gain, low, high, p)), 0.95, MARGIN)
+    table = verdict_table(*_tables(("pixel", "degraded", gain, low, high, p)), OWN)
     assert list(table.verdict) == [verdict]
     assert words in sentences(table)[0]
 
 
 def test_p_values_are_corrected_for_the_whole_family() -> None:
     rows = [(f"o{n}", "degraded", 0.1, 0.01, 0.2, p) for n, p in enumerate((0.01, 0.02, 0.03, 0.04))]
-    table = verdict_table(*_tables(*rows, ("clean", "degraded", 0.5, 0.4, 0.6, 0.001)), 0.95, MARGIN)
+    table = verdict_table(*_tables(*rows, ("clean", "degraded", 0.5, 0.4, 0.6, 0.001)), OWN)
     assert table.p_holm.tolist() == pytest.approx([0.04, 0.06, 0.06, 0.06])  # by hand; clean is no claim
     assert table.verdict.tolist() == ["helps", *["can't tell"] * 3]
 
@@ -64,15 +65,56 @@ def test_images_needed_give_the_promised_power() -> None:
     assert images_needed(0.0, -0.1, 0.1, 40) is None and images_needed(math.nan, -0.1, 0.1, 40) is None
 
 
+@pytest.mark.parametrize(("images", "comparisons"), [(12, 4), (30, 60), (101, 60), (100_000, 1)])
+def test_the_resamples_that_are_asked_for_are_enough_and_no_more(images: int, comparisons: int) -> None:
+    wanted = 0.05 / comparisons
+    needed = resamples_for(wanted, images)
+    assert needed is not None
+    assert bootstrap_p_value(np.ones(needed), images) < wanted <= bootstrap_p_value(np.ones(needed - 2), images)
+
+
+def test_no_number_of_resamples_makes_up_for_images() -> None:
+    assert resamples_for(0.05 / 60, 1) is None and resamples_for(0.05 / 60, 2) is None
+    least = bootstrap_p_value(np.ones(OWN.resamples), 3)
+    results, gains = _tables(*((f"o{n}", "degraded", 0.1, 0.05, 0.15, least) for n in range(60)))
+    results["n_images"] = 3
+    assert set(verdict_table(results, gains, OWN).verdict) == {"can't tell"}
+    assert cautions(results, gains, 60, OWN)[0].endswith("comparisons of 3 images: take more images, or compare less.")
+
+
+def test_resamples_that_all_agree_but_are_too_few_are_blamed_themselves() -> None:
+    resampled, images = np.ones(OWN.resamples), 30
+    least = bootstrap_p_value(resampled, images)
+    resampled[0] = -1
+    assert least < one_sided_p_value(OWN.resamples, images) == bootstrap_p_value(resampled, images)
+    rows = [(f"o{n}", "degraded", 0.1, 0.05, 0.15, least) for n in range(40)]
+    rows += [("open", "degraded", 0.1, 0.02, 0.15, bootstrap_p_value(resampled, images))]
+    results, gains = _tables(*rows)
+    results["n_images"] = images
+    table = verdict_table(results, gains, OWN)
+    assert table.verdict.tolist() == [*[TOO_FEW] * 40, "can't tell"]
+    needed = int(table.resamples_needed[0])
+    assert (
+        f"too few resamples to tell whether restoring helps; set statistics.resamples to {needed} ("
+        in sentences(table)[0]
+    )
+    caution = cautions(results, gains, 41, OWN)[0]
+    assert f"for 41 comparisons of 30 images: set statistics.resamples to {needed} or more" in caution
+    more = Statistics(resamples=needed, level=0.95, margin=0.005)
+    gains["p_value"] = bootstrap_p_value(np.ones(needed), images)
+    assert set(verdict_table(results, gains, more).verdict) == {"helps"}
+    assert cautions(results, gains, 41, more) == []
+
+
 def test_cautions() -> None:
     results, gains = _tables(("clean", "degraded", 0.01, -0.01, 0.03, 0.4), ("pixel", "degraded", 0.1, 0.05, 0.2, 0.01))
     gains.loc[gains.variant == "pixel", "recovered"] = 1.4
-    texts = cautions(results, gains, comparisons=60, resamples=1000, level=0.95)
-    assert "set statistics.resamples to 2400 or more" in texts[0]
+    texts = cautions(results, gains, 60, OWN)
+    assert "2000 resamples cannot give a corrected p-value below 0.05 for 60 comparisons of 100 images" in texts[0]
     assert "nothing to recover" in texts[1]
     assert "detection, fog, pixel: restored images score above clean ones" in texts[2]
     results, gains = _tables(("clean", "degraded", 0.3, 0.2, 0.4, 0.01), ("pixel", "degraded", 0.1, 0.05, 0.2, 0.01))
-    assert cautions(results, gains, comparisons=2, resamples=1000, level=0.95) == []
+    assert cautions(results, gains, 2, OWN) == []
 
 
 def test_an_objective_that_was_trained_for_other_steps_is_pointed_out() -> None:

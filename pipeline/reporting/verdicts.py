@@ -9,29 +9,30 @@ from scipy import special
 
 from pipeline.arms import RETRAINED
 from pipeline.identity import CLEAN, DEGRADED
-from pipeline.params import Params
+from pipeline.params import Params, Statistics
 from pipeline.settings.restorer import FROZEN
-from pipeline.statistics import holm
+from pipeline.statistics import holm, one_sided_p_value, resamples_for
 
 HELPS, HURTS, NO_HELP, UNKNOWN = "helps", "hurts", "doesn't help", "can't tell"
+TOO_FEW = "too few resamples"
 POWER = 0.8
 COLUMNS = [
     *("task", "degradation", "variant", "versus", "metric", "gain", "ci_low", "ci_high", "p_value"),
-    *("p_holm", "verdict", "n_images", "images_needed"),
+    *("p_holm", "verdict", "n_images", "images_needed", "resamples_needed"),
 ]
 
 
-def verdict_table(results: pd.DataFrame, gains: pd.DataFrame, level: float, margin: float) -> pd.DataFrame:
+def verdict_table(results: pd.DataFrame, gains: pd.DataFrame, own: Statistics) -> pd.DataFrame:
     """verdicts.csv: every comparison of the tasks, with its p-value corrected for all of them (Holm) and a verdict.
 
     helps, hurts: the corrected p-value is below 1 - level. doesn't help: the interval ends below the margin, so that
-    a gain worth having is ruled out. can't tell: neither.
+    a gain worth having is ruled out. too few resamples: not one of them lies on the other side of 0, and still their
+    number keeps the corrected p-value from being small enough. can't tell: none of these.
 
     Args:
         results: results.csv, for the numbers of images.
         gains: gains.csv.
-        level: of confidence.
-        margin: the smallest gain worth having.
+        own: level of confidence, number of resamples, and the margin: the smallest gain worth having.
     """
     sizes = results.drop_duplicates(["task", "degradation"]).set_index(["task", "degradation"]).n_images
     shown = gains[(gains.variant != CLEAN) & (gains.task != "quality")].copy()
@@ -39,11 +40,14 @@ def verdict_table(results: pd.DataFrame, gains: pd.DataFrame, level: float, marg
     rows: list[dict[str, Any]] = []
     for row in shown.to_dict("records"):
         images = int(sizes[row["task"], row["degradation"]])
-        verdict = _verdict(row, 1 - level, margin)
+        resamples = resamples_for((1 - own.level) / len(shown), images)
+        verdict = _verdict(row, images, resamples, own)
         rows.append({**row, "verdict": verdict, "n_images": images})
         if verdict == UNKNOWN:
             bounds = row["gain"], row["ci_low"], row["ci_high"]
-            rows[-1]["images_needed"] = images_needed(*bounds, images, level, len(shown))
+            rows[-1]["images_needed"] = images_needed(*bounds, images, own.level, len(shown))
+        if verdict == TOO_FEW:
+            rows[-1]["resamples_needed"] = resamples
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
@@ -71,14 +75,16 @@ def sentences(verdicts: pd.DataFrame) -> list[str]:
     return [_sentence(row) for row in rows.to_dict("records")]
 
 
-def cautions(results: pd.DataFrame, gains: pd.DataFrame, comparisons: int, resamples: int, level: float) -> list[str]:
+def cautions(results: pd.DataFrame, gains: pd.DataFrame, comparisons: int, own: Statistics) -> list[str]:
     """What a reader must know before believing the table: judges that are too weak, tests that cannot succeed."""
     found = []
-    least = math.ceil(2 * comparisons / (1 - level))
-    if resamples < least:
+    fewest = int(results.n_images.min())
+    least = resamples_for((1 - own.level) / comparisons, fewest) if comparisons else 0
+    if least is None or own.resamples < least:
         found.append(
-            f"{resamples} resamples cannot give a corrected p-value below {1 - level:.2g} for {comparisons} "
-            f"comparisons: set statistics.resamples to {least} or more."
+            f"{own.resamples} resamples cannot give a corrected p-value below {1 - own.level:.2g} for {comparisons} "
+            f"comparisons of {fewest} images: "
+            + (f"set statistics.resamples to {least} or more." if least else "take more images, or compare less.")
         )
     lost = gains[(gains.variant == CLEAN) & (gains.versus == DEGRADED) & (gains.task != "quality")]
     for row in lost[~(lost.ci_low > 0)].itertuples():
@@ -105,10 +111,13 @@ def unequal_steps(params: Params) -> list[str]:
     return [f"Steps of training differ ({each}): gains between these objectives are not those of their losses alone."]
 
 
-def _verdict(row: dict[str, Any], alpha: float, margin: float) -> str:
-    if row["p_holm"] < alpha and row["gain"] != 0:
+def _verdict(row: dict[str, Any], images: int, resamples: int | None, own: Statistics) -> str:
+    if row["p_holm"] < 1 - own.level and row["gain"] != 0:
         return HELPS if row["gain"] > 0 else HURTS
-    return NO_HELP if row["ci_high"] < margin else UNKNOWN
+    if row["ci_high"] < own.margin:
+        return NO_HELP
+    agreed = resamples is not None and row["p_value"] < one_sided_p_value(own.resamples, images)
+    return TOO_FEW if agreed else UNKNOWN
 
 
 def _sentence(row: dict[str, Any]) -> str:
@@ -118,6 +127,7 @@ def _sentence(row: dict[str, Any]) -> str:
         HURTS: f"{what} hurts",
         NO_HELP: f"{what} doesn't help",
         UNKNOWN: f"can't tell at {row['n_images']} images whether {what} helps",
+        TOO_FEW: f"{TOO_FEW} to tell whether {what} helps; set statistics.resamples to {row['resamples_needed']:.0f}",
     }[row["verdict"]]
     if row["verdict"] == UNKNOWN and row["images_needed"] is not None and np.isfinite(row["images_needed"]):
         text += f"; a gain of this size takes about {int(row['images_needed'])} images"

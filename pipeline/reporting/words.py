@@ -20,7 +20,7 @@ def page(params: Params, clean: Dataset, tables: Mapping[str, pd.DataFrame], cos
     note = "" if split == "test" else " There is no test split: these are validation images, never used to choose."
     own = params.statistics
     level = f"{100 * own.level:g} %"
-    weak = cautions(results, gains, len(verdicts), own.resamples, own.level)
+    weak = cautions(results, gains, len(verdicts), own)
     parts = [
         f"# Does restoring help on {clean.info.name}?",
         f"Data: `{clean.info.name}`, split `{split}`, {images} images.{note} {_severity(params)}, "
@@ -30,7 +30,8 @@ def page(params: Params, clean: Dataset, tables: Mapping[str, pd.DataFrame], cos
         "\n".join(f"- {line}" for line in sentences(verdicts)),
         f"*Helps* and *hurts*: the p-value, corrected for all {len(verdicts)} comparisons (Holm), is below "
         f"{1 - own.level:.2g}. *Doesn't help*: the interval ends below {own.margin:g}, the "
-        "smallest gain worth having. The number of images is for a chance of 80 %. All of them: verdicts.csv.",
+        "smallest gain worth having. *Too few resamples*: all of them agree, but so few cannot make a p-value small "
+        "enough to stand the correction. The number of images is for a chance of 80 %. All of them: verdicts.csv.",
         *_list("## Cautions", [*unequal_steps(params), *weak]),
         "## Scores",
         _score_table(results, gains),

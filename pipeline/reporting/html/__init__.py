@@ -13,11 +13,11 @@ from pipeline.params import Params
 from pipeline.reporting.html import figures, ledger
 from pipeline.reporting.html.origin import Origin
 from pipeline.reporting.html.sliders import Slider, extremes
-from pipeline.reporting.verdicts import HELPS, HURTS, NO_HELP, UNKNOWN, cautions, sentences, unequal_steps
+from pipeline.reporting.verdicts import HELPS, HURTS, NO_HELP, TOO_FEW, UNKNOWN, cautions, sentences, unequal_steps
 
 HERE = Path(__file__).parent
 # The first of these that a verdict contains decides its colour; the verdict itself stands beside it.
-TONES = ((NO_HELP, "bad"), (HURTS, "bad"), (UNKNOWN, "open"), (HELPS, "good"))
+TONES = ((NO_HELP, "bad"), (HURTS, "bad"), (UNKNOWN, "open"), (TOO_FEW, "open"), (HELPS, "good"))
 
 
 def page(params: Params, clean: Dataset, report: Path, origin: Origin, sliders: Sequence[Slider]) -> str:
@@ -51,7 +51,7 @@ def page(params: Params, clean: Dataset, report: Path, origin: Origin, sliders: 
         verdicts=[(line, tone(line)) for line in sentences(verdicts)],
         cautions=[
             *unequal_steps(params),
-            *cautions(numbers["results"], numbers["gains"], len(verdicts), own.resamples, own.level),
+            *cautions(numbers["results"], numbers["gains"], len(verdicts), own),
         ],
         compared=len(verdicts),
         ledger=list(ledger.ledger(tables)),
