@@ -1,0 +1,84 @@
+"""Scores over the length of training, from the reports of runs that differ in it alone.
+
+    python -m benchmarks.lengths PICTURE REPORT... --degradation fog --seconds pixel=0.15 diffloss=0.34
+
+REPORT are folders such as artifacts/report, kept after each run. The picture has a row for each task (mAP50-95, mIoU)
+and two columns: over the steps, and over the seconds that they take, at the seconds of a step that are named. Those
+come from `benchmarks.training_step`, where objectives take turns, since the runs' own were not measured side by side.
+"""
+
+import argparse
+from pathlib import Path
+
+import pandas as pd
+
+from pipeline.identity import CLEAN, DEGRADED
+from pipeline.reporting.tables import QUALITY
+
+METRICS = {"detection": "mAP50-95", "segmentation": "mIoU"}
+COLUMNS = ("steps", "seconds")
+
+
+def read_points(report: Path, degradation: str) -> pd.DataFrame:
+    """A row (task, variant, steps, value, ci_low, ci_high) for each objective of a report that was trained.
+
+    Raises:
+        SystemExit: the report has no curve or no score for this degradation.
+    """
+    curves, results = (pd.read_csv(report / f"{name}.csv") for name in ("curves", "results"))
+    steps = curves[curves.degradation == degradation].groupby("variant").step.max().rename("steps")
+    own = results[(results.degradation == degradation) & (results.metric == results.task.map(METRICS))]
+    found = own.merge(steps, left_on="variant", right_index=True)
+    if found.empty:
+        raise SystemExit(f"{report}: no scores of trained restorers for {degradation}")
+    return found
+
+
+def read_bounds(report: Path, degradation: str) -> pd.Series:
+    """The scores between which all others should lie: of clean and of degraded images, by task and variant."""
+    results = pd.read_csv(report / "results.csv")
+    own = results[(results.degradation == degradation) & (results.metric == results.task.map(METRICS))]
+    return own[own.variant.isin([CLEAN, DEGRADED])].set_index(["task", "variant"]).value
+
+
+def draw(points: pd.DataFrame, bounds: pd.Series, picture: Path, title: str) -> None:
+    """Write the picture; intervals are bars."""
+    from matplotlib.figure import Figure
+
+    tasks = [task for task in dict.fromkeys(points.task) if task != QUALITY]
+    figure = Figure(figsize=(8, 2.9 * len(tasks)), layout="constrained")
+    panels = figure.subplots(len(tasks), len(COLUMNS), sharey="row", squeeze=False)
+    for task, row in zip(tasks, panels, strict=True):
+        for column, axes in zip(COLUMNS, row, strict=True):
+            for variant, own in points[points.task == task].sort_values("steps").groupby("variant", sort=False):
+                spread = [own.value - own.ci_low, own.ci_high - own.value]
+                axes.errorbar(own[column], own.value, spread, marker="o", capsize=3, label=str(variant), alpha=0.8)
+            for name, style in ((CLEAN, "--"), (DEGRADED, ":")):
+                axes.axhline(bounds[task, name], color="0.5", linestyle=style, label=name)
+            axes.set_xlabel(f"{column} of training")
+        row[0].set_ylabel(METRICS[task])
+    panels[0, 0].legend(fontsize="small")
+    figure.suptitle(title)
+    picture.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(picture, dpi=110, metadata={"Software": None})
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("picture", type=Path)
+    parser.add_argument("reports", type=Path, nargs="+", metavar="REPORT")
+    parser.add_argument("--degradation", required=True)
+    parser.add_argument("--seconds", nargs="+", required=True, metavar="OBJECTIVE=SECONDS", help="of a step")
+    options = parser.parse_args()
+    seconds = {name: float(value) for name, _, value in (text.partition("=") for text in options.seconds)}
+    points = pd.concat([read_points(report, options.degradation) for report in options.reports])
+    points = points[points.variant.isin(list(seconds))].drop_duplicates(["task", "variant", "steps"])
+    points["seconds"] = points.steps * points.variant.map(seconds)
+    draw(points, read_bounds(options.reports[0], options.degradation), options.picture, options.degradation)
+    columns = ["task", "variant", "steps", "seconds", "value", "ci_low", "ci_high"]
+    print(points.sort_values(["task", "variant", "steps"])[columns].to_string(index=False))
+
+
+if __name__ == "__main__":
+    main()
