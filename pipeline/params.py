@@ -57,6 +57,7 @@ class Statistics(Section):
     resamples: Annotated[int, Field(ge=100)]
     level: Annotated[float, Field(gt=0.5, lt=1)]
     margin: Annotated[float, Field(ge=0)] = 0.005
+    rivals: list[str] = Field(default=[])
 
 
 class Quality(Section):
@@ -123,6 +124,16 @@ class Params(Section):
         faults = [fault for name in self.arms if (fault := arm_fault(name, self.objectives))]
         if faults:
             raise ValueError(f"arms: {faults[0]}")
+        return self
+
+    @model_validator(mode="after")
+    def _rivals_exist(self) -> "Params":
+        for name in self.statistics.rivals:
+            if name not in self.objectives or name in self.pixel_objectives:
+                raise ValueError(
+                    f"statistics.rivals has {name!r}: expected one of the objectives beside the pixel loss, with which "
+                    "the others are compared anyway"
+                )
         return self
 
     def task_settings(self, task: str) -> dict[str, Any]:

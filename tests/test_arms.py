@@ -187,3 +187,18 @@ def test_comparisons_have_the_rivals_beside_them() -> None:
     with_two = tables.gain_rows("t", "fog", cell, 0.95, ["pixel", "longer"])
     rivals = {("longer", "degraded"), ("longer", "degraded-retrained"), ("longer", "pixel"), ("diffloss", "longer")}
     assert {(row["variant"], row["versus"]) for row in with_two} == expected | rivals
+
+
+def test_an_objective_can_be_a_rival_of_the_others() -> None:
+    weights = resample_weights(6, 100, 0)
+    cell = {
+        name: Resampled.from_records(MeanRecords.from_values({f"i{k}": {"s": n + k / 9} for k in range(6)}), weights)
+        for n, name in enumerate(["degraded", "pixel", "task", "task-seg", "diffloss"])
+    }
+    gains = tables.gain_rows("t", "fog", cell, 0.95, ["pixel"], ["task", "task-seg", "absent"])
+    pairs = [(row["variant"], row["versus"]) for row in gains if row["versus"] not in ("degraded", "pixel")]
+    assert pairs == [("task-seg", "task"), ("diffloss", "task"), ("diffloss", "task-seg")]
+    against_pixel = [row["variant"] for row in gains if row["versus"] == "pixel"]
+    assert against_pixel == ["task", "task-seg", "diffloss"]
+    (row,) = (row for row in gains if (row["variant"], row["versus"]) == ("diffloss", "task"))
+    assert row["gain"] == pytest.approx(2)

@@ -44,9 +44,14 @@ def result_rows(task: str, degradation: str, cell: Cell, level: float) -> list[d
 
 
 def gain_rows(
-    task: str, degradation: str, cell: Cell, level: float, rivals: Sequence[str] = (PIXEL,)
+    task: str,
+    degradation: str,
+    cell: Cell,
+    level: float,
+    pixels: Sequence[str] = (PIXEL,),
+    rivals: Sequence[str] = (),
 ) -> list[dict[str, Any]]:
-    """Rows of gains.csv for one cell: everything against degraded, and the other objectives against the `rivals`."""
+    """Rows of gains.csv for one cell: everything against degraded, the objectives against `pixels` and `rivals`."""
     return [
         {
             "task": task,
@@ -60,7 +65,7 @@ def gain_rows(
             "p_value": gain.p_value,
             "recovered": _recovered(cell, variant, metric),
         }
-        for variant, versus in _comparisons(cell, rivals)
+        for variant, versus in _comparisons(cell, pixels, rivals)
         for metric, gain in paired_gain(cell[variant], cell[versus], cell[versus].weights, level).items()
     ]
 
@@ -110,20 +115,25 @@ def write_table(rows: Iterable[Mapping[str, Any]], columns: list[str], path: Pat
     return table
 
 
-def _comparisons(cell: Cell, rivals: Sequence[str]) -> list[tuple[str, str]]:
+def _comparisons(cell: Cell, pixels: Sequence[str], rivals: Sequence[str]) -> list[tuple[str, str]]:
     """Which variant is compared with which.
 
-    All with the degraded images; objectives with the pixel losses, and those with the first of them; objectives with a
-    network trained on degraded images; that network's rivals with it; restored clean images with clean ones.
+    All with the degraded images; objectives with the pixel losses, and those with the first of them; objectives with
+    each rival among them, and rivals with those before them; objectives with a network trained on degraded images; that
+    network's rivals with it; restored clean images with clean ones.
     """
     arms = {name: arm for name in cell if (arm := parse_arm(name))}
     harms = [name for name, arm in arms.items() if not arm.retrained]
     objectives = [name for name in cell if name not in (CLEAN, DEGRADED, *arms)]
     retrained = [name for name, arm in arms.items() if arm.retrained and arm.source != DEGRADED]
     pairs = [(variant, DEGRADED) for variant in cell if variant not in (DEGRADED, *harms)]
-    known = [name for name in rivals if name in cell]
-    pairs += [(variant, rival) for rival in known for variant in objectives if variant not in known]
+    known = [name for name in pixels if name in cell]
+    others = [name for name in objectives if name not in known]
+    pairs += [(variant, pixel) for pixel in known for variant in others]
     pairs += [(variant, known[0]) for variant in known[1:]]
+    for rival in (name for name in rivals if name in others):
+        others.remove(rival)
+        pairs += [(variant, rival) for variant in others]
     if RIVAL in cell:
         pairs += [(variant, RIVAL) for variant in (*objectives, *retrained)]
     return pairs + [(variant, CLEAN) for variant in harms if CLEAN in cell]
