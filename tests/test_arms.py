@@ -160,6 +160,15 @@ def test_a_network_is_trained_only_where_the_arm_asks(
     )
 
 
+def _cell(names: list[str]) -> dict[str, Resampled]:
+    """Each variant scores 1 more than the one before, on each of six images."""
+    weights = resample_weights(6, 100, 0)
+    return {
+        name: Resampled.from_records(MeanRecords.from_values({f"i{k}": {"s": n + k / 9} for k in range(6)}), weights)
+        for n, name in enumerate(names)
+    }
+
+
 def test_comparisons_have_the_rivals_beside_them() -> None:
     names = [
         "clean",
@@ -170,11 +179,7 @@ def test_comparisons_have_the_rivals_beside_them() -> None:
         "diffloss-retrained",
         "clean-restored-pixel",
     ]
-    weights = resample_weights(6, 100, 0)
-    cell = {
-        name: Resampled.from_records(MeanRecords.from_values({f"i{k}": {"s": n + k / 9} for k in range(6)}), weights)
-        for n, name in enumerate(names)
-    }
+    cell = _cell(names)
     pairs = {(row["variant"], row["versus"]) for row in tables.gain_rows("t", "fog", cell, 0.95)}
     expected = {
         *((name, "degraded") for name in ("clean", "pixel", "diffloss", "degraded-retrained", "diffloss-retrained")),
@@ -190,11 +195,7 @@ def test_comparisons_have_the_rivals_beside_them() -> None:
 
 
 def test_an_objective_can_be_a_rival_of_the_others() -> None:
-    weights = resample_weights(6, 100, 0)
-    cell = {
-        name: Resampled.from_records(MeanRecords.from_values({f"i{k}": {"s": n + k / 9} for k in range(6)}), weights)
-        for n, name in enumerate(["degraded", "pixel", "task", "task-seg", "diffloss"])
-    }
+    cell = _cell(["degraded", "pixel", "task", "task-seg", "diffloss"])
     gains = tables.gain_rows("t", "fog", cell, 0.95, ["pixel"], ["task", "task-seg", "absent"])
     pairs = [(row["variant"], row["versus"]) for row in gains if row["versus"] not in ("degraded", "pixel")]
     assert pairs == [("task-seg", "task"), ("diffloss", "task"), ("diffloss", "task-seg")]
