@@ -13,10 +13,15 @@ from pathlib import Path
 import pandas as pd
 
 from pipeline.identity import CLEAN, DEGRADED
-from pipeline.reporting.tables import QUALITY
 
 METRICS = {"detection": "mAP50-95", "segmentation": "mIoU"}
 COLUMNS = ("steps", "seconds")
+
+
+def read_scores(report: Path, degradation: str) -> pd.DataFrame:
+    """The rows of results.csv that are drawn: one metric of each task."""
+    results = pd.read_csv(report / "results.csv")
+    return results[(results.degradation == degradation) & (results.metric == results.task.map(METRICS))]
 
 
 def read_points(report: Path, degradation: str) -> pd.DataFrame:
@@ -25,10 +30,9 @@ def read_points(report: Path, degradation: str) -> pd.DataFrame:
     Raises:
         SystemExit: the report has no curve or no score for this degradation.
     """
-    curves, results = (pd.read_csv(report / f"{name}.csv") for name in ("curves", "results"))
+    curves = pd.read_csv(report / "curves.csv")
     steps = curves[curves.degradation == degradation].groupby("variant").step.max().rename("steps")
-    own = results[(results.degradation == degradation) & (results.metric == results.task.map(METRICS))]
-    found = own.merge(steps, left_on="variant", right_index=True)
+    found = read_scores(report, degradation).merge(steps, left_on="variant", right_index=True)
     if found.empty:
         raise SystemExit(f"{report}: no scores of trained restorers for {degradation}")
     return found
@@ -36,8 +40,7 @@ def read_points(report: Path, degradation: str) -> pd.DataFrame:
 
 def read_bounds(report: Path, degradation: str) -> pd.Series:
     """The scores between which all others should lie: of clean and of degraded images, by task and variant."""
-    results = pd.read_csv(report / "results.csv")
-    own = results[(results.degradation == degradation) & (results.metric == results.task.map(METRICS))]
+    own = read_scores(report, degradation)
     return own[own.variant.isin([CLEAN, DEGRADED])].set_index(["task", "variant"]).value
 
 
@@ -45,7 +48,7 @@ def draw(points: pd.DataFrame, bounds: pd.Series, picture: Path, title: str) -> 
     """Write the picture; intervals are bars."""
     from matplotlib.figure import Figure
 
-    tasks = [task for task in dict.fromkeys(points.task) if task != QUALITY]
+    tasks = list(dict.fromkeys(points.task))
     figure = Figure(figsize=(8, 2.9 * len(tasks)), layout="constrained")
     panels = figure.subplots(len(tasks), len(COLUMNS), sharey="row", squeeze=False)
     for task, row in zip(tasks, panels, strict=True):
@@ -63,15 +66,22 @@ def draw(points: pd.DataFrame, bounds: pd.Series, picture: Path, title: str) -> 
     figure.savefig(picture, dpi=110, metadata={"Software": None})
 
 
+def _pair(text: str) -> tuple[str, float]:
+    name, _, value = text.partition("=")
+    return name, float(value)
+
+
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("picture", type=Path)
     parser.add_argument("reports", type=Path, nargs="+", metavar="REPORT")
     parser.add_argument("--degradation", required=True)
-    parser.add_argument("--seconds", nargs="+", required=True, metavar="OBJECTIVE=SECONDS", help="of a step")
+    parser.add_argument(
+        "--seconds", type=_pair, nargs="+", required=True, metavar="OBJECTIVE=SECONDS", help="of a step"
+    )
     options = parser.parse_args()
-    seconds = {name: float(value) for name, _, value in (text.partition("=") for text in options.seconds)}
+    seconds = dict(options.seconds)
     points = pd.concat([read_points(report, options.degradation) for report in options.reports])
     points = points[points.variant.isin(list(seconds))].drop_duplicates(["task", "variant", "steps"])
     points["seconds"] = points.steps * points.variant.map(seconds)
