@@ -16,8 +16,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from data.degradations import EFFECTS, RECIPES, SEVERITIES, degrade
-from data.degradations.chains import TABLE
+from data.degradations import degrade
+from data.degradations.effects import SEVERITIES
+from data.degradations.recipes import EFFECTS, RECIPES, TABLE
 from data.sources.scenes import Scenes
 
 Image = NDArray[np.uint8]

@@ -18,16 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from models.tasks.records import (
-    Boxes,
-    DetectionPrediction,
-    DetectionRecords,
-    PixelCounts,
-    Records,
-    SegmentationRecords,
-    match_detections,
-)
-from pipeline.statistics import LEVEL, percentile_interval, resample_weights
+from pipeline.metrics import Records
+from pipeline.metrics.detection import DetectionRecords, match_detections
+from pipeline.metrics.matching import Boxes, DetectionPrediction
+from pipeline.metrics.segmentation import PixelCounts, SegmentationRecords
+from pipeline.statistics.resampling import LEVEL, percentile_interval, resample_weights
 
 CLASSES = ("car", "person", "sign")
 SIDE = 256

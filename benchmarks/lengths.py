@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from pipeline.identity import CLEAN, DEGRADED
+from pipeline.running.artifacts import CLEAN
+from pipeline.settings.grammar import DEGRADED
 
 METRICS = {"detection": "mAP50-95", "segmentation": "mIoU"}
 COLUMNS = ("steps", "seconds")

@@ -13,7 +13,7 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from pipeline.runtime import WORK
+from pipeline.running.atomic_outputs import WORK
 
 PROJECT = Path(__file__).parents[1]
 COPIED = ("data", "models", "pipeline", "weights", "dvc.yaml", ".dvc/config", ".dvc/plots")

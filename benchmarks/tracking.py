@@ -18,10 +18,11 @@ from pathlib import Path
 
 import torch
 
-from models.restorers import Restorer, build_restorer
-from pipeline import runtime
-from pipeline.tracking import Stream, live
+from models.restorers import build_restorer
+from models.restorers.contract import Restorer
+from pipeline.running.entry import quieten
 from pipeline.tracking.store import Store
+from pipeline.tracking.streaming import Stream, live
 
 SETTINGS = {"width": 8, "encoder_blocks": [1, 1], "middle_blocks": 1, "decoder_blocks": [1, 1]}
 SIDE = 48  # pixels of a crop
@@ -83,7 +84,7 @@ def main() -> None:
     for name, default in (("steps", 200), ("milliseconds", 850), ("repeats", 3), ("seed", 0)):
         parser.add_argument(f"--{name}", type=int, default=default)
     settings = parser.parse_args()
-    runtime.quieten()
+    quieten()
     passes, shares = passes_in(settings.milliseconds / 1000), []
     for _ in range(settings.repeats):
         plain = train(settings.steps, passes, settings.seed, lambda step, values: None)

@@ -11,8 +11,8 @@ from typing import Any
 
 import torch
 
-from models.diffusion.network import build_scheduler, build_unet
 from models.diffusion.prior import DiffusionPrior
+from models.diffusion.unet import build_scheduler, build_unet
 from models.losses import build_objective
 from models.restorers import build_restorer
 

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
-from PIL.Image import open as open_image  # ultralytics replaces Image.open by one that installs packages
+from PIL.Image import open as open_image
 from PIL.TiffImagePlugin import TiffImageFile
 
 PHOTO_FORMATS = ("BMP", "JPEG", "PNG", "TIFF", "WEBP")

@@ -9,6 +9,7 @@ from types import FrameType
 PARENT_DEATH_SIGNAL = 1  # prctl's PR_SET_PDEATHSIG
 INTERRUPTED = "interrupted: `uv run dvc repro` goes on from here"
 
+
 # Read when torch is imported. Threads that wait by spinning make two busy processes on a shared machine
 # several times slower than they need to be.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

@@ -2,17 +2,19 @@
 
 from pathlib import Path
 
-from data.manifest import Dataset
+from data.dataset import Dataset
 from models.tasks import get_task
-from pipeline import runtime
-from pipeline.params import load_params
-from pipeline.scoring.evaluation import evaluate
-from pipeline.training.task import checkpoints, fit
+from pipeline.metrics.evaluation import evaluate
+from pipeline.running.atomic_outputs import replacing_folder
+from pipeline.running.entry import parse_arguments, run_stage
+from pipeline.running.seeds import choose_device
+from pipeline.settings.params import load_params
+from pipeline.training.task_networks import checkpoints, fit
 
 
 def main() -> None:
     """Command line."""
-    options = runtime.arguments("task", "arm", "plan", "images", "network", "out")
+    options = parse_arguments("task", "arm", "plan", "images", "network", "out")
     params = load_params()
     images = Dataset.open(Path(options.images))
     name = f"{options.task} on {options.arm}"
@@ -21,8 +23,8 @@ def main() -> None:
         work = checkpoints(params, options.task, Path(options.plan), images)
         task, loop = fit(params, options.task, images, work, lambda step, values: None, f"train {name}")
     else:
-        task = get_task(options.task).load(Path(options.network), runtime.device())
-    with runtime.replacing_folder(Path(options.out)) as out:
+        task = get_task(options.task).load(Path(options.network), choose_device())
+    with replacing_folder(Path(options.out)) as out:
         for split in images.evaluation_splits:
             truth = images.split(split)
             evaluate(task, truth, truth.image, out / split, f"{name} {split}")
@@ -31,4 +33,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    runtime.run_stage(main)
+    run_stage(main)

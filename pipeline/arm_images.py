@@ -4,16 +4,19 @@ from pathlib import Path
 
 import torch
 
-from data.manifest import Dataset, DatasetInfo, write_info
-from models.restorers import Restorer, load_restorer
-from pipeline import runtime
-from pipeline.arms import DEGRADED, Arm, arm_fault, parse_arm
-from pipeline.degrading.real import copy_labels
-from pipeline.params import ParamsError, load_params
-from pipeline.restoring import restore_image
-from pipeline.settings.restorer import Restore
-from pipeline.training.loop import progress
-from pipeline.training.trained import trained_file
+from data.dataset import Dataset, DatasetInfo, write_info
+from models.restorers import load_restorer
+from models.restorers.contract import Restorer
+from pipeline.datasets.real_photos import copy_labels
+from pipeline.running.artifacts import trained_file
+from pipeline.running.atomic_outputs import replacing_folder
+from pipeline.running.entry import parse_arguments, run_stage
+from pipeline.running.progress import progress
+from pipeline.running.restoring import restore_image
+from pipeline.running.seeds import choose_device
+from pipeline.settings.grammar import DEGRADED, Arm, arm_fault, parse_arm
+from pipeline.settings.params import ParamsError, load_params
+from pipeline.settings.training import Restore
 
 TRAIN = "train"
 
@@ -33,7 +36,7 @@ def write_images(
     """
     source = degraded if arm.retrained else clean
     splits = [*([TRAIN] if arm.retrained else []), *source.evaluation_splits]
-    with runtime.replacing_folder(out) as folder:
+    with replacing_folder(out) as folder:
         for name in splits:
             split = source.split(name)
             copy_labels(split.folder, folder / name)
@@ -51,7 +54,7 @@ def write_images(
 
 def main() -> None:
     """Command line."""
-    options = runtime.arguments("arm", "clean", "degraded", "restorers", "out")
+    options = parse_arguments("arm", "clean", "degraded", "restorers", "out")
     params = load_params()
     arm = parse_arm(options.arm)
     if arm is None:
@@ -59,9 +62,9 @@ def main() -> None:
     clean, degraded = (Dataset.open(Path(path)) for path in (options.clean, options.degraded))
     restorer = None
     if arm.source != DEGRADED:
-        restorer = load_restorer(trained_file(Path(options.restorers) / arm.source)).to(runtime.device())
+        restorer = load_restorer(trained_file(Path(options.restorers) / arm.source)).to(choose_device())
     write_images(arm, clean, degraded, restorer, params.restore, Path(options.out))
 
 
 if __name__ == "__main__":
-    runtime.run_stage(main)
+    run_stage(main)

@@ -17,17 +17,20 @@ from typing import Any
 import pandas as pd
 
 from data import images
-from data.degradations import Recipe, apply_parameters, draw_parameters, require_still_pixels
-from data.manifest import Dataset, DatasetInfo, Split, write_info
-from pipeline import runtime
-from pipeline.degrading import real, redo
-from pipeline.degrading.recipes import draw_severity, has_copies, one_for_each_image, recipe_of, severities, steps_of
-from pipeline.engine import Kind, in_parallel
-from pipeline.faults import FAULTS_FILE
-from pipeline.intake import read_dataset
-from pipeline.params import Params, load_params
+from data.dataset import Dataset, DatasetInfo, Split, write_info
+from data.degradations import apply_parameters, draw_parameters, require_still_pixels
+from data.degradations.effects import Recipe
+from pipeline.datasets import degrading, real_photos
+from pipeline.datasets.degrading import draw_severity, has_copies, one_for_each_image, recipe_of, severities, steps_of
+from pipeline.datasets.importing import FAULTS_FILE, read_dataset
+from pipeline.running.atomic_outputs import replacing_folder, resuming_folder
+from pipeline.running.digests import checkpoint_folder, fingerprint
+from pipeline.running.entry import parse_arguments, run_stage
+from pipeline.running.execution import Kind, in_parallel
+from pipeline.running.progress import progress
+from pipeline.running.seeds import seed_for
 from pipeline.settings.degrade import Degrade, Paired, Unpaired
-from pipeline.training.loop import checkpoint_folder, fingerprint, progress
+from pipeline.settings.params import Params, load_params
 
 PARTIAL = "partial-"  # an image that is being written
 
@@ -69,9 +72,9 @@ def degrade_dataset(
         [(step.name, step.rows) for step in recipe.steps],
         fingerprint(clean.folder),
     )
-    with runtime.resuming_folder(out, identity.name) as folder:
+    with resuming_folder(out, identity.name) as folder:
         for source, target in dict.fromkeys((job.source, job.target) for job in jobs):
-            real.copy_labels(clean.folder / source, folder / target)
+            real_photos.copy_labels(clean.folder / source, folder / target)
         opened = {name: clean.split(name) for name in clean.info.splits}
         without_ids = {name: replace(split, ids=()) for name, split in opened.items()}  # they go to every worker
         results = in_parallel(partial(_degrade_image, without_ids, recipe, folder), ((job,) for job in jobs), engine)
@@ -82,7 +85,7 @@ def degrade_dataset(
                 bar.update()
         for unfinished in folder.glob(f"{PARTIAL}*"):  # of workers that were killed, now or in an earlier run
             unfinished.unlink()
-        pd.DataFrame(rows).to_csv(folder / redo.MANIFEST, index=False, lineterminator="\n")
+        pd.DataFrame(rows).to_csv(folder / degrading.MANIFEST, index=False, lineterminator="\n")
         counts = {
             target: len(opened[source].ids) for source, target in dict.fromkeys((j.source, j.target) for j in jobs)
         }
@@ -94,7 +97,7 @@ def _jobs(clean: Dataset, recipe: Recipe, settings: Degrade, seed: int) -> Itera
     for split in clean.info.splits:
         copied = split == clean.evaluation_split and has_copies(settings, recipe)
         for id in clean.split(split).ids:
-            own_seed = runtime.seed_for(seed, "degrade", recipe.name, split, id) % 2**32
+            own_seed = seed_for(seed, "degrade", recipe.name, split, id) % 2**32
             if copied:
                 yield from (Job(split, f"{split}@{severity}", id, severity, own_seed) for severity in choices)
             else:
@@ -114,7 +117,7 @@ def _degrade_image(splits: Mapping[str, Split], recipe: Recipe, folder: Path, jo
         unfinished.rename(path)
     drawn = {name: _cell(value) for name, value in parameters.items()}
     row = {"split": job.target, "id": job.id, "recipe": recipe.name, "severity": job.severity, "seed": job.seed}
-    return {**row, redo.STEPS: steps_of(recipe), **drawn}
+    return {**row, degrading.STEPS: steps_of(recipe), **drawn}
 
 
 def _cell(value: Any) -> str:
@@ -124,16 +127,16 @@ def _cell(value: Any) -> str:
 
 def main() -> None:
     """Command line."""
-    if any(word.partition("=")[0] == redo.OPTION for word in sys.argv):
-        redo.main()
+    if any(word.partition("=")[0] == degrading.OPTION for word in sys.argv):
+        degrading.main()
         return
-    options = runtime.arguments("recipe", "clean", "out")
+    options = parse_arguments("recipe", "clean", "out")
     params = load_params()
     clean, out = Dataset.open(Path(options.clean)), Path(options.out)
     settings = params.degrade.of(options.recipe)
     photos = settings.real.get(options.recipe)
     if isinstance(photos, Paired):
-        real.copy_paired(clean, Path(params.data.root) / photos.folder, options.recipe, out)
+        real_photos.copy_paired(clean, Path(params.data.root) / photos.folder, options.recipe, out)
     elif isinstance(photos, Unpaired):
         _degrade_for_photos(clean, photos, settings, params, out)
     else:
@@ -144,13 +147,13 @@ def main() -> None:
 def _degrade_for_photos(clean: Dataset, photos: Unpaired, settings: Degrade, params: Params, out: Path) -> None:
     """Training pairs by a recipe, and real photos without clean counterparts as the evaluation split."""
     recipe = recipe_of(settings, photos.recipe)
-    with runtime.replacing_folder(out) as folder:
-        training = real.without_evaluation(clean)
+    with replacing_folder(out) as folder:
+        training = real_photos.without_evaluation(clean)
         degrade_dataset(training, recipe, one_for_each_image(settings), params.seed, folder / "made", params.engine)
         read_dataset(photos.data, params.seed, folder / "photos", named=out)
         (folder / "photos" / FAULTS_FILE).rename(folder / FAULTS_FILE)
-        real.join(folder, clean, params.tasks)
+        real_photos.join(folder, clean, params.tasks)
 
 
 if __name__ == "__main__":
-    runtime.run_stage(main)
+    run_stage(main)

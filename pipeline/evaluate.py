@@ -4,24 +4,27 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from data.dataset import Dataset
 from data.images import read_image
-from data.manifest import Dataset
 from models.tasks import get_task
 from models.tasks.contract import Image, Task
-from pipeline import runtime
-from pipeline.identity import CLEAN, DEGRADED, trainings
-from pipeline.params import load_params
-from pipeline.scoring.evaluation import evaluate
+from pipeline.metrics.evaluation import evaluate
+from pipeline.running.artifacts import CLEAN, trainings
+from pipeline.running.atomic_outputs import replacing_folder
+from pipeline.running.entry import parse_arguments, run_stage
+from pipeline.running.seeds import choose_device
+from pipeline.settings.grammar import DEGRADED
+from pipeline.settings.params import load_params
 
 
 def main() -> None:
     """Command line."""
-    options = runtime.arguments("task", "network", "clean", "degraded", "restored", "out")
+    options = parse_arguments("task", "network", "clean", "degraded", "restored", "out")
     params = load_params()
     clean, degraded = (Dataset.open(Path(path)) for path in (options.clean, options.degraded))
     load = partial(_load, options.task, Path(options.network))
     task, on_cluster = load(), load if params.engine == "ray" else None
-    with runtime.replacing_folder(Path(options.out)) as out:
+    with replacing_folder(Path(options.out)) as out:
         if degraded.has_clean_images:
             truth = clean.split(clean.evaluation_split)
             read, target = partial(_read, truth.folder / "images"), out / CLEAN / clean.evaluation_split
@@ -43,7 +46,7 @@ def main() -> None:
 
 
 def _load(task: str, network: Path) -> Task[Any]:
-    return get_task(task).load(network, runtime.device())
+    return get_task(task).load(network, choose_device())
 
 
 def _read(folder: Path, id: str) -> Image:
@@ -51,4 +54,4 @@ def _read(folder: Path, id: str) -> Image:
 
 
 if __name__ == "__main__":
-    runtime.run_stage(main)
+    run_stage(main)

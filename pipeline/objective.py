@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from models.losses import LOSSES, kind_of, loss_names, needs_prior
-from models.losses.settings import TaskSettings
+from models.losses.term import TaskSettings
 from models.tasks import TASKS
-from pipeline import runtime
-from pipeline.imports import closure, digest_files
-from pipeline.params import PARAMS_FILE, Params, ParamsError, load_params
+from pipeline.running.atomic_outputs import replacing
+from pipeline.running.digests import closure, digest_files
+from pipeline.running.entry import parse_arguments, run_stage
+from pipeline.settings.params import PARAMS_FILE, Params, ParamsError, load_params
 
 
 def describe(objective: str, params: Params, prior: Path, tasks: Path) -> dict[str, Any]:
@@ -63,11 +64,11 @@ def _files(folder: Path) -> list[Path]:
 
 def main() -> None:
     """Command line."""
-    options = runtime.arguments("objective", "prior", "tasks", "out")
+    options = parse_arguments("objective", "prior", "tasks", "out")
     description = describe(options.objective, load_params(), Path(options.prior), Path(options.tasks))
-    with runtime.replacing(Path(options.out)) as scratch:
+    with replacing(Path(options.out)) as scratch:
         scratch.write_text(json.dumps(description, indent=1) + "\n")
 
 
 if __name__ == "__main__":
-    runtime.run_stage(main)
+    run_stage(main)

@@ -15,19 +15,24 @@ from typing import Any, get_type_hints
 
 from pydantic import ValidationError, create_model
 
-from data.degradations import RECIPES, DegradationError, require_still_pixels
-from models.diffusion.network import NetworkError, check_sizes
-from models.losses import BASE, FROZEN, LOSSES, LossError, loss_names, needs_prior, settings_of
-from models.restorers import CHECKPOINT, RESTORERS, RestorerError, load_restorer
+from data.degradations import require_still_pixels
+from data.degradations.effects import DegradationError
+from data.degradations.recipes import RECIPES
+from models.diffusion.unet import NetworkError, check_sizes
+from models.losses import BASE, FROZEN, LOSSES, loss_names, needs_prior, settings_of
+from models.losses.term import LossError
+from models.restorers import CHECKPOINT, RESTORERS, load_restorer
+from models.restorers.contract import RestorerError
 from models.tasks import TASKS, TaskError, get_task
-from pipeline import runtime
-from pipeline.arms import DEGRADED, RETRAINED, parse_arm
-from pipeline.degrading.recipes import recipe_of
-from pipeline.imports import closure, digest_files
-from pipeline.params import PARAMS_FILE, Params, ParamsError, load_params, one_line, read_yaml
+from pipeline.datasets.degrading import recipe_of
+from pipeline.running.atomic_outputs import replacing, replacing_folder
+from pipeline.running.digests import closure, digest_files
+from pipeline.running.entry import parse_arguments, run_stage
 from pipeline.settings.degrade import Paired, Unpaired
-from pipeline.settings.restorer import TrainRestorer
+from pipeline.settings.grammar import DEGRADED, RETRAINED, parse_arm
+from pipeline.settings.params import PARAMS_FILE, Params, ParamsError, load_params, one_line, read_yaml
 from pipeline.settings.sections import Section
+from pipeline.settings.training import TrainRestorer
 
 VARIANT_NAME = re.compile(r"\w[\w.-]*", re.ASCII)
 NOT_AN_OBJECTIVE = ("clean", DEGRADED, FROZEN)
@@ -177,7 +182,7 @@ def describe_restorer(settings: TrainRestorer, watched: Path) -> dict[str, Any]:
         ParamsError: its checkpoint is not there or cannot be used; one line that names the key.
     """
     name, files = settings.restorer, []
-    modules = ["models.restorers.tiling"]
+    modules = ["models.restorers.contract"]
     if name == CHECKPOINT:
         key, path = "train_restorer.checkpoint.weights", Path(settings.network["weights"])
         name = _check(key, load_restorer, path).name
@@ -247,7 +252,7 @@ def check_complete(stages: Mapping[str, Any]) -> None:
 
 def main() -> None:
     """Command line."""
-    options = runtime.arguments("needs", "checked", "tasks", "restorer", "weights", "dag")
+    options = parse_arguments("needs", "checked", "tasks", "restorer", "weights", "dag")
     params = load_params()
     check_complete(read_yaml(Path(options.dag), hint="run in the project's root")["stages"])
     check_names(params)
@@ -260,12 +265,12 @@ def main() -> None:
         (options.checked, {"names": "checked"}),
         (options.restorer, restorer),
     ):
-        with runtime.replacing(Path(path)) as scratch:
+        with replacing(Path(path)) as scratch:
             scratch.write_text(json.dumps(content) + "\n")
-    with runtime.replacing_folder(Path(options.tasks)) as folder:
+    with replacing_folder(Path(options.tasks)) as folder:
         for task, content in tasks.items():
             (folder / f"{task}.json").write_text(json.dumps(content, indent=1) + "\n")
 
 
 if __name__ == "__main__":
-    runtime.run_stage(main)
+    run_stage(main)

@@ -2,17 +2,17 @@
 
 from pathlib import Path
 
-from pipeline import runtime
-from pipeline.intake import read_dataset
-from pipeline.params import load_params
+from pipeline.datasets.importing import read_dataset
+from pipeline.running.entry import parse_arguments, run_stage
+from pipeline.settings.params import load_params
 
 
 def main() -> None:
     """Command line."""
-    options = runtime.arguments("out")
+    options = parse_arguments("out")
     params = load_params()
     read_dataset(params.data, params.seed, Path(options.out), params.tasks)
 
 
 if __name__ == "__main__":
-    runtime.run_stage(main)
+    run_stage(main)

@@ -17,13 +17,14 @@ from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
-from data.manifest import Dataset
-from pipeline import runtime
-from pipeline.params import ELSEWHERE, Params, load_params
-from pipeline.provenance import git_commit
+from data.dataset import Dataset
+from pipeline.running.atomic_outputs import replacing
+from pipeline.running.digests import git_commit
+from pipeline.running.entry import parse_arguments, run_stage
+from pipeline.settings.params import ELSEWHERE, Params, load_params
 from pipeline.tracking import outbox
-from pipeline.tracking.published_rows import Folders, Ledger
-from pipeline.tracking.rows import Published, Report, chart_link, compare_link, publish
+from pipeline.tracking.comparison_rows import Folders, Ledger
+from pipeline.tracking.runs import Published, Report, chart_link, compare_link, publish
 from pipeline.tracking.store import IDENTITY, TrackingError, failures, reason, shown_uri
 
 SYNC = "--sync"
@@ -84,10 +85,10 @@ def main() -> None:
     if sys.argv[1:] == [SYNC]:
         _sync()
         return
-    options = runtime.arguments("clean", "degraded", "report", "restorers", "out")
+    options = parse_arguments("clean", "degraded", "report", "restorers", "out")
     started = time.perf_counter()
     synchronise()
-    with runtime.replacing(Path(options.out)) as marker:
+    with replacing(Path(options.out)) as marker:
         published, receipt = _publish(options, marker.parent)
         marker.write_text(json.dumps(receipt, indent=1) + "\n")
     print(f"{len(published.runs)} rows are in MLflow ({shown_uri()}), in {time.perf_counter() - started:.0f} seconds.")
@@ -96,4 +97,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    runtime.run_stage(main)
+    run_stage(main)

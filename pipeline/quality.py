@@ -7,18 +7,19 @@ from functools import partial
 from pathlib import Path
 
 from data import images
-from data.manifest import Dataset, Split
+from data.dataset import Dataset, Split
 from models.losses import needs_prior
-from models.tasks.records import MeanRecords
-from pipeline import runtime
-from pipeline.engine import Kind, in_parallel
-from pipeline.identity import DEGRADED, DIFFLOSS_FILE, LEFT_OUT_FILE, RECORDS_FILE, trainings
-from pipeline.params import Params, load_params
+from pipeline.metrics import MeanRecords
+from pipeline.metrics.diffloss_terms import load_terms
+from pipeline.metrics.image_quality import METRICS, Image, Metric, available, blur
 from pipeline.reporting.pictures import evenly
-from pipeline.scoring.fidelity import METRICS, Image
-from pipeline.scoring.perception import Metric, available
-from pipeline.scoring.prior_terms import load_terms
-from pipeline.scoring.sharpness import blur
+from pipeline.running.artifacts import DIFFLOSS_FILE, LEFT_OUT_FILE, RECORDS_FILE, trainings
+from pipeline.running.atomic_outputs import replacing_folder
+from pipeline.running.entry import parse_arguments, run_stage
+from pipeline.running.execution import Kind, in_parallel
+from pipeline.running.seeds import choose_device
+from pipeline.settings.grammar import DEGRADED
+from pipeline.settings.params import Params, load_params
 
 
 def measure(
@@ -69,7 +70,7 @@ def measure_all(
         prior: folder of the prior.
         out: an existing folder.
     """
-    device = runtime.device()
+    device = choose_device()
     others, missing = available(clean, device)
     chosen = evenly(clean.ids, params.quality.prior_images)
     terms = None
@@ -100,10 +101,10 @@ def _folders(params: Params, degraded: Dataset, restored: Path) -> dict[tuple[st
 
 def main() -> None:
     """Command line."""
-    options = runtime.arguments("clean", "degraded", "restored", "prior", "out")
+    options = parse_arguments("clean", "degraded", "restored", "prior", "out")
     clean, degraded = (Dataset.open(Path(path)) for path in (options.clean, options.degraded))
     params = load_params()
-    with runtime.replacing_folder(Path(options.out)) as out:
+    with replacing_folder(Path(options.out)) as out:
         if not degraded.has_clean_images:
             print(
                 f"{options.degraded}: real photos without clean counterparts, so that {', '.join(METRICS)} are left out"
@@ -117,4 +118,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    runtime.run_stage(main)
+    run_stage(main)

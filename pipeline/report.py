@@ -10,29 +10,30 @@ from typing import Any
 import pandas as pd
 
 from data import images
-from data.manifest import Dataset, Split
+from data.dataset import Dataset, Split
 from models.tasks import get_task
-from pipeline import runtime
-from pipeline.degrading.redo import read_manifest
-from pipeline.identity import CLEAN, DEGRADED, FROZEN_NETWORK, LEFT_OUT_FILE, variant_folder
-from pipeline.params import Params, load_params
+from pipeline.commands import compare
+from pipeline.datasets.degrading import read_manifest
 from pipeline.reporting import (
     breakdown,
-    breakdown_words,
-    compare,
+    breakdown_text,
+    dvc_metrics,
     extremes,
     html,
-    metrics,
+    markdown,
     pictures,
-    plots,
+    scatter_plots,
     tables,
-    words,
 )
 from pipeline.reporting.html.origin import describe
 from pipeline.reporting.html.sliders import Sliders
-from pipeline.reporting.verdicts import verdict_table
-from pipeline.scoring.scores import read_cells
-from pipeline.stage_files import read_json
+from pipeline.running.artifacts import CLEAN, FROZEN_NETWORK, LEFT_OUT_FILE, variant_folder
+from pipeline.running.atomic_outputs import read_json, replacing_folder
+from pipeline.running.entry import parse_arguments, run_stage
+from pipeline.settings.grammar import DEGRADED
+from pipeline.settings.params import Params, load_params
+from pipeline.statistics.scores import read_cells
+from pipeline.statistics.verdicts import verdict_table
 
 Tables = dict[str, pd.DataFrame]
 COLUMNS = {
@@ -173,13 +174,13 @@ def write_breakdown(
         return record_folders(params, task, degradation, evaluations, quality)
 
     found = breakdown.write_breakdown(params, clean, folders["degraded"], of, gains, out)
-    drawn = plots.draw_plots(params, found["images"], out / "pictures")
+    drawn = scatter_plots.draw_plots(params, found["images"], out / "pictures")
     for degradation in params.degradations:
         degraded, restored = Dataset.open(folders["degraded"] / degradation), folders["restored"] / degradation
         for task in params.tasks:
             painter = extremes.Painter(task, clean, degraded, restored, of(task, degradation))
             drawn += extremes.draw_extremes(params, found["images"], degradation, painter, out / "pictures")
-    return "\n" + breakdown_words.sections(found, drawn, _left_out(params, quality))
+    return "\n" + breakdown_text.sections(found, drawn, _left_out(params, quality))
 
 
 def _left_out(params: Params, quality: Path) -> dict[str, str]:
@@ -193,24 +194,24 @@ def main() -> None:
     if compare.OPTION in sys.argv:
         compare.main()
         return
-    options = runtime.arguments("clean", "degraded", "restored", "restorers", "quality", "evaluations", "costs", "out")
+    options = parse_arguments("clean", "degraded", "restored", "restorers", "quality", "evaluations", "costs", "out")
     params = load_params()
     clean = Dataset.open(Path(options.clean))
     folders = {"degraded": Path(options.degraded), "restored": Path(options.restored)}
-    with runtime.replacing_folder(Path(options.out)) as out:
+    with replacing_folder(Path(options.out)) as out:
         found = write_tables(params, folders["degraded"], Path(options.evaluations), Path(options.quality), out)
         costs = write_costs(params, Path(options.costs), out)
-        metrics.write_metrics(found["results"], found["gains"], out)
-        metrics.write_curves(Path(options.restorers), params.degradations, params.objectives, out)
+        dvc_metrics.write_metrics(found["results"], found["gains"], out)
+        dvc_metrics.write_curves(Path(options.restorers), params.degradations, params.objectives, out)
         sliders = draw_pictures(params, clean, folders, Path(options.evaluations), out / "pictures")
         evaluations, quality = Path(options.evaluations), Path(options.quality)
         sections = write_breakdown(params, clean, folders, evaluations, quality, found["gains"], out)
-        text = words.page(params, clean, found, costs) + sections
+        text = markdown.page(params, clean, found, costs) + sections
         (out / "report.md").write_text(text)
         page = html.page(params, clean, out, describe(params, clean, folders["degraded"]), sliders.all)
         (out / "report.html").write_text(page)
-    print(words.summary(found["results"], found["gains"]))
+    print(markdown.summary(found["results"], found["gains"]))
 
 
 if __name__ == "__main__":
-    runtime.run_stage(main)
+    run_stage(main)

@@ -14,16 +14,20 @@ from pathlib import Path
 
 import torch
 
-from data.manifest import Dataset, Split
-from models.restorers import RESTORERS, Restorer, load_restorer
-from pipeline import costs, runtime
-from pipeline.engine import Kind, through_network
-from pipeline.identity import TRAINING
-from pipeline.params import load_params
-from pipeline.restoring import restore_image, run, to_batch
-from pipeline.settings.restorer import Restore
-from pipeline.training.loop import checkpoint_folder, fingerprint, progress
-from pipeline.training.trained import trained_files
+from data.dataset import Dataset, Split
+from models.restorers import RESTORERS, load_restorer
+from models.restorers.contract import Restorer
+from pipeline.running import costs
+from pipeline.running.artifacts import TRAINING, trained_files
+from pipeline.running.atomic_outputs import replacing, resuming_folder
+from pipeline.running.digests import checkpoint_folder, fingerprint
+from pipeline.running.entry import parse_arguments, run_stage
+from pipeline.running.execution import Kind, through_network
+from pipeline.running.progress import progress
+from pipeline.running.restoring import restore_batch, restore_image, to_batch
+from pipeline.running.seeds import choose_device
+from pipeline.settings.params import load_params
+from pipeline.settings.training import Restore
 
 WARM_UP = 2  # images that are not timed: the first ones pay for allocation
 PARTIAL = "partial-"  # an image that is being written
@@ -61,7 +65,7 @@ def restore_split(
 
 
 def _load(file: Path) -> Restorer:
-    return load_restorer(file).to(runtime.device())
+    return load_restorer(file).to(choose_device())
 
 
 def _restore_one(degraded: Split, settings: Restore, out: Path, restorer: Restorer, id: str) -> float | None:
@@ -80,8 +84,8 @@ def measure_pass(restorer: Restorer, degraded: Split, settings: Restore) -> dict
     image = degraded.image(degraded.ids[0])
     batch = to_batch(restorer, image)
     found = {
-        "gflops": costs.gflops(lambda: run(restorer, batch, settings)),
-        "peak_memory_mib": costs.peak_memory_mib(lambda: run(restorer, batch, settings), batch.device),
+        "gflops": costs.gflops(lambda: restore_batch(restorer, batch, settings)),
+        "peak_memory_mib": costs.peak_memory_mib(lambda: restore_batch(restorer, batch, settings), batch.device),
         "megapixels": image.shape[0] * image.shape[1] / 1e6,
     }
     return {name: float(f"{value:.6g}") for name, value in found.items() if value is not None}
@@ -95,11 +99,11 @@ def _identity(settings: Restore, files: list[Path], degraded: Dataset) -> str:
 
 def main() -> None:
     """Command line."""
-    options = runtime.arguments("restorer", "degraded", "out", "costs")
+    options = parse_arguments("restorer", "degraded", "out", "costs")
     params, degraded, files = load_params(), Dataset.open(Path(options.degraded)), trained_files(Path(options.restorer))
     settings = params.restore
     seconds: list[float] = []
-    with runtime.resuming_folder(Path(options.out), _identity(settings, files, degraded)) as folder:
+    with resuming_folder(Path(options.out), _identity(settings, files, degraded)) as folder:
         for number, file in enumerate(files, start=1):
             for split in degraded.evaluation_splits:
                 name = split if number == 1 else f"{split}{TRAINING}{number}"
@@ -115,9 +119,9 @@ def main() -> None:
     timed = seconds[WARM_UP:] or seconds
     measured = {"milliseconds_per_image": round(1000 * statistics.median(timed), 3)}
     measured |= measure_pass(restorer, first, settings)
-    with runtime.replacing(Path(options.costs)) as scratch:
+    with replacing(Path(options.costs)) as scratch:
         scratch.write_text(json.dumps(measured) + "\n")
 
 
 if __name__ == "__main__":
-    runtime.run_stage(main)
+    run_stage(main)

@@ -8,15 +8,18 @@ import torch
 import torch.nn.functional as F
 
 from data import images
-from data.datasets import CropBatches
-from data.manifest import Dataset
-from models.diffusion.network import build_scheduler, build_unet
+from data.batches import CropBatches
+from data.dataset import Dataset
 from models.diffusion.prior import DiffusionPrior
-from pipeline import runtime, tracking
-from pipeline.params import Params, TrainPrior, load_params
-from pipeline.stage_files import read_json
-from pipeline.training.loop import Loop, checkpoint_folder, fingerprint, unseen
-from pipeline.training.team import Team, gathered, started
+from models.diffusion.unet import build_scheduler, build_unet
+from pipeline.running.atomic_outputs import read_json, replacing, replacing_folder
+from pipeline.running.digests import checkpoint_folder, fingerprint
+from pipeline.running.entry import parse_arguments, run_stage
+from pipeline.running.seeds import seed_for
+from pipeline.settings.params import Params, TrainPrior, load_params
+from pipeline.tracking import streaming
+from pipeline.training.distributed import Team, gathered, started
+from pipeline.training.loop import Loop, unseen
 
 SAMPLING_STEPS = 50
 
@@ -41,7 +44,7 @@ def train_prior(clean: Dataset, settings: TrainPrior, loop: Loop, team: Team | N
     optimizer = torch.optim.AdamW(unet.parameters(), lr=settings.learning_rate, weight_decay=0.0)
     average = EMAModel(unet.parameters(), decay=settings.ema, use_ema_warmup=True, power=0.75)
     for step in loop.steps(settings.steps, {"unet": unet, "optimizer": optimizer, "average": average}):
-        seed = runtime.seed_for(loop.seed, "noise", step)
+        seed = seed_for(loop.seed, "noise", step)
         with torch.autocast(loop.device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
             loss = _noise_loss(network, scheduler, batches(step).to(loop.device), seed, team)
         optimizer.zero_grad()
@@ -77,9 +80,9 @@ def _noise_loss(unet: torch.nn.Module, scheduler: object, clean: torch.Tensor, s
 
 def _write_nothing(out: Path, costs: Path) -> None:
     """No objective needs a prior: outputs that say so."""
-    with runtime.replacing_folder(out) as folder:
+    with replacing_folder(out) as folder:
         (folder / "not-needed.txt").write_text("No objective in params.yaml needs a prior.\n")
-    with runtime.replacing(costs) as scratch:
+    with replacing(costs) as scratch:
         scratch.write_text("{}\n")
 
 
@@ -89,9 +92,9 @@ def _adopt(pretrained: str, adm_settings: str | None, out: Path, costs: Path) ->
         prior = DiffusionPrior.load(pretrained)
     else:
         prior = DiffusionPrior.from_guided_diffusion(pretrained, adm_settings)
-    with runtime.replacing_folder(out) as folder:
+    with replacing_folder(out) as folder:
         prior.save(folder)
-    with runtime.replacing(costs) as scratch:
+    with replacing(costs) as scratch:
         scratch.write_text(json.dumps({"parameters": sum(p.numel() for p in prior.parameters())}) + "\n")
 
 
@@ -102,12 +105,12 @@ def _train(params: Params, clean: Dataset, out: Path, costs: Path, team: Team) -
     )
     system = params.tracking.system_metrics
     tags = {"stage": "train_prior"}
-    with team.first(lambda: tracking.live(clean.info.name, "prior", tags, work.name, work.name, system)) as stream:
-        loop = Loop("train_prior", work, runtime.seed_for(params.seed, "prior"), device, stream or unseen, team)
+    with team.first(lambda: streaming.live(clean.info.name, "prior", tags, work.name, work.name, system)) as stream:
+        loop = Loop("train_prior", work, seed_for(params.seed, "prior"), device, stream or unseen, team)
         prior = train_prior(clean, settings, loop, team)
     if not team.is_first:
         return
-    with runtime.replacing_folder(out) as folder:
+    with replacing_folder(out) as folder:
         prior.save(folder)
         loop.write_curve(folder / "curve.csv")
         samples = draw_samples(prior, settings.samples, params.seed, device)
@@ -118,7 +121,7 @@ def _train(params: Params, clean: Dataset, out: Path, costs: Path, team: Team) -
 
 def main() -> None:
     """Command line."""
-    options = runtime.arguments("needs", "clean", "out", "costs")
+    options = parse_arguments("needs", "clean", "out", "costs")
     params, out, costs = load_params(), Path(options.out), Path(options.costs)
     if not read_json(Path(options.needs), "prior")["prior"]:
         _write_nothing(out, costs)
@@ -130,4 +133,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    runtime.run_stage(main)
+    run_stage(main)

@@ -15,22 +15,25 @@ from typing import Any, Protocol
 
 import torch
 
-from data.datasets import PairBatches
-from data.manifest import Dataset
+from data.batches import PairBatches
+from data.dataset import Dataset
 from models.diffusion.prior import DiffusionPrior
 from models.losses import FROZEN, build_objective, needs_prior, needs_task
 from models.losses.objective import ObjectiveOutput
-from models.restorers import CHECKPOINT, RESTORERS, Restorer, build_restorer, load_restorer, save_restorer
+from models.restorers import CHECKPOINT, RESTORERS, build_restorer, load_restorer, save_restorer
+from models.restorers.contract import Restorer
 from models.tasks import get_task
-from pipeline import runtime, tracking
-from pipeline.identity import row_identity
-from pipeline.params import Params, load_params
-from pipeline.settings.restorer import TrainRestorer
-from pipeline.stage_files import read_json
-from pipeline.training.loop import Loop, checkpoint_folder, fingerprint, unseen
+from pipeline.running.artifacts import row_identity, trained_file
+from pipeline.running.atomic_outputs import WORK, read_json, replacing_folder
+from pipeline.running.digests import checkpoint_folder, fingerprint
+from pipeline.running.entry import parse_arguments, run_stage
+from pipeline.running.seeds import choose_device, seed_for
+from pipeline.settings.params import Params, load_params
+from pipeline.settings.training import TrainRestorer
+from pipeline.tracking import streaming
+from pipeline.training.distributed import Team, gathered, started
+from pipeline.training.loop import Loop, unseen
 from pipeline.training.optimisation import Optimisation, TrainingError
-from pipeline.training.team import Team, gathered, started
-from pipeline.training.trained import trained_file
 from pipeline.training.validation import VALIDATION, Validator, build_validator
 
 ADVICE = "lower learning_rate, or lengthen warm_up"
@@ -99,7 +102,7 @@ def _train_step(
         restored = optimisation.network(degraded)
     if not torch.isfinite(restored).all():
         raise TrainingError("the restorer's output is not finite")
-    generator = torch.Generator().manual_seed(runtime.seed_for(loop.seed, "objective", step))
+    generator = torch.Generator().manual_seed(seed_for(loop.seed, "objective", step))
     output: ObjectiveOutput = objective(restored, clean, generator=generator)
     values = {"loss": output.total.item(), **output.logs}
     faulty = [name for name, value in values.items() if not math.isfinite(value)]
@@ -140,14 +143,14 @@ def _train(
     objective = build_objective(
         name, losses, prior=prior, task_features=features, bank_folder=work / "bank", share=team
     )
-    seed = runtime.seed_for(params.seed, "restorer", *([number] if number > 1 else []))
+    seed = seed_for(params.seed, "restorer", *([number] if number > 1 else []))
     splits, share = (degraded.split("train"), clean.split("train")), (team.index, team.count)
     batches = PairBatches(*splits, settings.crop, settings.batch, seed, share, settings.clean_share)
     tags = {"degradation": options.degradation, "variant": name}
     identity = row_identity(params, options.degradation, name, needs_prior(name, losses))
     title = f"{options.degradation} · {name}"
     system = params.tracking.system_metrics
-    live = partial(tracking.live, clean.info.name, title, tags, identity, work.name, system)
+    live = partial(streaming.live, clean.info.name, title, tags, identity, work.name, system)
     with team.first(live if number == 1 else nullcontext) as stream:
         text = f"train_restorer {options.degradation} {name}" + (f" {number}" if number > 1 else "")
         loop = Loop(text, work, seed, device, stream or unseen, team)
@@ -164,10 +167,10 @@ def _inputs(settings: TrainRestorer, degraded: Dataset, clean: Dataset, validato
 def _train_all(options: Namespace, params: Params, description: dict[str, Any], team: Team) -> None:
     """Every training of this restorer; the first process of a team writes what comes out."""
     loops: list[Loop] = []
-    with team.first(partial(runtime.replacing_folder, Path(options.out))) as folder:
+    with team.first(partial(replacing_folder, Path(options.out))) as folder:
         for number in range(1, params.train_restorer.repeats + 1):
             if description["objective"] == FROZEN:
-                loop = Loop("frozen", runtime.WORK / "frozen", params.seed, team.device)
+                loop = Loop("frozen", WORK / "frozen", params.seed, team.device)
                 restorer = start(params.train_restorer)
             else:
                 restorer, loop = _train(options, params, description, number, team)
@@ -183,15 +186,15 @@ def _train_all(options: Namespace, params: Params, description: dict[str, Any], 
 
 def main() -> None:
     """Command line."""
-    options = runtime.arguments("degradation", "objective", "degraded", "clean", "prior", "tasks", "out", "costs")
+    options = parse_arguments("degradation", "objective", "degraded", "clean", "prior", "tasks", "out", "costs")
     params = load_params()
     description = read_json(Path(options.objective), "objective", "losses")
     if description["objective"] == FROZEN:
-        _train_all(options, params, description, Team(runtime.device()))
+        _train_all(options, params, description, Team(choose_device()))
     elif not started("pipeline.train_restorer", params.processes):
         with gathered(train_restorer=params.train_restorer.batch) as team:
             _train_all(options, params, description, team)
 
 
 if __name__ == "__main__":
-    runtime.run_stage(main)
+    run_stage(main)

@@ -19,8 +19,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data.manifest import Dataset, DatasetInfo, Instance, Sample, write_info, write_sample
-from models.tasks.instance_matching import encode
+from data.dataset import Dataset, DatasetInfo, Instance, write_info
+from data.samples import Sample, write_sample
+from pipeline.metrics.instance_segmentation import encode
 
 CLASSES = {
     "detection": ["square", "bar"],

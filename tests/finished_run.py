@@ -10,14 +10,14 @@ import pandas as pd
 import torch
 
 from data import images
-from data.manifest import Dataset, Split
+from data.dataset import Dataset, Split
 from models.restorers import build_restorer, load_restorer, save_restorer
 from models.tasks.segmentation import Segmentation
 from models.tasks.smp_networks import SegmentationSettings, start
-from pipeline.params import load_params
+from pipeline.metrics.evaluation import evaluate
 from pipeline.reporting.tables import RESULTS
-from pipeline.reporting.verdicts import COLUMNS
-from pipeline.scoring.evaluation import evaluate
+from pipeline.settings.params import load_params
+from pipeline.statistics.verdicts import COLUMNS
 
 ROOT = Path(__file__).parents[1]
 DEGRADATION, OBJECTIVE, TASK = "fog", "pixel", "segmentation"

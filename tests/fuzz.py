@@ -18,12 +18,12 @@ from typing import Any
 # libFuzzer for Python; brought by --with, not by this project.
 atheris: Any = import_module("atheris")
 with atheris.instrument_imports(include=["data", "pipeline"]):
-    from data.manifest import Dataset, DatasetError, read_boxes, read_category, read_instances
+    from data.dataset import Dataset, DatasetError, read_boxes, read_category, read_instances
     from data.sources.coco import Coco
     from data.sources.voc import Voc
     from data.sources.yolo import Yolo
-    from pipeline.params import ParamsError, load_params
     from pipeline.plan import check_names, check_numbers
+    from pipeline.settings.params import ParamsError, load_params
     from tests.outside_data import WRITERS
     from tests.properties import refused_well
     from tests.test_properties_labels import BOXES, COCO, INSTANCES, POLYGONS, XML, read_all

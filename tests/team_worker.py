@@ -14,22 +14,22 @@ from typing import Any
 import torch
 
 import pipeline.training.loop
-from data.datasets import PairBatches
-from data.manifest import Dataset
-from models.diffusion.network import build_scheduler, build_unet
+from data.batches import PairBatches
+from data.dataset import Dataset
 from models.diffusion.prior import DiffusionPrior
+from models.diffusion.unet import build_scheduler, build_unet
 from models.losses import build_objective
 from models.losses.objective import Objective
-from models.losses.settings import PixelSettings, TaskSettings
 from models.losses.task import TaskTerm
-from pipeline import runtime
-from pipeline.params import PriorNetwork, Schedule, TrainPrior
-from pipeline.settings.restorer import NafNet, TrainRestorer, Validation
+from models.losses.term import PixelSettings, TaskSettings
+from pipeline.running.entry import run_stage
+from pipeline.settings.params import PriorNetwork, Schedule, TrainPrior
+from pipeline.settings.training import NafNet, TrainRestorer, Validation
 from pipeline.train_prior import train_prior
 from pipeline.train_restorer import start, train_restorer
+from pipeline.training.distributed import Team, gathered, started
 from pipeline.training.loop import Loop
 from pipeline.training.optimisation import TrainingError
-from pipeline.training.team import Team, gathered, started
 from pipeline.training.validation import build_validator
 
 STEPS, BATCH, CROP = 6, 4, 16
@@ -134,4 +134,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    runtime.run_stage(main)
+    run_stage(main)

@@ -10,16 +10,18 @@ import numpy as np
 import pytest
 import torch
 
-from data.manifest import Dataset
-from models.restorers import RestorerError, build_restorer, save_restorer
-from models.tasks.records import MeanRecords
+from data.dataset import Dataset
+from models.restorers import build_restorer, save_restorer
+from models.restorers.contract import RestorerError
 from pipeline import arm, arm_images
-from pipeline.arms import Arm, arm_fault, parse_arm
-from pipeline.identity import RECORDS_FILE
-from pipeline.params import Params, ParamsError, load_params
+from pipeline.metrics import MeanRecords
 from pipeline.reporting import tables
-from pipeline.scoring.scores import Resampled
-from pipeline.statistics import resample_weights
+from pipeline.running.artifacts import RECORDS_FILE
+from pipeline.settings.grammar import Arm, arm_fault, parse_arm
+from pipeline.settings.params import Params, ParamsError, load_params
+from pipeline.statistics.resampling import resample_weights
+from pipeline.statistics.scores import Resampled
+from pipeline.training import task_networks
 
 PARAMS = load_params(Path(__file__).parents[1] / "params.tiny.yaml")
 SMALL = {"width": 4, "encoder_blocks": [1], "middle_blocks": 1, "decoder_blocks": [1]}
@@ -139,7 +141,7 @@ def test_a_network_is_trained_only_where_the_arm_asks(
     plan = tmp_path / "segmentation.json"
     plan.write_text(json.dumps({}))
     trained: list[Path] = []
-    fit = arm.fit
+    fit = task_networks.fit
 
     def watched(*args: Any) -> Any:
         trained.append(args[3])

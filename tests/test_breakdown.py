@@ -7,22 +7,19 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from data.manifest import Dataset
+from data.dataset import Dataset
 from models.tasks.detection import Detection
-from models.tasks.records import (
-    Boxes,
-    ClassificationRecords,
-    DetectionPrediction,
-    MeanRecords,
-    SegmentationRecords,
-    count_segmentation,
-    match_detections,
-)
-from pipeline.identity import DIFFLOSS_FILE, RECORDS_FILE
-from pipeline.params import Params, load_params
-from pipeline.reporting import breakdown, breakdown_words, correlations, extremes, plots, tables
-from pipeline.scoring.object_runs import ObjectRuns
-from pipeline.scoring.scores import read_cells
+from pipeline.metrics import MeanRecords
+from pipeline.metrics.classification import ClassificationRecords
+from pipeline.metrics.detection import match_detections
+from pipeline.metrics.matching import Boxes, DetectionPrediction
+from pipeline.metrics.object_changes import ObjectRuns
+from pipeline.metrics.segmentation import SegmentationRecords, count_segmentation
+from pipeline.reporting import breakdown, breakdown_text, extremes, scatter_plots, tables
+from pipeline.running.artifacts import DIFFLOSS_FILE, RECORDS_FILE
+from pipeline.settings.params import Params, load_params
+from pipeline.statistics import correlations
+from pipeline.statistics.scores import read_cells
 
 ROOT = Path(__file__).parents[1]
 OBJECT, ELSEWHERE = [8.0, 10, 28, 30], [40.0, 5, 60, 20]  # the fixture's images have one object, of class 0
@@ -170,14 +167,14 @@ def test_all_tables_sections_and_plots(
     for name, columns in {**breakdown.COLUMNS, "correlations": correlations.COLUMNS}.items():
         assert (tmp_path / f"{name}.csv").read_text().splitlines()[0] == ",".join(columns)
         assert len(found[name])
-    drawn = plots.draw_plots(params, found["images"], tmp_path)
+    drawn = scatter_plots.draw_plots(params, found["images"], tmp_path)
     assert drawn == ["scatter-fog-detection.png", "quality-detection.png"]
-    text = breakdown_words.sections(found, drawn, {"LPIPS": "no weights"})
+    text = breakdown_text.sections(found, drawn, {"LPIPS": "no weights"})
     for title in ("By class", "By object size", "Objects invented and lost", "Do quality metrics predict the gain?"):
         assert f"## {title}\n" in text
     assert "LPIPS left out: no weights." in text and "](pictures/quality-detection.png)" in text
     nothing = {name: table.iloc[:0] for name, table in found.items()}
-    assert breakdown_words.sections(nothing, [], {}) == ""
+    assert breakdown_text.sections(nothing, [], {}) == ""
 
 
 def test_classes_of_masks_are_numpys(params: Params, tmp_path: Path) -> None:

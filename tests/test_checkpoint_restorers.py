@@ -10,14 +10,14 @@ import pytest
 import torch
 
 from data import images
-from data.datasets import PairBatches
-from data.manifest import Dataset
+from data.batches import PairBatches
+from data.dataset import Dataset
 from models.losses import build_objective
-from models.restorers import RestorerError, build_restorer, load_restorer, save_restorer
-from models.restorers.tiling import restore_tiled
-from pipeline import train_restorer as stage
+from models.restorers import build_restorer, load_restorer, save_restorer
+from models.restorers.contract import RestorerError, restore_tiled
+from pipeline import train_restorer
 from pipeline.restore import restore_split
-from pipeline.settings.restorer import Checkpoint, Restore, TrainRestorer
+from pipeline.settings.training import Checkpoint, Restore, TrainRestorer
 from pipeline.training.loop import Loop
 
 ROOT = Path(__file__).parents[1]
@@ -51,7 +51,7 @@ def test_training_starts_from_the_file(make_dataset: Callable[..., Dataset], tmp
     split = make_dataset().split("train")
     batches = PairBatches(split, split, 16, 2, 0)
     loop = Loop(name, tmp_path / "work", 0, torch.device("cpu"))
-    trained = stage.train_restorer(batches, build_objective("pixel", {}), settings, loop)
+    trained = train_restorer.train_restorer(batches, build_objective("pixel", {}), settings, loop)
     start, (degraded, clean) = load_restorer(file), batches(0)
     expected = (start.train()(degraded) - clean).abs().mean().item()
     assert loop.curve[1]["loss"] == pytest.approx(expected, rel=1e-5)
@@ -76,7 +76,7 @@ def _run_stage(folder: Path, weights: Path, monkeypatch: pytest.MonkeyPatch) -> 
     options |= dict.fromkeys(("degraded", "clean", "prior", "tasks"), "nowhere")
     monkeypatch.chdir(folder)
     monkeypatch.setattr(sys, "argv", ["stage", *(word for key in options for word in (f"--{key}", options[key]))])
-    stage.main()
+    train_restorer.main()
 
 
 def test_frozen_is_the_file_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models.tasks.classification_records import ClassificationRecords
-from models.tasks.record_files import RecordsError
-from models.tasks.records import load_records
+from pipeline.metrics import load_records
+from pipeline.metrics.classification import ClassificationRecords
+from pipeline.metrics.records import RecordsError
 
 CLASSES = ("fog", "rain", "snow", "never")
 

@@ -14,19 +14,19 @@ from typing import Any
 import pytest
 import torch
 
-from data.datasets import MaskBatches
-from data.manifest import Dataset
+from data.batches import MaskBatches
+from data.dataset import Dataset
 from models.restorers import build_restorer, load_restorer, save_restorer
 from models.tasks import get_task
-from pipeline.cluster import ClusterError
+from pipeline.datasets.degrading import recipe_of
 from pipeline.degrade import degrade_dataset
-from pipeline.degrading.recipes import recipe_of
-from pipeline.engine import in_parallel
+from pipeline.metrics.evaluation import evaluate
 from pipeline.quality import FolderReader, measure
 from pipeline.restore import restore_split
-from pipeline.scoring.evaluation import evaluate
+from pipeline.running.execution import in_parallel
+from pipeline.running.ray_cluster import ClusterError
 from pipeline.settings.degrade import Degrade
-from pipeline.settings.restorer import Restore
+from pipeline.settings.training import Restore
 from pipeline.training.loop import Loop
 
 CPU = torch.device("cpu")

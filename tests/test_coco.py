@@ -13,7 +13,8 @@ from faster_coco_eval.core import mask as reference
 from outside_data import HEIGHT, WIDTH
 from outside_data import coco as write_coco
 
-from data.manifest import DatasetError, FaultError
+from data.dataset import DatasetError
+from data.samples import FaultError
 from data.sources.coco import Coco
 from data.sources.objects import decode
 

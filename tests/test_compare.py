@@ -7,14 +7,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models.tasks.records import MeanRecords
-from pipeline import report, runtime
-from pipeline.identity import RECORDS_FILE
-from pipeline.params import load_params
-from pipeline.reporting import compare
-from pipeline.reporting.compare import GAIN, SCORE, Change
-from pipeline.reporting.revisions import Revision, RevisionError
-from pipeline.statistics import percentile_interval, resample_weights
+from pipeline import report
+from pipeline.commands import compare
+from pipeline.commands.compare import GAIN, SCORE, Change
+from pipeline.commands.revisions import Revision, RevisionError
+from pipeline.metrics import MeanRecords
+from pipeline.running.artifacts import RECORDS_FILE
+from pipeline.running.seeds import seed_for
+from pipeline.settings.params import load_params
+from pipeline.statistics.resampling import percentile_interval, resample_weights
 
 ROOT = Path(__file__).parents[1]
 IMAGES = 20
@@ -111,7 +112,7 @@ def _changes(before: str, after: str) -> dict[tuple[str, str, str], Change]:
 def test_a_change_is_that_of_the_same_images_resampled_in_pairs() -> None:
     change = _changes("A", "B")["detection", "diffloss", SCORE]
     params = load_params()
-    weights = resample_weights(IMAGES, params.statistics.resamples, runtime.seed_for(params.seed, "bootstrap"))
+    weights = resample_weights(IMAGES, params.statistics.resamples, seed_for(params.seed, "bootstrap"))
     difference = SCORES["B"]["diffloss"] - SCORES["A"]["diffloss"]
     expected = percentile_interval(weights @ difference / IMAGES, IMAGES, params.statistics.level)
     assert change.paired and change.after - change.before == pytest.approx(difference.mean())

@@ -8,10 +8,10 @@ import pandas as pd
 import pytest
 from scipy.stats import spearmanr
 
-from pipeline.params import load_params
-from pipeline.reporting import correlations
-from pipeline.reporting.correlations import over_variants, resampled_spearman, spearman
-from pipeline.statistics import percentile_interval, resample_weights
+from pipeline.settings.params import load_params
+from pipeline.statistics import correlations
+from pipeline.statistics.correlations import over_variants, resampled_spearman, spearman
+from pipeline.statistics.resampling import percentile_interval, resample_weights
 
 ROOT = Path(__file__).parents[1]
 

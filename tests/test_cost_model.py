@@ -10,7 +10,7 @@ from ruamel.yaml import YAML
 from benchmarks import costs
 from benchmarks.costs import Line, Points, Size
 from benchmarks.stages import Taken
-from pipeline.params import Params
+from pipeline.settings.params import Params
 
 PARAMS: dict[str, Any] = YAML(typ="safe").load(Path(__file__).parents[1] / "benchmarks" / "coco.yaml")
 DEGRADATIONS, OBJECTIVES, TASKS = 6, 4, 2

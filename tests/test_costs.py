@@ -5,11 +5,11 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from data.manifest import Dataset
+from data.dataset import Dataset
 from models.restorers import build_restorer
-from pipeline.costs import gflops, peak_memory_mib
 from pipeline.restore import measure_pass
-from pipeline.settings.restorer import Restore
+from pipeline.running.costs import gflops, peak_memory_mib
+from pipeline.settings.training import Restore
 
 CPU = torch.device("cpu")
 

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from data.datasets import CropBatches, MaskBatches, PairBatches
-from data.manifest import Dataset, Sample, write_sample
+from data.batches import CropBatches, MaskBatches, PairBatches
+from data.dataset import Dataset
+from data.samples import Sample, write_sample
 
 
 def _inverted_copy(clean: Dataset, make_dataset: Callable[..., Dataset]) -> Dataset:

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from data.manifest import DatasetError
+from data.dataset import DatasetError
 from data.sources import load_source
-from pipeline.params import load_params
 from pipeline.plan import check_names, check_numbers
 from pipeline.settings.data import Data
+from pipeline.settings.params import load_params
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "datasets.md").read_text()

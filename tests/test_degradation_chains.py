@@ -6,17 +6,10 @@ import re
 import pytest
 from skimage import data as photos
 
-from data.degradations import (
-    EFFECTS,
-    RECIPES,
-    DegradationError,
-    apply_parameters,
-    build_chain,
-    degrade,
-    degrade_with_parameters,
-)
-from data.degradations.coco_c_settings import COCO_C_TABLE
-from data.degradations.severities import SEVERITY_TABLE
+from data.degradations import apply_parameters, degrade, degrade_with_parameters
+from data.degradations.effects import DegradationError
+from data.degradations.recipes import EFFECTS, RECIPES, build_chain
+from data.degradations.severities import COCO_C_TABLE, SEVERITY_TABLE
 
 IMAGE = photos.astronaut()[:90, :120].copy()
 # As imagecorruptions.get_corruption_names("all") lists them.

@@ -12,12 +12,13 @@ from skimage import color
 from skimage import data as photos
 
 from benchmarks.degrade import load_corrupt
-from data.degradations import DegradationError, build_chain, degrade, degrade_with_parameters, frost
+from data.degradations import coco_c_weather as frost
+from data.degradations import degrade, degrade_with_parameters
 from data.degradations.coco_c_blur import neighbour_sources, smear
-from data.degradations.coco_c_settings import COCO_C_TABLE
-from data.degradations.coco_c_weather import plasma
-from data.degradations.effects import FIELD, stream
-from data.degradations.frost import frost_texture
+from data.degradations.coco_c_weather import frost_texture, plasma
+from data.degradations.effects import FIELD, DegradationError, stream
+from data.degradations.recipes import build_chain
+from data.degradations.severities import COCO_C_TABLE
 
 IMAGE = photos.astronaut()[:91, 60:181].copy()
 SEVERITIES = (1, 2, 3, 4, 5)

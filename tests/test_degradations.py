@@ -14,15 +14,9 @@ import pytest
 from skimage import data as photos
 from skimage.transform import resize
 
-from data.degradations import (
-    RECIPES,
-    DegradationError,
-    apply_parameters,
-    degrade,
-    degrade_with_parameters,
-    get_recipe,
-    require_still_pixels,
-)
+from data.degradations import apply_parameters, degrade, degrade_with_parameters, require_still_pixels
+from data.degradations.effects import DegradationError
+from data.degradations.recipes import RECIPES, get_recipe
 
 ROOT = Path(__file__).parents[1]
 COCO128 = ROOT.parent / "shared" / "coco128" / "images"

@@ -9,11 +9,11 @@ import pandas as pd
 import pytest
 
 from data import images
-from data.degradations import RECIPES, DegradationError
-from data.manifest import Dataset
+from data.dataset import Dataset
+from data.degradations.effects import DegradationError
+from data.degradations.recipes import RECIPES
+from pipeline.datasets.degrading import MANIFEST, RedoError, read_manifest, recipe_of, redo_image
 from pipeline.degrade import degrade_dataset, main
-from pipeline.degrading.recipes import recipe_of
-from pipeline.degrading.redo import MANIFEST, RedoError, read_manifest, redo_image
 from pipeline.settings.degrade import Degrade
 
 

@@ -11,14 +11,15 @@ import numpy as np
 import pytest
 import torch
 
-from data.manifest import Dataset
-from models.restorers import Restorer, load_restorer
+from data.dataset import Dataset
+from models.restorers import load_restorer
+from models.restorers.contract import Restorer
 from models.restorers.onnx_file import load_onnx
-from pipeline import deploy
-from pipeline.deployment.command import OutputError
-from pipeline.deployment.finished import FinishedError
-from pipeline.deployment.parity import ParityError, check_parity
-from pipeline.params import ParamsError
+from pipeline.commands import deploy
+from pipeline.commands.finished_runs import FinishedError
+from pipeline.commands.parity import ParityError, check_parity
+from pipeline.running.atomic_outputs import OutputError
+from pipeline.settings.params import ParamsError
 
 WEIGHTS = Path("artifacts/restorers/fog/pixel/restorer.safetensors")
 OUT = Path("deployed/fog-pixel")

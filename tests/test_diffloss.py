@@ -10,9 +10,8 @@ from torch import Tensor, nn
 
 from models.diffusion.prior import DiffusionPrior
 from models.losses.diffloss import DiffLoss
-from models.losses.settings import LossError
-from models.losses.timesteps import TimestepSampler
-from models.losses.views import Views
+from models.losses.diffusion_options import TimestepSampler, Views
+from models.losses.term import LossError
 
 GOLDEN = Path(__file__).parents[1].parent / "shared" / "golden"
 TIMESTEPS = torch.tensor([20, 300, 700])

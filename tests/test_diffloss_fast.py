@@ -8,9 +8,9 @@ from test_diffloss import gradient, pair
 from test_prior import tiny_latent_prior, tiny_prior
 from torch import nn
 
-from models.losses.bank import FeatureBank
 from models.losses.diffloss import DiffLoss
-from models.losses.settings import LossError
+from models.losses.feature_bank import FeatureBank
+from models.losses.term import LossError
 
 
 @pytest.mark.parametrize("on_disk", [False, True])

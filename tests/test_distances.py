@@ -6,8 +6,8 @@ from test_prior import tiny_prior, tiny_unet
 
 from models.diffusion.prior import DiffusionPrior, PriorError
 from models.losses.diffloss import DiffLoss
-from models.losses.distances import DISTANCES, get_distance
-from models.losses.settings import LossError
+from models.losses.diffusion_options import DISTANCES, get_distance
+from models.losses.term import LossError
 
 GENERATOR = torch.Generator().manual_seed(0)
 SEEN, WANTED = (torch.randn(2, 6, 5, 7, generator=GENERATOR, dtype=torch.float64) for _ in range(2))

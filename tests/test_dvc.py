@@ -9,10 +9,10 @@ from data.sources import SOURCES
 from models.losses import LOSSES
 from models.restorers import CHECKPOINT, RESTORERS
 from models.tasks import TASKS
-from pipeline.imports import closure
-from pipeline.params import ELSEWHERE, Params, ParamsError
 from pipeline.plan import check_complete
-from pipeline.settings.restorer import TrainRestorer
+from pipeline.running.digests import closure
+from pipeline.settings.params import ELSEWHERE, Params, ParamsError
+from pipeline.settings.training import TrainRestorer
 
 ROOT = Path(__file__).parents[1]
 STAGES = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.engine import in_parallel
+from pipeline.running.execution import in_parallel
 
 
 def _read(name: str, times: int) -> str:

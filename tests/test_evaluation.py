@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 
 from models.tasks.detection import Detection
-from models.tasks.detection_matching import BLOCK, Boxes, DetectionPrediction, coco_predictions, coco_truth
-from models.tasks.object_sizes import match_by_size
-from models.tasks.record_files import RecordsError, read_rows, reading, write_rows
-from models.tasks.records import match_detections
 from models.tasks.segmentation import Segmentation
-from pipeline.scoring.evaluation import evaluate
+from pipeline.metrics.detection import match_detections
+from pipeline.metrics.evaluation import evaluate
+from pipeline.metrics.matching import BLOCK, Boxes, DetectionPrediction, coco_predictions, coco_truth
+from pipeline.metrics.object_changes import match_by_size
+from pipeline.metrics.records import RecordsError, read_rows, reading, write_rows
 
 SIDE = 512
 MASK_BYTES = SIDE * SIDE
@@ -88,7 +88,7 @@ def test_matching_in_blocks_is_matching_at_once(monkeypatch: pytest.MonkeyPatch)
     truth = {name: Boxes(p.boxes[:4] + 1, p.classes[:4], np.arange(4) == 3) for name, p in found.items()}
     sizes = dict.fromkeys(names, (64, 64))
     whole = match_detections(found, truth, ["a", "b", "c"], sizes)
-    monkeypatch.setattr("models.tasks.detection_matching.BLOCK", BLOCK // 10)
+    monkeypatch.setattr("pipeline.metrics.matching.BLOCK", BLOCK // 10)
     parts = match_detections(found, truth, ["a", "b", "c"], sizes)
     for field in ("truth", "image", "category", "score", "correct", "ignored"):
         np.testing.assert_array_equal(getattr(whole, field), getattr(parts, field))
@@ -103,7 +103,7 @@ def test_sizes_are_matched_in_blocks_too(monkeypatch: pytest.MonkeyPatch) -> Non
     labels = coco_truth(truth, ids, 3, dict.fromkeys(ids, (64, 64)))
     classes = ("a", "b", "c")
     whole = match_by_size(labels, coco_predictions(found, ids), "bbox", ids, classes).sizes["small"]
-    monkeypatch.setattr("models.tasks.detection_matching.BLOCK", 2)
+    monkeypatch.setattr("pipeline.metrics.matching.BLOCK", 2)
     parts = match_by_size(labels, coco_predictions(found, ids), "bbox", ids, classes).sizes["small"]
     for field in ("truth", "image", "category", "score", "correct", "ignored"):
         np.testing.assert_array_equal(getattr(whole, field), getattr(parts, field))

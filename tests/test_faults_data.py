@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from ruamel.yaml import YAML
 
-from data.manifest import DatasetError
-from pipeline.intake import read_dataset
-from pipeline.params import ParamsError
+from data.dataset import DatasetError
+from pipeline.datasets.importing import read_dataset
 from pipeline.settings.data import Data
+from pipeline.settings.params import ParamsError
 from tests.fault_table import Fault, cut, edit, names, refuses
 from tests.outside_data import WRITERS, save
 

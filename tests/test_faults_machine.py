@@ -18,14 +18,15 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from data.dataset import Dataset
 from data.images import write_image
-from data.manifest import Dataset
-from models.tasks.records import MeanRecords
-from pipeline import prepare, runtime
+from pipeline import prepare
+from pipeline.datasets.degrading import recipe_of
 from pipeline.degrade import degrade_dataset
-from pipeline.degrading.recipes import recipe_of
-from pipeline.params import load_params
-from pipeline.surroundings import AGAIN, refusal
+from pipeline.metrics import MeanRecords
+from pipeline.running.entry import run_stage
+from pipeline.running.system_errors import AGAIN, refusal
+from pipeline.settings.params import load_params
 from pipeline.training.loop import Loop
 
 ROOT = Path(__file__).parents[1]
@@ -63,7 +64,7 @@ def _stage(folder: Path, monkeypatch: pytest.MonkeyPatch, *arguments: str, main:
     monkeypatch.setattr(sys, "argv", ["stage", *arguments])
     try:
         with pytest.raises(SystemExit) as caught:
-            runtime.run_stage(main)
+            run_stage(main)
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)

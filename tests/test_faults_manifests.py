@@ -13,14 +13,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from data.degradations import DegradationError
+from data.dataset import Dataset, DatasetError
+from data.degradations.effects import DegradationError
 from data.images import ImageError, write_image, write_mask
-from data.manifest import Dataset, DatasetError
+from pipeline.datasets import degrading
+from pipeline.datasets.degrading import MANIFEST, RedoError, recipe_of
 from pipeline.degrade import degrade_dataset
-from pipeline.degrading import redo
-from pipeline.degrading.recipes import recipe_of
-from pipeline.degrading.redo import MANIFEST, RedoError
-from pipeline.params import load_params
+from pipeline.settings.params import load_params
 from tests.fault_table import Fault, cut, names, refuses
 
 ROOT = Path(__file__).parents[1]
@@ -170,7 +169,7 @@ def _manifest(content: bytes) -> Callable[[Path], Any]:
 def _redo(folder: Path) -> None:
     """python -m pipeline.degrade --redo test0, in the folder."""
     sys.argv = ["degrade", "--redo", "test0", "--clean", "clean", "--degraded", "fog", "--out", "redone"]
-    redo.main()
+    degrading.main()
 
 
 REDONE = [

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.params import ParamsError, load_params
 from pipeline.plan import check_names, check_numbers, describe_restorer, describe_task
+from pipeline.settings.params import ParamsError, load_params
 from tests.fault_table import Fault, edit, names, refuses
 
 ROOT = Path(__file__).parents[1]

@@ -13,7 +13,7 @@ import pytest
 from clones import clone as copy_project
 from clones import environment as environment_of
 
-from data.manifest import Dataset
+from data.dataset import Dataset
 from pipeline import INTERRUPTED
 
 ROOT = Path(__file__).parents[1]

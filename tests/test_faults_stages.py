@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data.manifest import Dataset
+from data.dataset import Dataset
 from models.restorers import build_restorer, save_restorer
-from pipeline import runtime
+from pipeline.running.entry import run_stage
 from tests.fault_table import cut, edit
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of the libraries behind the stages
@@ -64,7 +64,7 @@ def run(project: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[...
         module = importlib.import_module(f"pipeline.{arguments[0]}")
         monkeypatch.setattr(sys, "argv", arguments)
         with pytest.raises(SystemExit) as caught, warnings.catch_warnings():
-            runtime.run_stage(module.main)
+            run_stage(module.main)
         return str(caught.value.code)
 
     yield stage
@@ -135,4 +135,4 @@ def test_a_stage_of_its_own_process_ends_without_a_traceback(project: Path) -> N
 
 def test_a_mistake_in_the_code_keeps_its_traceback(run: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ZeroDivisionError):
-        runtime.run_stage(lambda: print(1 // 0))
+        run_stage(lambda: print(1 // 0))

@@ -12,13 +12,15 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from models.diffusion.guided_settings import GuidedError
+from models.diffusion.adm_settings import GuidedError
 from models.diffusion.prior import DiffusionPrior, PriorError
 from models.diffusion.schedule import ScheduleError
-from models.restorers import FORMAT, HEADER, RestorerError, build_restorer, load_restorer, save_restorer
+from models.restorers import FORMAT, HEADER, build_restorer, load_restorer, save_restorer
+from models.restorers.contract import RestorerError
 from models.tasks import TaskError, get_task
-from models.tasks.detection_matching import DetectionPrediction
-from models.tasks.records import MeanRecords, RecordsError, load_records
+from pipeline.metrics import MeanRecords, load_records
+from pipeline.metrics.matching import DetectionPrediction
+from pipeline.metrics.records import RecordsError
 from tests.adm_reference import TINY, reference_run
 from tests.fault_table import Fault, cut, edit, names, refuses
 

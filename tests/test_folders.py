@@ -8,9 +8,9 @@ import pytest
 from outside_data import COMMON, COUNTS, folders, picture, save
 from torchvision.datasets import ImageFolder
 
-from data.manifest import Dataset, DatasetError
+from data.dataset import Dataset, DatasetError
 from data.sources.folders import Folders
-from pipeline.intake import read_dataset
+from pipeline.datasets.importing import read_dataset
 from pipeline.settings.data import Data
 
 SHARES = {"train": 0.5, "test": 0.5}

@@ -13,17 +13,24 @@ import pandas as pd
 import pytest
 
 from data import images
-from data.manifest import Dataset
+from data.dataset import Dataset
 from models.tasks.classification import Label
-from models.tasks.records import DetectionPrediction, load_records
-from pipeline import gate as command
-from pipeline import restore_files
-from pipeline.deployment.finished import Finished
-from pipeline.deployment.gate import curve, policies
-from pipeline.deployment.gate.features import GateError, image_features, output_features
-from pipeline.deployment.gate.model import ALWAYS, NEVER, Gate, choose_threshold, fit
-from pipeline.params import ParamsError, load_params
-from pipeline.statistics import resample_weights
+from pipeline.commands import gate, gate_cases, gate_report, photo_folders, restore_files
+from pipeline.commands.finished_runs import Finished
+from pipeline.commands.gate_model import (
+    ALWAYS,
+    NEVER,
+    Gate,
+    GateError,
+    choose_threshold,
+    fit,
+    image_features,
+    output_features,
+)
+from pipeline.metrics import load_records
+from pipeline.metrics.matching import DetectionPrediction
+from pipeline.settings.params import ParamsError, load_params
+from pipeline.statistics.resampling import resample_weights
 
 FEATURES = ["brightness", "noise"]
 
@@ -148,7 +155,7 @@ def test_a_gate_is_read_back(tmp_path: Path) -> None:
 def test_the_curve_by_hand() -> None:
     cases = pd.DataFrame({"image": list("abcd"), "before": [0.5] * 4, "after": [0.9, 0.7, 0.4, 0.1]})
     weights = resample_weights(4, 200, 0)
-    rows = pd.DataFrame(curve.risk_coverage("val", cases, np.array([4.0, 1.0, 2.0, 3.0]), weights, 0.95))
+    rows = pd.DataFrame(gate_report.risk_coverage("val", cases, np.array([4.0, 1.0, 2.0, 3.0]), weights, 0.95))
     at = rows.set_index(rows.coverage.round(2))
     assert at.score[0] == 0.5 and at.score[1] == pytest.approx(cases.after.mean())
     assert at.score[0.25] == pytest.approx(0.5 + 0.4 / 4) and at.risk[0.25] == 0
@@ -156,9 +163,9 @@ def test_the_curve_by_hand() -> None:
     assert at.oracle_score[0.5] == pytest.approx(0.5 + 0.6 / 4) and at.oracle_risk[0.5] == 0
     assert at.risk[1] == at.oracle_risk[1] == pytest.approx(0.5 / 4) and np.isnan(at.risk[0])
     assert at.random_score[0.5] == pytest.approx(0.5 + 0.025 / 2)
-    assert at.threshold[0.5] == 3 and list(rows) == curve.COLUMNS
+    assert at.threshold[0.5] == 3 and list(rows) == gate_report.COLUMNS
     assert (rows.score_low <= rows.score + 1e-12).all() and (rows.score_high >= rows.score - 1e-12).all()
-    equal = pd.DataFrame(curve.risk_coverage("val", cases, np.zeros(4), weights, 0.95))
+    equal = pd.DataFrame(gate_report.risk_coverage("val", cases, np.zeros(4), weights, 0.95))
     assert equal.score.to_numpy() == pytest.approx(equal.random_score.to_numpy())  # no order: no choice
 
 
@@ -173,7 +180,7 @@ def run(
     def do(*words: str) -> dict[str, Any]:
         given = ["gate", "--task", "segmentation", "--degradation", "fog", "--objective", "pixel", *words]
         monkeypatch.setattr(sys, "argv", given)
-        command.main()
+        gate.main()
         folder = Path("deployed/gate-segmentation-fog-pixel")
         tables = {path.stem: pd.read_csv(path) for path in folder.glob("*.csv")}
         return {**tables, "files": {path.name: path.read_bytes() for path in folder.iterdir()}}
@@ -243,9 +250,9 @@ def test_a_gate_in_front_of_a_folder(
     assert "the gate left 1 of them as they were" in capsys.readouterr().out
     never = Gate(NEVER, ("brightness",), (0.5,), (1.0,), (-1.0,), 0.0, 1.0)
     assert restore(never, *network, "--output", "two") == {"dark": False, "light": False}
-    with pytest.raises(restore_files.FilesError, match="made by another restorer or with other settings"):
+    with pytest.raises(photo_folders.FilesError, match="made by another restorer or with other settings"):
         restore(never, *network, "--output", "one")
-    with pytest.raises(restore_files.FilesError, match="--gate and --network go together"):
+    with pytest.raises(photo_folders.FilesError, match="--gate and --network go together"):
         restore(never, "--output", "three")
     with pytest.raises(GateError, match=r"--network nowhere: no such folder; .* the network of segmentation"):
         restore(never, "--network", "nowhere", "--output", "three")
@@ -257,12 +264,12 @@ def test_splits_to_fit_on(
     finished_run.make(tmp_path, make_dataset, train=11, val=3)
     monkeypatch.chdir(tmp_path)
     finished = Finished(load_params(), "fog", "pixel")
-    assert command.split_to_fit(finished, None) == "train"  # val is what is reported
+    assert gate.split_to_fit(finished, None) == "train"  # val is what is reported
     with pytest.raises(GateError, match="--split val: results are reported on it; fit on another one: train"):
-        command.split_to_fit(finished, "val")
+        gate.split_to_fit(finished, "val")
     with pytest.raises(GateError, match="--split dev: the data set has train"):
-        command.split_to_fit(finished, "dev")
-    text = command.write(finished, "segmentation", "train", False, Path("out"))
+        gate.split_to_fit(finished, "dev")
+    text = gate.write(finished, "segmentation", "train", False, Path("out"))
     assert "which the restorer and the task's network have seen" in text
     assert "have seen" in Path("out/gate.md").read_text()
 
@@ -277,5 +284,5 @@ def test_the_tasks_own_metric_has_a_say() -> None:
         own = [{"policy": policy, "metric": "mean F1", "value": 0.0} for policy in values]
         return [*own, *({"policy": policy, "metric": "mAP50-95", "value": v} for policy, v in values.items())]
 
-    assert policies.is_worse(rows(never=0.2, always=0.3, gate=0.29))
-    assert not policies.is_worse(rows(never=0.2, always=0.3, gate=0.3))
+    assert gate_cases.is_worse(rows(never=0.2, always=0.3, gate=0.29))
+    assert not gate_cases.is_worse(rows(never=0.2, always=0.3, gate=0.3))

@@ -9,8 +9,8 @@ from adm_reference import TINY, reference_run
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from models.diffusion.guided import GuidedError, build_unet, name_pairs
-from models.diffusion.guided_settings import read_settings
+from models.diffusion.adm import build_unet, name_pairs
+from models.diffusion.adm_settings import GuidedError, read_settings
 from models.diffusion.prior import DiffusionPrior
 
 GOLDEN = Path(__file__).parents[1].parent / "shared" / "golden"

@@ -9,15 +9,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from data.dataset import Dataset, DatasetInfo, write_info
 from data.images import write_image
-from data.manifest import Dataset, DatasetInfo, write_info
-from pipeline.params import Params, Statistics, load_params
-from pipeline.provenance import data_digest
 from pipeline.reporting import html, tables
 from pipeline.reporting.html import figures, ledger, origin
 from pipeline.reporting.html.sliders import BUDGET, Sliders, extremes
 from pipeline.reporting.tables import GAINS, RESULTS
-from pipeline.reporting.verdicts import verdict_table
+from pipeline.running.digests import data_digest
+from pipeline.settings.params import Params, Statistics, load_params
+from pipeline.statistics.verdicts import verdict_table
 
 ROOT = Path(__file__).parents[1]
 EVIL = '<script>alert("x")</script>'

@@ -8,13 +8,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from data.manifest import Dataset, DatasetInfo
-from pipeline.params import Statistics, load_params
+from data.dataset import Dataset, DatasetInfo
 from pipeline.reporting import html, tables
 from pipeline.reporting.html.origin import Data, Origin
 from pipeline.reporting.html.sliders import Sliders
 from pipeline.reporting.tables import GAINS, RESULTS
-from pipeline.reporting.verdicts import verdict_table
+from pipeline.settings.params import Statistics, load_params
+from pipeline.statistics.verdicts import verdict_table
 
 pytestmark = pytest.mark.filterwarnings("ignore:constrained_layout")  # names as long as a figure is wide
 ROOT = Path(__file__).parents[1]

@@ -8,10 +8,10 @@ import pytest
 from faster_coco_eval import COCO, COCOeval_faster
 from numpy.typing import NDArray
 
-from models.tasks.instance_matching import InstancePrediction, Masks, decode, encode, match_instances
-from models.tasks.record_files import RecordsError
-from models.tasks.records import DetectionRecords
-from models.tasks.yolo_view import outline
+from models.tasks.yolo_training import outline
+from pipeline.metrics.detection import DetectionRecords
+from pipeline.metrics.instance_segmentation import InstancePrediction, Masks, decode, encode, match_instances
+from pipeline.metrics.records import RecordsError
 
 SIZE = (60, 80)
 CLASSES = ("car", "person", "unicorn")  # nothing is ever a unicorn

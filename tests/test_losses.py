@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from models.losses import LOSSES, build_objective, loss_names, needs_prior, needs_task
 from models.losses.objective import Objective
 from models.losses.pixel import PIXEL_LOSSES
-from models.losses.settings import LossError
+from models.losses.term import LossError
 
 
 def generator(seed: int = 0) -> torch.Generator:

@@ -8,7 +8,8 @@ from outside_data import HEIGHT, WIDTH, picture, save
 from outside_data import masks as write_camvid
 from PIL import Image
 
-from data.manifest import DatasetError, FaultError
+from data.dataset import DatasetError
+from data.samples import FaultError
 from data.sources.masks import Masks
 
 CAMVID = Path(__file__).parents[1].parent / "shared" / "camvid"

@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from pipeline.reporting import metrics, tables
+from pipeline.reporting import dvc_metrics, tables
 from pipeline.reporting.tables import GAINS, RESULTS
 
 ROOT = Path(__file__).parents[1]
@@ -24,7 +24,7 @@ def written(tmp_path: Path) -> Path:
         tables.write_table(results, RESULTS, folder / "results.csv"),
         tables.write_table(gains, GAINS, folder / "gains.csv"),
     ]
-    metrics.write_metrics(*frames, folder)
+    dvc_metrics.write_metrics(*frames, folder)
     return folder
 
 
@@ -46,13 +46,13 @@ def test_curves_of_objectives_in_one_table(tmp_path: Path) -> None:
         folder.mkdir(parents=True)
         if text:
             (folder / "curve.csv").write_text(text)
-    metrics.write_curves(tmp_path / "restorers", ["fog"], ["pixel", "frozen"], tmp_path)
+    dvc_metrics.write_curves(tmp_path / "restorers", ["fog"], ["pixel", "frozen"], tmp_path)
     assert (tmp_path / "curves.csv").read_text() == "degradation,variant,step,loss\nfog,pixel,1,0.5\nfog,pixel,2,0.25\n"
 
 
 def test_dvc_shows_the_metrics_and_plots_that_its_file_declares(written: Path) -> None:
     project = written.parents[1]
-    metrics.write_curves(project, [], [], written)
+    dvc_metrics.write_curves(project, [], [], written)
     (written / "curves.csv").write_text("degradation,variant,step,loss\nfog,pixel,1,0.5\n")
     lines = (ROOT / "dvc.yaml").read_text()
     (project / "dvc.yaml").write_text(lines[lines.index("\nmetrics:") :])

@@ -6,21 +6,15 @@ import numpy as np
 import pytest
 from test_detection_records import CLASSES, SIDE, coco_evaluator, random_split, replicate
 
-from data.manifest import Dataset
-from models.tasks.detection_matching import coco_predictions, coco_truth
-from models.tasks.instance_matching import InstancePrediction, encode
+from data.dataset import Dataset
 from models.tasks.instance_segmentation import InstanceSegmentation
-from models.tasks.object_changes import Run, count_changes, read_run
-from models.tasks.object_sizes import match_by_size
-from models.tasks.records import (
-    Boxes,
-    ClassificationRecords,
-    DetectionPrediction,
-    MeanRecords,
-    PixelCounts,
-    SegmentationRecords,
-    match_detections,
-)
+from pipeline.metrics import MeanRecords
+from pipeline.metrics.classification import ClassificationRecords
+from pipeline.metrics.detection import match_detections
+from pipeline.metrics.instance_segmentation import InstancePrediction, encode
+from pipeline.metrics.matching import Boxes, DetectionPrediction, coco_predictions, coco_truth
+from pipeline.metrics.object_changes import Run, count_changes, match_by_size, read_run
+from pipeline.metrics.segmentation import PixelCounts, SegmentationRecords
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.objective import describe
-from pipeline.params import Params, ParamsError, load_params
+from pipeline.settings.params import Params, ParamsError, load_params
 
 ROOT = Path(__file__).parents[1]
 
@@ -72,7 +72,7 @@ def test_the_task_objective_depends_on_its_network(networks: tuple[Path, Path]) 
 
 
 def test_code_of_the_diffusion_terms_is_no_part_of_pixel(networks: tuple[Path, Path]) -> None:
-    from pipeline.imports import closure
+    from pipeline.running.digests import closure
 
     pixel = {path.as_posix() for path in closure("models.losses.pixel", Path())}
     assert "models/diffusion/prior.py" not in pixel

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from data.datasets import MaskBatches
-from data.manifest import Dataset
+from data.batches import MaskBatches
+from data.dataset import Dataset
 from models.tasks import get_task
 from pipeline.training.loop import Loop
 

@@ -9,11 +9,11 @@ import torch
 from ruamel.yaml import YAML
 from torch import nn
 
-from data.manifest import Split
-from models.restorers import CHECKPOINT, RESTORERS, Restorer, RestorerError, build_restorer, load_restorer
+from data.dataset import Split
+from models.restorers import CHECKPOINT, RESTORERS, build_restorer, load_restorer
+from models.restorers.contract import Restorer, RestorerError, restore_tiled
 from models.restorers.onnx_file import ENTRY, export_onnx, load_onnx
-from models.restorers.tiling import restore_tiled
-from pipeline.deployment.parity import check_parity
+from pipeline.commands.parity import check_parity
 
 ROOT = Path(__file__).parents[1]
 CAMVID = ROOT.parent / "shared" / "camvid"
@@ -142,9 +142,9 @@ def test_files_that_are_no_restorers(tmp_path: Path) -> None:
     for name, said in (
         ("none.onnx", "no such ONNX file"),
         ("broken.onnx", "not a readable"),
-        ("other.onnx", "pipeline.deploy"),
-        ("odd.onnx", "pipeline.deploy"),
-        ("list.onnx", "pipeline.deploy"),
+        ("other.onnx", "pipeline.commands.deploy"),
+        ("odd.onnx", "pipeline.commands.deploy"),
+        ("list.onnx", "pipeline.commands.deploy"),
     ):
         with pytest.raises(RestorerError, match=said):
             load_onnx(tmp_path / name)

@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from models.losses.objective import ObjectiveOutput
-from models.restorers import Restorer
-from pipeline.settings.restorer import NafNet, TrainRestorer
+from models.restorers.contract import Restorer
+from pipeline.settings.training import NafNet, TrainRestorer
 from pipeline.train_restorer import train_restorer
 from pipeline.training.loop import Loop
 from pipeline.training.optimisation import LOWEST_RATE, Optimisation, TrainingError

@@ -13,8 +13,9 @@ import pytest
 from clones import TABLES, clone, dvc, environment
 from ruamel.yaml import YAML
 
-from pipeline.parallel import workers
-from pipeline.parallel.stages import Schedule, closing_stages
+from pipeline.commands import parallel_workers
+from pipeline.commands import parallel_workers as workers
+from pipeline.commands.parallel import Schedule, closing_stages
 
 ROOT = Path(__file__).parents[1]
 STAGE = """
@@ -189,7 +190,7 @@ def test_a_busy_file_is_waited_for(
 ) -> None:
     monkeypatch.chdir(project)
     monkeypatch.setattr(workers, "PAUSE", 0.5)
-    worker = workers.Worker(_environment(project))
+    worker = parallel_workers.Worker(_environment(project))
     worker.start("first")
     _wait_for(lambda: worker.poll() is None and "busy" in worker.log.read_text())
     another.kill()
@@ -245,12 +246,12 @@ def _stages_of(folder: Path) -> list[str]:
 
 def test_shares_of_the_machine() -> None:
     assert (
-        workers.environments(2, 8, [], {"A": "b"})
+        parallel_workers.environments(2, 8, [], {"A": "b"})
         == [{"OMP_NUM_THREADS": "4", "LOKY_MAX_CPU_COUNT": "4", "A": "b"}] * 2
     )
-    assert [one["OMP_NUM_THREADS"] for one in workers.environments(3, 2, [], {})] == ["1"] * 3
-    assert workers.environments(1, 8, [], {"OMP_NUM_THREADS": "3"})[0]["OMP_NUM_THREADS"] == "3"
-    gpus = workers.environments(3, 8, ["4", "7"], {"CUDA_VISIBLE_DEVICES": "4,7"})
+    assert [one["OMP_NUM_THREADS"] for one in parallel_workers.environments(3, 2, [], {})] == ["1"] * 3
+    assert parallel_workers.environments(1, 8, [], {"OMP_NUM_THREADS": "3"})[0]["OMP_NUM_THREADS"] == "3"
+    gpus = parallel_workers.environments(3, 8, ["4", "7"], {"CUDA_VISIBLE_DEVICES": "4,7"})
     assert [one["CUDA_VISIBLE_DEVICES"] for one in gpus] == ["4", "7", "4"]
 
 

@@ -3,10 +3,10 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-from pipeline.identity import row_identity
-from pipeline.params import Params, ParamsError, load_params
 from pipeline.plan import check_names, check_numbers, needs
-from pipeline.settings.restorer import TrainRestorer
+from pipeline.running.artifacts import row_identity
+from pipeline.settings.params import Params, ParamsError, load_params
+from pipeline.settings.training import TrainRestorer
 
 ROOT = Path(__file__).parents[1]
 FILES = ["params.yaml", "params.tiny.yaml", "params.camvid.yaml"]

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from models.restorers import RESTORERS, build_restorer, save_restorer
-from pipeline.params import ParamsError
 from pipeline.plan import describe_restorer
-from pipeline.settings.restorer import Checkpoint, NafNet, TrainRestorer, UNet
+from pipeline.settings.params import ParamsError
+from pipeline.settings.training import Checkpoint, NafNet, TrainRestorer, UNet
 
 ROOT = Path(__file__).parents[1]
 NAFNET = {"width": 8, "encoder_blocks": [1], "middle_blocks": 1, "decoder_blocks": [1]}

@@ -9,7 +9,7 @@ import torch
 
 from models.tasks import TASKS
 from pipeline import plan
-from pipeline.params import ParamsError, load_params
+from pipeline.settings.params import ParamsError, load_params
 
 ROOT = Path(__file__).parents[1]
 pytestmark = pytest.mark.filterwarnings("ignore")  # of the libraries behind the tasks

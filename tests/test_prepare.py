@@ -13,10 +13,10 @@ import pytest
 from outside_data import COUNTS, WRITERS, index_mask, masks, picture, save
 from PIL import Image
 
-from data.manifest import Dataset, DatasetError
-from pipeline.intake import read_dataset
-from pipeline.params import ParamsError, load_params
+from data.dataset import Dataset, DatasetError
+from pipeline.datasets.importing import read_dataset
 from pipeline.settings.data import Data
+from pipeline.settings.params import ParamsError, load_params
 
 ROOT = Path(__file__).parents[1]
 PARAMS = load_params(ROOT / "params.tiny.yaml")

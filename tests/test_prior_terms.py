@@ -8,8 +8,8 @@ from test_prior import tiny_prior
 from torch import Tensor
 
 from models.diffusion.prior import DiffusionPrior
-from pipeline.runtime import seed_for
-from pipeline.scoring.prior_terms import PriorTerms, fixed_steps
+from pipeline.metrics.diffloss_terms import PriorTerms, fixed_steps
+from pipeline.running.seeds import seed_for
 
 SECTION = {"timesteps": [5, 300], "view": "resize", "view_sizes": [16]}
 

@@ -8,12 +8,13 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from data.manifest import DatasetError, FaultError, read_boxes, read_category, read_instances
+from data.dataset import DatasetError, read_boxes, read_category, read_instances
+from data.samples import FaultError
 from data.sources.coco import Coco
 from data.sources.exdark import ExDark
 from data.sources.voc import Voc
 from data.sources.yolo import Yolo
-from pipeline.faults import refuse
+from pipeline.datasets.importing import refuse
 from tests.outside_data import VOC_OBJECT, VOC_XML, WRITERS
 from tests.properties import anything, few, grafted, mutated, refused_well, to_bytes
 

@@ -9,13 +9,12 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from data.degradations import DegradationError
+from data.dataset import Dataset, DatasetError, DatasetInfo, write_info
+from data.degradations.effects import DegradationError
 from data.images import ImageError, write_image
-from data.manifest import Dataset, DatasetError, DatasetInfo, write_info
+from pipeline.datasets.degrading import MANIFEST, RedoError, read_manifest, recipe_of, redo_image
 from pipeline.degrade import degrade_dataset
-from pipeline.degrading.recipes import recipe_of
-from pipeline.degrading.redo import MANIFEST, RedoError, read_manifest, redo_image
-from pipeline.params import load_params
+from pipeline.settings.params import load_params
 from tests.properties import anything, few, grafted, mutated, refused_well, to_bytes
 
 ROOT = Path(__file__).parents[1]

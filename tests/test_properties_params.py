@@ -9,8 +9,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
-from pipeline.params import ParamsError, load_params
 from pipeline.plan import check_names, check_numbers
+from pipeline.settings.params import ParamsError, load_params
 from tests.properties import few, grafted, mutated, refused_well, to_bytes
 
 ROOT = Path(__file__).parents[1]

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.provenance import data_digest, git_commit
+from pipeline.running.digests import data_digest, git_commit
 
 
 def test_digests_follow_names_and_contents_only(tmp_path: Path) -> None:

@@ -10,14 +10,14 @@ import pandas as pd
 import pytest
 import torch
 
-from data.manifest import Dataset
+from data.dataset import Dataset
 from models.restorers import build_restorer, save_restorer
 from pipeline import publish
-from pipeline.params import Params, load_params
 from pipeline.reporting.tables import GAINS, RESULTS
-from pipeline.tracking.published_data import data_digest
-from pipeline.tracking.published_rows import Folders, Ledger
-from pipeline.tracking.rows import Row
+from pipeline.running.digests import data_digest
+from pipeline.settings.params import Params, load_params
+from pipeline.tracking.comparison_rows import Folders, Ledger
+from pipeline.tracking.runs import Row
 from pipeline.tracking.store import Store
 
 ROOT = Path(__file__).parents[1]

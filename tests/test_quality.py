@@ -12,11 +12,9 @@ from torchmetrics.functional.image import (
     structural_similarity_index_measure,
 )
 
-from data.manifest import Dataset
+from data.dataset import Dataset
+from pipeline.metrics.image_quality import LARGEST_PSNR, available, blur, ms_ssim, psnr, ssim
 from pipeline.quality import FolderReader, measure
-from pipeline.scoring.fidelity import LARGEST_PSNR, psnr, ssim
-from pipeline.scoring.perception import available, ms_ssim
-from pipeline.scoring.sharpness import blur
 
 CPU = torch.device("cpu")
 

@@ -10,13 +10,13 @@ import pandas as pd
 import pytest
 
 from data import images
-from data.manifest import Dataset
+from data.dataset import Dataset
 from pipeline import degrade, quality
-from pipeline.degrading import real
-from pipeline.degrading.redo import MANIFEST, RedoError, read_manifest, redo_image
-from pipeline.params import Params, load_params
+from pipeline.datasets import real_photos
+from pipeline.datasets.degrading import MANIFEST, RedoError, read_manifest, redo_image
 from pipeline.settings.data import Data
 from pipeline.settings.degrade import Unpaired
+from pipeline.settings.params import Params, load_params
 
 PARAMS = load_params(Path(__file__).parents[1] / "params.yaml")
 CLASSES = ["ground", "square", "bar"]
@@ -41,7 +41,7 @@ def _photos(clean: Dataset, root: Path) -> Path:
 
 def test_paired_photos_take_the_place_of_made_ones(make_dataset: Callable[..., Dataset], tmp_path: Path) -> None:
     clean = make_dataset()
-    real.copy_paired(clean, _photos(clean, tmp_path / "rainy"), "rain-cam", tmp_path / "out")
+    real_photos.copy_paired(clean, _photos(clean, tmp_path / "rainy"), "rain-cam", tmp_path / "out")
     degraded = Dataset.open(tmp_path / "out")
     assert degraded.info == clean.info and degraded.has_clean_images
     for split in clean.info.splits:
@@ -59,11 +59,11 @@ def test_photos_that_do_not_fit_are_named(make_dataset: Callable[..., Dataset], 
     clean = make_dataset()
     root = _photos(clean, tmp_path / "rainy")
     cv2.imwrite(str(root / "test" / "test0.png"), np.zeros((20, 64, 3), np.uint8))
-    with pytest.raises(real.RealPhotosError, match=r"test0\.png: \(20, 64\) pixels .*its clean image \(48, 64\)"):
-        real.copy_paired(clean, root, "rain-cam", tmp_path / "out")
+    with pytest.raises(real_photos.RealPhotosError, match=r"test0\.png: \(20, 64\) pixels .*clean image \(48, 64\)"):
+        real_photos.copy_paired(clean, root, "rain-cam", tmp_path / "out")
     (root / "val" / "val1.jpg").unlink()
-    with pytest.raises(real.RealPhotosError, match="no photo for the clean images val1; expected"):
-        real.copy_paired(clean, root, "rain-cam", tmp_path / "out")
+    with pytest.raises(real_photos.RealPhotosError, match="no photo for the clean images val1; expected"):
+        real_photos.copy_paired(clean, root, "rain-cam", tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -127,7 +127,7 @@ def test_bad_photos_that_were_left_out_are_listed_beside_the_result(
 def test_photos_of_other_classes_are_refused(make_dataset: Callable[..., Dataset], tmp_path: Path) -> None:
     clean = make_dataset()
     photos, params = _unpaired(_labelled(clean, tmp_path / "night"), classes=["ground", "bar", "square"])
-    with pytest.raises(real.RealPhotosError, match="ground, square, bar; but they are: ground, bar, square"):
+    with pytest.raises(real_photos.RealPhotosError, match="ground, square, bar; but they are: ground, bar, square"):
         degrade._degrade_for_photos(clean, photos, params.degrade, params, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 

@@ -11,14 +11,10 @@ from sklearn.metrics import confusion_matrix
 from torchmetrics.classification import MulticlassJaccardIndex
 
 from benchmarks.intervals import detection_pair
-from models.tasks.records import (
-    DetectionRecords,
-    MeanRecords,
-    RecordsError,
-    SegmentationRecords,
-    count_segmentation,
-    load_records,
-)
+from pipeline.metrics import MeanRecords, load_records
+from pipeline.metrics.detection import DetectionRecords
+from pipeline.metrics.records import RecordsError
+from pipeline.metrics.segmentation import SegmentationRecords, count_segmentation
 
 
 def random_masks(seed: int, images: int = 6) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:

@@ -12,10 +12,11 @@ from PIL import Image as Pillow
 
 from data import images
 from data.video import VideoError, VideoReader, VideoWriter
-from models.restorers import build_restorer, load_restorer, save_restorer
+from models.restorers import build_restorer, contract, load_restorer, save_restorer
 from models.restorers.onnx_file import export_onnx
-from pipeline import restore_files as command
-from pipeline.deployment.files import RECORD, FilesError, restore_folder
+from pipeline.commands import restore_files
+from pipeline.commands import restore_files as command
+from pipeline.commands.photo_folders import RECORD, FilesError, restore_folder
 
 SETTINGS = {"width": 8, "encoder_blocks": [1], "middle_blocks": 1, "decoder_blocks": [1]}
 
@@ -48,7 +49,7 @@ def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., None]:
 
     def do(*words: object) -> None:
         monkeypatch.setattr(sys, "argv", ["restore_files", *map(str, words)])
-        command.main()
+        restore_files.main()
 
     return do
 
@@ -57,7 +58,7 @@ def _names(folder: Path) -> set[str]:
     return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()} - {RECORD}
 
 
-def _invert(image: command.Image) -> command.Image:
+def _invert(image: restore_files.Image) -> restore_files.Image:
     return 255 - image
 
 
@@ -76,7 +77,7 @@ def test_a_folder_keeps_its_names(restorer: Path, photos: Path, run: Callable[..
         with torch.inference_mode():
             batch = images.to_tensor(image)[None]
             whole = images.to_uint8(network(batch)[0])
-            expected = images.to_uint8(command.restore_tiled(network, batch, 32, 8)[0]) if tile else whole
+            expected = images.to_uint8(contract.restore_tiled(network, batch, 32, 8)[0]) if tile else whole
         assert np.abs(found.astype(int) - expected).max() <= (1 if onnx else 0)
         assert np.abs(found.astype(int) - image).max() > 10
 
@@ -84,7 +85,7 @@ def test_a_folder_keeps_its_names(restorer: Path, photos: Path, run: Callable[..
 def test_a_killed_folder_goes_on(photos: Path) -> None:
     seen: list[int] = []
 
-    def restore(image: command.Image) -> command.Image:
+    def restore(image: restore_files.Image) -> restore_files.Image:
         seen.append(len(image))
         if len(seen) == 2:
             raise KeyboardInterrupt
@@ -156,7 +157,7 @@ def test_an_image_too_large_for_memory_is_a_fault(photos: Path, restorer: Path, 
     def fail(*_: object) -> None:
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9e15 bytes")
 
-    restore = command.build(restorer / "restorer.safetensors", 32, 8)
+    restore = restore_files.build(restorer / "restorer.safetensors", 32, 8)
     monkeypatch.setattr(command, "restore_tiled", fail)
     done = restore_folder(photos, photos.parent / "out", restore, "one")
     assert (
@@ -200,7 +201,7 @@ def test_a_video_keeps_rate_size_and_colours(
     assert "sound" in capsys.readouterr().out
     reader = VideoReader(out)
     assert (reader.rate, reader.frames) == (12.5, 6)
-    restore = command.build(restorer / "restorer.safetensors", None, 0)
+    restore = restore_files.build(restorer / "restorer.safetensors", None, 0)
     for source, found in zip(VideoReader(tmp_path / "in.mp4"), reader, strict=True):
         assert found.shape == (48, 64, 3)
         assert np.abs(found.astype(int) - restore(source)).mean() < 12  # codecs lose; swapped colours lose far more
@@ -218,7 +219,7 @@ def test_videos_that_cannot_be_used(tmp_path: Path) -> None:
         ("none.mp4", "out.mp4", "no such file"),
     ):
         with pytest.raises((FilesError, VideoError), match=said):
-            command.restore_video(tmp_path / source, tmp_path / target, _invert)
+            restore_files.restore_video(tmp_path / source, tmp_path / target, _invert)
     assert (tmp_path / "there.mp4").read_bytes() == b"mine"
     writer = VideoWriter(tmp_path / "noise.avi", 10, (120, 160))
     for frame in np.random.default_rng(0).integers(0, 256, (6, 120, 160, 3), dtype=np.uint8):
@@ -226,7 +227,7 @@ def test_videos_that_cannot_be_used(tmp_path: Path) -> None:
     writer.close()
     content = (tmp_path / "noise.avi").read_bytes()
     (tmp_path / "cut.avi").write_bytes(content[: 2 * len(content) // 3])
-    faults = command.restore_video(tmp_path / "cut.avi", tmp_path / "out.avi", _invert)
+    faults = restore_files.restore_video(tmp_path / "cut.avi", tmp_path / "out.avi", _invert)
     assert faults and "frames of 6 could be read" in faults[0]
 
 

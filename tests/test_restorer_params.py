@@ -3,11 +3,12 @@ from pathlib import Path
 import pytest
 
 from models.losses import FROZEN as LOSSES_FROZEN
-from models.losses import LossError, loss_names, needs_prior, needs_task
+from models.losses import loss_names, needs_prior, needs_task
+from models.losses.term import LossError
 from models.restorers import CHECKPOINT, RESTORERS
-from pipeline.params import Params, ParamsError, load_params
 from pipeline.plan import check_names
-from pipeline.settings.restorer import FROZEN, TrainRestorer
+from pipeline.settings.params import Params, ParamsError, load_params
+from pipeline.settings.training import FROZEN, TrainRestorer
 
 ROOT = Path(__file__).parents[1]
 

@@ -7,15 +7,8 @@ import pytest
 import torch
 from ruamel.yaml import YAML
 
-from models.restorers import (
-    CHECKPOINT,
-    RESTORERS,
-    Restorer,
-    RestorerError,
-    build_restorer,
-    load_restorer,
-    save_restorer,
-)
+from models.restorers import CHECKPOINT, RESTORERS, build_restorer, load_restorer, save_restorer
+from models.restorers.contract import Restorer, RestorerError
 
 TINY = YAML(typ="safe").load(Path(__file__).parents[1] / "params.tiny.yaml")["train_restorer"]
 SETTINGS: dict[str, dict[str, Any]] = {name: TINY[name] for name in RESTORERS}

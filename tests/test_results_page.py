@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-from pipeline.params import load_params
 from pipeline.plan import check_names, check_numbers
+from pipeline.settings.params import load_params
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "results.md").read_text().replace("\\\n", " ")

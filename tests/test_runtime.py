@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import runtime
+from pipeline.running.atomic_outputs import replacing_folder
+from pipeline.running.seeds import seed_for
 
 ROOT = Path(__file__).parents[1]
 
@@ -19,12 +20,12 @@ def _in_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_an_output_appears_whole_or_not_at_all(tmp_path: Path) -> None:
     out = tmp_path / "artifacts" / "x"
-    with pytest.raises(RuntimeError), runtime.replacing_folder(out) as folder:
+    with pytest.raises(RuntimeError), replacing_folder(out) as folder:
         (folder / "half").write_text("1")
         raise RuntimeError
     assert not out.exists()
     assert list((tmp_path / "work" / "unfinished").iterdir()) == []
-    with runtime.replacing_folder(out) as folder:
+    with replacing_folder(out) as folder:
         (folder / "whole").write_text("1")
         assert not out.exists()
     assert (out / "whole").exists()
@@ -33,7 +34,7 @@ def test_an_output_appears_whole_or_not_at_all(tmp_path: Path) -> None:
 def test_an_output_replaces_the_old_one(tmp_path: Path) -> None:
     out = tmp_path / "x"
     for content in ("old", "new"):
-        with runtime.replacing_folder(out) as folder:
+        with replacing_folder(out) as folder:
             (folder / content).write_text(content)
     assert [path.name for path in out.iterdir()] == ["new"]
 
@@ -41,30 +42,28 @@ def test_an_output_replaces_the_old_one(tmp_path: Path) -> None:
 def test_what_a_killed_process_left_is_swept_away(tmp_path: Path) -> None:
     code = (
         "import os, signal\nfrom pathlib import Path\nfrom pipeline import runtime\n"
-        "with runtime.replacing_folder(Path('out')) as f:\n    (f / 'half').write_text('1')\n"
+        "with replacing_folder(Path('out')) as f:\n    (f / 'half').write_text('1')\n"
         "    os.kill(os.getpid(), signal.SIGKILL)\n"
     )
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
     killed = subprocess.run([sys.executable, "-c", code], env=env, check=False)
     assert killed.returncode == -signal.SIGKILL
     assert not Path("out").exists()
-    with runtime.replacing_folder(Path("out")) as folder:
+    with replacing_folder(Path("out")) as folder:
         assert list(folder.iterdir()) == []
         (folder / "whole").write_text("1")
     assert [path.name for path in Path("out").iterdir()] == ["whole"]
 
 
 def test_seeds_are_stable_and_different() -> None:
-    assert runtime.seed_for(0, "a") == 8617095791668180470
-    assert (
-        len({runtime.seed_for(0, "a"), runtime.seed_for(0, "b"), runtime.seed_for(1, "a"), runtime.seed_for("0a")}) == 4
-    )
+    assert seed_for(0, "a") == 8617095791668180470
+    assert len({seed_for(0, "a"), seed_for(0, "b"), seed_for(1, "a"), seed_for("0a")}) == 4
 
 
 @pytest.mark.parametrize(("error", "shown"), [("ParamsError", "error: the seed is odd"), ("ValueError", "Traceback")])
 def test_our_errors_are_one_line_and_others_keep_their_traceback(error: str, shown: str) -> None:
     code = (
-        "from pipeline import runtime\nfrom pipeline.params import ParamsError\n"
+        "from pipeline import runtime\nfrom pipeline.settings.params import ParamsError\n"
         f"def main():\n    raise {error}('the seed is odd')\nruntime.run_stage(main)\n"
     )
     done = subprocess.run(

@@ -9,13 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data.manifest import IGNORE_INDEX, Sample
+from data.dataset import IGNORE_INDEX
+from data.samples import Sample
 from data.sources import SOURCES, Source, SourceError, load_source
 from data.sources.scenes import Scenes
 from data.sources.scenes.camera import NEAR
-from data.sources.scenes.cars import SHAPES
 from data.sources.scenes.composer import DETECTION, LABELS, MIN_PIXELS, MIN_SIDE, SEGMENTATION, Scene
 from data.sources.scenes.raster import SKY_DEPTH
+from data.sources.scenes.road_users import SHAPES
 
 ROOT = Path(__file__).parents[1]
 SETTINGS = {"width": 256, "height": 192, "train": 4, "val": 2, "test": 3}

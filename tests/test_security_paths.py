@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from data.manifest import Dataset, DatasetError
-from pipeline.intake import read_dataset
+from data.dataset import Dataset, DatasetError
+from pipeline.datasets.importing import read_dataset
 from pipeline.settings.data import Data
 from tests.outside_data import WRITERS
 

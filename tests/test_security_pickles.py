@@ -13,13 +13,14 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from data.manifest import Dataset
+from data.dataset import Dataset
 from models.diffusion.prior import DiffusionPrior, PriorError
 from models.losses.lpips import BACKBONE_FILES, load_network
-from models.losses.settings import LossError
+from models.losses.term import LossError
 from models.tasks import TaskError, get_task
-from models.tasks.records import RecordsError, load_records
 from models.tasks.yolo_library import read_saved
+from pipeline.metrics import load_records
+from pipeline.metrics.records import RecordsError
 from pipeline.training.loop import CheckpointError, Loop
 from tests.adm_reference import TINY
 from tests.test_prior import tiny_prior

@@ -5,11 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models.tasks.records import MeanRecords
-from pipeline.identity import RECORDS_FILE
-from pipeline.params import Params, load_params
+from pipeline.metrics import MeanRecords
 from pipeline.reporting import tables
-from pipeline.scoring.scores import read_cells
+from pipeline.running.artifacts import RECORDS_FILE
+from pipeline.settings.params import Params, load_params
+from pipeline.statistics.scores import read_cells
 
 ROOT = Path(__file__).parents[1]
 IDS = [f"i{n:02}" for n in range(20)]

@@ -5,10 +5,11 @@ import cv2
 import numpy as np
 import pytest
 
-from data.manifest import Dataset, Instance, Sample
-from data.shrinking import shrink
+from data.dataset import Dataset, Instance
+from data.resizing import shrink
+from data.samples import Sample
 from data.sources.objects import decode, encode
-from pipeline.intake import read_dataset
+from pipeline.datasets.importing import read_dataset
 from pipeline.settings.data import Data
 
 

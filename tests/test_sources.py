@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 from outside_data import COUNTS, WRITERS, picture, save, yolo
 
-from data.degradations import DegradationError, degrade
-from data.manifest import DatasetError, Fault, FaultError, Sample, write_sample
+from data.dataset import DatasetError
+from data.degradations import degrade
+from data.degradations.effects import DegradationError
+from data.samples import Fault, FaultError, Sample, write_sample
 from data.sources import SOURCES, Source, load_source
-from data.sources.classmap import ClassMap
+from data.sources.class_map import ClassMap
 from data.sources.splits import Found, make_listing
 
 NONE: dict[str, object] = {"split": None, "limit": {}}

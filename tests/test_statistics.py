@@ -8,8 +8,9 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 from benchmarks.intervals import Simulation, coverage, detection_pair, segmentation_pair
-from models.tasks.records import DetectionRecords, MeanRecords
-from pipeline.statistics import (
+from pipeline.metrics import MeanRecords
+from pipeline.metrics.detection import DetectionRecords
+from pipeline.statistics.resampling import (
     bootstrap_p_value,
     holm,
     interval,

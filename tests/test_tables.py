@@ -5,11 +5,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from models.tasks.records import MeanRecords
-from pipeline.identity import RECORDS_FILE
-from pipeline.params import load_params
+from pipeline.metrics import MeanRecords
 from pipeline.reporting import tables
-from pipeline.scoring.scores import Cell, read_cells
+from pipeline.running.artifacts import RECORDS_FILE
+from pipeline.settings.params import load_params
+from pipeline.statistics.scores import Cell, read_cells
 
 ROOT = Path(__file__).parents[1]
 VALUES = {"clean": 0.9, "degraded": 0.3, "pixel": 0.6, "diffloss": 0.75}

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from data.manifest import Dataset, Instance, Split, write_boxes, write_instances
+from data.dataset import Dataset, Instance, Split, write_boxes, write_instances
 from models.tasks import TaskError, get_task
 from models.tasks.contract import Task
-from models.tasks.settings import match_classes
+from models.tasks.weights import match_classes
 from pipeline.training.loop import Loop
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of the libraries behind the tasks

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from data.datasets import MaskBatches
-from data.manifest import Dataset
+from data.batches import MaskBatches
+from data.dataset import Dataset
 from models.tasks import TASKS, TaskError, get_task
 from models.tasks.contract import Task
 from pipeline.training.loop import Loop

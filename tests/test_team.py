@@ -10,11 +10,11 @@ import pytest
 import torch
 from team_worker import OBJECTIVES, STEPS, everything
 
-from data.manifest import Dataset
+from data.dataset import Dataset
+from pipeline.datasets.degrading import recipe_of
 from pipeline.degrade import degrade_dataset
-from pipeline.degrading.recipes import recipe_of
 from pipeline.settings.degrade import Degrade
-from pipeline.training.team import Team, TeamError, gathered
+from pipeline.training.distributed import Team, TeamError, gathered
 
 ROOT = Path(__file__).parents[1]
 CPU = torch.device("cpu")
@@ -38,7 +38,8 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A clean and a degraded dataset; with three images to validate on, two processes have unequal parts."""
     from conftest import CLASSES, _sample
 
-    from data.manifest import DatasetInfo, write_info, write_sample
+    from data.dataset import DatasetInfo, write_info
+    from data.samples import write_sample
 
     folder, counts = tmp_path_factory.mktemp("data"), {"train": 5, "val": 3, "test": 1}
     for split, count in counts.items():

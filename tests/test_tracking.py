@@ -12,9 +12,9 @@ import pytest
 import torch
 from mlflow_project import NOWHERE, enter_project, losses, make_database, statuses
 
-from pipeline import tracking
-from pipeline.tracking import live
+from pipeline.tracking import streaming as tracking
 from pipeline.tracking.store import Point, Points, Store, sanitised, shown_uri, tracking_uri
+from pipeline.tracking.streaming import live
 
 ROOT = Path(__file__).parents[1]
 pytestmark = pytest.mark.filterwarnings("ignore")  # mlflow's and its database's own
@@ -144,7 +144,7 @@ def test_a_stopped_training_is_marked_as_killed() -> None:
 def test_a_run_whose_process_was_killed_does_not_stay_running() -> None:
     Store("toy")
     code = (
-        "import os, signal, time\nfrom pipeline.tracking import live\n"
+        "import os, signal, time\nfrom pipeline.tracking.streaming import live\n"
         "with live('toy', 'a', {}, 'abc', 'first') as stream:\n"
         "    while not stream._run_id: time.sleep(0.1)\n"
         "    os.kill(os.getpid(), signal.SIGKILL)\n"
@@ -189,7 +189,7 @@ def test_two_stages_that_begin_and_write_at_once_lose_nothing(tmp_path: Path) ->
     (tmp_path / "mlflow.db").unlink()
     code = (
         "import sys, time\nfrom pipeline import tracking\ntracking.STREAM_SECONDS = 0.05\n"
-        "with tracking.live('toy', sys.argv[1], {}, sys.argv[1], 'first') as stream:\n"
+        "with streaming.live('toy', sys.argv[1], {}, sys.argv[1], 'first') as stream:\n"
         "    for step in range(1, 151):\n"
         "        stream(step, {'loss': 1 / step, 'pixel': 2.0})\n        time.sleep(0.01)\n"
     )

@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 from mlflow_project import NOWHERE, enter_project, losses, make_database, statuses
 
-from pipeline import tracking
-from pipeline.tracking import live, outbox, store
+from pipeline.tracking import outbox, store
+from pipeline.tracking import streaming as tracking
 from pipeline.tracking.store import Store
+from pipeline.tracking.streaming import live
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # mlflow's and its database's own
 

@@ -8,10 +8,11 @@ import pytest
 import torch
 
 from models.restorers import build_restorer, save_restorer
-from pipeline.tracking import live, view
-from pipeline.tracking.model import RestorerFile
-from pipeline.tracking.rows import DataUsed, Report, Row, chart_link, compare_link, publish, publish_row
+from pipeline.tracking import view
+from pipeline.tracking.logged_model import RestorerFile
+from pipeline.tracking.runs import DataUsed, Report, Row, chart_link, compare_link, publish, publish_row
 from pipeline.tracking.store import Store, TrackingError
+from pipeline.tracking.streaming import live
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # mlflow's and its database's own
 DATA = DataUsed("toy-fog-test", "0123456789abcdef", "artifacts/degraded/fog/test", 3, "evaluation")

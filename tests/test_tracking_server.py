@@ -15,12 +15,13 @@ from mlflow_server import Server
 
 from data import images
 from models.restorers import build_restorer, load_restorer, save_restorer
-from pipeline import tracking
 from pipeline.publish import synchronise
-from pipeline.tracking import live, outbox
-from pipeline.tracking.model import RestorerFile
-from pipeline.tracking.rows import Report, Row, publish
+from pipeline.tracking import outbox
+from pipeline.tracking import streaming as tracking
+from pipeline.tracking.logged_model import RestorerFile
+from pipeline.tracking.runs import Report, Row, publish
 from pipeline.tracking.store import Store, TrackingError
+from pipeline.tracking.streaming import live
 
 ROOT = Path(__file__).parents[1]
 pytestmark = pytest.mark.filterwarnings("ignore")  # mlflow's and its database's own
@@ -118,7 +119,7 @@ def test_its_loss_in_the_middle_costs_no_training_and_one_command_sends_the_rest
             stream(step, {"loss": 1.0 / step})
             time.sleep(0.01)
         assert stream.waited < 0.1  # type: ignore[attr-defined]
-    assert [record.name for record in caplog.records] == ["pipeline.tracking"]
+    assert [record.name for record in caplog.records] == ["pipeline.tracking.streaming"]
     assert "`python -m pipeline.publish --sync`" in caplog.text
     (kept,) = outbox.waiting()
     assert set(range(3, 52)) <= set(kept.points) <= set(range(1, 52))

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from data.manifest import Dataset, Sample, write_sample
-from models.diffusion.network import NetworkError, build_scheduler, build_unet
+from data.dataset import Dataset
+from data.samples import Sample, write_sample
 from models.diffusion.prior import DiffusionPrior
-from pipeline import train_prior as stage
-from pipeline.params import PriorNetwork, Schedule, TrainPrior
+from models.diffusion.unet import NetworkError, build_scheduler, build_unet
+from pipeline import train_prior
+from pipeline.settings.params import PriorNetwork, Schedule, TrainPrior
 from pipeline.training.loop import Loop
 
 NETWORK: dict[str, Any] = {"size": 16, "channels": [16, 32], "blocks": 1, "attention": [8]}
@@ -37,7 +38,7 @@ def train(make_dataset: Callable[..., Dataset], tmp_path: Path) -> Callable[...,
 
     def do(run: str = "a", **changes: Any) -> tuple[DiffusionPrior, Loop]:
         loop = Loop("prior", tmp_path / run, 0, torch.device("cpu"))
-        return stage.train_prior(clean, SETTINGS.model_copy(update=changes), loop), loop
+        return train_prior.train_prior(clean, SETTINGS.model_copy(update=changes), loop), loop
 
     return do
 
@@ -65,7 +66,7 @@ def test_in_bfloat16_it_learns_nearly_the_same_with_weights_of_float32(train: Ca
 def test_what_comes_back_is_frozen_and_draws_pictures(train: Callable[..., Any]) -> None:
     prior, _ = train(steps=2)
     assert not any(parameter.requires_grad for parameter in prior.parameters())
-    drawn, again = (stage.draw_samples(prior, 2, 0, torch.device("cpu")) for _ in range(2))
+    drawn, again = (train_prior.draw_samples(prior, 2, 0, torch.device("cpu")) for _ in range(2))
     assert drawn.shape == (2, 3, 16, 16) and drawn.min() >= 0 and drawn.max() <= 1
     assert torch.equal(drawn, again)
 
@@ -75,7 +76,7 @@ def test_a_prior_from_elsewhere_is_taken_over(tmp_path: Path, monkeypatch: pytes
     torch.manual_seed(0)
     source = DiffusionPrior(build_unet(NETWORK), build_scheduler({"steps": 1000, "kind": "linear"}))
     source.save(tmp_path / "elsewhere")
-    stage._adopt(str(tmp_path / "elsewhere"), None, tmp_path / "prior", tmp_path / "costs.json")
+    train_prior._adopt(str(tmp_path / "elsewhere"), None, tmp_path / "prior", tmp_path / "costs.json")
     loaded = DiffusionPrior.load(tmp_path / "prior").state_dict()
     assert all(torch.equal(value, loaded[name]) for name, value in source.state_dict().items())
 

@@ -8,18 +8,19 @@ from typing import Any
 import pytest
 import torch
 
-from data.datasets import PairBatches
-from data.manifest import Dataset
-from models.diffusion.network import build_scheduler, build_unet
+from data.batches import PairBatches
+from data.dataset import Dataset
 from models.diffusion.prior import DiffusionPrior
+from models.diffusion.unet import build_scheduler, build_unet
 from models.losses import build_objective
 from pipeline import train_restorer as stage
-from pipeline.params import load_params
-from pipeline.settings.restorer import NafNet, TrainRestorer
+from pipeline.running import digests
+from pipeline.settings.params import load_params
+from pipeline.settings.training import NafNet, TrainRestorer
 from pipeline.train_restorer import train_restorer
+from pipeline.training.distributed import Team
 from pipeline.training.loop import Loop
 from pipeline.training.optimisation import TrainingError
-from pipeline.training.team import Team
 
 ROOT = Path(__file__).parents[1]
 
@@ -116,7 +117,7 @@ def test_the_stage_trains_for_the_objectives_own_steps_with_the_share_of_clean_p
     restorer = params.train_restorer.model_copy(update={"steps": 5, "steps_of": {"pixel": 3}, "clean_share": 0.5})
     params = params.model_copy(update={"train_restorer": restorer})
     monkeypatch.chdir(ROOT)
-    monkeypatch.setattr(stage.runtime, "WORK", tmp_path / "work")
+    monkeypatch.setattr(digests, "WORK", tmp_path / "work")
     shares: list[float] = []
     monkeypatch.setattr(stage, "PairBatches", lambda *given: shares.append(given[-1]) or PairBatches(*given))
     data = str(make_dataset("clean", (48, 48), train=2).folder)

@@ -9,11 +9,13 @@ from typing import Any
 import pytest
 import torch
 
-from data.manifest import Dataset, DatasetError
+from data.dataset import Dataset, DatasetError
 from models.tasks import TASKS, TaskError, get_task
-from models.tasks.records import load_records
-from pipeline import runtime, tracking, train_task
-from pipeline.evaluate import evaluate
+from pipeline import train_task
+from pipeline.metrics import load_records
+from pipeline.metrics.evaluation import evaluate
+from pipeline.running.atomic_outputs import WORK
+from pipeline.tracking import streaming as tracking
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of the libraries behind the tasks
 ROOT = Path(__file__).parents[1]
@@ -73,7 +75,7 @@ def test_the_tasks_exist() -> None:
 def test_trained_then_frozen_elsewhere_then_evaluated(name: str, stage: Callable[..., Any]) -> None:
     costs = stage(name, SECTIONS[name])
     assert costs["training_seconds"] > 0 and costs["parameters"] > 1000
-    assert [path for path in Path(runtime.WORK).rglob("*") if path.is_file()] == []
+    assert [path for path in Path(WORK).rglob("*") if path.is_file()] == []
     assert stage(name, FROZEN[name], "again")["training_seconds"] == 0
     split = Dataset.open(Path("clean")).split("test")
     for folder in ("out", "again"):

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 import torch
 
-from pipeline.training.loop import Loop, checkpoint_folder, fingerprint
+from pipeline.running.digests import checkpoint_folder, fingerprint
+from pipeline.training.loop import Loop
 
 ROOT = Path(__file__).parents[1]
 

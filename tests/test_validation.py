@@ -8,13 +8,14 @@ from typing import Any
 import pytest
 import torch
 
-from data.datasets import PairBatches
-from data.manifest import Dataset
+from data.batches import PairBatches
+from data.dataset import Dataset
 from models.losses import build_objective
-from models.restorers import Restorer, save_restorer
+from models.restorers import save_restorer
+from models.restorers.contract import Restorer
 from pipeline.quality import FolderReader, measure
 from pipeline.restore import restore_split
-from pipeline.settings.restorer import NO_VALIDATION, NafNet, Restore, TrainRestorer, Validation
+from pipeline.settings.training import NO_VALIDATION, NafNet, Restore, TrainRestorer, Validation
 from pipeline.train_restorer import train_restorer
 from pipeline.training.loop import Loop
 from pipeline.training.optimisation import TrainingError

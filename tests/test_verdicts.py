@@ -8,10 +8,10 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from pipeline.params import Statistics, load_params
 from pipeline.reporting import tables
-from pipeline.reporting.verdicts import TOO_FEW, cautions, images_needed, sentences, unequal_steps, verdict_table
-from pipeline.statistics import bootstrap_p_value, one_sided_p_value, resamples_for
+from pipeline.settings.params import Statistics, load_params
+from pipeline.statistics.resampling import bootstrap_p_value, one_sided_p_value, resamples_for
+from pipeline.statistics.verdicts import TOO_FEW, cautions, images_needed, sentences, unequal_steps, verdict_table
 
 ROOT = Path(__file__).parents[1]
 OWN = Statistics(resamples=2000, level=0.95, margin=0.005)

@@ -7,7 +7,8 @@ from outside_data import HEIGHT, VOC_OBJECT, VOC_XML, WIDTH, index_mask
 from outside_data import voc as write_voc
 from PIL import Image
 
-from data.manifest import DatasetError, FaultError
+from data.dataset import DatasetError
+from data.samples import FaultError
 from data.sources.voc import Voc
 
 BOMB = '<!DOCTYPE x [<!ENTITY a "aaaaaaaaaa"><!ENTITY b "&a;&a;&a;&a;&a;&a;">]><annotation>&b;</annotation>'

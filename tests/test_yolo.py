@@ -9,7 +9,8 @@ import pytest
 from outside_data import picture, save
 from outside_data import yolo as write_yolo
 
-from data.manifest import DatasetError, FaultError
+from data.dataset import DatasetError
+from data.samples import FaultError
 from data.sources.coco import Coco
 from data.sources.yolo import Yolo
 

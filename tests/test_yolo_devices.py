@@ -9,8 +9,8 @@ import pytest
 import torch
 from ultralytics.engine import trainer as library
 
-from data.manifest import Dataset
-from models.tasks import TaskError, get_task
+from data.dataset import Dataset
+from models.tasks import TaskError, get_task, yolo_resume, yolo_training
 from models.tasks import yolo_training as ours
 from models.tasks.contract import Task
 from pipeline.training.loop import Loop
@@ -72,9 +72,9 @@ def test_what_its_own_processes_train_is_what_this_one_would(
     """There are no GPUs here: the file that each of ultralytics' processes runs is run once, on the CPU."""
     dataset = make_dataset(train=6, test=1)
     with monkeypatch.context() as patch:  # which is for checkpoints, and makes another order of images
-        patch.setattr(ours.Checkpoint, "start_epoch", staticmethod(lambda trainer: None))
+        patch.setattr(yolo_resume.Checkpoint, "start_epoch", staticmethod(lambda trainer: None))
         whole = _fit(dataset, tmp_path / "whole").network.state_dict()
-    make_trainer = ours._trainer
+    make_trainer = yolo_training._trainer
 
     def in_processes(*arguments: Any) -> Any:
         trainer = make_trainer(*arguments)

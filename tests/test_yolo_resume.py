@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from data.manifest import Dataset
+from data.dataset import Dataset
 from models.tasks import get_task, yolo_resume
 from models.tasks.contract import Task
 from pipeline.training.loop import Loop

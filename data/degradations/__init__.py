@@ -13,8 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from data.degradations.chains import EFFECTS, build_chain
-from data.degradations.effects import (
+from .effects import (
     DRAWN,
     FIELD,
     METRIC,
@@ -28,7 +27,7 @@ from data.degradations.effects import (
     draw,
     stream,
 )
-from data.degradations.recipes import RECIPES, get_recipe
+from .recipes import EFFECTS, RECIPES, build_chain, get_recipe
 
 __all__ = [
     "EFFECTS",

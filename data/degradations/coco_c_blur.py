@@ -4,9 +4,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from data.degradations.coco_c_tone import SOURCE, cut_to_uint8
-from data.degradations.convolution import convolve
-from data.degradations.effects import Depth, Effect, Image, Parameters, Rng, Setting
+from .blur import convolve
+from .coco_c_tone import SOURCE, cut_to_uint8
+from .effects import Depth, Effect, Image, Parameters, Rng, Setting
 
 PIXELS = Setting(float, "pixels", 0.01, 200)
 REACH = Setting(int, "pixels", 1, 100)

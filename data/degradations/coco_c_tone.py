@@ -7,9 +7,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from data.degradations.effects import Depth, Effect, Image, Parameters, Rng, Setting
-from data.degradations.light import count_photons
-from data.degradations.sampling import apply_jpeg, resize
+from .effects import Depth, Effect, Image, Parameters, Rng, Setting
+from .light import count_photons
+from .resampling import apply_jpeg, resize
 
 SOURCE = "Michaelis et al. 2019 (COCO-C), imagecorruptions 1.1.2"
 SHARE = Setting(float, "0 to 1", 0, 1)

@@ -3,8 +3,8 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from data.degradations.effects import Depth, Effect, Image, Parameters, Rng, Setting
-from data.degradations.light import decode, in_all_channels, round_to_uint8, to_codes, to_light
+from .effects import Depth, Effect, Image, Parameters, Rng, Setting
+from .light import decode, in_all_channels, round_to_uint8, to_codes, to_light
 
 CONTRAST_THRESHOLD = 3.912  # -ln(0.02): at this optical depth a black object keeps 2 % contrast (Koschmieder)
 

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import gammaln
 
-from data.degradations.effects import Image, Rng
+from .effects import Image, Rng
 
 _STEPS = 1 << 16
 _CELLS = 512

@@ -4,8 +4,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from data.degradations.effects import Depth, Effect, Image, Parameters, Rng, Setting
-from data.degradations.light import count_photons, level_light, to_codes, to_light
+from .effects import Depth, Effect, Image, Parameters, Rng, Setting
+from .light import count_photons, level_light, to_codes, to_light
 
 _RATES = 512  # a night scene's light is tabulated at this many values, evenly spaced in its square root
 _SURROUNDINGS = 0.05  # of the longer side: how far around a lamp it must stand out

@@ -3,8 +3,8 @@
 import cv2
 import numpy as np
 
-from data.degradations.effects import Depth, Effect, Image, Parameters, Rng, Setting
-from data.degradations.light import count_photons, level_light, round_to_uint8, to_codes, to_light
+from .effects import Depth, Effect, Image, Parameters, Rng, Setting
+from .light import count_photons, level_light, round_to_uint8, to_codes, to_light
 
 _RAW_SCALE = 65535.0 / 2  # headroom above white, so that bright noise is not clipped before demosaicing
 

@@ -7,9 +7,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from data.degradations.effects import Depth, Effect, Image, Parameters, Rng, Setting
-from data.degradations.fog import CONTRAST_THRESHOLD, scene_depth, veiled_light
-from data.degradations.light import decode, in_all_channels, to_codes
+from .effects import Depth, Effect, Image, Parameters, Rng, Setting
+from .fog import CONTRAST_THRESHOLD, scene_depth, veiled_light
+from .light import decode, in_all_channels, to_codes
 
 SMALLEST_DROP = 1.5  # mm: smaller drops are too faint to be seen one by one and belong to the veil
 FLAKE_SPEED = 1.0  # m/s, dry aggregates (Locatelli and Hobbs 1974: 0.8 to 1.5)

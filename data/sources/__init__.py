@@ -5,7 +5,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol
 
-from data.manifest import Fault, Sample
+from ..samples import Fault, Sample
 
 
 class SourceError(ValueError):
@@ -13,13 +13,13 @@ class SourceError(ValueError):
 
 
 SOURCES: dict[str, str] = {
-    "coco": "data.sources.coco:Coco",
-    "exdark": "data.sources.exdark:ExDark",
-    "folders": "data.sources.folders:Folders",
-    "masks": "data.sources.masks:Masks",
-    "scenes": "data.sources.scenes:Scenes",
-    "voc": "data.sources.voc:Voc",
-    "yolo": "data.sources.yolo:Yolo",
+    "coco": ".coco:Coco",
+    "exdark": ".exdark:ExDark",
+    "folders": ".folders:Folders",
+    "masks": ".masks:Masks",
+    "scenes": ".scenes:Scenes",
+    "voc": ".voc:Voc",
+    "yolo": ".yolo:Yolo",
 }
 
 
@@ -71,5 +71,5 @@ def load_source(name: str) -> type[Source]:
     if name not in SOURCES:
         raise SourceError(f"data.source: there is no source {name!r}; choose one of {', '.join(sorted(SOURCES))}")
     module, attribute = SOURCES[name].split(":")
-    source: type[Source] = getattr(import_module(module), attribute)
+    source: type[Source] = getattr(import_module(module, __package__), attribute)
     return source

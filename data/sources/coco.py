@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from data.manifest import DatasetError, Fault
-from data.sources.classmap import ClassMap
-from data.sources.objects import (
+from ..dataset import DatasetError
+from ..samples import Fault
+from .class_map import ClassMap
+from .file_source import Outside
+from .objects import (
     LabelError,
     Thing,
     decode,
@@ -19,8 +21,7 @@ from data.sources.objects import (
     report,
     run_length_counts,
 )
-from data.sources.outside import Outside
-from data.sources.splits import Found, safe_inside
+from .splits import Found, safe_inside
 
 Entry = dict[str, Any]
 

@@ -4,11 +4,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from data.manifest import DatasetError, Fault
-from data.sources.classmap import ClassMap
-from data.sources.objects import LabelError, Thing, fitted_box, object_labels, report
-from data.sources.outside import Outside
-from data.sources.splits import Found
+from ..dataset import DatasetError
+from ..samples import Fault
+from .class_map import ClassMap
+from .file_source import Outside
+from .objects import LabelError, Thing, fitted_box, object_labels, report
+from .splits import Found
 
 CLASSES = ("Bicycle", "Boat", "Bottle", "Bus", "Car", "Cat", "Chair", "Cup", "Dog", "Motorbike", "People", "Table")
 SPLITS = {"1": "train", "2": "val", "3": "test"}

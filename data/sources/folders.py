@@ -4,11 +4,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from data.images import PHOTO_SUFFIXES
-from data.manifest import DatasetError, Fault
-from data.sources.classmap import ClassMap
-from data.sources.outside import Outside
-from data.sources.splits import UNDIVIDED, Found
+from ..dataset import DatasetError
+from ..images import PHOTO_SUFFIXES
+from ..samples import Fault
+from .class_map import ClassMap
+from .file_source import Outside
+from .splits import UNDIVIDED, Found
 
 SPLIT_FOLDERS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 

@@ -14,11 +14,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from data import images
-from data.manifest import IGNORE_INDEX, DatasetError, Fault
-from data.sources.classmap import ClassMap
-from data.sources.outside import Outside
-from data.sources.splits import SPLITS, UNDIVIDED, Found
+from .. import images
+from ..dataset import IGNORE_INDEX, DatasetError
+from ..samples import Fault
+from .class_map import ClassMap
+from .file_source import Outside
+from .splits import SPLITS, UNDIVIDED, Found
 
 SUFFIXES = {".png", ".jpg", ".jpeg"}
 UNKNOWN = 256  # no index of a class

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from data.manifest import DatasetError, Fault, Instance
-from data.sources.classmap import ClassMap
+from ..dataset import DatasetError, Instance
+from ..samples import Fault
+from .class_map import ClassMap
 
 # Labels that leave the image by rounding are cut; farther out they are faults. The share is ultralytics' own.
 OVERHANG_SHARE = 0.01

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from data.manifest import DatasetError, Fault
+from ..dataset import DatasetError
+from ..samples import Fault
 
 SPLITS = ("train", "val", "test")
 UNDIVIDED = "all"  # what a format without splits calls its images

@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from data import images
-from data.manifest import IGNORE_INDEX, DatasetError, Fault
-from data.sources.classmap import ClassMap
-from data.sources.objects import LabelError, Thing, fitted_box, object_labels, report
-from data.sources.outside import Outside
-from data.sources.splits import Found, safe_inside
+from .. import images
+from ..dataset import IGNORE_INDEX, DatasetError
+from ..samples import Fault
+from .class_map import ClassMap
+from .file_source import Outside
+from .objects import LabelError, Thing, fitted_box, object_labels, report
+from .splits import Found, safe_inside
 
 BACKGROUND = "background"
 SUFFIXES = (".jpg", ".jpeg", ".png")

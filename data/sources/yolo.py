@@ -6,20 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from data.images import PHOTO_SUFFIXES
-from data.manifest import DatasetError, Fault
-from data.sources.classmap import ClassMap
-from data.sources.objects import (
-    LabelError,
-    Thing,
-    fitted_box,
-    object_classes,
-    object_labels,
-    polygon_counts,
-    report,
-)
-from data.sources.outside import Outside
-from data.sources.splits import CONSENT, SPLITS, UNDIVIDED, Found, is_file_name, lies_below
+from ..dataset import DatasetError
+from ..images import PHOTO_SUFFIXES
+from ..samples import Fault
+from .class_map import ClassMap
+from .file_source import Outside
+from .objects import LabelError, Thing, fitted_box, object_classes, object_labels, polygon_counts, report
+from .splits import CONSENT, SPLITS, UNDIVIDED, Found, is_file_name, lies_below
 
 MOST_NAMELESS = 10000  # classes that are only counted
 NOT_LABELS = {"classes.txt", "labels.txt", "obj.names"}  # labelling tools leave class names beside the labels

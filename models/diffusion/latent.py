@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from models.diffusion.prior import MIDDLE, NOISE, DiffusionPrior, PriorError
+from .prior import MIDDLE, NOISE, DiffusionPrior, PriorError
 
 EMPTY_PROMPT_FILE = "empty_prompt.safetensors"
 

@@ -8,9 +8,9 @@ from typing import Any, NamedTuple, Self
 import torch
 from torch import Tensor, nn
 
-from models.diffusion.attention import save_attention_heads
-from models.diffusion.precision import as_decoder_reads
-from models.diffusion.schedule import NoiseSchedule
+from .precision import as_decoder_reads
+from .schedule import NoiseSchedule
+from .unet import save_attention_heads
 
 NULL_CLASS_FILE = "null_class.json"
 MIDDLE = "middle"  # the layer whose output is the h-space
@@ -63,7 +63,7 @@ class DiffusionPrior(nn.Module):
         Raises:
             PriorError: there is no such folder or model, or it is no U-Net for pixels.
         """
-        from models.diffusion.storage import load_prior
+        from .storage import load_prior
 
         return load_prior(source, null_class=null_class)
 
@@ -80,7 +80,7 @@ class DiffusionPrior(nn.Module):
         Raises:
             models.diffusion.guided.GuidedError: settings or keys that do not fit a stock UNet2DModel.
         """
-        from models.diffusion.guided import convert
+        from .adm import convert
 
         unet, scheduler = convert(checkpoint, config)
         return cls(unet, scheduler, null_class=null_class)

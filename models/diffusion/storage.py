@@ -4,9 +4,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from models.diffusion.attention import load_attention_heads
-from models.diffusion.prior import NULL_CLASS_FILE, DiffusionPrior, PriorError
-from models.diffusion.schedule import ScheduleError
+from .prior import NULL_CLASS_FILE, DiffusionPrior, PriorError
+from .schedule import ScheduleError
+from .unet import load_attention_heads
 
 SHOWN = 5  # names listed in an error
 LONGEST_REASON = 300  # characters of another library's message
@@ -58,7 +58,7 @@ def _load_latent(source: str | Path) -> DiffusionPrior:
     from diffusers import AutoencoderKL, UNet2DConditionModel
     from safetensors.torch import load_file
 
-    from models.diffusion.latent import EMPTY_PROMPT_FILE, LatentPrior
+    from .latent import EMPTY_PROMPT_FILE, LatentPrior
 
     path = Path(source) / EMPTY_PROMPT_FILE
     if not path.exists():

@@ -1,18 +1,18 @@
 """Training losses. `LOSSES` is the table of names that an objective may hold; objectives are sums of them."""
 
-import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
+from importlib import import_module
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from models.losses.settings import DiffusionSettings, LossError, LpipsSettings, PixelSettings, TaskSettings
+from .term import DiffusionSettings, LossError, LpipsSettings, PixelSettings, TaskSettings
 
 if TYPE_CHECKING:
-    from models.diffusion.prior import DiffusionPrior
-    from models.losses.objective import Objective
-    from models.share import BatchShare
+    from ..data_parallel import BatchShare
+    from ..diffusion.prior import DiffusionPrior
+    from .objective import Objective
 
 
 @dataclass(frozen=True)
@@ -29,12 +29,12 @@ class LossSpec:
 
 
 LOSSES: dict[str, LossSpec] = {
-    "pixel": LossSpec("models.losses.pixel", PixelSettings),
-    "natural": LossSpec("models.losses.diffusion_terms", DiffusionSettings, needs_prior=True),
-    "semantic": LossSpec("models.losses.diffusion_terms", DiffusionSettings, needs_prior=True),
-    "diffloss": LossSpec("models.losses.diffusion_terms", DiffusionSettings, needs_prior=True),
-    "lpips": LossSpec("models.losses.lpips", LpipsSettings),
-    "task": LossSpec("models.losses.task", TaskSettings, needs_task=True),
+    "pixel": LossSpec(".pixel", PixelSettings),
+    "natural": LossSpec(".diffusion_terms", DiffusionSettings, needs_prior=True),
+    "semantic": LossSpec(".diffusion_terms", DiffusionSettings, needs_prior=True),
+    "diffloss": LossSpec(".diffusion_terms", DiffusionSettings, needs_prior=True),
+    "lpips": LossSpec(".lpips", LpipsSettings),
+    "task": LossSpec(".task", TaskSettings, needs_task=True),
 }
 
 BASE = "base"  # in the settings of a variant: which loss it is one of
@@ -110,9 +110,9 @@ def build_objective(
     Raises:
         LossError: an unknown loss or setting, or something missing that a loss needs.
     """
-    from models.losses.objective import Objective
-    from models.losses.terms import Frozen
-    from models.share import WHOLE
+    from ..data_parallel import WHOLE
+    from .objective import Objective
+    from .term import Frozen
 
     share = share or WHOLE
     names = loss_names(objective, settings)
@@ -121,7 +121,7 @@ def build_objective(
     read = {name: settings_of(kinds[name], settings.get(name, {})) for name in names}
     pixel = read.pop(names[0])
     terms = {
-        name: importlib.import_module(LOSSES[kinds[name]].module).build(kinds[name], own, frozen, pixel.kind)
+        name: import_module(LOSSES[kinds[name]].module, __package__).build(kinds[name], own, frozen, pixel.kind)
         for name, own in read.items()
     }
     return Objective(pixel, terms, share)

@@ -14,15 +14,12 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
-from models.diffusion.precision import PRECISIONS, at_precision
-from models.diffusion.prior import MIDDLE, NOISE, DiffusionPrior
-from models.losses.bank import FeatureBank
-from models.losses.checks import check_images
-from models.losses.distances import get_distance, mse
-from models.losses.settings import LossError
-from models.losses.timesteps import TimestepSampler
-from models.losses.views import Views
-from models.share import WHOLE, BatchShare
+from ..data_parallel import WHOLE, BatchShare
+from ..diffusion.precision import PRECISIONS, at_precision
+from ..diffusion.prior import MIDDLE, NOISE, DiffusionPrior
+from .diffusion_options import TimestepSampler, Views, get_distance, mse
+from .feature_bank import FeatureBank
+from .term import LossError, check_images
 
 
 class DiffLossTerms:
@@ -67,14 +64,14 @@ class DiffLoss(nn.Module):
         natural_weight: weight of the natural term in `total`, at least 0. With 0 the decoder is not run.
         semantic_weight: weight of the semantic term, at least 0.
         timestep_range: half-open window [low, high) from which t is drawn.
-        timestep_sampling: how, a key of `models.losses.timesteps.DENSITIES`.
+        timestep_sampling: how, a key of `models.losses.diffusion_options.DENSITIES`.
         draws: (t, e) pairs for each image and call; the terms are their means.
         views: at which size or sizes the prior sees the images; their own by default.
-        bank: fixed (t, e) pairs with the clean branch's features cached; see `models.losses.bank`.
+        bank: fixed (t, e) pairs with the clean branch's features cached; see `models.losses.feature_bank`.
         precision: of the prior's evaluation, one of `models.diffusion.precision.PRECISIONS`.
         layers: where in the U-Net the semantic term compares, names among `prior.layers`; the mean over them. The
             paper's is the middle block alone.
-        distance: how it compares there, a key of `models.losses.distances.DISTANCES`.
+        distance: how it compares there, a key of `models.losses.diffusion_options.DISTANCES`.
         channels_last: hand images to the prior in that memory format; faster convolutions on many CPUs and GPUs.
         share: which part of each batch it is given; what is drawn does not depend on the number of parts.
         seed: seed of the loss's own generator, which serves calls that bring none. No global state is used.

@@ -3,12 +3,11 @@
 import torch
 from torch import Tensor
 
-from models.losses.bank import FeatureBank
-from models.losses.diffloss import DiffLoss
-from models.losses.pixel import FACTOR_ON_SYMMETRIC_RANGE
-from models.losses.settings import DiffusionSettings, LossError
-from models.losses.terms import Frozen, Term
-from models.losses.views import Views
+from .diffloss import DiffLoss
+from .diffusion_options import Views
+from .feature_bank import FeatureBank
+from .pixel import FACTOR_ON_SYMMETRIC_RANGE
+from .term import DiffusionSettings, Frozen, LossError, Term
 
 COMPONENTS = {"natural": ("natural",), "semantic": ("semantic",), "diffloss": ("natural", "semantic")}
 

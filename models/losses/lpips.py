@@ -9,8 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from models.losses.settings import LossError, LpipsSettings
-from models.losses.terms import Frozen, Term
+from .term import Frozen, LossError, LpipsSettings, Term
 
 # The files that torchvision looks for, by backbone.
 BACKBONE_FILES = {

@@ -6,11 +6,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from models.losses.checks import check_range
-from models.losses.pixel import PIXEL_LOSSES
-from models.losses.settings import LossError, PixelSettings
-from models.losses.terms import Term
-from models.share import WHOLE, BatchShare
+from ..data_parallel import WHOLE, BatchShare
+from .pixel import PIXEL_LOSSES
+from .term import LossError, PixelSettings, Term, check_range
 
 WINDOW = 20  # measurements over which the running means of the gradient norms reach back
 WARM_UP = 5  # the first measurements are made at consecutive steps

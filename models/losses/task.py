@@ -5,9 +5,8 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import Tensor
 
-from models.losses.settings import LossError, TaskSettings
-from models.losses.terms import Frozen, Term
-from models.share import WHOLE, BatchShare
+from ..data_parallel import WHOLE, BatchShare
+from .term import Frozen, LossError, TaskSettings, Term
 
 
 class TaskTerm(Term):

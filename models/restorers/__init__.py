@@ -16,15 +16,15 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from models.restorers.contract import Restorer, RestorerError
+from .contract import Restorer, RestorerError
 
 __all__ = ["CHECKPOINT", "RESTORERS", "Restorer", "RestorerError", "build_restorer", "load_restorer", "save_restorer"]
 
 RESTORERS = {
-    "unet": "models.restorers.unet:build_unet",
-    "nafnet": "models.restorers.nafnet:build_nafnet",
-    "restormer": "models.restorers.restormer:build_restormer",
-    "retinexformer": "models.restorers.retinexformer:build_retinexformer",
+    "unet": ".unet:build_unet",
+    "nafnet": ".nafnet:build_nafnet",
+    "restormer": ".restormer:build_restormer",
+    "retinexformer": ".retinexformer:build_retinexformer",
 }
 CHECKPOINT = "checkpoint"  # instead of a name of the table: the network that a file holds
 HEADER = "restorer"  # the entry of a file's metadata that holds format, name and settings
@@ -42,7 +42,7 @@ def build_restorer(name: str, settings: Mapping[str, Any]) -> Restorer:
         raise RestorerError(f"no restorer {name!r}; there are: {', '.join(RESTORERS)}")
     module, function = RESTORERS[name].split(":")
     try:
-        network, multiple = getattr(import_module(module), function)(**settings)
+        network, multiple = getattr(import_module(module, __package__), function)(**settings)
     except TypeError as error:
         raise RestorerError(f"restorer {name!r}: {error}") from error
     return Restorer(network, name, settings, multiple)
@@ -69,7 +69,7 @@ def load_restorer(path: str | Path) -> Restorer:
         raise RestorerError(f"{path}: no such restorer checkpoint")
     header = _header(path) if path.suffix == ".safetensors" else {}
     if header.get("format") != FORMAT or header.get("name") == CHECKPOINT:
-        from models.restorers.checkpoint import load_checkpoint
+        from .checkpoint import load_checkpoint
 
         return load_checkpoint(path, CHECKPOINT).eval()
     return _load_ours(path, header).eval()

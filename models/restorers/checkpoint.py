@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import nn
 
-from models.restorers.contract import Restorer, RestorerError
+from .contract import Restorer, RestorerError
 
 PICKLES = (".pth", ".pt", ".ckpt", ".bin")
 SMALLEST_TRIAL = 32  # pixels

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from models.restorers.contract import Restorer, RestorerError
+from .contract import Restorer, RestorerError
 
 INPUT, OUTPUT = "images", "restored"
 ENTRY = "restorer"  # the entry of the file's metadata that says what is in it
@@ -135,7 +135,7 @@ def load_onnx(path: Path) -> Restorer:
         raise RestorerError(f"{path}: not a readable ONNX file ({_reason(error)})") from error
     about = _read_about(session.get_modelmeta().custom_metadata_map)
     if about.get("format") != FORMAT:
-        raise RestorerError(f"{path}: not a restorer that `python -m pipeline.deploy` wrote")
+        raise RestorerError(f"{path}: not a restorer that `python -m pipeline.commands.deploy` wrote")
     network = _Session(session, about["takes_batches"])
     return Restorer(network, about["name"], about["settings"], about["multiple"]).eval()
 

@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from models.tasks.contract import Task
+    from .contract import Task
 
 
 class TaskError(ValueError):
@@ -15,10 +15,10 @@ class TaskError(ValueError):
 
 
 TASKS = {
-    "detection": "models.tasks.detection:Detection",
-    "instance-segmentation": "models.tasks.instance_segmentation:InstanceSegmentation",
-    "segmentation": "models.tasks.segmentation:Segmentation",
-    "classification": "models.tasks.classification:Classification",
+    "detection": ".detection:Detection",
+    "instance-segmentation": ".instance_segmentation:InstanceSegmentation",
+    "segmentation": ".segmentation:Segmentation",
+    "classification": ".classification:Classification",
 }
 
 
@@ -31,5 +31,5 @@ def get_task(name: str) -> "type[Task[Any]]":
     if name not in TASKS:
         raise TaskError(f"no task {name!r}; there are: {', '.join(TASKS)}")
     module, attribute = TASKS[name].split(":")
-    task: type[Task[Any]] = getattr(import_module(module), attribute)
+    task: type[Task[Any]] = getattr(import_module(module, __package__), attribute)
     return task

@@ -14,21 +14,24 @@ import torch.nn.functional as F
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from models.tasks import TaskError, imagenet
-from models.tasks.classification_records import ClassificationRecords
-from models.tasks.contract import Image, LabelledSplit, MakeBatches, Task, TrainingLoop
-from models.tasks.imagenet import normalise
-from models.tasks.palette import color
-from models.tasks.record_files import PREDICTIONS_FILE, reading
-from models.tasks.settings import (
+from pipeline.metrics.classification import ClassificationRecords
+from pipeline.metrics.records import PREDICTIONS_FILE, reading
+
+from . import TaskError
+from .contract import Image, LabelledSplit, MakeBatches, Task, TrainingLoop
+from .palette import color
+from .weights import (
     DESCRIPTION_FILE,
+    IMAGENET,
     WEIGHTS_FILE,
     Batch,
     Positive,
     Side,
     Steps,
+    from_cache_only,
     is_saved_task,
     match_classes,
+    normalise,
     read_settings,
     read_task_file,
     weight_files,
@@ -93,15 +96,15 @@ class Classification(Task[Label]):
     def check(cls, settings: Mapping[str, Any]) -> list[Path]:
         """As the contract says. The network is built once, which also finds out whether published weights are there."""
         given: ClassificationSettings = read_settings(cls.Settings, cls.name, settings)
-        if given.weights in (None, imagenet.NAME):
+        if given.weights in (None, IMAGENET):
             if given.frozen:
                 raise TaskError(f"train_task.{cls.name}.frozen: true needs weights: a folder with a trained network")
-            _build(given.model, 2, given.weights == imagenet.NAME)
+            _build(given.model, 2, given.weights == IMAGENET)
             return []
         files = weight_files(cls.name, given.weights, given.frozen)
         if not is_saved_task(Path(str(given.weights))):
             raise TaskError(
-                f"train_task.{cls.name}.weights: {given.weights}: expected {imagenet.NAME}, or a folder with "
+                f"train_task.{cls.name}.weights: {given.weights}: expected {IMAGENET}, or a folder with "
                 f"{DESCRIPTION_FILE} and {WEIGHTS_FILE}"
             )
         return files
@@ -212,8 +215,8 @@ def _read(folder: Path) -> _Trained:
 
 def _start(settings: ClassificationSettings, classes: int) -> tuple[torch.nn.Module, str]:
     """The network that training starts from, on the CPU, and its name; of a folder's weights all that fit are taken."""
-    if settings.weights in (None, imagenet.NAME):
-        return _build(settings.model, classes, settings.weights == imagenet.NAME), settings.model
+    if settings.weights in (None, IMAGENET):
+        return _build(settings.model, classes, settings.weights == IMAGENET), settings.model
     trained = _read(Path(settings.weights))
     model = trained.description["model"]
     network = _build(model, classes, False)
@@ -226,7 +229,7 @@ def _build(model: str, classes: int, pretrained: bool) -> torch.nn.Module:
     import timm
 
     try:
-        with imagenet.from_cache_only("train_task.classification.weights", model):
+        with from_cache_only("train_task.classification.weights", model):
             network: torch.nn.Module = timm.create_model(model, pretrained=pretrained, num_classes=classes)
     except (RuntimeError, ValueError, TypeError) as error:
         if isinstance(error, TaskError):

@@ -9,15 +9,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from models.tasks.detection_matching import Overlap
-from models.tasks.records import Records
+from pipeline.metrics import Records
+from pipeline.metrics.matching import Overlap
 
 Image = NDArray[np.uint8]  # (H, W, 3) RGB
 Prediction = TypeVar("Prediction")
 
 
 class LabelledSplit(Protocol):
-    """One split of a dataset on disk, in the canonical layout (data.manifest has it)."""
+    """One split of a dataset on disk, in the canonical layout (data.dataset has it)."""
 
     @property
     def folder(self) -> Path: ...

@@ -10,13 +10,14 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from models.tasks.contract import Image, LabelledSplit, ObjectTask
-from models.tasks.detection_matching import Overlap, coco_predictions, coco_truth
-from models.tasks.palette import color
-from models.tasks.record_files import IMAGES_FILE, PREDICTIONS_FILE, read_rows, reading, write_rows
-from models.tasks.records import Boxes, DetectionPrediction, DetectionRecords, match_detections
-from models.tasks.yolo import YoloTask
-from models.tasks.yolo_view import training_view
+from pipeline.metrics.detection import DetectionRecords, match_detections
+from pipeline.metrics.matching import Boxes, DetectionPrediction, Overlap, coco_predictions, coco_truth
+from pipeline.metrics.records import IMAGES_FILE, PREDICTIONS_FILE, read_rows, reading, write_rows
+
+from .contract import Image, LabelledSplit, ObjectTask
+from .palette import color
+from .yolo import YoloTask
+from .yolo_training import training_view
 
 DRAWN_SCORE = 0.25  # boxes under this confidence are scored, but not drawn
 

@@ -8,9 +8,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from models.tasks.contract import Image, LabelledSplit, ObjectTask
-from models.tasks.detection_matching import Overlap
-from models.tasks.instance_matching import (
+from pipeline.metrics.detection import DetectionRecords
+from pipeline.metrics.instance_segmentation import (
     InstancePrediction,
     Masks,
     Size,
@@ -20,11 +19,13 @@ from models.tasks.instance_matching import (
     encode,
     match_instances,
 )
-from models.tasks.palette import color
-from models.tasks.record_files import IMAGES_FILE, PREDICTIONS_FILE, read_rows, reading, write_rows
-from models.tasks.records import DetectionRecords
-from models.tasks.yolo import YoloSettings, YoloTask
-from models.tasks.yolo_view import outline, training_view
+from pipeline.metrics.matching import Overlap
+from pipeline.metrics.records import IMAGES_FILE, PREDICTIONS_FILE, read_rows, reading, write_rows
+
+from .contract import Image, LabelledSplit, ObjectTask
+from .palette import color
+from .yolo import YoloSettings, YoloTask
+from .yolo_training import outline, training_view
 
 DRAWN_SCORE = 0.25  # objects under this confidence are scored, but not drawn
 

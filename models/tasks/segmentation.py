@@ -12,21 +12,23 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from safetensors.torch import save_file
 
-from models.tasks import TaskError, imagenet
-from models.tasks.contract import Batches, Image, LabelledSplit, MakeBatches, Task, TrainingLoop
-from models.tasks.imagenet import normalise
-from models.tasks.palette import color
-from models.tasks.record_files import RecordsError, reading
-from models.tasks.records import SegmentationRecords, count_segmentation
-from models.tasks.settings import (
+from pipeline.metrics.records import RecordsError, reading
+from pipeline.metrics.segmentation import SegmentationRecords, count_segmentation
+
+from . import TaskError
+from .contract import Batches, Image, LabelledSplit, MakeBatches, Task, TrainingLoop
+from .palette import color
+from .smp_networks import SegmentationSettings, build, described, is_yolo, load, read_description, start
+from .weights import (
     DESCRIPTION_FILE,
+    IMAGENET,
     WEIGHTS_FILE,
     match_classes,
+    normalise,
     read_settings,
     read_task_file,
     weight_files,
 )
-from models.tasks.smp_networks import SegmentationSettings, build, described, is_yolo, load, read_description, start
 
 IGNORE_INDEX = 255
 STRIDES = {"pan": 128}  # sides of images must be multiples of this; of 32 for all others
@@ -91,7 +93,7 @@ class Segmentation(Task[Mask]):
     def check(cls, settings: Mapping[str, Any]) -> list[Path]:
         """As the contract says. The network is built once: no list has which architecture takes which encoder."""
         given: SegmentationSettings = read_settings(cls.Settings, cls.name, settings)
-        if given.weights in (None, imagenet.NAME):
+        if given.weights in (None, IMAGENET):
             if given.frozen:
                 raise TaskError(f"train_task.{cls.name}.frozen: true needs weights: a folder with a trained network")
             build(described(given), 2, given.weights)

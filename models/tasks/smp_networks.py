@@ -10,8 +10,18 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from models.tasks import TaskError, imagenet
-from models.tasks.settings import DESCRIPTION_FILE, WEIGHTS_FILE, Batch, Positive, Side, Steps, is_saved_task
+from . import TaskError
+from .weights import (
+    DESCRIPTION_FILE,
+    IMAGENET,
+    WEIGHTS_FILE,
+    Batch,
+    Positive,
+    Side,
+    Steps,
+    from_cache_only,
+    is_saved_task,
+)
 
 FROM_SMP = "config.json", "model.safetensors"  # what the library's save_pretrained writes
 
@@ -48,7 +58,7 @@ def read_description(folder: Path, settings: SegmentationSettings) -> tuple[dict
         return content["network"], named or content["known"]
     if not all((folder / name).is_file() for name in FROM_SMP):
         raise TaskError(
-            f"train_task.segmentation.weights: {folder}: expected {imagenet.NAME}, or a folder with "
+            f"train_task.segmentation.weights: {folder}: expected {IMAGENET}, or a folder with "
             f"{' and '.join(FROM_SMP)} (save_pretrained) or {DESCRIPTION_FILE} and {WEIGHTS_FILE} (a saved task)"
         )
     content = _json(folder / FROM_SMP[0])
@@ -68,7 +78,7 @@ def _json(path: Path) -> dict[str, Any]:
 
 def start(settings: SegmentationSettings, classes: int) -> tuple[torch.nn.Module, dict[str, Any]]:
     """The network that training starts from, on the CPU; of weights in a folder all that fit are taken."""
-    if settings.weights in (None, imagenet.NAME):
+    if settings.weights in (None, IMAGENET):
         return build(described(settings), classes, settings.weights), described(settings)
     folder = Path(settings.weights)
     description, _ = read_description(folder, settings)
@@ -123,7 +133,7 @@ def build(description: Mapping[str, Any], classes: int, weights: str | None) -> 
     universal = str(encoder).startswith("tu-")  # these take True for the weights that their name says
     wanted = (True if universal else weights) if weights else None
     try:
-        with imagenet.from_cache_only("train_task.segmentation.weights", encoder):
+        with from_cache_only("train_task.segmentation.weights", encoder):
             network = smp.create_model(
                 architecture, encoder, encoder_weights=wanted, in_channels=3, classes=classes, **extra
             )
@@ -144,7 +154,7 @@ def is_yolo(architecture: str) -> bool:
 
 
 def _yolo(model: str, classes: int, weights: str | None) -> torch.nn.Module:
-    from models.tasks.yolo_semantic import SemanticYolo
+    from .yolo_library import SemanticYolo
 
     if weights is not None:
         raise TaskError(f"train_task.segmentation.weights: {weights}: there are none for {model}; set weights: null")

@@ -13,9 +13,9 @@ import torch.nn.functional as F
 from pydantic import Field
 from safetensors.torch import save_file
 
-from models.tasks import TaskError
-from models.tasks.contract import Image, LabelledSplit, MakeBatches, Task, TrainingLoop
-from models.tasks.settings import (
+from . import TaskError
+from .contract import Image, LabelledSplit, MakeBatches, Task, TrainingLoop
+from .weights import (
     DESCRIPTION_FILE,
     WEIGHTS_FILE,
     Batch,
@@ -29,8 +29,8 @@ from models.tasks.settings import (
     read_task_file,
     weight_files,
 )
-from models.tasks.yolo_library import check_model, device_name, names_of, parts, read_network, read_saved
-from models.tasks.yolo_training import train
+from .yolo_library import check_model, device_name, names_of, parts, read_network, read_saved
+from .yolo_training import train
 
 KEPT_SCORE = 0.001  # COCO's average precision needs the long tail of unsure boxes
 MAX_BOXES = 100  # COCO's cut

@@ -14,7 +14,7 @@ from typing import Any, cast
 import numpy as np
 import torch
 
-from models.tasks import TaskError
+from . import TaskError
 
 CHECKPOINT_SECONDS = 30.0
 

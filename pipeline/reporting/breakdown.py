@@ -12,18 +12,18 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from data.manifest import Dataset
+from data.dataset import Dataset
 from models.tasks import get_task
 from models.tasks.contract import ObjectTask
-from models.tasks.records import Scores, load_records
-from pipeline.arms import parse_arm
-from pipeline.identity import CLEAN, DEGRADED, DIFFLOSS_FILE
-from pipeline.params import Params
-from pipeline.reporting import correlations
+from pipeline.metrics import Scores, load_records
+from pipeline.metrics.object_changes import ObjectRuns
 from pipeline.reporting.tables import QUALITY, write_table
-from pipeline.scoring.object_runs import ObjectRuns
-from pipeline.scoring.scores import Cell, Metrics, read_cells, read_trainings, shared_weights
-from pipeline.statistics import interval, paired_gain, percentile_interval
+from pipeline.running.artifacts import CLEAN, DIFFLOSS_FILE
+from pipeline.settings.grammar import DEGRADED, parse_arm
+from pipeline.settings.params import Params
+from pipeline.statistics import correlations
+from pipeline.statistics.resampling import interval, paired_gain, percentile_interval
+from pipeline.statistics.scores import Cell, Metrics, read_cells, read_trainings, shared_weights
 
 _ROW = ["task", "degradation", "variant"]
 _VALUES = ["metric", "value", "ci_low", "ci_high", "gain", "gain_low", "gain_high", "n_objects"]

@@ -10,12 +10,13 @@ import numpy as np
 import pandas as pd
 
 from data import images
-from data.manifest import Dataset
+from data.dataset import Dataset
 from models.tasks import get_task
-from pipeline.identity import CLEAN, DEGRADED
-from pipeline.params import Params
 from pipeline.reporting import pictures
-from pipeline.reporting.correlations import image_gains
+from pipeline.running.artifacts import CLEAN
+from pipeline.settings.grammar import DEGRADED
+from pipeline.settings.params import Params
+from pipeline.statistics.correlations import image_gains
 
 LABELS = "labels"
 WIDEST = 320  # pixels of a picture in the grid

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pipeline.arms import RETRAINED, parse_arm
-from pipeline.identity import CLEAN, DEGRADED
-from pipeline.scoring.scores import Cell, Cells, Resampled
-from pipeline.statistics import interval, paired_gain, recovered
+from pipeline.running.artifacts import CLEAN
+from pipeline.settings.grammar import DEGRADED, RETRAINED, parse_arm
+from pipeline.statistics.resampling import interval, paired_gain, recovered
+from pipeline.statistics.scores import Cell, Cells, Resampled
 
 QUALITY = "quality"
 PIXEL = "pixel"

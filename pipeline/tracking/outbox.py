@@ -12,9 +12,10 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pipeline import runtime
+from pipeline.running.atomic_outputs import WORK
+from pipeline.running.entry import project_root
+from pipeline.running.processes import is_alive, this_process
 from pipeline.tracking.store import TRAINING, Point, Points, Store, shown_uri
-from pipeline.training.processes import is_alive, this_process
 
 FOLDER = Path("unsent")
 
@@ -83,7 +84,7 @@ def forget(run: Destination) -> None:
 
 def waiting() -> list[Unsent]:
     """The local copies of trainings that have ended, one way or another."""
-    found = (_read(path) for path in sorted((runtime.root() / runtime.WORK / FOLDER).glob("*.jsonl")))
+    found = (_read(path) for path in sorted((project_root() / WORK / FOLDER).glob("*.jsonl")))
     return [kept for kept in found if kept is not None and (kept.status or not is_alive(kept.process))]
 
 
@@ -119,7 +120,7 @@ def elsewhere() -> dict[str, int]:
 
 def _path(run: Destination) -> Path:
     name = hashlib.sha256(f"{run.experiment}\x1f{run.identity}".encode()).hexdigest()[:24]
-    return runtime.root() / runtime.WORK / FOLDER / f"{name}.jsonl"
+    return project_root() / WORK / FOLDER / f"{name}.jsonl"
 
 
 def _read(path: Path) -> Unsent | None:

@@ -13,8 +13,8 @@ from mlflow.pyfunc import PythonModel
 from numpy.typing import NDArray
 
 from data import images
-from models.restorers import Restorer, load_restorer
-from models.restorers.tiling import restore_tiled
+from models.restorers import load_restorer
+from models.restorers.contract import Restorer, restore_tiled
 
 
 class ServedRestorer(PythonModel):

@@ -12,8 +12,9 @@ from urllib.parse import urlsplit
 
 from filelock import FileLock
 
-from pipeline import runtime
-from pipeline.training.processes import is_dead, this_process
+from pipeline.running.atomic_outputs import WORK
+from pipeline.running.entry import project_root
+from pipeline.running.processes import is_dead, this_process
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -111,7 +112,7 @@ class Store:
 
 def tracking_uri() -> str:
     """MLFLOW_TRACKING_URI, or MLflow's own default: a database file in the project's root, no server."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{runtime.root().resolve() / 'mlflow.db'}"
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{project_root().resolve() / 'mlflow.db'}"
 
 
 def shown_uri() -> str:
@@ -146,7 +147,7 @@ def sanitised(name: str) -> str:
 
 
 def _open(experiment: str) -> "tuple[MlflowClient, str]":
-    work = runtime.root() / runtime.WORK
+    work = project_root() / WORK
     work.mkdir(parents=True, exist_ok=True)
     # Several processes that create the database at once would crash: MLflow has no lock of its own.
     with FileLock(work / "mlflow.lock"), warnings.catch_warnings():
@@ -166,7 +167,7 @@ def _experiment(client: "MlflowClient", uri: str, name: str) -> str:
 
     found = client.get_experiment_by_name(name)
     if found is None:
-        location = (runtime.root().resolve() / "mlruns").as_uri() if uri.startswith("sqlite:") else None
+        location = (project_root().resolve() / "mlruns").as_uri() if uri.startswith("sqlite:") else None
         try:
             return str(client.create_experiment(name, artifact_location=location))
         except MlflowException:  # another machine was first
@@ -183,9 +184,9 @@ def _create_database(uri: str) -> None:
         return
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
-    scratch = (runtime.root() / runtime.WORK / "mlflow-new.db").absolute()
+    scratch = (project_root() / WORK / "mlflow-new.db").absolute()
     scratch.unlink(missing_ok=True)
-    SqlAlchemyStore(f"sqlite:///{scratch}", (runtime.root().resolve() / "mlruns").as_uri()).engine.dispose()
+    SqlAlchemyStore(f"sqlite:///{scratch}", (project_root().resolve() / "mlruns").as_uri()).engine.dispose()
     scratch.rename(path)
 
 

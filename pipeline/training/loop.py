@@ -1,12 +1,10 @@
 """The loop that trainings run in: progress, curves, checkpoints, resumption. Not a stage."""
 
 import csv
-import hashlib
 import json
 import signal
-import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -14,47 +12,20 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from pipeline import runtime
-from pipeline.imports import closure, digest_files
-from pipeline.surroundings import refusal
-from pipeline.training.team import Team
+from pipeline.running.atomic_outputs import replacing
+from pipeline.running.entry import TERMINATED
+from pipeline.running.progress import progress
+from pipeline.running.seeds import seed_for
+from pipeline.running.system_errors import refusal
+from pipeline.training.distributed import Team
 
 CHECKPOINT_SECONDS = 30.0
 LONGEST_REASON = 200  # characters of another library's message
-PROJECT = Path(__file__).parents[2]
 Curve = dict[int, dict[str, float]]
 
 
 class CheckpointError(ValueError):
     """A checkpoint that a training cannot go on from; the text names the file."""
-
-
-def checkpoint_folder(modules: Sequence[str], *identity: Any) -> Path:
-    """A folder under work/ named by everything that a training depends on: never a stale resumption.
-
-    Args:
-        modules: whose code, with all that it imports, the training runs.
-        identity: parameters and fingerprints of the data.
-    """
-    code = digest_files(*(path for module in modules for path in closure(module, PROJECT)))
-    text = json.dumps([code, identity], sort_keys=True, default=str)
-    return runtime.WORK / "checkpoints" / hashlib.sha256(text.encode()).hexdigest()[:24]
-
-
-def fingerprint(*places: Path) -> str:
-    """A cheap digest of files and folders (names, sizes, times of change): has a training's input changed?"""
-    digest = hashlib.sha256()
-    for place in places:
-        for path in [place] if place.is_file() else sorted(place.rglob("*")):
-            status = path.stat()
-            digest.update(f"{path.relative_to(place)}|{status.st_size}|{status.st_mtime_ns}\n".encode())
-    return digest.hexdigest()
-
-
-def progress(total: int, description: str, unit: str, hidden: bool = False) -> "tqdm[Any]":
-    """A progress bar that leaves a log file readable: a line every half minute there."""
-    interval = 1.0 if sys.stderr.isatty() else 30.0
-    return tqdm(total=total, desc=description, unit=unit, mininterval=interval, dynamic_ncols=True, disable=hidden)
 
 
 def unseen(step: int, values: dict[str, float]) -> None:
@@ -108,7 +79,7 @@ class Loop:
         try:
             for step in range(first, total):
                 started = time.perf_counter()
-                torch.manual_seed(runtime.seed_for(self.seed, "step", step))  # for dropout, if there is any
+                torch.manual_seed(seed_for(self.seed, "step", step))  # for dropout, if there is any
                 yield step
                 self.count(time.perf_counter() - started)
                 self._bar.update()
@@ -117,7 +88,7 @@ class Loop:
                     self._save(step + 1, state)
                     saved = time.monotonic()
                 if stop:
-                    raise SystemExit(runtime.TERMINATED)
+                    raise SystemExit(TERMINATED)
         finally:
             self._bar.close()
             signal.signal(signal.SIGTERM, before)
@@ -161,7 +132,7 @@ class Loop:
             "seconds_per_step": round(self.seconds / max(self.steps_run, 1), 5),
             "parameters": sum(parameter.numel() for parameter in network.parameters()),
         }
-        with runtime.replacing(path) as scratch:
+        with replacing(path) as scratch:
             scratch.write_text(json.dumps(costs, indent=1) + "\n")
 
     def _resume(self, state: Mapping[str, Any]) -> int:

@@ -12,9 +12,9 @@ import torch
 from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, LRScheduler, SequentialLR
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from models.restorers import Restorer
-from pipeline.settings.restorer import TrainRestorer
-from pipeline.training.team import Team
+from models.restorers.contract import Restorer
+from pipeline.settings.training import TrainRestorer
+from pipeline.training.distributed import Team
 
 LOWEST_RATE = 1e-7  # where the cosine ends
 HALF_TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}

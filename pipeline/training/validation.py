@@ -6,12 +6,12 @@ from typing import Any
 import torch
 
 from data import images
-from data.manifest import Dataset, Split
-from models.restorers import Restorer
-from pipeline.scoring.fidelity import METRICS
-from pipeline.settings.restorer import Validation
+from data.dataset import Dataset, Split
+from models.restorers.contract import Restorer
+from pipeline.metrics.image_quality import METRICS
+from pipeline.settings.training import Validation
+from pipeline.training.distributed import Team
 from pipeline.training.optimisation import TrainingError
-from pipeline.training.team import Team
 
 VALIDATION = "val"
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from data.manifest import Fault, Sample
-from data.sources.scenes.composer import DETECTION, SEGMENTATION, Scene, compose
+from ...samples import Fault, Sample
+from .composer import DETECTION, SEGMENTATION, Scene, compose
 
 SPLITS = ("train", "val", "test")
 SMALLEST = 64  # pixels

@@ -2,12 +2,12 @@
 
 import numpy as np
 
-from data.sources.scenes.camera import Camera
-from data.sources.scenes.facades import FacadeStyles, draw_styles
-from data.sources.scenes.faces import Body, Colour, Face, Points, disc, hsv
-from data.sources.scenes.layout import BEHIND, FAR, Street, sign_of
-from data.sources.scenes.shading import Walls
-from data.sources.scenes.textures import BRICK, LEAVES, PLASTER
+from .camera import Camera
+from .facades import FacadeStyles, draw_styles
+from .faces import Body, Colour, Face, Points, disc, hsv
+from .layout import BEHIND, FAR, Street, sign_of
+from .shading import Walls
+from .textures import BRICK, LEAVES, PLASTER
 
 DEPTH = 12.0  # metres that a building reaches back from the street
 SKYLINE = 245.0  # metres; depth of the skyline

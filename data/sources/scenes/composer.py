@@ -5,21 +5,17 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from data.manifest import IGNORE_INDEX
-from data.sources.scenes.buildings import build_buildings
-from data.sources.scenes.camera import Camera
-from data.sources.scenes.cars import build_car
-from data.sources.scenes.facades import FacadeStyles
-from data.sources.scenes.faces import Body, back_to_front
-from data.sources.scenes.furniture import build_clutter, build_sign
-from data.sources.scenes.ground import build_ground
-from data.sources.scenes.layout import Street, draw_street, sign_of
-from data.sources.scenes.light import Light, develop, draw_light
-from data.sources.scenes.people import build_person
-from data.sources.scenes.plants import build_bush, build_hedge, build_tree
-from data.sources.scenes.raster import contact_buffer, face_buffer, shadow_buffer, tabulate
-from data.sources.scenes.shading import Walls, shade
-from data.sources.scenes.spots import locate
+from ...dataset import IGNORE_INDEX
+from .buildings import build_buildings
+from .camera import Camera
+from .facades import FacadeStyles
+from .faces import Body, back_to_front
+from .layout import Street, draw_street, sign_of
+from .light import Light, develop, draw_light, locate
+from .raster import contact_buffer, face_buffer, shadow_buffer, tabulate
+from .road_users import build_car, build_person
+from .shading import Walls, shade
+from .street import build_bush, build_clutter, build_ground, build_hedge, build_sign, build_tree
 
 DETECTION = ["car", "person", "traffic_sign"]
 SEGMENTATION = ["sky", "building", "road", "pavement", "vegetation", *DETECTION]

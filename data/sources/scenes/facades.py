@@ -5,9 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from data.sources.scenes.light import Light, Picture
-from data.sources.scenes.raster import ALONG, FaceTable
-from data.sources.scenes.spots import Spots
+from .light import Light, Picture, Spots
+from .raster import ALONG, FaceTable
 
 
 @dataclass(frozen=True)

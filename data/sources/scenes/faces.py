@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from data.sources.scenes.textures import PLAIN
+from .textures import PLAIN
 
 Colour = tuple[float, float, float]
 Points = NDArray[np.float64]

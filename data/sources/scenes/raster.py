@@ -11,8 +11,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from data.sources.scenes.camera import NEAR, Camera, clip_near
-from data.sources.scenes.faces import Body, Points
+from .camera import NEAR, Camera, clip_near
+from .faces import Body, Points
 
 SHIFT = 4  # fractional bits of OpenCV's fixed-point corners
 LIMIT = float(2**14)  # samples; corners further out are pulled in

@@ -5,12 +5,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from data.sources.scenes.camera import Camera
-from data.sources.scenes.facades import FacadeStyles, paint_facades
-from data.sources.scenes.light import Light, Picture, sky_colour
-from data.sources.scenes.raster import ALONG, GROUND, SKY_FACE, FaceTable
-from data.sources.scenes.spots import Spots, rays
-from data.sources.scenes.textures import load_atlas
+from .camera import Camera
+from .facades import FacadeStyles, paint_facades
+from .light import Light, Picture, Spots, rays, sky_colour
+from .raster import ALONG, GROUND, SKY_FACE, FaceTable
+from .textures import load_atlas
 
 
 @dataclass(frozen=True)

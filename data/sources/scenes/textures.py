@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from data import images
+from ... import images
 
 SIDE = 256  # texels
 LEVELS = 9

@@ -8,12 +8,12 @@ from typing import Any
 
 import pandas as pd
 
-from data.manifest import Dataset
-from pipeline.params import Params
+from data.dataset import Dataset
 from pipeline.reporting.html import figures, ledger
 from pipeline.reporting.html.origin import Origin
 from pipeline.reporting.html.sliders import Slider, extremes
-from pipeline.reporting.verdicts import HELPS, HURTS, NO_HELP, TOO_FEW, UNKNOWN, cautions, sentences, unequal_steps
+from pipeline.settings.params import Params
+from pipeline.statistics.verdicts import HELPS, HURTS, NO_HELP, TOO_FEW, UNKNOWN, cautions, sentences, unequal_steps
 
 HERE = Path(__file__).parent
 # The first of these that a verdict contains decides its colour; the verdict itself stands beside it.

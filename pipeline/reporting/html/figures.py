@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from pipeline.arms import parse_arm
-from pipeline.identity import CLEAN, DEGRADED
 from pipeline.reporting.html.ledger import of_tasks
 from pipeline.reporting.tables import QUALITY
+from pipeline.running.artifacts import CLEAN
+from pipeline.settings.grammar import DEGRADED, parse_arm
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from pipeline.identity import CLEAN, DEGRADED
 from pipeline.reporting.tables import QUALITY
+from pipeline.running.artifacts import CLEAN
+from pipeline.settings.grammar import DEGRADED
 
 KEYS = ("task", "degradation", "metric", "variant", "versus")  # of a gain
 MOST_ROWS = 2000  # of a table on the page; the CSV file has all of them

@@ -8,9 +8,9 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from data.manifest import Dataset
-from pipeline.params import ELSEWHERE, Params
-from pipeline.provenance import data_digest, git_commit
+from data.dataset import Dataset
+from pipeline.running.digests import data_digest, git_commit
+from pipeline.settings.params import ELSEWHERE, Params
 
 
 @dataclass(frozen=True)

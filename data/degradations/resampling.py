@@ -1,0 +1,87 @@
+"""Fewer pixels and fewer bits: low resolution, JPEG, and a shear that moves pixels."""
+
+import io
+
+import cv2
+import numpy as np
+from PIL import Image as Pillow
+
+from .effects import Depth, Effect, Image, Parameters, Rng, Setting
+
+# Pillow's filters widen with the factor when shrinking (antialiasing), unlike OpenCV's of the same names.
+_FILTERS = {
+    "nearest": Pillow.Resampling.NEAREST,
+    "box": Pillow.Resampling.BOX,
+    "bilinear": Pillow.Resampling.BILINEAR,
+    "bicubic": Pillow.Resampling.BICUBIC,
+    "lanczos": Pillow.Resampling.LANCZOS,
+}
+_FILTER = Setting(str, "antialiased when shrinking", choices=tuple(_FILTERS))
+_FACTOR = Setting(float, "clean side / degraded side", 1, 64)
+
+
+def resize(image: Image, height: int, width: int, interpolation: str) -> Image:
+    """Resize uint8 (H, W, 3) with a filter named in `_FILTERS`."""
+    if image.shape[:2] == (height, width):
+        return image
+    return np.asarray(Pillow.fromarray(image).resize((width, height), _FILTERS[interpolation]))
+
+
+def compress(image: Image, quality: int) -> Image:
+    """One JPEG round trip (libjpeg scale 1..100, chroma at half resolution)."""
+    buffer = io.BytesIO()
+    Pillow.fromarray(image).save(buffer, "JPEG", quality=quality)
+    return np.asarray(Pillow.open(buffer))
+
+
+def apply_jpeg(image: Image, parameters: Parameters, rng: Rng, depth: Depth | None) -> Image:
+    """JPEG compression."""
+    return compress(image, parameters["quality"])
+
+
+def apply_shrink(image: Image, parameters: Parameters, rng: Rng, depth: Depth | None) -> Image:
+    """Fewer pixels; `enlarge` later in the chain brings the size back."""
+    height, width = (max(1, round(side / parameters["factor"])) for side in image.shape[:2])
+    return resize(image, height, width, parameters["down"])
+
+
+def apply_enlarge(image: Image, parameters: Parameters, rng: Rng, depth: Depth | None) -> Image:
+    """Back to the size of the clean image."""
+    return resize(image, parameters["height"], parameters["width"], parameters["up"])
+
+
+def apply_lowres(image: Image, parameters: Parameters, rng: Rng, depth: Depth | None) -> Image:
+    """Shrink and enlarge: the picture keeps its size, so labels stay true."""
+    height, width = image.shape[:2]
+    small = apply_shrink(image, parameters, rng, depth)
+    return resize(small, height, width, parameters["up"])
+
+
+def apply_shear(image: Image, parameters: Parameters, rng: Rng, depth: Depth | None) -> Image:
+    """A horizontal shear about the image's centre; the border is mirrored."""
+    height, width = image.shape[:2]
+    slope = np.tan(np.deg2rad(parameters["shear_degrees"]))
+    matrix = np.array([[1, slope, -slope * (height - 1) / 2], [0, 1, 0]])
+    moved = cv2.warpAffine(image, matrix, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
+    return np.asarray(moved, dtype=np.uint8)
+
+
+def complete_size(parameters: Parameters, rng: Rng, size: tuple[int, int]) -> Parameters:
+    """Record the size of the clean image."""
+    return parameters | {"height": int(size[0]), "width": int(size[1])}
+
+
+JPEG = Effect(apply_jpeg, {"quality": Setting(int, "libjpeg quality", 1, 100)}, "JPEG by Pillow, 4:2:0")
+SHRINK = Effect(apply_shrink, {"factor": _FACTOR, "down": _FILTER}, "Pillow's resize", changes_size=True)
+ENLARGE = Effect(
+    apply_enlarge,
+    {"up": _FILTER},
+    "Pillow's resize",
+    complete=complete_size,
+    drawn={"height": Setting(int, "pixels", 1), "width": Setting(int, "pixels", 1)},
+    changes_size=True,
+)
+LOWRES = Effect(apply_lowres, {"factor": _FACTOR, "down": _FILTER, "up": _FILTER}, "Pillow's resize, down and up again")
+SHEAR = Effect(
+    apply_shear, {"shear_degrees": Setting(float, "degrees", -60, 60)}, "affine, bilinear", moves_pixels=True
+)

@@ -1,1 +1,0 @@
-"""The stages of dvc.yaml on several workers, through DVC itself. Not a stage."""

@@ -1,0 +1,62 @@
+"""What one pass through a restorer costs besides time: operations and memory. Not a stage."""
+
+import ctypes
+import gc
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+CLEAR_REFS = Path("/proc/self/clear_refs")  # Linux: writing 5 resets the process's peak of resident memory
+STATUS = Path("/proc/self/status")
+
+
+def gflops(run: Callable[[], object]) -> float:
+    """Billions of floating-point operations of a call, a multiplication with its addition counted as two.
+
+    torch counts convolutions, matrix products and attention; element-wise work, a small part, is left out.
+    """
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        run()
+    return counter.get_total_flops() / 1e9
+
+
+def peak_memory_mib(run: Callable[[], object], device: torch.device) -> float | None:
+    """Peak memory of a call above what was held before it (weights, input), in MiB.
+
+    On a GPU: what torch allocated there. On a CPU: the process's resident memory, libraries' scratch included; None
+    where the system cannot reset its peak, which Linux alone can.
+    """
+    gc.collect()
+    with torch.inference_mode():
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+            torch.cuda.reset_peak_memory_stats(device)
+            before = torch.cuda.memory_allocated(device)
+            run()
+            return (torch.cuda.max_memory_allocated(device) - before) / 2**20
+        if not _reset_peak():
+            return None
+        resident = _resident("VmRSS")
+        run()
+        return max(0.0, _resident("VmHWM") - resident) / 2**10
+
+
+def _reset_peak() -> bool:
+    """Give freed memory back to the system, so that it counts when it is taken again, and start the peak anew."""
+    library = ctypes.CDLL(ctypes.util.find_library("c"))
+    if hasattr(library, "malloc_trim"):
+        library.malloc_trim(0)
+    try:
+        CLEAR_REFS.write_text("5")
+    except OSError:
+        return False
+    return True
+
+
+def _resident(field: str) -> float:
+    """A field of the process's status, in KiB."""
+    line = next(line for line in STATUS.read_text().splitlines() if line.startswith(f"{field}:"))
+    return float(line.split()[1])

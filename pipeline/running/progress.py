@@ -1,0 +1,10 @@
+import sys
+from typing import Any
+
+from tqdm import tqdm
+
+
+def progress(total: int, description: str, unit: str, hidden: bool = False) -> "tqdm[Any]":
+    """A progress bar that leaves a log file readable: a line every half minute there."""
+    interval = 1.0 if sys.stderr.isatty() else 30.0
+    return tqdm(total=total, desc=description, unit=unit, mininterval=interval, dynamic_ncols=True, disable=hidden)

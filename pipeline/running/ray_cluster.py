@@ -1,0 +1,177 @@
+"""The engine `ray`: work on single images on the machines of a Ray cluster, which share a file system. Not a stage.
+
+Jobs go out in chunks, a few for each core at a time, so that memory stays flat however many there are. What a dead
+worker or machine was working on is done again elsewhere.
+"""
+
+import logging
+import os
+import signal
+import sys
+import uuid
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pipeline.running.entry import FOLDERS, QUIET, quieten
+
+CHUNK = 8  # jobs for each message to a worker
+AHEAD = 2  # chunks for each core that are under way
+RETRIES = 5  # deaths of its worker or machine that a chunk survives
+PATIENCE = 20  # seconds that chunks under way get to end, when nobody wants them any more
+PROJECT = Path(__file__).parents[2]
+
+Network = TypeVar("Network")
+Result = TypeVar("Result")
+
+
+class ClusterError(RuntimeError):
+    """Work cannot be spread over a Ray cluster; the text is one line that says why and what to do."""
+
+
+def spread(function: Callable[..., Result], jobs: Iterable[tuple[Any, ...]]) -> Iterator[Result]:
+    """As `pipeline.running.execution.in_parallel`: one job for each core of the cluster at a time.
+
+    Raises:
+        ClusterError: no Ray, no address, no cluster there, or it has lost too many workers.
+    """
+    return _results(_connected(), function, jobs, cpus=1, gpus=0)
+
+
+def spread_network(
+    load: Callable[[], Network], use: Callable[..., Result], jobs: Iterable[tuple[Any, ...]]
+) -> Iterator[Result]:
+    """As `pipeline.running.execution.through_network`: every worker loads the network once.
+
+    Raises:
+        ClusterError: as for `spread`.
+    """
+    import torch
+
+    ray, threads = _connected(), torch.get_num_threads()
+    largest = max(node["Resources"].get("CPU", 0) for node in ray.nodes() if node["Alive"])
+    gpus = int(ray.cluster_resources().get("GPU", 0) >= 1)
+    function = partial(_use, uuid.uuid4().hex, load, use, threads)
+    return _results(ray, function, jobs, cpus=1 if gpus else max(1, min(threads, int(largest))), gpus=gpus)
+
+
+def _results(
+    ray: Any, function: Callable[..., Result], jobs: Iterable[tuple[Any, ...]], cpus: int, gpus: int
+) -> Iterator[Result]:
+    """The results in the order of the jobs; on any error here no chunk is left under way."""
+    shared = ray.put((Path.cwd(), function))
+    run = ray.remote(_run_chunk).options(num_cpus=cpus, num_gpus=gpus, max_retries=RETRIES)
+    waiting: deque[Any] = deque()
+    chunks = _chunks(iter(jobs))
+    try:
+        while True:
+            room = max(1, AHEAD * int(ray.cluster_resources().get("CPU", 1)) // cpus) - len(waiting)
+            waiting.extend(run.remote(shared, chunk) for chunk in islice(chunks, max(room, 0)))
+            if not waiting:
+                return
+            yield from _fetched(ray, waiting[0])
+            waiting.popleft()
+    finally:
+        if waiting:
+            _abandon(ray, list(waiting))
+
+
+def _chunks(jobs: Iterator[tuple[Any, ...]]) -> Iterator[list[tuple[Any, ...]]]:
+    while chunk := list(islice(jobs, CHUNK)):
+        yield chunk
+
+
+def _fetched(ray: Any, reference: Any) -> list[Any]:
+    try:
+        results: list[Any] = ray.get(reference)
+    except ray.exceptions.RayTaskError as error:
+        raise error.cause from None  # what the function raised, as if it had run here
+    except ray.exceptions.RayError as error:
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise ClusterError(
+            f"engine: ray: the cluster lost a piece of work {RETRIES + 1} times ({type(error).__name__}: {reason}); "
+            "look at memory and disk of its machines (`ray status`), then run it again: what is finished stays"
+        ) from error
+    return results
+
+
+def _abandon(ray: Any, references: list[Any]) -> None:
+    """Chunks that nobody waits for any more must not write into folders that are about to be removed."""
+    for reference in references:
+        ray.cancel(reference)
+    ray.wait(references, num_returns=len(references), timeout=PATIENCE, fetch_local=False)
+
+
+def _connected() -> Any:
+    """Ray, connected to the cluster that the environment names.
+
+    Raises:
+        ClusterError: there is no Ray, no address or no cluster.
+    """
+    address = os.environ.get("RAY_ADDRESS")
+    if not address:
+        raise ClusterError(
+            "params.yaml: engine: ray needs the cluster's address in the environment: set RAY_ADDRESS to the head's, "
+            "such as 10.0.0.1:6379, to `auto` on a machine of the cluster, or to `local` for this machine alone"
+        )
+    quieten()  # first, since Ray reads its switches when it is imported
+    try:
+        import ray
+    except ImportError as error:
+        raise ClusterError(
+            "params.yaml: engine: ray needs Ray, which is not installed: `uv sync --group scale`, or set engine: local"
+        ) from error
+    if not ray.is_initialized():
+        _connect(ray, address)
+    return ray
+
+
+def _connect(ray: Any, address: str) -> None:
+    own_handler = signal.getsignal(signal.SIGTERM)
+    options: dict[str, Any] = {"include_dashboard": False} if address == "local" else {}
+    try:
+        ray.init(
+            address=address,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            runtime_env={"env_vars": _environment()},
+            **options,
+        )
+    except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise ClusterError(
+            f"engine: ray: no cluster at RAY_ADDRESS={address} ({reason}); start one with `ray start --head`, with "
+            f"the same versions of Ray and Python {sys.version.split()[0]}, or set engine: local"
+        ) from error
+    finally:
+        signal.signal(signal.SIGTERM, own_handler)  # Ray puts its own in its place
+
+
+def _environment() -> dict[str, str]:
+    """What a worker needs to run this project's code as it would run here."""
+    quiet = {name: os.environ[name] for name in (*QUIET, *FOLDERS) if name in os.environ}
+    return {**quiet, "PYTHONPATH": os.pathsep.join([str(PROJECT), *os.environ.get("PYTHONPATH", "").split(os.pathsep)])}
+
+
+def _run_chunk(shared: tuple[Path, Callable[..., Result]], jobs: list[tuple[Any, ...]]) -> list[Result]:
+    """In a worker: it may run in any folder."""
+    folder, function = shared
+    os.chdir(folder)
+    return [function(*job) for job in jobs]
+
+
+_kept: dict[str, Any] = {}  # in a worker: the network of the last call
+
+
+def _use(key: str, load: Callable[[], Network], use: Callable[..., Result], threads: int, *job: Any) -> Result:
+    """In a worker: one job, by a network that is loaded once; as many threads as here, for the same bytes."""
+    if key not in _kept:
+        import torch
+
+        torch.set_num_threads(threads)
+        _kept.clear()
+        _kept[key] = load()
+    return use(_kept[key], *job)

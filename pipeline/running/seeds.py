@@ -1,0 +1,19 @@
+import hashlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+
+
+def choose_device() -> "torch.device":
+    """The GPU where there is one, with deterministic kernels."""
+    import torch
+
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def seed_for(*parts: int | str) -> int:
+    """A 63-bit seed from the run's seed and what it is for: independent streams, the same in any process."""
+    text = "\x1f".join(str(part) for part in parts)
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1

@@ -1,1 +1,0 @@
-"""How images and predictions are measured: metrics, stored predictions, scores in every resample."""

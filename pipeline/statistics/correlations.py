@@ -1,0 +1,187 @@
+"""Does a gain in image quality predict a gain in the task? Rank correlations over variants and over images.
+
+Not a stage. Both sides are gains over the degraded images, so that what is common to a degradation or an image,
+such as its difficulty, cancels.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from pipeline.reporting.tables import QUALITY
+from pipeline.running.seeds import seed_for
+from pipeline.settings.grammar import DEGRADED
+from pipeline.settings.params import Params
+from pipeline.statistics.resampling import bootstrap_p_value, percentile_interval
+from pipeline.statistics.scores import shared_weights
+
+ALL = "all"  # degradations together
+VARIANTS, IMAGES = "variants", "images"
+COLUMNS = [
+    *("task", "degradation", "level", "quality_metric", "task_metric"),
+    *("spearman", "ci_low", "ci_high", "p_value", "n", "n_images"),
+]
+PERMUTATIONS = 9999  # of variants; all of them where there are fewer
+FEWEST_IMAGES = 10  # with fewer, resamples repeat each other, and an interval would be far too narrow
+CHUNK_ELEMENTS = 2**22  # of an array (resamples, points): 32 MiB
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Correlation:
+    """Spearman's, with its interval and two-sided p-value; NaN where undefined."""
+
+    value: float
+    low: float
+    high: float
+    p_value: float
+
+
+def rows(params: Params, images: pd.DataFrame, gains: pd.DataFrame) -> list[dict[str, Any]]:
+    """Rows of correlations.csv: for each task, for each degradation and for all of them together.
+
+    Args:
+        params: the objectives, which are the variants; seed and number of resamples.
+        images: images.csv.
+        gains: gains.csv.
+    """
+    found = image_gains(images, params.objectives)
+    quality = found[found.task == QUALITY]
+    means = quality.groupby(["degradation", "variant", "metric"], sort=False).gain.mean().reset_index()
+    tasks = gains[(gains.versus == DEGRADED) & gains.variant.isin(params.objectives) & (gains.task != QUALITY)]
+    table: list[dict[str, Any]] = []
+    for task in params.tasks:
+        for degradation in _scopes(quality):
+            of_variants = joined(means, tasks[tasks.task == task], ["degradation", "variant"])
+            for key, own in _pairs(_within(of_variants, degradation)):
+                estimate = over_variants(own.gain_x.to_numpy(), own.gain_y.to_numpy(), params.seed)
+                table.append(_row(task, degradation, VARIANTS, key, estimate, len(own), own))
+            of_images = joined(quality, found[found.task == task], ["degradation", "variant", "id"])
+            for key, own in _pairs(_within(of_images, degradation)):
+                table.append(_row(task, degradation, IMAGES, key, _over_images(params, own), len(own), own))
+    return table
+
+
+def image_gains(images: pd.DataFrame, variants: Iterable[str]) -> pd.DataFrame:
+    """images.csv of the variants with a column `gain`: each image's score less that of the degraded image."""
+    keys = ["task", "degradation", "id", "metric"]
+    before = images[images.variant == DEGRADED][[*keys, "score"]].rename(columns={"score": "before"})
+    table = images[images.variant.isin(list(variants))].merge(before, on=keys, how="inner")
+    return table.assign(gain=table.score - table.before)
+
+
+def joined(quality: pd.DataFrame, task: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
+    """Each gain in quality (metric_x, gain_x) beside each gain in the task (metric_y, gain_y), where both exist."""
+    columns = [*keys, "metric", "gain"]
+    return quality[columns].merge(task[columns], on=keys).dropna(subset=["gain_x", "gain_y"])
+
+
+def over_variants(quality: Floats, task: Floats, seed: int) -> Correlation:
+    """Correlation over variants, with the p-value of a permutation test; no interval: they are not a sample.
+
+    Args:
+        quality: (V,) gains in quality.
+        task: (V,) gains in the task.
+        seed: of the permutations, where there are too many to try all.
+    """
+    from scipy.stats import permutation_test, rankdata
+
+    value, nan = spearman(quality, task), float("nan")
+    if np.isnan(value):
+        return Correlation(nan, nan, nan, nan)
+    ranks = rankdata(task) - np.mean(rankdata(task))
+    test = permutation_test(
+        (rankdata(quality),),
+        lambda permuted, axis: np.sum(permuted * ranks, axis=axis),
+        permutation_type="pairings",
+        vectorized=True,
+        n_resamples=PERMUTATIONS,
+        rng=seed_for(seed, "correlations"),
+    )
+    return Correlation(value, nan, nan, float(test.pvalue))
+
+
+def spearman(first: Floats, second: Floats) -> float:
+    """Spearman's rank correlation of two (P,); NaN for fewer than two points, or where one side is constant."""
+    return float(resampled_spearman(first, second, np.ones((1, len(first)), dtype=np.int64))[0])
+
+
+def resampled_spearman(first: Floats, second: Floats, weights: NDArray[np.int64]) -> Floats:
+    """Spearman's rank correlation in each of R resamples of P points, ties at their mean rank.
+
+    Args:
+        first: (P,)
+        second: (P,)
+        weights: (R, P) how often each point is taken.
+
+    Returns:
+        (R,), NaN where one side is constant.
+    """
+    step = max(1, CHUNK_ELEMENTS // max(1, len(first)))
+    parts = [
+        _weighted_correlation(_ranks(first, chunk), _ranks(second, chunk), chunk)
+        for chunk in (weights[start : start + step].astype(np.float64) for start in range(0, len(weights), step))
+    ]
+    return np.concatenate(parts)
+
+
+def _ranks(values: Floats, weights: Floats) -> Floats:
+    """(R, P) mean ranks of (P,) values that are taken (R, P) times."""
+    _, group = np.unique(values, return_inverse=True)
+    if not len(group):
+        return weights
+    order = np.argsort(group, kind="stable")
+    starts = np.flatnonzero(np.diff(group[order], prepend=-1))
+    taken = np.add.reduceat(weights[:, order], starts, axis=1)
+    ranks: Floats = (np.cumsum(taken, axis=1) - (taken - 1) / 2)[:, group]
+    return ranks
+
+
+def _weighted_correlation(first: Floats, second: Floats, weights: Floats) -> Floats:
+    total = weights.sum(axis=1, keepdims=True)
+    a, b = (side - (weights * side).sum(axis=1, keepdims=True) / np.maximum(total, 1) for side in (first, second))
+    spread = np.sqrt((weights * a * a).sum(axis=1) * (weights * b * b).sum(axis=1))
+    return np.divide((weights * a * b).sum(axis=1), spread, out=np.full(len(weights), np.nan), where=spread > 1e-9)
+
+
+def _over_images(params: Params, points: pd.DataFrame) -> Correlation:
+    """Over all images of all variants; images are resampled, with all the points that they have."""
+    names, image = np.unique(_base_ids(points), return_inverse=True)
+    quality, task = points.gain_x.to_numpy(), points.gain_y.to_numpy()
+    resampled = resampled_spearman(quality, task, shared_weights(params, len(names))[:, image])
+    if len(names) < FEWEST_IMAGES:
+        resampled = np.full_like(resampled, np.nan)
+    low, high = percentile_interval(resampled, len(names), params.statistics.level)
+    return Correlation(spearman(quality, task), low, high, bootstrap_p_value(resampled, len(names)))
+
+
+def _base_ids(points: pd.DataFrame) -> NDArray[Any]:
+    """The images' own ids: that of a copy for one severity begins with its split."""
+    return points.id.astype(str).str.rpartition("/")[2].to_numpy(dtype=str)
+
+
+def _scopes(quality: pd.DataFrame) -> list[str]:
+    known = list(dict.fromkeys(quality.degradation))
+    return [*known, ALL] if len(known) > 1 else known
+
+
+def _within(points: pd.DataFrame, degradation: str) -> pd.DataFrame:
+    return points if degradation == ALL else points[points.degradation == degradation]
+
+
+def _pairs(points: pd.DataFrame) -> Iterator[tuple[tuple[str, str], pd.DataFrame]]:
+    for key, own in points.groupby(["metric_x", "metric_y"], sort=False):
+        yield (str(key[0]), str(key[1])), own
+
+
+def _row(
+    task: str, degradation: str, level: str, key: tuple[str, str], found: Correlation, points: int, own: pd.DataFrame
+) -> dict[str, Any]:
+    names = {"task": task, "degradation": degradation, "level": level, "quality_metric": key[0], "task_metric": key[1]}
+    numbers = {"spearman": found.value, "ci_low": found.low, "ci_high": found.high, "p_value": found.p_value}
+    images = len(np.unique(_base_ids(own))) if level == IMAGES else None
+    return {**names, **numbers, "n": points, "n_images": images}

@@ -1,0 +1,209 @@
+"""Which data a row of the comparison used, with digests of the files. Not a stage."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from data.dataset import Dataset
+from models.losses import needs_prior
+from pipeline.reporting import pictures
+from pipeline.running.artifacts import CLEAN, objective_of, row_identity
+from pipeline.running.atomic_outputs import read_table
+from pipeline.running.digests import data_digest
+from pipeline.settings.grammar import CLEAN_RESTORED, DEGRADED, RETRAINED
+from pipeline.settings.params import Params
+from pipeline.tracking.logged_model import RestorerFile
+from pipeline.tracking.runs import DataUsed, Row
+
+
+def data_used(dataset: Dataset, splits: Sequence[str], use: str, degradation: str | None = None) -> Iterator[DataUsed]:
+    """The splits of a data set as a row names them: `<data set>-<degradation>-<split>`."""
+    for split in splits:
+        folder = dataset.folder / split
+        name = "-".join(part for part in (dataset.info.name, degradation, split) if part)
+        yield DataUsed(name, data_digest(folder), folder.as_posix(), dataset.info.splits[split], use)
+
+
+Curve = dict[int, dict[str, float]]
+NO_COSTS = {"stage", "degradation", "variant"}  # the columns of costs.csv that name what the others are of
+
+
+@dataclass(frozen=True)
+class Folders:
+    """Where publish finds what it writes."""
+
+    degraded: Path
+    report: Path
+    restorers: Path
+    scratch: Path
+
+
+class Ledger:
+    """The tables of a finished run, cut into rows."""
+
+    def __init__(self, params: Params, clean: Dataset, folders: Folders) -> None:
+        self.params = params
+        self.clean = clean
+        self.folders = folders
+        self.results, self.gains, self.costs = (
+            read_table(folders.report / f"{name}.csv") for name in ("results", "gains", "costs")
+        )
+
+    def rows(self, tags: Mapping[str, str]) -> Iterator[Row]:
+        """Every variant of results.csv for each degradation; `clean` once. `tags` are added to every row's."""
+        for degradation, variant in self._variants():
+            objective = objective_of(self.params, variant)
+            prior = objective is not None and needs_prior(objective, self.params.losses)
+            curve = self._curve(degradation, variant)
+            yield Row(
+                identity=row_identity(self.params, degradation, variant, prior),
+                name=f"{degradation} · {variant}" if degradation else variant,
+                tags={**tags, **self._labels(degradation, variant)},
+                params=self._params(degradation, variant),
+                metrics=self._metrics(degradation, variant),
+                artifacts=tuple(self._artifacts(degradation, variant, curve)),
+                curve=curve,
+                data=tuple(self._data(degradation, variant)),
+                restorer=self._restorer(degradation, variant),
+            )
+
+    def _variants(self) -> list[tuple[str | None, str]]:
+        """As in params.yaml: clean, then by degradation the degraded images, the objectives, and all else."""
+        found = list(self.results[["degradation", "variant"]].drop_duplicates().itertuples(index=False, name=None))
+        first = [DEGRADED, *self.params.objectives]
+        rows: list[tuple[str | None, str]] = [(None, CLEAN)] if CLEAN in set(self.results.variant) else []
+        for degradation in self.params.degradations:
+            own = [variant for name, variant in found if name == degradation and variant != CLEAN]
+            ordered = [one for one in first if one in own] + [one for one in own if one not in first]
+            rows += [(degradation, one) for one in ordered]
+        return rows
+
+    def _labels(self, degradation: str | None, variant: str) -> dict[str, str]:
+        """Tags to filter by."""
+        return {
+            "dataset": self.clean.info.name,
+            "degradation": degradation or "none",
+            "variant": variant,
+            "objective": objective_of(self.params, variant) or "none",
+            "arm": _arm(self.params, variant),
+            **{f"task.{task}": "yes" for task in self.params.tasks},
+        }
+
+    def _params(self, degradation: str | None, variant: str) -> dict[str, Any]:
+        params, split = self.params, self.clean.evaluation_split
+        sections: dict[str, Any] = {
+            "dataset": self.clean.info.name,
+            "split": split,
+            "seed": params.seed,
+            "degradation": degradation or "none",
+            "variant": variant,
+        }
+        if degradation:
+            sections["degrade"] = params.degrade.only(degradation)
+        objective = objective_of(params, variant)
+        if objective:
+            own = params.train_restorer.of(objective)
+            sections["train_restorer"] = {**own.training, **own.network}
+            sections["restore"] = params.restore.model_dump()
+            sections["losses"] = params.losses_of(objective)
+        sections |= {task: params.task_settings(task) for task in params.tasks}
+        chosen = self._results(degradation, variant)
+        return {**dict(_flat(sections)), "n_images": int(chosen.n_images.max())}
+
+    def _metrics(self, degradation: str | None, variant: str) -> dict[str, float]:
+        chosen = self._results(degradation, variant).drop_duplicates(["task", "metric"])
+        scores = {f"{row.task}/{row.metric}": row.value for row in chosen.itertuples()}
+        metrics = {**scores, **self._gains(degradation, variant), **self._costs(degradation, variant)}
+        return {name: float(value) for name, value in metrics.items() if pd.notna(value)}
+
+    def _results(self, degradation: str | None, variant: str) -> pd.DataFrame:
+        chosen = self.results[self.results.variant == variant]
+        return chosen[chosen.degradation == degradation] if degradation else chosen
+
+    def _gains(self, degradation: str | None, variant: str) -> dict[str, float]:
+        """The gains over every rival with their intervals. Over itself a variant gains nothing, exactly."""
+        metrics: dict[str, float] = {}
+        gains = self.gains[self.gains.degradation == degradation]
+        for (task, metric), rivals in gains[gains.versus == variant].groupby(["task", "metric"], sort=False):
+            metrics |= _gain(variant, task, metric, 0.0, 0.0, 0.0)
+            if variant == DEGRADED and rivals.recovered.notna().any():
+                metrics[f"recovered/{task} {metric}"] = 0.0
+        for row in gains[gains.variant == variant].itertuples():
+            metrics |= _gain(row.versus, row.task, row.metric, row.gain, row.ci_low, row.ci_high)
+            if row.versus == DEGRADED:
+                metrics[f"recovered/{row.task} {row.metric}"] = row.recovered
+        return metrics
+
+    def _costs(self, degradation: str | None, variant: str) -> dict[str, float]:
+        """What the restorer costs: nothing where there is none."""
+        columns = [name for name in self.costs.columns if name not in NO_COSTS]
+        objective = objective_of(self.params, variant)
+        if objective is None:
+            return {f"cost/{name}": 0.0 for name in columns}
+        mine = self.costs[(self.costs.degradation == degradation) & (self.costs.variant == objective)]
+        return {f"cost/{name}": row[name] for _, row in mine.head(1).iterrows() for name in columns}
+
+    def _data(self, degradation: str | None, variant: str) -> Iterator[DataUsed]:
+        if degradation is None or variant.startswith(CLEAN_RESTORED):
+            yield from data_used(self.clean, [self.clean.evaluation_split], "evaluation")
+        if degradation is None:
+            return
+        degraded = Dataset.open(self.folders.degraded / degradation)
+        if not variant.startswith(CLEAN_RESTORED):
+            yield from data_used(degraded, degraded.evaluation_splits, "evaluation", degradation)
+        if variant != DEGRADED and "train" in degraded.info.splits:
+            yield from data_used(degraded, ["train"], "training", degradation)
+
+    def _restorer(self, degradation: str | None, variant: str) -> RestorerFile | None:
+        weights = self.folders.restorers / str(degradation) / variant / "restorer.safetensors"
+        if variant not in self.params.objectives or not weights.exists():
+            return None
+        restore = self.params.restore
+        return RestorerFile(weights, self.params.train_restorer.restorer, restore.tile, restore.overlap)
+
+    def _curve(self, degradation: str | None, variant: str) -> Curve:
+        path = self.folders.restorers / str(degradation) / variant / "curve.csv"
+        if not path.exists():
+            return {}
+        table = read_table(path, index_col="step")
+        return {
+            int(step): {str(name): float(value) for name, value in row.items() if not pd.isna(value)}
+            for step, row in table.iterrows()
+        }
+
+    def _artifacts(self, degradation: str | None, variant: str, curve: Curve) -> Iterator[Path]:
+        yield self.folders.report / "report.md"
+        for task in self.params.tasks:
+            names = [f"{degradation}-{task}", *(f"{end}-{degradation}-{task}-{variant}" for end in ("best", "worst"))]
+            found = (self.folders.report / "pictures" / f"{name}.png" for name in names)
+            yield from (path for path in found if path.exists())
+        if curve:
+            plot = self.folders.scratch / f"curve-{degradation}-{variant}.png"
+            loss = {step: values["loss"] for step, values in curve.items()}
+            pictures.plot_curves({variant: loss}, f"{degradation}, {variant}", plot)
+            yield plot
+
+
+def _arm(params: Params, variant: str) -> str:
+    """What kind of row it is: clean, degraded, restored, retrained or clean-restored."""
+    if variant in params.objectives:
+        return "restored"
+    if variant.endswith(RETRAINED):
+        return RETRAINED.removeprefix("-")
+    return CLEAN_RESTORED.removesuffix("-") if variant.startswith(CLEAN_RESTORED) else variant
+
+
+def _gain(versus: str, task: str, metric: str, gain: float, low: float, high: float) -> dict[str, float]:
+    name = f"gain_over_{versus}/{task} {metric}"
+    return {name: gain, f"{name} low": low, f"{name} high": high}
+
+
+def _flat(sections: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in sections.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value

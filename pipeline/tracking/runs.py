@@ -1,0 +1,242 @@
+"""Rows of the comparison and the report as MLflow runs. Not a stage.
+
+Rows are flat: nested runs would leave the chart view of the comparison empty. So the report is a run of an
+experiment of its own, `<name>-report`, and rows and report name each other in tags and in their descriptions.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from pipeline.tracking import view
+from pipeline.tracking.logged_model import RestorerFile, log_restorer
+from pipeline.tracking.store import (
+    TRAININGS,
+    Point,
+    Store,
+    TrackingError,
+    failures,
+    now,
+    reason,
+    sanitised,
+    shown_uri,
+    to_metrics,
+    tracking_uri,
+)
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+
+REPORTS = "-report"  # suffix of the experiment that holds the reports
+NOTE = "mlflow.note.content"  # the tag that the UI shows as a description
+CONTEXT = "mlflow.data.context"  # the tag of a data set that says what it was used for
+LONGEST_NOTE = 5000  # characters, what every backend takes
+LOCAL_SERVER = "http://127.0.0.1:5000"  # where `mlflow ui` listens
+
+
+@dataclass(frozen=True)
+class DataUsed:
+    """A split of a data set that a row used.
+
+    Attributes:
+        name: of data set and split.
+        digest: of its files.
+        folder: where they lay, from the project's root.
+        images: how many.
+        use: `training` or `evaluation`.
+    """
+
+    name: str
+    digest: str
+    folder: str
+    images: int
+    use: str
+
+
+@dataclass(frozen=True)
+class Row:
+    """What one run shows: the unit that people compare."""
+
+    identity: str
+    name: str
+    tags: Mapping[str, str]
+    params: Mapping[str, Any]
+    metrics: Mapping[str, float]
+    artifacts: tuple[Path, ...] = ()
+    curve: Mapping[int, Mapping[str, float]] = field(default_factory=dict)
+    data: tuple[DataUsed, ...] = ()
+    restorer: RestorerFile | None = None
+
+
+@dataclass(frozen=True)
+class Report:
+    """The run that carries the report: all files of a folder."""
+
+    identity: str
+    name: str
+    tags: Mapping[str, str]
+    params: Mapping[str, Any]
+    folder: Path
+
+
+@dataclass(frozen=True)
+class Published:
+    """Where everything is: ids of the experiment, of the runs by row name, and of the report's run."""
+
+    experiment: str
+    runs: Mapping[str, str]
+    report: str
+
+
+def publish(experiment: str, rows: Sequence[Row], report: Report) -> Published:
+    """Write rows and their report, and close runs whose processes died.
+
+    Raises:
+        TrackingError: MLflow cannot be reached or written to.
+    """
+    try:
+        store = Store(experiment)  # the comparison comes first in the list of experiments
+        store.close_dead_runs()
+        Store(experiment + TRAININGS).close_dead_runs()
+        reports = Store(experiment + REPORTS)
+        known = reports.find(report.identity) or reports.create(report.identity, report.name, report.tags)
+        link = f"[report](#/experiments/{reports.experiment_id}/runs/{known.info.run_id}/artifacts)"
+        runs = {}
+        for number, row in enumerate(rows):
+            colour = view.PALETTE[number % len(view.PALETTE)]
+            runs[row.name] = publish_row(store, row)
+            store.client.set_tag(runs[row.name], view.COLOUR, colour)
+            store.client.set_tag(runs[row.name], "report", known.info.run_id)
+            store.client.set_tag(runs[row.name], NOTE, f"One row of this {link}.")
+        _publish_report(reports, known, report, store.experiment_id, runs)
+        names = [sanitised(name) for row in rows for name in row.metrics]
+        store.client.set_experiment_tag(store.experiment_id, view.TAG, view.view(names))
+        store.client.set_experiment_tag(store.experiment_id, NOTE, _how_to_read(store.experiment_id, link))
+        return Published(store.experiment_id, runs, known.info.run_id)
+    except failures() as error:
+        raise TrackingError(
+            f"MLflow at {shown_uri()}: {reason(error)}; the tables are in files, "
+            "`uv run dvc repro publish` writes them to MLflow when it is back"
+        ) from error
+
+
+def publish_row(store: Store, row: Row) -> str:
+    """Write a row, into the run that has its identity or a new one; returns the run's id.
+
+    A run that holds the curve of another training, or that used other data, is replaced: code or data have changed.
+    """
+    run = store.find(row.identity)
+    if run is not None and not (store.continues(run.info.run_id, row.curve) and _same_data(run, row.data)):
+        store.client.delete_run(run.info.run_id)
+        run = None
+    run = run or store.create(row.identity, row.name, row.tags)
+    id = str(run.info.run_id)
+    _log_tags(store, run, {**row.tags, "mlflow.runName": row.name})
+    _log_values(store, run, row.params, row.metrics)
+    known = store.steps(id)
+    moment = now()
+    store.stream(id, {step: Point(moment, values) for step, values in row.curve.items() if step not in known})
+    _log_data(store, id, row.data)
+    for path in row.artifacts:
+        store.client.log_artifact(id, str(path))
+    if row.restorer is not None:
+        log_restorer(store.client, store.client.get_run(id), row.restorer)
+    _finish(store, run)
+    return id
+
+
+def _publish_report(reports: Store, run: "Run", report: Report, comparison: str, rows: Mapping[str, str]) -> None:
+    id = run.info.run_id
+    links = "\n".join(f"- [{name}](#/experiments/{comparison}/runs/{row})" for name, row in rows.items())
+    every = f"[all rows beside one another](#/{_compare(comparison, list(rows.values()))})"
+    texts = " and ".join(f"`{path.name}`" for path in sorted(report.folder.glob("report.*")))
+    note = f"{texts}, tables and pictures are under Artifacts. Its rows ({every}):\n\n{links}"
+    _log_tags(reports, run, {**report.tags, NOTE: note[:LONGEST_NOTE], "mlflow.runName": report.name})
+    _log_values(reports, run, report.params, {})
+    reports.client.log_artifacts(id, str(report.folder))
+    _finish(reports, run)
+
+
+def _finish(store: Store, run: "Run") -> None:
+    """Close a run; one that was closed keeps its end."""
+    if run.info.status != "FINISHED":
+        store.client.set_terminated(run.info.run_id, "FINISHED")
+
+
+def _how_to_read(experiment: str, link: str) -> str:
+    return (
+        f"One run for each row that people compare; the newest {link}. Metrics of every restored row have the same "
+        "names: `<task>/<metric>`, `gain_over_degraded/...` with the ends of its interval, `recovered/...` (0: as "
+        "degraded, 1: as clean), `quality/...`, `cost/...` (of the restorer). "
+        f"[Charts](#/{_charts(experiment)}). Filter by tags: `tags.degradation = 'fog'`, `tags.objective = 'pixel'`, "
+        "`tags.\"task.detection\" = 'yes'`."
+    )
+
+
+def _same_data(run: "Run", data: Sequence[DataUsed]) -> bool:
+    """Whether the data that a run used are, where they have the same names, these."""
+    now = {used.name: used.digest for used in data}
+    then = {entry.dataset.name: entry.dataset.digest for entry in (run.inputs.dataset_inputs if run.inputs else [])}
+    return all(now.get(name, digest) == digest for name, digest in then.items())
+
+
+def _log_tags(store: Store, run: "Run", tags: Mapping[str, str]) -> None:
+    for name, value in tags.items():
+        if run.data.tags.get(name) != value:
+            store.client.set_tag(run.info.run_id, name, value)
+
+
+def _log_values(store: Store, run: "Run", params: Mapping[str, Any], metrics: Mapping[str, float]) -> None:
+    """Log what the run does not have yet: a second value for the same thing would be a second point."""
+    from mlflow.entities import Param
+
+    new: list[Param] = [Param(sanitised(k), str(v)) for k, v in params.items() if sanitised(k) not in run.data.params]
+    known = run.data.metrics
+    changed = {name: value for name, value in metrics.items() if known.get(sanitised(name)) != value}
+    store.client.log_batch(run.info.run_id, metrics=to_metrics(changed), params=new)
+
+
+def _log_data(store: Store, id: str, data: Sequence[DataUsed]) -> None:
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
+    inputs = [
+        DatasetInput(
+            Dataset(
+                name=used.name,
+                digest=used.digest,
+                source_type="local",
+                source=json.dumps({"uri": used.folder}),
+                profile=json.dumps({"images": used.images}),
+            ),
+            [InputTag(CONTEXT, used.use)],
+        )
+        for used in data
+    ]
+    if inputs:
+        store.client.log_inputs(id, inputs)
+
+
+def chart_link(experiment: str) -> str:
+    """The address of the comparison's chart view; the UI opens on an empty page otherwise."""
+    return f"{_base()}/#/{_charts(experiment)}"
+
+
+def compare_link(published: Published) -> str:
+    """The address of the page with all rows beside one another, with parallel coordinates and scatter."""
+    return f"{_base()}/#/{_compare(published.experiment, list(published.runs.values()))}"
+
+
+def _base() -> str:
+    return shown_uri().rstrip("/") if tracking_uri().startswith("http") else LOCAL_SERVER
+
+
+def _charts(experiment: str) -> str:
+    shown = f"workflowType=machine_learning&compareRunsMode=CHART&viewStateShareKey={view.KEY}"
+    return f"experiments/{experiment}/runs?{shown}"
+
+
+def _compare(experiment: str, runs: Sequence[str]) -> str:
+    return f"compare-runs?runs={quote(json.dumps(list(runs)))}&experiments={quote(json.dumps([experiment]))}"

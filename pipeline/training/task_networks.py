@@ -1,0 +1,51 @@
+"""Training a recognition network, on clean images or on those of a rival. Not a stage."""
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from data.batches import MaskBatches
+from data.dataset import Dataset
+from models.tasks import get_task
+from models.tasks.contract import Task
+from pipeline.running.digests import checkpoint_folder, fingerprint
+from pipeline.running.seeds import choose_device, seed_for
+from pipeline.settings.params import Params
+from pipeline.training.loop import Loop
+
+
+def checkpoints(params: Params, name: str, made_of: Path, dataset: Dataset) -> Path:
+    """The folder of a training's checkpoints.
+
+    Args:
+        params: seed and the task's section.
+        name: of the task.
+        made_of: what the stage `plan` wrote about the task's own code and files from elsewhere.
+        dataset: whose split `train` it is trained on.
+    """
+    inputs = fingerprint(dataset.split("train").folder)
+    return checkpoint_folder(
+        ["pipeline.training.task_networks"], params.seed, params.task_settings(name), made_of.read_text(), inputs
+    )
+
+
+def fit(
+    params: Params, name: str, dataset: Dataset, work: Path, stream: Any, description: str
+) -> tuple[Task[Any], Loop]:
+    """Train a task network on the split `train`. The seed, and with it the order of the data, is the task's own.
+
+    Args:
+        params: seed and the task's section.
+        name: of the task.
+        dataset: images and labels.
+        work: folder for checkpoints.
+        stream: called with (step, values) while it runs.
+        description: of the progress bar.
+    """
+    seed = seed_for(params.seed, "task", name)
+    split = dataset.split("train")
+    loop = Loop(description, work, seed % 2**31, choose_device(), stream)
+    make_batches = partial(MaskBatches, split, seed)
+    task, settings = get_task(name), params.task_settings(name)
+    classes = dataset.info.classes_of(task.labels, name)
+    return task.fit(split, make_batches, classes, settings, loop), loop
