@@ -1,4 +1,4 @@
-"""Which files of this project a module needs, found in its source: DVC does not track imports. Not a stage."""
+"""Digests of code and data, and the commit: what results come from."""
 
 import ast
 import hashlib
@@ -11,56 +11,177 @@ from typing import Any
 
 from pipeline.running.atomic_outputs import WORK
 
+PROJECT = Path(__file__).parents[2]
 PACKAGES = ("pipeline", "models", "data")
+NOT_READ = {".py", ".pyc", ".md"}  # files in a package's folder that no stage reads as data
+LOCK = "dvc.lock"
+LENGTH = 16  # hexadecimal digits
+# Tables of plug-ins, by the package whose __init__.py has them: plain dictionaries of name to ".module:attribute".
+# A stage does not depend on them: it depends on the plug-ins that it uses, so that adding one re-runs nothing.
+PLUGIN_TABLES = {
+    "sources": ("data.sources", "SOURCES"),
+    "effects": ("data.degradations", "EFFECTS"),
+    "restorers": ("models.restorers", "RESTORERS"),
+    "losses": ("models.losses", "LOSSES"),
+    "tasks": ("models.tasks", "TASKS"),
+    "metrics": ("pipeline.metrics", "METRICS"),
+}
 
 
-def closure(module: str, root: Path) -> set[Path]:
-    """The files of a module and of everything in this project that it imports, at any depth.
+def code_digest(modules: Sequence[str], root: Path = PROJECT) -> str:
+    """A digest of the code that modules run: their files and those of all project modules that they import.
 
-    Imports for type checkers only do not count. Packages count with their __init__.py.
+    Comments, docstrings, formatting and the tables of plug-ins do not count. Other files in the folders of these
+    modules (templates, styles) count with their bytes.
 
     Args:
-        module: dotted name.
+        modules: dotted names.
         root: the project's folder.
 
     Raises:
-        FileNotFoundError: there is no such module.
+        FileNotFoundError: a module does not exist.
+    """
+    files = imported_files(modules, root)
+    digest = hashlib.sha256()
+    for path in sorted(files):
+        digest.update(f"{path.relative_to(root).as_posix()}\0{_syntax(path, path.stat().st_mtime_ns, root)}\0".encode())
+    for path in sorted(_data_files({file.parent for file in files})):
+        digest.update(f"{path.relative_to(root).as_posix()}\0".encode() + path.read_bytes())
+    return digest.hexdigest()[:LENGTH]
+
+
+def imported_files(modules: Sequence[str], root: Path = PROJECT) -> set[Path]:
+    """The files of modules and of everything in this project that they import, at any depth.
+
+    Packages count with their __init__.py; imports inside functions count, those for type checkers do not.
+
+    Raises:
+        FileNotFoundError: a module does not exist.
     """
     files: set[Path] = set()
-    waiting = [module]
+    waiting = list(modules)
     while waiting:
         for file in _files_of(waiting.pop(), root):
             if file not in files:
                 files.add(file)
-                waiting.extend(_imported(file, root))
+                waiting.extend(_imports(file, root))
     return files
 
 
+def plugin_modules(kind: str, root: Path = PROJECT) -> dict[str, str]:
+    """The modules of the plug-ins in a table, by name; the table is read without importing anything.
+
+    Args:
+        kind: a key of PLUGIN_TABLES.
+        root: the project's folder.
+    """
+    package, table = PLUGIN_TABLES[kind]
+    tree = ast.parse((root.joinpath(*package.split(".")) / "__init__.py").read_text(encoding="utf-8"))
+    entries: dict[str, str] = next(ast.literal_eval(node.value) for node in tree.body if _assigns(node, table))
+    return {name: package + entry.partition(":")[0] for name, entry in entries.items()}
+
+
 def digest_files(*files: Path) -> str:
-    """A digest of the names and contents of files, whatever their order."""
+    """A digest of the names and bytes of files, whatever their order."""
     digest = hashlib.sha256()
     for path in sorted(set(files)):
         digest.update(path.as_posix().encode() + b"\0" + path.read_bytes())
-    return digest.hexdigest()[:16]
+    return digest.hexdigest()[:LENGTH]
+
+
+@cache
+def data_digest(folder: Path) -> str:
+    """A digest of the names and bytes of all files below a folder, whatever their order on disk."""
+    digest = hashlib.sha256()
+    for path in sorted(file for file in folder.rglob("*") if file.is_file()):
+        with path.open("rb") as file:
+            content = hashlib.file_digest(file, "sha256").hexdigest()
+        digest.update(f"{path.relative_to(folder).as_posix()}\0{content}\n".encode())
+    return digest.hexdigest()[:LENGTH]
+
+
+def fingerprint(*places: Path) -> str:
+    """A digest of the names, sizes and modification times of files and folders: cheaper than their bytes."""
+    digest = hashlib.sha256()
+    for place in places:
+        for path in [place] if place.is_file() else sorted(place.rglob("*")):
+            status = path.stat()
+            digest.update(f"{path.relative_to(place)}|{status.st_size}|{status.st_mtime_ns}\n".encode())
+    return digest.hexdigest()
+
+
+def checkpoint_folder(modules: Sequence[str], *identity: Any) -> Path:
+    """The folder under work/ for the checkpoint of a training, named by everything that the training depends on.
+
+    Args:
+        modules: whose code, with all that it imports, the training runs.
+        identity: parameters, and fingerprints of the data.
+    """
+    text = json.dumps([code_digest(modules), identity], sort_keys=True, default=str)
+    return WORK / "checkpoints" / hashlib.sha256(text.encode()).hexdigest()[:24]
+
+
+def git_commit() -> str:
+    """The commit, with "-dirty" where tracked files differ from it; empty outside a repository or before a commit.
+
+    dvc.lock does not count: the run itself writes it, stage by stage.
+    """
+    commit = _git("rev-parse", "--verify", "--quiet", "HEAD").stdout.strip()
+    if not commit:
+        return ""
+    changed = _git("diff", "--quiet", "HEAD", "--", ":/", f":(top,exclude){LOCK}").returncode != 0
+    return commit + ("-dirty" if changed else "")
+
+
+@cache
+def _syntax(path: Path, modified: int, root: Path) -> str:
+    """A file's syntax tree as text, without docstrings, comments and tables of plug-ins."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    package = ".".join(path.parent.relative_to(root).parts) if path.name == "__init__.py" else None
+    tables = [name for holder, name in PLUGIN_TABLES.values() if holder == package]
+    tree.body = [node for node in tree.body if not any(_assigns(node, table) for table in tables)]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            node.body = [part for part in node.body if not _is_text(part)]
+    return ast.dump(tree)
+
+
+def _is_text(node: ast.stmt) -> bool:
+    """Whether a statement is a docstring, of a module, class, function or attribute."""
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+
+
+def _assigns(node: ast.stmt, name: str) -> bool:
+    targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
+    return any(isinstance(target, ast.Name) and target.id == name for target in targets)
+
+
+def _data_files(folders: set[Path]) -> Iterator[Path]:
+    for folder in folders:
+        yield from (path for path in folder.iterdir() if path.is_file() and path.suffix not in NOT_READ)
 
 
 def _files_of(module: str, root: Path) -> list[Path]:
     """A module's file and the __init__.py of every package above it."""
     parts = module.split(".")
     base = root.joinpath(*parts)
-    own = base / "__init__.py" if base.is_dir() else base.with_suffix(".py")
-    if not own.exists():
-        raise FileNotFoundError(f"{own}: no such module of this project")
-    return [own, *(root.joinpath(*parts[:depth], "__init__.py") for depth in range(1, len(parts)))]
+    file = base / "__init__.py" if base.is_dir() else base.with_suffix(".py")
+    if not file.exists():
+        raise FileNotFoundError(f"{file}: no such module of this project")
+    return [file, *(root.joinpath(*parts[:depth], "__init__.py") for depth in range(1, len(parts)))]
 
 
-def _imported(file: Path, root: Path) -> Iterator[str]:
-    for node in _runtime_nodes(ast.parse(file.read_text())):
+def _imports(file: Path, root: Path) -> Iterator[str]:
+    """The project modules that a file imports."""
+    folder = file.parent.relative_to(root).parts
+    for node in _runtime_nodes(ast.parse(file.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            deeper = [f"{node.module}.{alias.name}" for alias in node.names]
-            names = [node.module, *(name for name in deeper if _is_module(name, root))]
+        elif isinstance(node, ast.ImportFrom):
+            base = [*folder[: len(folder) - node.level + 1]] if node.level else []
+            source = ".".join([*base, *([node.module] if node.module else [])])
+            deeper = [f"{source}.{alias.name}" for alias in node.names]
+            names = [source, *(name for name in deeper if _is_module(name, root))]
         else:
             continue
         yield from (name for name in names if name.split(".")[0] in PACKAGES)
@@ -80,56 +201,5 @@ def _is_module(name: str, root: Path) -> bool:
     return path.with_suffix(".py").exists() or (path / "__init__.py").exists()
 
 
-LOCK = "dvc.lock"
-
-
-@cache
-def data_digest(folder: Path) -> str:
-    """A digest of the names and contents of all files below a folder, whatever their order on disk."""
-    digest = hashlib.sha256()
-    for path in sorted(file for file in folder.rglob("*") if file.is_file()):
-        with path.open("rb") as file:
-            content = hashlib.file_digest(file, "sha256").hexdigest()
-        digest.update(f"{path.relative_to(folder).as_posix()}\0{content}\n".encode())
-    return digest.hexdigest()[:16]
-
-
-def git_commit() -> str:
-    """The commit, with "-dirty" where tracked files differ from it; empty outside a repository or before a commit.
-
-    dvc.lock does not count: the run itself writes it, stage by stage.
-    """
-    commit = _git("rev-parse", "--verify", "--quiet", "HEAD").stdout.strip()
-    if not commit:
-        return ""
-    changed = _git("diff", "--quiet", "HEAD", "--", ":/", f":(top,exclude){LOCK}").returncode != 0
-    return commit + ("-dirty" if changed else "")
-
-
 def _git(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(["git", *arguments], capture_output=True, text=True, check=False)
-
-
-PROJECT = Path(__file__).parents[2]
-
-
-def checkpoint_folder(modules: Sequence[str], *identity: Any) -> Path:
-    """A folder under work/ named by everything that a training depends on: never a stale resumption.
-
-    Args:
-        modules: whose code, with all that it imports, the training runs.
-        identity: parameters and fingerprints of the data.
-    """
-    code = digest_files(*(path for module in modules for path in closure(module, PROJECT)))
-    text = json.dumps([code, identity], sort_keys=True, default=str)
-    return WORK / "checkpoints" / hashlib.sha256(text.encode()).hexdigest()[:24]
-
-
-def fingerprint(*places: Path) -> str:
-    """A cheap digest of files and folders (names, sizes, times of change): has a training's input changed?"""
-    digest = hashlib.sha256()
-    for place in places:
-        for path in [place] if place.is_file() else sorted(place.rglob("*")):
-            status = path.stat()
-            digest.update(f"{path.relative_to(place)}|{status.st_size}|{status.st_mtime_ns}\n".encode())
-    return digest.hexdigest()

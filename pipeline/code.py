@@ -1,0 +1,89 @@
+"""Stage code: one digest for every stage and plug-in, over the code that it runs.
+
+DVC does not track imports. Every other stage depends on its own file here, so that a change in the code re-runs what
+it reaches and nothing else:
+
+    stages/<stage>              what the stage imports
+    sources/<source>            the module of a plug-in, and what it imports
+    tasks/<task>
+    metrics/<task>
+    restorers/<restorer>
+    degradations/<degradation>  the modules of all effects in its recipe
+    objectives/<objective>      the modules of all losses in its sum
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from data.degradations import DegradationError, effect_names
+from pipeline.running.atomic_outputs import replacing_folder
+from pipeline.running.digests import PROJECT, code_digest, plugin_modules
+from pipeline.running.entry import parse_arguments, run_stage
+from pipeline.settings.degrade import Unpaired
+from pipeline.settings.grammar import CHECKPOINT, GrammarError, objective_losses
+from pipeline.settings.params import Params, load_params
+
+# Stages that use all plug-ins of a kind at once, whatever their item.
+PLUGINS_OF_STAGES = {"report": ("metrics",), "publish": ("restorers",)}
+
+
+def code_digests(params: Params, root: Path = PROJECT) -> Iterator[tuple[str, str]]:
+    """The name and the digest of every stage and plug-in.
+
+    Names in params.yaml that do not exist are left out: the next stage, `plan`, reports them.
+    """
+    for stage in sorted(path.stem for path in (root / "pipeline").glob("*.py") if path.stem != "__init__"):
+        plugins = [
+            module for kind in PLUGINS_OF_STAGES.get(stage, ()) for module in plugin_modules(kind, root).values()
+        ]
+        yield f"stages/{stage}", code_digest([f"pipeline.{stage}", *plugins], root)
+    for kind in ("sources", "tasks", "metrics"):
+        for name, module in plugin_modules(kind, root).items():
+            yield f"{kind}/{name}", code_digest([module], root)
+    restorers = plugin_modules("restorers", root)
+    for name, module in restorers.items():  # a checkpoint can hold any of the others
+        yield f"restorers/{name}", code_digest(list(restorers.values(), root) if name == CHECKPOINT else [module])
+    for name in params.degradations:
+        modules = degradation_modules(params, name, root)
+        if modules is not None:
+            yield f"degradations/{name}", code_digest(modules, root)
+    losses = plugin_modules("losses", root)
+    for name in params.objectives:
+        try:
+            kinds = [kind for kind, _ in objective_losses(name, params.losses).values()]
+            yield f"objectives/{name}", code_digest([losses[kind] for kind in kinds], root)
+        except (GrammarError, KeyError):
+            continue
+
+
+def degradation_modules(params: Params, name: str, root: Path = PROJECT) -> list[str] | None:
+    """The modules behind a degradation: its effects, and for unpaired real photos the source that reads them.
+
+    Returns:
+        None if there is no such degradation.
+    """
+    effects, sources = plugin_modules("effects", root), plugin_modules("sources", root)
+    photos = params.degrade.real.get(name)
+    try:
+        if not photos:
+            return [effects[effect] for effect in effect_names(name, params.degrade.recipes)]
+        if not isinstance(photos, Unpaired):
+            return []
+        stand_ins = [effects[effect] for effect in effect_names(photos.recipe, params.degrade.recipes)]
+        return [*stand_ins, sources[photos.data.source]]
+    except (DegradationError, KeyError):
+        return None
+
+
+def main() -> None:
+    """Command line."""
+    options = parse_arguments("out")
+    with replacing_folder(Path(options.out)) as folder:
+        for name, digest in code_digests(load_params()):
+            path = folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(f"{digest}\n")
+
+
+if __name__ == "__main__":
+    run_stage(main)
