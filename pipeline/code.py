@@ -42,7 +42,7 @@ def code_digests(params: Params, root: Path = PROJECT) -> Iterator[tuple[str, st
             yield f"{kind}/{name}", code_digest([module], root)
     restorers = plugin_modules("restorers", root)
     for name, module in restorers.items():  # a checkpoint can hold any of the others
-        yield f"restorers/{name}", code_digest(list(restorers.values(), root) if name == CHECKPOINT else [module])
+        yield f"restorers/{name}", code_digest(list(restorers.values()) if name == CHECKPOINT else [module], root)
     for name in params.degradations:
         modules = degradation_modules(params, name, root)
         if modules is not None:
