@@ -7,7 +7,7 @@ from unicodedata import category
 import numpy as np
 from numpy.typing import NDArray
 
-from ..dataset import IGNORE_INDEX, DatasetError
+from ..labels import IGNORE_INDEX, DatasetError
 
 Groups = Mapping[str, Sequence[str]]
 Chosen = Groups | Sequence[str | Groups] | None

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from ...dataset import IGNORE_INDEX
+from ...labels import IGNORE_INDEX
 from .buildings import build_buildings
 from .camera import Camera
 from .facades import FacadeStyles
