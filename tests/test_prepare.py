@@ -75,7 +75,7 @@ def test_data_to_train_on_need_two_splits(folder: Path) -> None:
     settings["sets"] = {"test": settings["sets"]["test"]}
     assert _prepare("voc", folder, settings).info.splits == {"test": 2}
     data = Data.model_validate({"source": "voc", "root": str(folder), "voc": settings})
-    with pytest.raises(DatasetError, match="expected the splits train and val or test; found test"):
+    with pytest.raises(DatasetError, match="expected the splits train and val or test, got test"):
         import_dataset(data, 0, Path("out"), ["detection"])
 
 
@@ -204,7 +204,8 @@ def test_a_task_that_the_data_have_no_labels_for_is_one_line_before_anything_is_
 
 
 @pytest.mark.parametrize(
-    ("text", "message"), [(None, r"data\.yaml: cannot be read .*see data\.root and data\.yolo"), ("{", "not valid YAML")]
+    ("text", "message"),
+    [(None, r"data\.yaml: cannot be read .*see data\.root and data\.yolo"), ("{", "not valid YAML")],
 )
 def test_a_project_file_that_cannot_be_read(folder: Path, text: str | None, message: str) -> None:
     settings = _write("yolo", folder)

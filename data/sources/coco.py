@@ -87,7 +87,7 @@ class Coco(FileSource):
 
     def __init__(self, root: Path, settings: Mapping[str, Any] | FileSettings, seed: int, **options: Any) -> None:
         super().__init__(root, settings, seed, **options)
-        paths = {split: root / files.json_file for split, files in self.settings.files.items()}
+        paths: dict[str, Path] = {split: root / files.json_file for split, files in self.settings.files.items()}
         self._contents: dict[str, dict[str, Any]] = {split: _read(path) for split, path in paths.items()}
         self._names = _categories(self._contents, paths)
         names = list(self._names.values())

@@ -69,8 +69,10 @@ def list_images(
         named = {split: _named(once[split], faults) for split in SPLITS if split in once}
     if not named:
         raise DatasetError(f"{key}: none of the splits train, val and test")
-    counts = dict[str, int | None](limits)
-    return Listing({split: _thin(images, counts.get(split)) for split, images in named.items()}, tuple(faults))
+    splits: dict[str, dict[str, ImageEntry]] = {}
+    for split, images in named.items():
+        splits[split] = _thin(images, limits.get(split))
+    return Listing(splits, tuple(faults))
 
 
 def divided_or_not(by_split: dict[str, Any]) -> dict[str, Any]:
@@ -180,12 +182,12 @@ def _safe_id(name: str) -> str:
 
 def _draw(
     named: Mapping[str, ImageEntry], shares: Mapping[SplitName, float], seed: int
-) -> dict[str, dict[str, ImageEntry]]:
+) -> dict[SplitName, dict[str, ImageEntry]]:
     """Random splits whose sizes are as near to the shares as whole numbers are."""
     order = np.random.default_rng(seed).permutation(len(named))
     ends = np.rint(np.cumsum([shares.get(split, 0.0) for split in SPLITS]) * len(named)).astype(int)
     names = list(named)
-    drawn: dict[str, dict[str, ImageEntry]] = {}
+    drawn: dict[SplitName, dict[str, ImageEntry]] = {}
     for split, start, end in zip(SPLITS, [0, *ends[:-1]], ends, strict=True):
         if shares.get(split):
             drawn[split] = {names[i]: named[names[i]] for i in sorted(order[start:end])}

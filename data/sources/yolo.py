@@ -98,8 +98,8 @@ class Yolo(FileSource):
                 entries[split] = [ImageEntry(file, _label_file(file)) for file in files]
         if not entries:
             raise DatasetError(f"{self._project}: none of train, val and test")
-        for split, images in entries.items():
-            _check_some_labels(split, images)
+        for name, images in entries.items():
+            _check_some_labels(name, images)
         faults.extend(_strays([entry for images in entries.values() for entry in images]))
         is_undivided = len(entries) == 1 and self.settings.split
         return {UNDIVIDED: next(iter(entries.values()))} if is_undivided else entries

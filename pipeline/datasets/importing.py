@@ -1,6 +1,7 @@
 """A canonical dataset from a data source. All faults are found first, then refused together or left out."""
 
 import hashlib
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -55,15 +56,13 @@ def import_dataset(data: Data, seed: int, out: Path, tasks: Sequence[str] = (), 
             info.classes_of(task, task)
     ids = source.split_ids()
     if tasks and ("train" not in ids or len(ids) < 2):
-        raise DatasetError(f"{data.root}: expected the splits train and val or test; found {', '.join(ids)}")
+        raise DatasetError(f"{data.root}: expected the splits train and val or test, got {', '.join(ids)}")
     with replacing_folder(out) as folder:
         written = _write_all(source, ids, folder, data.longest_side)
         twins = _find_twins(written)
         faults = [*source.faults(), *(fault for sample in written for fault in sample.faults), *twins.values()]
-        counts = dict.fromkeys(ids, 0)
-        for sample in written:
-            if sample.digest is not None and (sample.split, sample.image_id) not in twins:
-                counts[sample.split] += 1
+        kept = Counter(w.split for w in written if w.digest is not None and (w.split, w.image_id) not in twins)
+        counts = {split: kept[split] for split in ids}
         _refuse_faults(data, faults, counts)
         for split, image_id in twins:
             remove_sample(folder, split, image_id)
