@@ -16,9 +16,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from data.degradations import degrade
-from data.degradations.effects import SEVERITIES
-from data.degradations.recipes import EFFECTS, RECIPES, TABLE
+from data.degradations import EFFECTS, RECIPES, SEVERITIES, degrade, get_effect
 from data.sources.scenes import Scenes
 
 Image = NDArray[np.uint8]
@@ -47,11 +45,12 @@ def picture_sheet(names: list[str], image: Image, depth: NDArray[np.float32]) ->
 def settings_table(prefix: str = "") -> str:
     """A Markdown table of effects, settings, units and the value at each severity."""
     lines = ["| recipe | setting | unit or meaning | 1 | 2 | 3 | 4 | 5 |", "|---|---|---|---|---|---|---|---|"]
-    for name, effect in EFFECTS.items():
+    for name in EFFECTS:
+        effect = get_effect(name)
         if name.startswith("coco-c-") != (prefix == "coco-c-"):
             continue
         for index, (key, setting) in enumerate(effect.settings.items()):
-            value = TABLE[name][key]
+            value = effect.severities[key]
             shown = [_words(v) for v in value] if isinstance(value, tuple) else [_words(value)] * len(SEVERITIES)
             unit = ", ".join(filter(None, [setting.unit, " or ".join(setting.choices)]))
             first = f"`{name}`" if index == 0 else ""
@@ -62,7 +61,8 @@ def settings_table(prefix: str = "") -> str:
 def sources_table() -> str:
     """A Markdown table: where each recipe of our own comes from, and what it does with depth and pixels."""
     lines = ["| recipe | source | depth | moves pixels |", "|---|---|---|---|"]
-    for name, effect in EFFECTS.items():
+    for name in EFFECTS:
+        effect = get_effect(name)
         if not name.startswith("coco-c-"):
             depth, moves = ("yes" if flag else "" for flag in (effect.uses_depth, effect.moves_pixels))
             lines.append(f"| `{name}` | {effect.source} | {depth} | {moves} |")
@@ -116,7 +116,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path("docs"))
     parser.add_argument("--scene", type=int, default=0, help="which scene of the test split")
     options = parser.parse_args()
-    settings = {"width": WIDTH, "height": HEIGHT, "test": options.scene + 1}
+    settings = {"width": WIDTH, "height": HEIGHT, "train": 1, "val": 1, "test": options.scene + 1}
     scene = Scenes(Path(), settings, SEED).scene("test", f"{options.scene:05d}")
     for file, names in (("degradations.jpg", OWN), ("degradations-coco-c.jpg", COCO_C)):
         _write(options.folder / file, picture_sheet(names, scene.image, scene.depth))

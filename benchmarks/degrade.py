@@ -33,9 +33,7 @@ import numpy as np
 from numpy.typing import NDArray
 from skimage import data as photos
 
-from data.degradations import degrade
-from data.degradations.effects import SEVERITIES
-from data.degradations.recipes import RECIPES
+from data.degradations import RECIPES, SEVERITIES, degrade
 
 Image = NDArray[np.uint8]
 NEAREST = {

@@ -11,22 +11,23 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from .dataset import IGNORE_INDEX, Split
+from .dataset import Split
 from .images import to_tensor
+from .labels import IGNORE_INDEX
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 
 Array = NDArray[np.uint8]
-WHOLE = (0, 1)  # of a batch
+SINGLE_RANK = (0, 1)  # index and number of ranks: one process has the whole batch
 CLEAN_DRAW = 1  # keeps the choice of clean pairs apart from the other uses of a pair's seed
 
 
 class PairBatches:
     """Degraded and clean crops of the same place: step -> two tensors (B, 3, crop, crop) in [0, 1].
 
-    Pairs are matched by id and transformed together: random crop, horizontal flip. Where several processes share a
-    batch, `share` is the number of this one's part and how many equal parts there are. Of the pairs `clean_share`,
-    drawn by chance, are clean twice; the other pairs do not change with it.
+    Pairs are matched by id and transformed together: random crop, horizontal flip. `rank` is the index of this
+    process in a data-parallel training and their number: it gets its slice of each batch. `clean_share` of the
+    pairs, drawn at random, are clean twice; the other pairs do not change with it.
 
     Raises:
         ValueError: the two splits do not have the same ids.
@@ -39,14 +40,14 @@ class PairBatches:
         crop: int,
         batch: int,
         seed: int,
-        share: tuple[int, int] = WHOLE,
+        rank: tuple[int, int] = SINGLE_RANK,
         clean_share: float = 0.0,
     ) -> None:
         if degraded.ids != clean.ids:
             raise ValueError(f"{degraded.folder} and {clean.folder} do not hold the same image ids")
         import albumentations
 
-        self._draw = _Draw(clean.ids, batch, seed, share)
+        self._draw = _Draw(clean.ids, batch, seed, rank)
         self._degraded, self._clean, self._clean_share = degraded, clean, clean_share
         self._transform = albumentations.Compose(
             [_random_crop(crop), albumentations.HorizontalFlip()], additional_targets={"clean": "image"}
@@ -99,14 +100,14 @@ class MaskBatches:
 
 
 class CropBatches:
-    """Square crops resized to a network's own size: step -> (B, 3, size, size) in [0, 1]; `share` as for pairs."""
+    """Square crops resized to a network's own size: step -> (B, 3, size, size) in [0, 1]; `rank` as for pairs."""
 
     def __init__(
-        self, split: Split, crop: int, size: int, batch: int, seed: int, share: tuple[int, int] = WHOLE
+        self, split: Split, crop: int, size: int, batch: int, seed: int, rank: tuple[int, int] = SINGLE_RANK
     ) -> None:
         import albumentations
 
-        self._draw = _Draw(split.ids, batch, seed, share)
+        self._draw = _Draw(split.ids, batch, seed, rank)
         self._split = split
         self._transform = albumentations.Compose(
             [
@@ -122,13 +123,13 @@ class CropBatches:
 
 
 class _Draw:
-    """Which images make up a step, or a share of it: epochs of permutations, each image with a seed of its own."""
+    """The images of a step, or a rank's slice of them: epochs of permutations, with a seed for each image."""
 
-    def __init__(self, ids: tuple[str, ...], batch: int, seed: int, share: tuple[int, int] = WHOLE) -> None:
+    def __init__(self, ids: tuple[str, ...], batch: int, seed: int, rank: tuple[int, int] = SINGLE_RANK) -> None:
         self._ids, self._batch, self._seed = ids, batch, seed
         self._order = lru_cache(maxsize=2)(self._permutation)  # a batch may reach from one epoch into the next
-        part, parts = share
-        self._places = range(part * batch // parts, (part + 1) * batch // parts)
+        index, count = rank
+        self._places = range(index * batch // count, (index + 1) * batch // count)
 
     def __call__(self, step: int) -> list[tuple[str, int]]:
         return [self._item(step * self._batch + place) for place in self._places]

@@ -1,8 +1,8 @@
-"""dataset.json: what a canonical dataset says about itself, checked when it is read."""
+"""Canonical datasets: dataset.json, checked when it is read, and the images and labels of each split."""
 
 import json
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -12,14 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import images
+from .labels import IGNORE_INDEX, DatasetError, Instance, read_boxes, read_category, read_instances
 
-IGNORE_INDEX = 255
 INFO_FILE = "dataset.json"
-SPLIT_NAME = re.compile(r"[A-Za-z0-9][\w.@-]*")  # they are folders: none leads out of the dataset's
-
-
-class DatasetError(ValueError):
-    """A dataset folder that does not hold what it must; the text names the file."""
+UNPAIRED = "unpaired"  # in dataset.json's source: real degraded images, which have no clean counterpart
+SPLIT_NAME = re.compile(r"[A-Za-z0-9][\w.@-]*")  # a folder's name that cannot lead out of the dataset
 
 
 @dataclass(frozen=True)
@@ -33,7 +30,7 @@ class DatasetInfo:
     ignore_index: int = IGNORE_INDEX
 
     def classes_of(self, labels: str, task: str) -> list[str]:
-        """The class names of the labels that a task is judged by.
+        """The class names of the labels that a task is scored with.
 
         Raises:
             DatasetError: the dataset has no such labels; the text lists those that it has.
@@ -83,21 +80,6 @@ CHECKS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
 )
 
 
-UNPAIRED = "unpaired"  # in dataset.json's source: real degraded images, which have no clean counterpart
-LABELS = ("detection", "segmentation", "instance-segmentation", "classification")  # keys of a dataset's classes
-LONGEST_INDEX = 9  # digits of a class index
-LABEL_FOLDERS = ("labels", "ignored", "instances", "categories", "masks")
-
-
-@dataclass(frozen=True)
-class Instance:
-    """One object, or a crowd of them, with its mask in COCO's compressed run-length form (size: the image's)."""
-
-    category: int
-    counts: str
-    crowd: bool = False
-
-
 @dataclass(frozen=True)
 class Split:
     """One split of a dataset: where its files lie and which ids it has."""
@@ -105,35 +87,35 @@ class Split:
     folder: Path
     ids: tuple[str, ...] = field(repr=False)
 
-    def image(self, name: str) -> NDArray[np.uint8]:
+    def image(self, image_id: str) -> NDArray[np.uint8]:
         """uint8 RGB (H, W, 3)."""
-        return images.read_image(self.folder / "images" / f"{name}.png")
+        return images.read_image(self.folder / "images" / f"{image_id}.png")
 
-    def mask(self, name: str) -> NDArray[np.uint8]:
+    def mask(self, image_id: str) -> NDArray[np.uint8]:
         """uint8 (H, W) class indices."""
-        return images.read_mask(self.folder / "masks" / f"{name}.png")
+        return images.read_mask(self.folder / "masks" / f"{image_id}.png")
 
-    def depth(self, name: str) -> NDArray[np.float32] | None:
+    def depth(self, image_id: str) -> NDArray[np.float32] | None:
         """float32 (H, W) metres, or None where the dataset has no depth."""
-        path = self.folder / "depth" / f"{name}.png"
+        path = self.folder / "depth" / f"{image_id}.png"
         return images.read_depth(path) if path.exists() else None
 
-    def boxes(self, name: str) -> NDArray[np.float64]:
+    def boxes(self, image_id: str) -> NDArray[np.float64]:
         """(K, 5): class index, centre x, centre y, width, height, normalised to [0, 1]."""
-        return read_boxes(self.folder / "labels" / f"{name}.txt")
+        return read_boxes(self.folder / "labels" / f"{image_id}.txt")
 
-    def ignored(self, name: str) -> NDArray[np.float64]:
+    def ignored(self, image_id: str) -> NDArray[np.float64]:
         """(K, 5) as `boxes`: crowds; none where the dataset does not know any."""
-        path = self.folder / "ignored" / f"{name}.txt"
+        path = self.folder / "ignored" / f"{image_id}.txt"
         return read_boxes(path) if path.exists() else np.empty((0, 5))
 
-    def instances(self, name: str) -> tuple[Instance, ...]:
+    def instances(self, image_id: str) -> tuple[Instance, ...]:
         """The masks of all objects and crowds."""
-        return read_instances(self.folder / "instances" / f"{name}.json")
+        return read_instances(self.folder / "instances" / f"{image_id}.json")
 
-    def category(self, name: str) -> int:
+    def category(self, image_id: str) -> int:
         """The class index of the whole image."""
-        return read_category(self.folder / "categories" / f"{name}.txt")
+        return read_category(self.folder / "categories" / f"{image_id}.txt")
 
 
 @dataclass(frozen=True)
@@ -187,71 +169,6 @@ def write_info(folder: Path, info: DatasetInfo) -> None:
     """Write dataset.json."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / INFO_FILE).write_text(json.dumps(asdict(info), indent=1) + "\n")
-
-
-def read_boxes(path: Path) -> NDArray[np.float64]:
-    """Read YOLO lines as (K, 5).
-
-    Raises:
-        DatasetError: the file cannot be read, or a line is not a class index and four numbers; the text names
-            file and line.
-    """
-    rows = []
-    for number, line in enumerate(_text(path, "YOLO lines").splitlines(), start=1):
-        try:
-            row = [float(word) for word in line.split()]
-        except ValueError:
-            row = []
-        if len(row) != 5 or not np.isfinite(row).all() or row[0] < 0 or row[0] != int(row[0]):
-            raise DatasetError(f"{path}:{number}: expected 'class cx cy w h', got {line[:60]!r}")
-        rows.append(row)
-    return np.array(rows, dtype=np.float64).reshape(-1, 5)
-
-
-def write_boxes(path: Path, boxes: Iterable[Iterable[float]]) -> None:
-    """Write (K, 5) boxes as YOLO lines."""
-    lines = [f"{int(c)} {x:.6f} {y:.6f} {w:.6f} {h:.6f}\n" for c, x, y, w, h in boxes]
-    path.write_text("".join(lines))
-
-
-def read_instances(path: Path) -> tuple[Instance, ...]:
-    """Read the masks of one image's objects.
-
-    Raises:
-        DatasetError: the file is missing or does not hold them.
-    """
-    try:
-        found = tuple(Instance(**entry) for entry in json.loads(_text(path, "a list of instances")))
-    except (TypeError, json.JSONDecodeError, RecursionError) as error:
-        raise DatasetError(f"{path}: expected a list of instances ({' '.join(str(error).split())})") from error
-    for one in found:
-        if type(one.category) is not int or one.category < 0 or not isinstance(one.counts, str):
-            raise DatasetError(f"{path}: expected instances of a class index and run lengths, got {str(one)[:80]}")
-    return found
-
-
-def write_instances(path: Path, instances: Iterable[Instance]) -> None:
-    """Write the masks of one image's objects."""
-    path.write_text(json.dumps([asdict(instance) for instance in instances]) + "\n")
-
-
-def read_category(path: Path) -> int:
-    """Read the class index of one image.
-
-    Raises:
-        DatasetError: the file is missing or is not a whole number from 0 on.
-    """
-    text = _text(path, "one class index").strip()
-    if not (text.isascii() and text.isdigit() and len(text) <= LONGEST_INDEX):
-        raise DatasetError(f"{path}: expected one class index, got {text[:60]!r}")
-    return int(text)
-
-
-def _text(path: Path, expected: str) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DatasetError(f"{path}: expected {expected} ({error})") from error
 
 
 def _base(split: str) -> str:

@@ -7,9 +7,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from .dataset import Instance
+from .labels import Instance, decode_mask, encode_mask
 from .samples import Sample
-from .sources.objects import decode, encode
 
 
 def shrink(sample: Sample, longest: int) -> Sample:
@@ -46,9 +45,9 @@ def _nearest(values: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
 
 
 def _smaller(instance: Instance, shape: tuple[int, int], size: tuple[int, int]) -> Instance:
-    full = np.ascontiguousarray(decode(instance.counts, shape))
+    full = np.ascontiguousarray(decode_mask(instance.counts, shape))
     mask = _nearest(full, size)
     if full.any() and not mask.any():
         rows, columns = full.nonzero()
         mask[int(rows.mean() * size[1] / shape[0]), int(columns.mean() * size[0] / shape[1])] = 1
-    return replace(instance, counts=encode(mask))
+    return replace(instance, counts=encode_mask(mask))

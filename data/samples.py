@@ -1,4 +1,7 @@
+"""One labelled image on its way into a dataset: what a source yields, what can be wrong with it, its files."""
+
 import glob
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import images
-from .dataset import LABEL_FOLDERS, DatasetError, Instance, write_boxes, write_instances
+from .labels import LABEL_FOLDERS, DatasetError, Instance, write_boxes, write_instances
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,7 @@ class Sample:
 
 
 def write_sample(folder: Path, sample: Sample) -> None:
-    """Write one sample's files below `folder`, in the layout above."""
+    """Write one sample's files below `folder`, in the layout of a canonical dataset."""
     split = folder / sample.split
     image = _file(split, "images", f"{sample.id}.png")
     if sample.file is None:
@@ -72,12 +75,20 @@ def write_sample(folder: Path, sample: Sample) -> None:
         images.write_depth(_file(split, "depth", f"{sample.id}.png"), sample.depth)
 
 
-def remove_sample(folder: Path, split: str, name: str) -> None:
+def remove_sample(folder: Path, split: str, image_id: str) -> None:
     """Remove whatever `write_sample` wrote for one sample."""
     for kind in ("images", "depth", *LABEL_FOLDERS):
-        for path in (folder / split / kind).glob(f"{glob.escape(name)}.*"):
-            if path.stem == name:
+        for path in (folder / split / kind).glob(f"{glob.escape(image_id)}.*"):
+            if path.stem == image_id:
                 path.unlink()
+
+
+def copy_labels(source: Path, target: Path) -> None:
+    """Copy everything but images and depth from one split's folder to another's; a second time changes nothing."""
+    (target / "images").mkdir(parents=True, exist_ok=True)
+    for kind in LABEL_FOLDERS:
+        if (source / kind).is_dir():
+            shutil.copytree(source / kind, target / kind, dirs_exist_ok=True)
 
 
 def _file(split: Path, kind: str, name: str) -> Path:

@@ -5,9 +5,9 @@ from pathlib import Path
 import torch
 
 from data.dataset import Dataset, DatasetInfo, write_info
+from data.samples import copy_labels
 from models.restorers import load_restorer
 from models.restorers.contract import Restorer
-from pipeline.datasets.real_photos import copy_labels
 from pipeline.running.artifacts import trained_file
 from pipeline.running.atomic_outputs import replacing_folder
 from pipeline.running.entry import parse_arguments, run_stage

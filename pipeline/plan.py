@@ -15,16 +15,15 @@ from typing import Any, get_type_hints
 
 from pydantic import ValidationError, create_model
 
-from data.degradations import require_still_pixels
-from data.degradations.effects import DegradationError
-from data.degradations.recipes import RECIPES
+from data.degradations import RECIPES, DegradationError
+from data.degradations.chains import require_still_pixels
 from models.diffusion.unet import NetworkError, check_sizes
 from models.losses import BASE, FROZEN, LOSSES, loss_names, needs_prior, settings_of
 from models.losses.term import LossError
 from models.restorers import CHECKPOINT, RESTORERS, load_restorer
 from models.restorers.contract import RestorerError
 from models.tasks import TASKS, TaskError, get_task
-from pipeline.datasets.degrading import recipe_of
+from pipeline.datasets.recipes import recipe_of
 from pipeline.running.atomic_outputs import replacing, replacing_folder
 from pipeline.running.digests import closure, digest_files
 from pipeline.running.entry import parse_arguments, run_stage

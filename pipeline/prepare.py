@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from pipeline.datasets.importing import read_dataset
+from pipeline.datasets.importing import import_dataset
 from pipeline.running.entry import parse_arguments, run_stage
 from pipeline.settings.params import load_params
 
@@ -11,7 +11,7 @@ def main() -> None:
     """Command line."""
     options = parse_arguments("out")
     params = load_params()
-    read_dataset(params.data, params.seed, Path(options.out), params.tasks)
+    import_dataset(params.data, params.seed, Path(options.out), params.tasks)
 
 
 if __name__ == "__main__":

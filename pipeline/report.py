@@ -13,7 +13,7 @@ from data import images
 from data.dataset import Dataset, Split
 from models.tasks import get_task
 from pipeline.commands import compare
-from pipeline.datasets.degrading import read_manifest
+from pipeline.datasets.manifests import read_manifest
 from pipeline.reporting import (
     breakdown,
     breakdown_text,

@@ -19,7 +19,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data.dataset import Dataset, DatasetInfo, Instance, write_info
+from data.dataset import Dataset, DatasetInfo, write_info
+from data.labels import Instance
 from data.samples import Sample, write_sample
 from pipeline.metrics.instance_segmentation import encode
 

@@ -18,13 +18,11 @@ from typing import Any
 # libFuzzer for Python; brought by --with, not by this project.
 atheris: Any = import_module("atheris")
 with atheris.instrument_imports(include=["data", "pipeline"]):
-    from data.dataset import Dataset, DatasetError, read_boxes, read_category, read_instances
-    from data.sources.coco import Coco
-    from data.sources.voc import Voc
-    from data.sources.yolo import Yolo
+    from data.dataset import Dataset
+    from data.labels import DatasetError, read_boxes, read_category, read_instances
     from pipeline.plan import check_names, check_numbers
     from pipeline.settings.params import ParamsError, load_params
-    from tests.outside_data import WRITERS
+    from tests.outside_data import WRITERS, open_source
     from tests.properties import refused_well
     from tests.test_properties_labels import BOXES, COCO, INSTANCES, POLYGONS, XML, read_all
     from tests.test_properties_manifests import INFO, REFUSALS, build_manifests, redo_all
@@ -42,12 +40,12 @@ def _params(folder: Path) -> tuple[Path, Call]:
     return folder / "params.yaml", read
 
 
-def _source(name: str, kind: Any, file: str, folder: Path) -> tuple[Path, Call]:
+def _source(name: str, file: str, folder: Path) -> tuple[Path, Call]:
     settings: dict[str, Any] = WRITERS[name](folder)
     if name == "coco":
         settings["files"] = {"train": {"json": "train.json", "images": "train"}}
-    settings |= {"trust_paths": False, "masks": True}
-    return folder / file, lambda: read_all(kind(folder, settings, 0), folder)
+    settings |= {"masks": True}
+    return folder / file, lambda: read_all(open_source(name, folder, settings, trust_paths=False), folder)
 
 
 def _own_labels(folder: Path) -> tuple[Path, Call]:
@@ -69,9 +67,9 @@ def _manifest(folder: Path) -> tuple[Path, Call]:
 # What makes the file to write to and the call that reads it; what it may begin from; the errors it may raise.
 TARGETS: dict[str, tuple[Callable[[Path], tuple[Path, Call]], list[str], tuple[type[Exception], ...]]] = {
     "params": (_params, [TEXT], (ParamsError,)),
-    "yolo": (partial(_source, "yolo", Yolo, "labels/train/1.txt"), [BOXES, POLYGONS], (DatasetError,)),
-    "voc": (partial(_source, "voc", Voc, "VOC2012/Annotations/2012_00.xml"), [XML], (DatasetError,)),
-    "coco": (partial(_source, "coco", Coco, "train.json"), [json.dumps(COCO)], (DatasetError,)),
+    "yolo": (partial(_source, "yolo", "labels/train/1.txt"), [BOXES, POLYGONS], (DatasetError,)),
+    "voc": (partial(_source, "voc", "VOC2012/Annotations/2012_00.xml"), [XML], (DatasetError,)),
+    "coco": (partial(_source, "coco", "train.json"), [json.dumps(COCO)], (DatasetError,)),
     "labels": (_own_labels, [BOXES, INSTANCES, "3\n"], (DatasetError,)),
     "description": (_description, [json.dumps(INFO)], (DatasetError,)),
     "manifest": (_manifest, [], REFUSALS),

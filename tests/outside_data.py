@@ -1,4 +1,4 @@
-"""Small data sets in every outside format, for the tests; their pictures are noise, all different."""
+"""Small data sets for every source, for the tests; their pictures are noise, all different."""
 
 import json
 from collections.abc import Callable
@@ -9,6 +9,8 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from data.sources import Source, load_source
+
 HEIGHT, WIDTH = 40, 60
 COUNTS = {"train": 3, "val": 2, "test": 2}
 COMMON: dict[str, Any] = {"name": "toy", "split": None, "map": None, "limit": {}}
@@ -18,6 +20,13 @@ VOC_OBJECT = (
     "<bndbox><xmin>{box[0]}</xmin><ymin>{box[1]}</ymin><xmax>{box[2]}</xmax><ymax>{box[3]}</ymax></bndbox>"
     "<part><name>head</name><bndbox><xmin>1</xmin><ymin>1</ymin><xmax>3</xmax><ymax>3</ymax></bndbox></part></object>"
 )
+
+
+def open_source(name: str, root: Path, settings: dict[str, Any], seed: int = 0, trust_paths: bool = True) -> Source:
+    """A source; of YOLO, `settings` may have what its YAML file says as `content`."""
+    section = {key: value for key, value in settings.items() if key != "content"}
+    content = settings.get("content")
+    return load_source(name)(root, section, seed, trust_paths=trust_paths, read_yaml=lambda path: content)
 
 
 def picture(*seed: int) -> np.ndarray:

@@ -18,7 +18,7 @@ from data.batches import MaskBatches
 from data.dataset import Dataset
 from models.restorers import build_restorer, load_restorer, save_restorer
 from models.tasks import get_task
-from pipeline.datasets.degrading import recipe_of
+from pipeline.datasets.recipes import recipe_of
 from pipeline.degrade import degrade_dataset
 from pipeline.metrics.evaluation import evaluate
 from pipeline.quality import FolderReader, measure

@@ -13,10 +13,9 @@ from faster_coco_eval.core import mask as reference
 from outside_data import HEIGHT, WIDTH
 from outside_data import coco as write_coco
 
-from data.dataset import DatasetError
+from data.labels import DatasetError, decode_mask
 from data.samples import FaultError
 from data.sources.coco import Coco
-from data.sources.objects import decode
 
 COCO128 = Path(__file__).parents[1].parent / "shared" / "coco128"
 SHARES = {"train": 0.5, "val": 0.2, "test": 0.3}
@@ -224,7 +223,7 @@ def test_coco128_against_the_reference_reader() -> None:
             assert [source.classes["detection"][i.category] for i in sample.instances] == names_of
             for instance, annotation in zip(sample.instances, annotations, strict=True):
                 expected = reference.decode(truth.annToRLE(annotation))
-                assert np.array_equal(decode(instance.counts, expected.shape), expected)
+                assert np.array_equal(decode_mask(instance.counts, expected.shape), expected)
             counts.update(names_of)
             expected = cv2.imread(str(COCO128 / "images" / image["file_name"]))[:, :, ::-1]
             assert np.array_equal(sample.image, expected)

@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from data.dataset import DatasetError
+from data.labels import DatasetError
 from data.sources import load_source
 from pipeline.plan import check_names, check_numbers
 from pipeline.settings.data import Data
 from pipeline.settings.params import load_params
+from tests.outside_data import open_source
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "datasets.md").read_text()
@@ -73,9 +74,9 @@ def _look_for_it(data: Data) -> None:
     assert not Path(data.root).is_absolute()
     settings: dict[str, Any] = data.settings
     if data.source == "yolo":
-        settings["content"] = {"train": "images/train", "val": "images/val", "names": ["cat"]}
+        settings = settings | {"content": {"train": "images/train", "val": "images/val", "names": ["cat"]}}
     with pytest.raises(DatasetError, match=r"^nowhere[/:]") as caught:
-        load_source(data.source)(Path("nowhere"), settings, 0).split_ids()
+        open_source(data.source, Path("nowhere"), settings).split_ids()
     assert "\n" not in str(caught.value)
 
 

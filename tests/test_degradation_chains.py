@@ -2,15 +2,28 @@
 
 import pickle
 import re
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from skimage import data as photos
 
-from data.degradations import apply_parameters, degrade, degrade_with_parameters
-from data.degradations.effects import DegradationError
-from data.degradations.recipes import EFFECTS, RECIPES, build_chain
-from data.degradations.severities import COCO_C_TABLE, SEVERITY_TABLE
+from data.degradations import (
+    EFFECTS,
+    RECIPES,
+    DegradationError,
+    build_chain,
+    degrade,
+    degrade_with_parameters,
+    effect_names,
+    get_effect,
+    get_recipe,
+)
+from data.degradations.recipes import ONLY_IN_CHAINS
+from data.degradations.records import apply_parameters
 
+ROOT = Path(__file__).parents[1]
 IMAGE = photos.astronaut()[:90, :120].copy()
 # As imagecorruptions.get_corruption_names("all") lists them.
 PUBLISHED = [
@@ -72,7 +85,7 @@ def test_five_values_are_five_severities_and_words_are_choices() -> None:
 def test_what_a_step_leaves_out_follows_the_table() -> None:
     recipe = build_chain([{"effect": "fog", "airlight": 0.7}])
     record = degrade_with_parameters(IMAGE, recipe, 4, 0).parameters
-    assert record["visibility_metres"] == SEVERITY_TABLE["fog"]["visibility_metres"][3]
+    assert record["visibility_metres"] == get_effect("fog").severities["visibility_metres"][3]
     assert record["airlight"] == 0.7
 
 
@@ -106,26 +119,54 @@ def test_a_mistake_names_the_chain_the_step_and_the_key(steps: object, message: 
 
 
 def test_every_effect_has_a_row_for_each_setting_and_no_other() -> None:
-    tables = SEVERITY_TABLE | {f"coco-c-{name}": row for name, row in COCO_C_TABLE.items()}
-    assert set(tables) == set(EFFECTS)
-    for name, effect in EFFECTS.items():
-        assert set(tables[name]) == set(effect.settings), name
+    for name in EFFECTS:
+        effect = get_effect(name)
+        assert list(effect.severities) == list(effect.settings), name
         assert effect.source
 
 
-def test_the_table_holds_five_severities_or_one_value() -> None:
-    for table in (SEVERITY_TABLE, COCO_C_TABLE):
-        for row in table.values():
-            assert all(len(value) == 5 for value in row.values() if isinstance(value, tuple))
+def test_a_setting_has_five_severities_or_one_value() -> None:
+    for name in EFFECTS:
+        values = get_effect(name).severities.values()
+        assert all(len(value) == 5 for value in values if isinstance(value, tuple)), name
+
+
+def test_effects_that_change_the_size_are_no_recipes_alone() -> None:
+    assert {name for name in EFFECTS if get_effect(name).changes_size} == set(ONLY_IN_CHAINS)
+    assert not set(ONLY_IN_CHAINS) & set(RECIPES)
+
+
+def test_the_effects_of_a_recipe_are_known_by_name() -> None:
+    for name in RECIPES:
+        assert effect_names(name) == tuple(dict.fromkeys(step.name for step in get_recipe(name).steps))
+    own = {"night-drive": [{"effect": "night"}, {"effect": "noise"}, {"effect": "night"}]}
+    assert effect_names("night-drive", own) == ("night", "noise")
+    assert effect_names("coco-c-gaussian-noise-2", own) == ("coco-c-gaussian_noise",)
+    with pytest.raises(DegradationError, match="no recipe 'smog'; there are blur, "):
+        effect_names("smog", own)
+    with pytest.raises(DegradationError, match="murk, step 1: no effect 'smog'"):
+        effect_names("murk", {"murk": [{"effect": "smog"}]})
+
+
+def test_names_and_effects_are_looked_up_without_importing_any() -> None:
+    code = (
+        "import sys\n"
+        "from data.degradations import degrade, effect_names\n"
+        "assert effect_names('fog') == ('fog',)\n"
+        "heavy = {'numpy', 'cv2', 'torch', 'data.degradations.effects', 'data.degradations.fog'}\n"
+        "print(sorted(heavy & set(sys.modules)))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
 
 
 def test_every_published_name_exists() -> None:
-    assert sorted(COCO_C_TABLE) == sorted(PUBLISHED)
+    assert {name for name in EFFECTS if name.startswith("coco-c-")} == {f"coco-c-{name}" for name in PUBLISHED}
     for name in PUBLISHED:
-        assert f"coco-c-{name}" in RECIPES
+        rows = get_recipe(f"coco-c-{name}").steps[0].rows
         for severity in range(1, 6):
-            fixed = RECIPES[f"coco-c-{name}-{severity}"]
-            assert fixed.fixed and fixed.steps[0].rows[0] == RECIPES[f"coco-c-{name}"].steps[0].rows[severity - 1]
+            fixed = get_recipe(f"coco-c-{name}-{severity}")
+            assert fixed.fixed and fixed.steps[0].rows == (rows[severity - 1],) * 5
     assert all(f"ia-yolo-fog-{index}" in RECIPES for index in range(10))
 
 
@@ -176,4 +217,4 @@ def test_a_chain_travels_to_workers() -> None:
 
 
 def test_setting_names_carry_no_spaces_so_that_they_can_be_columns() -> None:
-    assert all(re.fullmatch(r"[a-z_]+", key) for effect in EFFECTS.values() for key in effect.record)
+    assert all(re.fullmatch(r"[a-z_]+", key) for name in EFFECTS for key in get_effect(name).record)

@@ -12,20 +12,19 @@ from skimage import color
 from skimage import data as photos
 
 from benchmarks.degrade import load_corrupt
+from data.degradations import EFFECTS, DegradationError, build_chain, degrade, degrade_with_parameters, get_effect
 from data.degradations import coco_c_weather as frost
-from data.degradations import degrade, degrade_with_parameters
 from data.degradations.coco_c_blur import neighbour_sources, smear
 from data.degradations.coco_c_weather import frost_texture, plasma
-from data.degradations.effects import FIELD, DegradationError, stream
-from data.degradations.recipes import build_chain
-from data.degradations.severities import COCO_C_TABLE
+from data.degradations.effects import FIELD, stream
 
 IMAGE = photos.astronaut()[:91, 60:181].copy()
 SEVERITIES = (1, 2, 3, 4, 5)
+CORRUPTIONS = {name.removeprefix("coco-c-") for name in EFFECTS if name.startswith("coco-c-")}
 
 
 def setting(corruption: str, key: str, severity: int) -> float:
-    value = COCO_C_TABLE[corruption][key]
+    value = get_effect(f"coco-c-{corruption}").severities[key]
     return value[severity - 1] if isinstance(value, tuple) else value
 
 
@@ -213,7 +212,7 @@ def test_frost_photos_come_from_the_package_or_their_absence_is_said(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", sorted(set(COCO_C_TABLE) - {"glass_blur", "frost"}))
+@pytest.mark.parametrize("name", sorted(CORRUPTIONS - {"glass_blur", "frost"}))
 @pytest.mark.parametrize("severity", [1, 4])
 def test_on_average_it_loses_what_imagecorruptions_loses(name: str, severity: int) -> None:
     corrupt = load_corrupt()

@@ -9,14 +9,12 @@ from scipy import ndimage, stats
 from skimage import color
 from skimage import data as photos
 
-from data.degradations import degrade, degrade_with_parameters
+from data.degradations import DegradationError, build_chain, degrade, degrade_with_parameters
 from data.degradations.blur import convolve, disc_kernel, gaussian_kernel, path_kernel
-from data.degradations.effects import DegradationError
 from data.degradations.fog import CONTRAST_THRESHOLD, pseudo_depth
 from data.degradations.light import count_photons, decode, encode, level_light, to_codes, to_light
 from data.degradations.lowlight import lamp_mask
 from data.degradations.precipitation import rain_drops
-from data.degradations.recipes import build_chain
 
 QUIET = {"effect": "lowlight", "read_noise_electrons": 0, "raw_bits": 0, "cast_red": 1, "cast_blue": 1}
 

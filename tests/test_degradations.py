@@ -14,9 +14,9 @@ import pytest
 from skimage import data as photos
 from skimage.transform import resize
 
-from data.degradations import apply_parameters, degrade, degrade_with_parameters, require_still_pixels
-from data.degradations.effects import DegradationError
-from data.degradations.recipes import RECIPES, get_recipe
+from data.degradations import RECIPES, DegradationError, degrade, degrade_with_parameters, get_recipe
+from data.degradations.chains import require_still_pixels
+from data.degradations.records import apply_parameters
 
 ROOT = Path(__file__).parents[1]
 COCO128 = ROOT.parent / "shared" / "coco128" / "images"
@@ -104,8 +104,10 @@ def test_the_record_makes_the_same_bytes_also_through_json_and_csv(name: str, wi
     depth = ramp(image) if with_depth else None
     degraded = degrade_with_parameters(image, name, 4, seed=8, depth=depth)
     from_json = json.loads(json.dumps(degraded.parameters))
-    assert (apply_parameters(image, name, from_json, 8, depth) == degraded.image).all()
-    assert (apply_parameters(image, name, through_csv(degraded.parameters), 8, depth) == degraded.image).all()
+    assert (apply_parameters(image, get_recipe(name), from_json, 8, depth) == degraded.image).all()
+    assert (
+        apply_parameters(image, get_recipe(name), through_csv(degraded.parameters), 8, depth) == degraded.image
+    ).all()
 
 
 def through_csv(parameters: dict) -> dict:
@@ -227,16 +229,16 @@ def test_the_record_says_where_depth_came_from_and_is_held_to_it() -> None:
     record = degrade_with_parameters(image, "fog", 3, 0, ramp(image)).parameters
     assert record["depth"] == "metric"
     with pytest.raises(DegradationError, match="the record says metric depth"):
-        apply_parameters(image, "fog", record, 0)
+        apply_parameters(image, get_recipe("fog"), record, 0)
     with pytest.raises(DegradationError, match="the record has no parameter 'airlight'"):
-        apply_parameters(image, "fog", {k: v for k, v in record.items() if k != "airlight"}, 0, ramp(image))
+        apply_parameters(image, get_recipe("fog"), {k: v for k, v in record.items() if k != "airlight"}, 0, ramp(image))
     with pytest.raises(DegradationError, match="visibility_metres: expected a number from 1"):
-        apply_parameters(image, "fog", record | {"visibility_metres": 0}, 0, ramp(image))
+        apply_parameters(image, get_recipe("fog"), record | {"visibility_metres": 0}, 0, ramp(image))
 
 
 def test_what_moves_pixels_is_refused_for_labelled_data() -> None:
-    moving = {name for name, recipe in RECIPES.items() if recipe.moves_pixels and not recipe.fixed}
+    moving = {name for name, recipe in RECIPES.items() if not recipe.fixed and get_recipe(name).moves_pixels}
     assert moving == {"shear", "coco-c-elastic_transform"}
-    require_still_pixels("fog")
+    require_still_pixels(get_recipe("fog"))
     with pytest.raises(DegradationError, match=r"shear, step 1 \(shear\) moves pixels"):
-        require_still_pixels("shear")
+        require_still_pixels(get_recipe("shear"))

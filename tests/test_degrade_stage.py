@@ -10,9 +10,10 @@ import pytest
 
 from data import images
 from data.dataset import Dataset
-from data.degradations.effects import DegradationError
-from data.degradations.recipes import RECIPES
-from pipeline.datasets.degrading import MANIFEST, RedoError, read_manifest, recipe_of, redo_image
+from data.degradations import RECIPES, DegradationError, get_recipe
+from pipeline.datasets.manifests import MANIFEST, ManifestError, read_manifest
+from pipeline.datasets.recipes import recipe_of
+from pipeline.datasets.redoing import redo_image
 from pipeline.degrade import degrade_dataset, main
 from pipeline.settings.degrade import Degrade
 
@@ -39,7 +40,7 @@ def _redone(clean: Dataset, degraded: Dataset) -> int:
     return len(rows)
 
 
-@pytest.mark.parametrize("recipe", [name for name in ONE_OF_EACH if not RECIPES[name].moves_pixels])
+@pytest.mark.parametrize("recipe", [name for name in ONE_OF_EACH if not get_recipe(name).moves_pixels])
 def test_any_image_can_be_made_again_from_its_row(
     make_dataset: Callable[..., Dataset], tmp_path: Path, recipe: str
 ) -> None:
@@ -69,7 +70,7 @@ def test_redo_on_the_command_line(
         assert (tmp_path / "redone" / f"fog-{split}-test1.png").read_bytes() == stored.read_bytes()
     assert capsys.readouterr().out.count("the same bytes") == 2
     monkeypatch.setattr("sys.argv", ["degrade", "--redo", "nobody", *words[2:]])
-    with pytest.raises(RedoError, match="nobody: in none of the manifests"):
+    with pytest.raises(ManifestError, match="nobody: in none of the manifests"):
         main()
 
 

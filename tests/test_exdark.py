@@ -6,7 +6,7 @@ from outside_data import HEIGHT, WIDTH, picture
 from outside_data import exdark as write_exdark
 from PIL import Image
 
-from data.dataset import DatasetError
+from data.labels import DatasetError
 from data.samples import FaultError
 from data.sources.exdark import ExDark
 

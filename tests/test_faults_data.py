@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from ruamel.yaml import YAML
 
-from data.dataset import DatasetError
-from pipeline.datasets.importing import read_dataset
+from data.labels import DatasetError
+from pipeline.datasets.importing import import_dataset
 from pipeline.settings.data import Data
 from pipeline.settings.params import ParamsError
 from tests.fault_table import Fault, cut, edit, names, refuses
@@ -29,7 +29,7 @@ def _read(source: str, **changes: Any) -> Callable[[Path], None]:
         if content is not None and not (folder / "data.yaml").exists():
             YAML().dump(content, folder / "data.yaml")
         data = Data.model_validate({"source": source, "root": str(folder), "trust_paths": False, source: settings})
-        read_dataset(data, 0, folder / "out")
+        import_dataset(data, 0, folder / "out")
 
     return run
 
@@ -81,7 +81,7 @@ def _settled(folder: Path) -> None:
     """Nothing: the data are as they should be."""
 
 
-LISTED = "all listed in .*faults.csv; mend the files, or set data.faults to skip"
+LISTED = "all listed in .*faults.csv; repair the files, or set data.faults to skip"
 HUGE = "1" + "0" * 400
 COCO = [
     _fault("JSON cut", "coco", lambda f: cut(f / "train.json"), "train.json: not valid JSON"),

@@ -21,7 +21,7 @@ from safetensors.torch import save_file
 from data.dataset import Dataset
 from data.images import write_image
 from pipeline import prepare
-from pipeline.datasets.degrading import recipe_of
+from pipeline.datasets.recipes import recipe_of
 from pipeline.degrade import degrade_dataset
 from pipeline.metrics import MeanRecords
 from pipeline.running.entry import run_stage

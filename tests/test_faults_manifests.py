@@ -14,10 +14,11 @@ import pandas as pd
 import pytest
 
 from data.dataset import Dataset, DatasetError
-from data.degradations.effects import DegradationError
+from data.degradations import DegradationError
 from data.images import ImageError, write_image, write_mask
-from pipeline.datasets import degrading
-from pipeline.datasets.degrading import MANIFEST, RedoError, recipe_of
+from pipeline.datasets import redoing
+from pipeline.datasets.manifests import MANIFEST, ManifestError
+from pipeline.datasets.recipes import recipe_of
 from pipeline.degrade import degrade_dataset
 from pipeline.settings.params import load_params
 from tests.fault_table import Fault, cut, names, refuses
@@ -169,7 +170,7 @@ def _manifest(content: bytes) -> Callable[[Path], Any]:
 def _redo(folder: Path) -> None:
     """python -m pipeline.degrade --redo test0, in the folder."""
     sys.argv = ["degrade", "--redo", "test0", "--clean", "clean", "--degraded", "fog", "--out", "redone"]
-    degrading.main()
+    redoing.main()
 
 
 REDONE = [
@@ -223,5 +224,5 @@ def test_a_fault_in_a_manifest_is_one_line_and_writes_nothing(
     make_dataset(train=1, test=1)
     _degrade(tmp_path)
     before = {*tmp_path.rglob("*"), *tmp_path.parent.iterdir()}
-    refuses(fault, tmp_path, RedoError, DatasetError, DegradationError)
+    refuses(fault, tmp_path, ManifestError, DatasetError, DegradationError)
     assert {*tmp_path.rglob("*"), *tmp_path.parent.iterdir()} == before

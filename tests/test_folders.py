@@ -10,7 +10,7 @@ from torchvision.datasets import ImageFolder
 
 from data.dataset import Dataset, DatasetError
 from data.sources.folders import Folders
-from pipeline.datasets.importing import read_dataset
+from pipeline.datasets.importing import import_dataset
 from pipeline.settings.data import Data
 
 SHARES = {"train": 0.5, "test": 0.5}
@@ -82,7 +82,7 @@ def test_a_dataset_without_boxes_says_what_it_has(tmp_path: Path, monkeypatch: p
     monkeypatch.chdir(tmp_path)
     data = Data.model_validate({"source": "folders", "root": "in", "folders": folders(Path("in"))})
     with pytest.raises(DatasetError, match="has no labels for detection, but for classification; take detection out"):
-        read_dataset(data, 0, Path("out"), ["detection"])
-    read_dataset(data, 0, Path("out"), ["classification"])
+        import_dataset(data, 0, Path("out"), ["detection"])
+    import_dataset(data, 0, Path("out"), ["classification"])
     split = Dataset.open(Path("out")).split("train")
     assert [split.category(id) for id in split.ids] == [0, 1, 2] and not (split.folder / "labels").exists()

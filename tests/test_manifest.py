@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data.dataset import Dataset, DatasetError, read_boxes, write_boxes
+from data.dataset import Dataset
+from data.labels import DatasetError, read_boxes, write_boxes
 
 
 def test_what_is_written_is_read(make_dataset: Callable[..., Dataset]) -> None:

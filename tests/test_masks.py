@@ -8,7 +8,7 @@ from outside_data import HEIGHT, WIDTH, picture, save
 from outside_data import masks as write_camvid
 from PIL import Image
 
-from data.dataset import DatasetError
+from data.labels import DatasetError
 from data.samples import FaultError
 from data.sources.masks import Masks
 

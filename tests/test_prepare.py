@@ -14,7 +14,7 @@ from outside_data import COUNTS, WRITERS, index_mask, masks, picture, save
 from PIL import Image
 
 from data.dataset import Dataset, DatasetError
-from pipeline.datasets.importing import read_dataset
+from pipeline.datasets.importing import import_dataset
 from pipeline.settings.data import Data
 from pipeline.settings.params import ParamsError, load_params
 
@@ -31,7 +31,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def _prepare(source: str, folder: Path, settings: dict[str, Any], policy: str = "error") -> Dataset:
     given = {"source": source, "root": str(folder), "faults": policy, source: settings}
-    read_dataset(Data.model_validate(given), 0, Path("out"))
+    import_dataset(Data.model_validate(given), 0, Path("out"))
     return Dataset.open(Path("out"))
 
 
@@ -75,8 +75,8 @@ def test_data_to_train_on_need_two_splits(folder: Path) -> None:
     settings["sets"] = {"test": settings["sets"]["test"]}
     assert _prepare("voc", folder, settings).info.splits == {"test": 2}
     data = Data.model_validate({"source": "voc", "root": str(folder), "voc": settings})
-    with pytest.raises(DatasetError, match="expected the splits train and val or test; found test"):
-        read_dataset(data, 0, Path("out"), ["detection"])
+    with pytest.raises(DatasetError, match="expected the splits train and val or test, got test"):
+        import_dataset(data, 0, Path("out"), ["detection"])
 
 
 def test_png_files_are_copied_and_never_linked(folder: Path) -> None:
@@ -146,9 +146,9 @@ def test_all_faults_are_found_at_once_and_nothing_is_written(folder: Path, capsy
         _prepare("masks", folder, settings)
     message = str(caught.value)
     assert "7 faults (2 x unreadable image, " in message and "\n" not in message
-    assert "all listed in work/faults.csv; mend the files, or set data.faults to skip" in message
+    assert "all listed in work/faults.csv; repair the files, or set data.faults to skip" in message
     assert not Path("out").exists() and not list(Path("work").rglob("*.png"))
-    _check_table(_table("work/faults.csv"), "none: to be mended")
+    _check_table(_table("work/faults.csv"), "none: repair the file")
     assert f"{folder}/train/b.png: unreadable image" in capsys.readouterr().out
 
 
@@ -196,7 +196,7 @@ def test_a_task_that_the_data_have_no_labels_for_is_one_line_before_anything_is_
     (folder / "VOC2012" / "JPEGImages" / "2012_00.jpg").write_text("")
     data = Data.model_validate({"source": "voc", "root": str(folder), "voc": settings})
     with pytest.raises(DatasetError) as caught:
-        read_dataset(data, 0, Path("out"), ["detection", "segmentation"])
+        import_dataset(data, 0, Path("out"), ["detection", "segmentation"])
     assert str(caught.value) == (
         "tasks: the data set 'toy' has no labels for segmentation, but for detection; "
         "take segmentation out of tasks in params.yaml, or choose other data"
@@ -204,7 +204,8 @@ def test_a_task_that_the_data_have_no_labels_for_is_one_line_before_anything_is_
 
 
 @pytest.mark.parametrize(
-    ("text", "message"), [(None, r"data\.yaml: cannot be read .*data\.yolo\.project"), ("{", "not valid YAML")]
+    ("text", "message"),
+    [(None, r"data\.yaml: cannot be read .*see data\.root and data\.yolo"), ("{", "not valid YAML")],
 )
 def test_a_project_file_that_cannot_be_read(folder: Path, text: str | None, message: str) -> None:
     settings = _write("yolo", folder)

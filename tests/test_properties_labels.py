@@ -8,14 +8,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from data.dataset import DatasetError, read_boxes, read_category, read_instances
+from data.labels import DatasetError, read_boxes, read_category, read_instances
 from data.samples import FaultError
-from data.sources.coco import Coco
-from data.sources.exdark import ExDark
-from data.sources.voc import Voc
-from data.sources.yolo import Yolo
-from pipeline.datasets.importing import refuse
-from tests.outside_data import VOC_OBJECT, VOC_XML, WRITERS
+from pipeline.datasets.faults import refuse
+from tests.outside_data import VOC_OBJECT, VOC_XML, WRITERS, open_source
 from tests.properties import anything, few, grafted, mutated, refused_well, to_bytes
 
 BOXES = "1 0.5 0.25 0.5 0.5\n0 0.1 0.1 0.2 0.2\n"
@@ -58,7 +54,11 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def _settings(root: Path, name: str) -> dict[str, Any]:
     found: dict[str, Any] = json.loads((root / f"{name}.settings").read_text())
-    return found | {"trust_paths": False}
+    return found
+
+
+def _refused_well(root: Path, name: str, settings: dict[str, Any]) -> None:
+    refused_well(lambda: read_all(open_source(name, root / name, settings, trust_paths=False), root), DatasetError)
 
 
 def read_all(source: Any, folder: Path) -> None:
@@ -71,7 +71,7 @@ def read_all(source: Any, folder: Path) -> None:
             faults.extend(error.faults)
     faults.extend(source.faults())
     if faults:
-        raise refuse(faults, folder / "faults.csv", folder, "mend the files")
+        raise refuse(faults, folder / "faults.csv", folder, "repair the files")
 
 
 @few
@@ -80,7 +80,7 @@ def read_all(source: Any, folder: Path) -> None:
 def test_yolo(root: Path, content: str, masks: bool) -> None:
     (root / "yolo/labels/train/1.txt").write_bytes(to_bytes(content))
     settings = _settings(root, "yolo") | {"masks": masks}
-    refused_well(lambda: read_all(Yolo(root / "yolo", settings, 0), root), DatasetError)
+    _refused_well(root, "yolo", settings)
 
 
 @few
@@ -88,7 +88,7 @@ def test_yolo(root: Path, content: str, masks: bool) -> None:
 def test_yolo_projects(root: Path, content: dict[str, Any]) -> None:
     settings = _settings(root, "yolo")
     settings["content"] = settings["content"] | content
-    refused_well(lambda: read_all(Yolo(root / "yolo", settings, 0), root), DatasetError)
+    _refused_well(root, "yolo", settings)
 
 
 @few
@@ -97,7 +97,7 @@ def test_yolo_lists(root: Path, content: str) -> None:
     (root / "yolo/list.txt").write_bytes(to_bytes(content))
     settings = _settings(root, "yolo")
     settings["content"] = settings["content"] | {"train": "list.txt"}
-    refused_well(lambda: read_all(Yolo(root / "yolo", settings, 0), root), DatasetError)
+    _refused_well(root, "yolo", settings)
 
 
 @few
@@ -105,21 +105,21 @@ def test_yolo_lists(root: Path, content: str) -> None:
 @example(content=XML.replace(">60<", ">inf<").encode())
 def test_voc(root: Path, content: bytes) -> None:
     (root / "voc/VOC2012/Annotations/2012_00.xml").write_bytes(content)
-    refused_well(lambda: read_all(Voc(root / "voc", _settings(root, "voc"), 0), root), DatasetError)
+    _refused_well(root, "voc", _settings(root, "voc"))
 
 
 @few
 @given(content=mutated(ROWS))
 def test_exdark(root: Path, content: str) -> None:
     (root / "exdark/ExDark_Annno/Cat/2015_10.jpg.txt").write_bytes(to_bytes(content))
-    refused_well(lambda: read_all(ExDark(root / "exdark", _settings(root, "exdark"), 0), root), DatasetError)
+    _refused_well(root, "exdark", _settings(root, "exdark"))
 
 
 def _coco(root: Path, content: bytes, masks: bool) -> None:
     (root / "coco/train.json").write_bytes(content)
     files = {"train": {"json": "train.json", "images": "train"}}
     settings = _settings(root, "coco") | {"masks": masks, "files": files}
-    refused_well(lambda: read_all(Coco(root / "coco", settings, 0), root), DatasetError)
+    _refused_well(root, "coco", settings)
 
 
 @few

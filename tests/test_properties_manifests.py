@@ -10,9 +10,11 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from data.dataset import Dataset, DatasetError, DatasetInfo, write_info
-from data.degradations.effects import DegradationError
+from data.degradations import DegradationError
 from data.images import ImageError, write_image
-from pipeline.datasets.degrading import MANIFEST, RedoError, read_manifest, recipe_of, redo_image
+from pipeline.datasets.manifests import MANIFEST, ManifestError, read_manifest
+from pipeline.datasets.recipes import recipe_of
+from pipeline.datasets.redoing import redo_image
 from pipeline.degrade import degrade_dataset
 from pipeline.settings.params import load_params
 from tests.properties import anything, few, grafted, mutated, refused_well, to_bytes
@@ -55,7 +57,7 @@ def redo_all(folder: Path) -> None:
         assert redo_image(clean, row).shape == (32, 40, 3)
 
 
-REFUSALS = (RedoError, DatasetError, DegradationError, ImageError)
+REFUSALS = (ManifestError, DatasetError, DegradationError, ImageError)
 
 
 @few

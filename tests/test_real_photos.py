@@ -13,7 +13,8 @@ from data import images
 from data.dataset import Dataset
 from pipeline import degrade, quality
 from pipeline.datasets import real_photos
-from pipeline.datasets.degrading import MANIFEST, RedoError, read_manifest, redo_image
+from pipeline.datasets.manifests import MANIFEST, ManifestError, read_manifest
+from pipeline.datasets.redoing import redo_image
 from pipeline.settings.data import Data
 from pipeline.settings.degrade import Unpaired
 from pipeline.settings.params import Params, load_params
@@ -51,7 +52,7 @@ def test_paired_photos_take_the_place_of_made_ones(make_dataset: Callable[..., D
             assert np.array_equal(degraded.split(split).boxes(id), clean.split(split).boxes(id))
     row = read_manifest(degraded.folder).to_dict("records")[1]
     assert (row["recipe"], row["file"]) == ("rain-cam", "train/train1.jpg")
-    with pytest.raises(RedoError, match="real photos"):
+    with pytest.raises(ManifestError, match="real photos"):
         redo_image(clean, row)
 
 
@@ -89,7 +90,7 @@ def test_labelled_photos_are_judged_and_pairs_are_made_for_training(
 ) -> None:
     clean = make_dataset()
     photos, params = _unpaired(_labelled(clean, tmp_path / "night"))
-    degrade._degrade_for_photos(clean, photos, params.degrade, params, tmp_path / "out")
+    degrade.degrade_for_photos(clean, photos, params.degrade, params, tmp_path / "out")
     degraded = Dataset.open(tmp_path / "out")
     assert not degraded.has_clean_images and degraded.info.splits == {"train": 5, "val": 2, "test": 2}
     test = degraded.split("test")
@@ -118,7 +119,7 @@ def test_bad_photos_that_were_left_out_are_listed_beside_the_result(
     (root / "test" / "night-test0.png").write_text("no image")
     photos, params = _unpaired(root)
     skipping = Unpaired(kind="unpaired", recipe="lowlight", data=photos.data.model_copy(update={"faults": "skip"}))
-    degrade._degrade_for_photos(clean, skipping, params.degrade, params, tmp_path / "out")
+    degrade.degrade_for_photos(clean, skipping, params.degrade, params, tmp_path / "out")
     assert Dataset.open(tmp_path / "out").split("test").ids == ("night-test1",)
     assert "night-test0.png,unreadable image: " in (tmp_path / "out" / "faults.csv").read_text()
     assert f"all of them are in {tmp_path / 'out' / 'faults.csv'}" in capsys.readouterr().out
@@ -128,7 +129,7 @@ def test_photos_of_other_classes_are_refused(make_dataset: Callable[..., Dataset
     clean = make_dataset()
     photos, params = _unpaired(_labelled(clean, tmp_path / "night"), classes=["ground", "bar", "square"])
     with pytest.raises(real_photos.RealPhotosError, match="ground, square, bar; but they are: ground, bar, square"):
-        degrade._degrade_for_photos(clean, photos, params.degrade, params, tmp_path / "out")
+        degrade.degrade_for_photos(clean, photos, params.degrade, params, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -137,7 +138,7 @@ def test_quality_says_what_it_leaves_out(
 ) -> None:
     clean = make_dataset()
     photos, params = _unpaired(_labelled(clean, tmp_path / "night"))
-    degrade._degrade_for_photos(clean, photos, params.degrade, params, tmp_path / "out")
+    degrade.degrade_for_photos(clean, photos, params.degrade, params, tmp_path / "out")
     words = [
         "--clean",
         str(clean.folder),

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data.dataset import IGNORE_INDEX
+from data.labels import IGNORE_INDEX
 from data.samples import Sample
 from data.sources import SOURCES, Source, SourceError, load_source
 from data.sources.scenes import Scenes
@@ -52,12 +52,11 @@ def test_ids_and_classes() -> None:
     assert {split: len(names) for split, names in ids.items()} == {"train": 4, "val": 2, "test": 3}
     assert all(len(set(names)) == len(names) and names == sorted(names) for names in ids.values())
     assert source.classes == {"detection": DETECTION, "segmentation": SEGMENTATION}
-    assert make(test=0).split_ids().keys() == {"train", "val"}
 
 
 @pytest.mark.parametrize("key", ["width", "height"])
 def test_a_tiny_picture_is_refused(key: str) -> None:
-    with pytest.raises(ValueError, match=f"{key} is 63"):
+    with pytest.raises(ValueError, match=rf"data\.scenes\.{key}: .*greater than or equal to 64, got 63"):
         make(**{key: 63})
 
 

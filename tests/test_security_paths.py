@@ -10,7 +10,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from data.dataset import Dataset, DatasetError
-from pipeline.datasets.importing import read_dataset
+from pipeline.datasets.importing import import_dataset
 from pipeline.settings.data import Data
 from tests.outside_data import WRITERS
 
@@ -96,7 +96,7 @@ def _read(source: str, root: Path, settings: dict[str, Any], trust: bool) -> Non
     if content is not None:
         YAML().dump(content, root / "data.yaml")
     section = {"source": source, "root": str(root), source: settings, "trust_paths": trust}
-    read_dataset(Data.model_validate(section), 0, root.parent / "out")
+    import_dataset(Data.model_validate(section), 0, root.parent / "out")
 
 
 @pytest.fixture

@@ -5,11 +5,11 @@ import cv2
 import numpy as np
 import pytest
 
-from data.dataset import Dataset, Instance
+from data.dataset import Dataset
+from data.labels import Instance, decode_mask, encode_mask
 from data.resizing import shrink
 from data.samples import Sample
-from data.sources.objects import decode, encode
-from pipeline.datasets.importing import read_dataset
+from pipeline.datasets.importing import import_dataset
 from pipeline.settings.data import Data
 
 
@@ -21,7 +21,7 @@ def _sample() -> Sample:
     dot = np.zeros_like(mask)
     dot[50, 71] = 1
     depth = np.where(mask, 5, 50).astype(np.float32)
-    objects = (Instance(0, encode((mask == 1).astype(np.uint8))), Instance(1, encode(dot), crowd=True))
+    objects = (Instance(0, encode_mask((mask == 1).astype(np.uint8))), Instance(1, encode_mask(dot), crowd=True))
     boxes = np.array([[0, 18 / 80, 30 / 60, 20 / 80, 20 / 60]])
     return Sample("a", "train", image, boxes, mask, depth, instances=objects, category=1, file=Path("a.png"))
 
@@ -36,8 +36,8 @@ def test_everything_shrinks_together() -> None:
     expected[10:20, 4:14] = 1
     np.testing.assert_array_equal(small.mask, expected)
     np.testing.assert_array_equal(small.depth, np.where(expected, 5, 50))
-    np.testing.assert_array_equal(decode(small.instances[0].counts, (30, 40)), expected)
-    np.testing.assert_array_equal(np.argwhere(decode(small.instances[1].counts, (30, 40))), [[25, 35]])
+    np.testing.assert_array_equal(decode_mask(small.instances[0].counts, (30, 40)), expected)
+    np.testing.assert_array_equal(np.argwhere(decode_mask(small.instances[1].counts, (30, 40))), [[25, 35]])
     assert small.instances[1].crowd and small.boxes is sample.boxes and small.category == 1
 
 
@@ -63,7 +63,7 @@ def test_prepare_shrinks_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyP
         cv2.imwrite(f"in/{split}annot/0.png", mask)
     masks = {"name": "toy", "classes": ["road", "car"], "things": ["car"], "min_pixels": 100}
     data = Data.model_validate({"source": "masks", "root": "in", "longest_side": 80, "masks": masks})
-    read_dataset(data, 0, Path("out"), ["detection", "segmentation"])
+    import_dataset(data, 0, Path("out"), ["detection", "segmentation"])
     made = Dataset.open(Path("out"))
     split = made.split("train")
     assert split.image("0").shape == (60, 80, 3) and made.info.source["longest_side"] == 80

@@ -2,26 +2,25 @@
 
 import os
 import pickle
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
 import pytest
-from outside_data import COUNTS, WRITERS, picture, save, yolo
+from outside_data import COUNTS, WRITERS, open_source, picture, save, yolo
 
-from data.dataset import DatasetError
-from data.degradations import degrade
-from data.degradations.effects import DegradationError
+from data.degradations import DegradationError, degrade
+from data.labels import DatasetError
 from data.samples import Fault, FaultError, Sample, write_sample
-from data.sources import SOURCES, Source, load_source
+from data.settings import Settings, SplitName
+from data.sources import SOURCES, Source
 from data.sources.class_map import ClassMap
-from data.sources.splits import Found, make_listing
-
-NONE: dict[str, object] = {"split": None, "limit": {}}
+from data.sources.splits import ImageEntry, list_images
 
 
 @pytest.fixture(params=sorted(SOURCES))
 def source(request: pytest.FixtureRequest, tmp_path: Path) -> Source:
-    return load_source(request.param)(tmp_path, WRITERS[request.param](tmp_path), 0)
+    return open_source(request.param, tmp_path, WRITERS[request.param](tmp_path))
 
 
 def _written(sample: Sample, folder: Path) -> dict[str, bytes]:
@@ -31,6 +30,18 @@ def _written(sample: Sample, folder: Path) -> dict[str, bytes]:
 
 def test_every_source_has_a_writer_here() -> None:
     assert set(WRITERS) == set(SOURCES)
+
+
+@pytest.mark.parametrize("name", sorted(SOURCES))
+def test_a_setting_that_does_not_fit_is_one_line(name: str, tmp_path: Path) -> None:
+    assert issubclass(import_module(SOURCES[name].split(":")[0], "data.sources").Settings, Settings)
+    settings = WRITERS[name](tmp_path)
+    with pytest.raises(DatasetError, match=rf"^data\.{name}\.nmae: unknown key$"):
+        open_source(name, tmp_path, settings | {"nmae": "x"})
+    count, problem = ("train", "greater than or equal to 1") if name == "scenes" else ("limit.train", "greater")
+    changes = {"train": 0} if name == "scenes" else {"limit": {"train": 0}}
+    with pytest.raises(DatasetError, match=rf"^data\.{name}\.{count}: .*{problem}.*, got 0$"):
+        open_source(name, tmp_path, settings | changes)
 
 
 def test_ids(source: Source) -> None:
@@ -103,32 +114,32 @@ def test_class_maps_that_do_not_fit(names: list[str], chosen: object, message: s
         ClassMap("data.x", names, chosen)  # type: ignore[arg-type]
 
 
-def _found(*names: str) -> list[Found]:
-    return [Found(Path("/data") / name) for name in names]
+def _entries(*names: str) -> list[ImageEntry]:
+    return [ImageEntry(Path("/data") / name) for name in names]
 
 
 def test_drawn_splits_depend_on_the_seed_alone_and_have_the_asked_sizes() -> None:
-    images = _found(*(f"{index:03d}.png" for index in range(101)))
-    settings = {**NONE, "split": {"train": 0.7, "val": 0.1, "test": 0.2}}
-    drawn = [make_listing({"all": images}, settings, "data.x", seed, []).splits for seed in (0, 0, 1)]
+    images = _entries(*(f"{index:03d}.png" for index in range(101)))
+    shares: dict[SplitName, float] = {"train": 0.7, "val": 0.1, "test": 0.2}
+    drawn = [list_images({"all": images}, shares, {}, "data.x", seed, []).splits for seed in (0, 0, 1)]
     assert drawn[0] == drawn[1] != drawn[2]
     sizes = {split: len(entries) for split, entries in drawn[0].items()}
     assert sum(sizes.values()) == 101 and abs(sizes["train"] - 70.7) < 1 and abs(sizes["test"] - 20.2) < 1
     assert len({name for entries in drawn[0].values() for name in entries}) == 101
-    backwards = make_listing({"all": images[::-1]}, settings, "data.x", 0, []).splits
+    backwards = list_images({"all": images[::-1]}, shares, {}, "data.x", 0, []).splits
     assert backwards == drawn[0]
 
 
 def test_undivided_data_need_shares() -> None:
     with pytest.raises(DatasetError, match=r"data\.x\.split: needed"):
-        make_listing({"all": _found("a.png")}, NONE, "data.x", 0, [])
+        list_images({"all": _entries("a.png")}, None, {}, "data.x", 0, [])
     with pytest.raises(DatasetError, match=r"data\.x: none of the splits train, val and test"):
-        make_listing({}, NONE, "data.x", 0, [])
+        list_images({}, None, {}, "data.x", 0, [])
 
 
 def test_ids_are_safe_names_and_collisions_are_faults() -> None:
-    found = {"train": _found("a/x y.png", "b/x.png", "b/X.jpg", "b/x.jpg"), "val": _found("v/1.png")}
-    listing = make_listing(found, NONE, "data.x", 0, [])
+    entries = {"train": _entries("a/x y.png", "b/x.png", "b/X.jpg", "b/x.jpg"), "val": _entries("v/1.png")}
+    listing = list_images(entries, None, {}, "data.x", 0, [])
     assert set(listing.splits["train"]) == {"a__x_y", "b__x"} and set(listing.splits["val"]) == {"1"}
     text = "two images of one name: /data/b/x.png is called"
     assert listing.faults == (
@@ -138,16 +149,15 @@ def test_ids_are_safe_names_and_collisions_are_faults() -> None:
 
 
 def test_ids_are_short_enough_for_a_file_system_in_any_script() -> None:
-    listing = make_listing(
-        {"train": _found("a/" + "街" * 70 + "/" + "灯" * 80 + ".png", "b.png")}, NONE, "data.x", 0, []
-    )
+    names = "a/" + "街" * 70 + "/" + "灯" * 80 + ".png", "b.png"
+    listing = list_images({"train": _entries(*names)}, None, {}, "data.x", 0, [])
     (long,) = set(listing.splits["train"]) - {"b"}
     assert long.endswith("灯" * 50) and len(long.encode()) <= 180
 
 
 def test_an_image_in_two_splits_is_taken_from_the_training_images() -> None:
-    found = {"train": _found("a.png", "b.png", "b.png"), "test": _found("a.png")}
-    listing = make_listing(found, NONE, "data.x", 0, [])
+    entries = {"train": _entries("a.png", "b.png", "b.png"), "test": _entries("a.png")}
+    listing = list_images(entries, None, {}, "data.x", 0, [])
     assert {split: list(entries) for split, entries in listing.splits.items()} == {"train": ["b"], "test": ["a"]}
     assert [(fault.file, fault.fault) for fault in listing.faults] == [
         ("/data/a.png", "image in two splits: train and test"),
@@ -156,15 +166,15 @@ def test_an_image_in_two_splits_is_taken_from_the_training_images() -> None:
 
 
 def test_an_image_in_two_splits_does_no_harm_where_splits_are_drawn() -> None:
-    found = {"train": _found("a.png", "b.png"), "val": _found("a.png", "b.png")}
-    listing = make_listing(found, {"split": {"train": 0.5, "val": 0.5}}, "data.x", 0, [])
+    entries = {"train": _entries("a.png", "b.png"), "val": _entries("a.png", "b.png")}
+    listing = list_images(entries, {"train": 0.5, "val": 0.5}, {}, "data.x", 0, [])
     assert sorted(name for entries in listing.splits.values() for name in entries) == ["a", "b"]
     assert listing.faults == ()
 
 
 def test_limit_thins_evenly() -> None:
-    found = {"train": _found(*(f"{index}.png" for index in range(9))), "val": _found("a.png")}
-    listing = make_listing(found, {"split": None, "limit": {"train": 3, "val": None}}, "data.x", 0, [])
+    entries = {"train": _entries(*(f"{index}.png" for index in range(9))), "val": _entries("a.png")}
+    listing = list_images(entries, None, {"train": 3, "val": None}, "data.x", 0, [])
     assert list(listing.splits["train"]) == ["0", "4", "8"] and list(listing.splits["val"]) == ["a"]
 
 
@@ -172,13 +182,13 @@ def test_an_image_too_small_to_be_degraded_is_a_fault(tmp_path: Path) -> None:
     settings = yolo(tmp_path)
     save(tmp_path / "images" / "train" / "0.png", picture(1)[:31])
     with pytest.raises(FaultError, match=r"train/0\.png: image too small: 60 x 31; expected 32 x 32 pixels or more"):
-        load_source("yolo")(tmp_path, settings, 0).sample("train", "0")
+        open_source("yolo", tmp_path, settings).sample("train", "0")
     with pytest.raises(DegradationError, match="32 pixels or more"):
         degrade(picture(1)[:31], "fog", 3, 0)
 
 
 def test_a_part_is_small(tmp_path: Path) -> None:
-    source = load_source("yolo")(tmp_path, yolo(tmp_path), 0)
+    source = open_source("yolo", tmp_path, yolo(tmp_path))
     part = source.part("train", ["0"])
     assert part.split_ids() == {"train": ["0"]}
     assert os.fspath(tmp_path / "images" / "train" / "1.png").encode() not in pickle.dumps(part)

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from data.dataset import Dataset, Instance, Split, write_boxes, write_instances
+from data.dataset import Dataset, Split
+from data.labels import Instance, write_boxes, write_instances
 from models.tasks import TaskError, get_task
 from models.tasks.contract import Task
 from models.tasks.weights import match_classes

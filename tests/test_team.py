@@ -11,7 +11,7 @@ import torch
 from team_worker import OBJECTIVES, STEPS, everything
 
 from data.dataset import Dataset
-from pipeline.datasets.degrading import recipe_of
+from pipeline.datasets.recipes import recipe_of
 from pipeline.degrade import degrade_dataset
 from pipeline.settings.degrade import Degrade
 from pipeline.training.distributed import Team, TeamError, gathered

@@ -7,7 +7,7 @@ from outside_data import HEIGHT, VOC_OBJECT, VOC_XML, WIDTH, index_mask
 from outside_data import voc as write_voc
 from PIL import Image
 
-from data.dataset import DatasetError
+from data.labels import DatasetError
 from data.samples import FaultError
 from data.sources.voc import Voc
 

@@ -6,20 +6,20 @@ from typing import Any
 
 import numpy as np
 import pytest
-from outside_data import picture, save
+from outside_data import open_source, picture, save
 from outside_data import yolo as write_yolo
 
-from data.dataset import DatasetError
+from data.labels import DatasetError
 from data.samples import FaultError
+from data.sources import Source
 from data.sources.coco import Coco
-from data.sources.yolo import Yolo
 
 COCO128 = Path(__file__).parents[1].parent / "shared" / "coco128"
 BOXES = "1 0.5 0.5 0.25 0.5\n0 0.1 0.1 0.2 0.2\n1 0.5 0.5 0.25 0.5\n"
 
 
-def _yolo(root: Path, **settings: Any) -> Yolo:
-    return Yolo(root, {**write_yolo(root), **settings}, 0)
+def _yolo(root: Path, **settings: Any) -> Source:
+    return open_source("yolo", root, {**write_yolo(root), **settings})
 
 
 def _reference(root: Path, content: dict[str, Any], split: str, task: str) -> dict[str, np.ndarray]:
@@ -137,11 +137,11 @@ def test_labels_without_an_image_and_splits_without_labels(tmp_path: Path) -> No
     settings = write_yolo(tmp_path)
     (tmp_path / "labels" / "val" / "lost.txt").write_text("")
     (tmp_path / "labels" / "val" / "classes.txt").write_text("cat\ndog\n")
-    (fault,) = Yolo(tmp_path, settings, 0).faults()
+    (fault,) = open_source("yolo", tmp_path, settings).faults()
     assert fault.file.endswith("labels/val/lost.txt") and fault.fault.startswith("label without image")
     (tmp_path / "labels" / "val").rename(tmp_path / "labels" / "elsewhere")
     with pytest.raises(DatasetError, match=r"labels/val/0\.txt: missing, as is every other label file of split val"):
-        Yolo(tmp_path, settings, 0).split_ids()
+        open_source("yolo", tmp_path, settings).split_ids()
 
 
 @pytest.mark.parametrize(
@@ -173,7 +173,7 @@ def test_coco128_as_ultralytics_converts_it_has_the_boxes_of_coco(tmp_path: Path
     common = {"name": "x", "split": {"train": 0.5, "val": 0.5}, "limit": {}, "masks": False, "rest": None}
     coco = Coco(COCO128, {**common, "files": files, "category": False}, 0)
     content = {"train": "images/train", "names": coco.classes["detection"]}
-    yolo = Yolo(root, {**common, "project": "data.yaml", "content": content}, 0)
+    yolo = open_source("yolo", root, {**common, "project": "data.yaml", "content": content})
     ids = coco.split_ids()
     assert yolo.split_ids() == ids and yolo.faults() == []
     for name in ids["train"][::3]:

@@ -4,61 +4,88 @@
 
 The same image, recipe, severity, seed and depth give the same bytes in any process, order or number of
 workers. No global random state is read or written, and the input is never written to.
+
+An effect is a module with its settings and severities, and a line in EFFECTS. A recipe is one effect or a chain of
+them. Importing this package imports no effect, and not even NumPy: effects are looked up by name when they are used.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping, Sequence
+from functools import cache
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
+from .recipes import FAMILIES, SEVERITIES, DegradationError, named_recipes
 
-from .effects import (
-    DRAWN,
-    FIELD,
-    METRIC,
-    PSEUDO,
-    SEVERITIES,
-    DegradationError,
-    Depth,
-    Image,
-    Parameters,
-    Recipe,
-    draw,
-    stream,
-)
-from .recipes import EFFECTS, RECIPES, build_chain, get_recipe
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from .chains import Recipe
+    from .effects import Effect
+    from .records import Degraded
 
 __all__ = [
     "EFFECTS",
     "RECIPES",
     "SEVERITIES",
     "DegradationError",
-    "Degraded",
-    "Recipe",
-    "apply_parameters",
     "build_chain",
     "degrade",
     "degrade_with_parameters",
-    "draw_parameters",
+    "effect_names",
+    "get_effect",
     "get_recipe",
-    "require_still_pixels",
 ]
 
-SMALLEST_SIDE = 32
-
-
-@dataclass(frozen=True)
-class Degraded:
-    """A degraded image and every parameter that was used or drawn for it (numbers, words and lists)."""
-
-    image: NDArray[np.uint8]
-    parameters: Parameters
+EFFECTS: dict[str, str] = {
+    "lowlight": ".lowlight:LOWLIGHT",
+    "night": ".lowlight:NIGHT",
+    "fog": ".fog:FOG",
+    "rain": ".precipitation:RAIN",
+    "snow": ".precipitation:SNOW",
+    "noise": ".noise:GAUSSIAN_NOISE",
+    "noise-poisson": ".noise:POISSON_NOISE",
+    "noise-iso": ".noise:ISO_NOISE",
+    "blur": ".blur:DEFOCUS",
+    "blur-motion": ".blur:MOTION",
+    "blur-gaussian": ".blur:GAUSSIAN",
+    "jpeg": ".resampling:JPEG",
+    "lowres": ".resampling:LOWRES",
+    "shrink": ".resampling:SHRINK",
+    "enlarge": ".resampling:ENLARGE",
+    "shear": ".resampling:SHEAR",
+    "ia-yolo-fog": ".fog:IA_YOLO_FOG",
+    "coco-c-gaussian_noise": ".coco_c_tone:GAUSSIAN_NOISE",
+    "coco-c-shot_noise": ".coco_c_tone:SHOT_NOISE",
+    "coco-c-impulse_noise": ".coco_c_tone:IMPULSE_NOISE",
+    "coco-c-speckle_noise": ".coco_c_tone:SPECKLE_NOISE",
+    "coco-c-brightness": ".coco_c_tone:BRIGHTNESS",
+    "coco-c-contrast": ".coco_c_tone:CONTRAST",
+    "coco-c-saturate": ".coco_c_tone:SATURATE",
+    "coco-c-jpeg_compression": ".coco_c_tone:JPEG_COMPRESSION",
+    "coco-c-pixelate": ".coco_c_tone:PIXELATE",
+    "coco-c-gaussian_blur": ".coco_c_blur:GAUSSIAN_BLUR",
+    "coco-c-glass_blur": ".coco_c_blur:GLASS_BLUR",
+    "coco-c-defocus_blur": ".coco_c_blur:DEFOCUS_BLUR",
+    "coco-c-motion_blur": ".coco_c_blur:MOTION_BLUR",
+    "coco-c-zoom_blur": ".coco_c_blur:ZOOM_BLUR",
+    "coco-c-elastic_transform": ".coco_c_blur:ELASTIC_TRANSFORM",
+    "coco-c-fog": ".coco_c_weather:FOG",
+    "coco-c-snow": ".coco_c_weather:SNOW",
+    "coco-c-frost": ".coco_c_weather:FROST",
+    "coco-c-spatter": ".coco_c_weather:SPATTER",
+}
+RECIPES = named_recipes(EFFECTS)
+_SPELLINGS = {name.replace("_", "-"): name for name in RECIPES}  # coco-c-gaussian-noise-3 is understood too
 
 
 def degrade(
-    image: Image, recipe: str | Recipe, severity: int, seed: int, depth: Depth | None = None
-) -> NDArray[np.uint8]:
+    image: "NDArray[np.uint8]",
+    recipe: "str | Recipe",
+    severity: int,
+    seed: int,
+    depth: "NDArray[np.float32] | None" = None,
+) -> "NDArray[np.uint8]":
     """Degrade one image.
 
     Args:
@@ -78,128 +105,94 @@ def degrade(
 
 
 def degrade_with_parameters(
-    image: Image, recipe: str | Recipe, severity: int, seed: int, depth: Depth | None = None
-) -> Degraded:
-    """As `degrade`, with the record from which `apply_parameters` makes the same image again."""
-    _check_image(image, depth)
-    parameters = draw_parameters(recipe, severity, seed, image.shape[:2], metric_depth=depth is not None)
-    return Degraded(apply_parameters(image, recipe, parameters, seed, depth), parameters)
+    image: "NDArray[np.uint8]",
+    recipe: "str | Recipe",
+    severity: int,
+    seed: int,
+    depth: "NDArray[np.float32] | None" = None,
+) -> "Degraded":
+    """As `degrade`, with the record from which `records.apply_parameters` makes the same image again."""
+    from .records import degrade_and_record
+
+    return degrade_and_record(image, get_recipe(recipe), severity, seed, depth)
 
 
-def draw_parameters(
-    recipe: str | Recipe, severity: int, seed: int, size: tuple[int, int], metric_depth: bool = False
-) -> Parameters:
-    """The record of an image of `size` (height, width), without making the image.
+def get_effect(name: str) -> "Effect":
+    """The effect of a name in EFFECTS; its module is imported only now."""
+    module, attribute = EFFECTS[name].split(":")
+    effect: Effect = getattr(import_module(module, __package__), attribute)
+    return effect
+
+
+def get_recipe(recipe: "str | Recipe") -> "Recipe":
+    """The recipe of that name; a recipe is passed through.
+
+    Raises:
+        DegradationError: no such name; the text lists what exists.
+    """
+    from .chains import Recipe
+
+    return recipe if isinstance(recipe, Recipe) else _build_named(_known_name(recipe))
+
+
+def build_chain(steps: Sequence[Mapping[str, Any]], name: str = "chain", fixed: bool = False) -> "Recipe":
+    """A recipe from a list of steps, applied in order; each step is a mapping as it stands in params.yaml.
+
+    A step names an `effect` and any of its settings. A setting is one value, a list of two (drawn uniformly
+    for each image) or a list of five (one for each severity, each of them a value or a list of two). What a
+    step leaves out follows the effect's severities.
+
+    Raises:
+        DegradationError: naming the step, the key, and what was expected.
+    """
+    from .chains import make_recipe
+
+    effects = [(effect_name, get_effect(effect_name)) for effect_name in _step_effects(steps, name)]
+    return make_recipe(name, effects, steps, fixed)
+
+
+def effect_names(recipe: str, own_recipes: Mapping[str, Sequence[Mapping[str, Any]]] | None = None) -> tuple[str, ...]:
+    """The effects of a recipe, each once, in order; imports none of them.
 
     Args:
-        recipe: as for `degrade`.
-        severity: as for `degrade`.
-        seed: as for `degrade`.
-        size: height and width in pixels.
-        metric_depth: whether there is a depth map in metres.
+        recipe: a name in `own_recipes` or in RECIPES.
+        own_recipes: chains by name, as params.yaml's `degrade.recipes` has them.
 
     Raises:
-        DegradationError: an argument that does not fit the above.
+        DegradationError: no such recipe or effect.
     """
-    recipe = get_recipe(recipe)
-    if not _is_whole(severity) or severity not in SEVERITIES:
-        raise DegradationError(f"severity: expected a whole number from 1 to 5, got {severity!r}")
-    parameters = _draw(recipe, severity, _check_seed(seed), size)
-    if recipe.uses_depth:
-        parameters["depth"] = METRIC if metric_depth else PSEUDO
-    return parameters
+    steps = (own_recipes or {}).get(recipe)
+    if steps is None:
+        steps = RECIPES[_known_name(recipe)].steps
+    return tuple(dict.fromkeys(_step_effects(steps, recipe)))
 
 
-def apply_parameters(
-    image: Image, recipe: str | Recipe, parameters: Mapping[str, Any], seed: int, depth: Depth | None = None
-) -> NDArray[np.uint8]:
-    """Make an image again from its record: byte for byte what `degrade_with_parameters` returned.
-
-    Args:
-        image: the same clean image.
-        recipe: the same recipe.
-        parameters: the record; numbers may be text, as read from a table (`repr` of a float is exact).
-        seed: the same seed: pixel-wise noise is drawn from it again.
-        depth: the same depth map, where the record says `metric`.
-
-    Raises:
-        DegradationError: a parameter is missing or out of range, or depth does not fit the record.
-    """
-    recipe = get_recipe(recipe)
-    _check_image(image, depth)
-    _check_seed(seed)
-    if recipe.uses_depth:
-        depth = _recorded_depth(parameters, depth, recipe.name)
-    result = np.ascontiguousarray(image)
-    for index, step in enumerate(recipe.steps):
-        given = {key: _recorded(parameters, recipe, index, key) for key in step.effect.record}
-        result = step.effect.apply(result, given, stream(seed, index, FIELD), depth)
-    return result.copy() if np.shares_memory(result, image) else result
+@cache
+def _build_named(name: str) -> "Recipe":
+    named = RECIPES[name]
+    recipe = build_chain(named.steps, name, named.fixed)
+    return recipe if named.severity is None else recipe.at(named.severity)
 
 
-def require_still_pixels(recipe: str | Recipe) -> None:
-    """Refuse a recipe for labelled data where boxes and masks would no longer fit.
-
-    Raises:
-        DegradationError: naming the step that moves pixels.
-    """
-    recipe = get_recipe(recipe)
-    for number, step in enumerate(recipe.steps, start=1):
-        if step.effect.moves_pixels:
-            raise DegradationError(
-                f"{recipe.name}, step {number} ({step.name}) moves pixels, so boxes and masks of the clean "
-                "images would be wrong: leave the step out, or use the recipe on images without labels"
-            )
+def _known_name(name: str) -> str:
+    known = _SPELLINGS.get(str(name).replace("_", "-"))
+    if known is None:
+        choices = sorted(name for name, named in RECIPES.items() if not named.fixed) + FAMILIES
+        raise DegradationError(f"no recipe {name!r}; there are {', '.join(choices)}")
+    return known
 
 
-def _draw(recipe: Recipe, severity: int, seed: int, size: tuple[int, int]) -> Parameters:
-    parameters: Parameters = {}
-    for index, step in enumerate(recipe.steps):
-        rng = stream(seed, index, DRAWN)
-        settings = step.effect.settings
-        drawn = {key: draw(value, settings[key], rng) for key, value in step.rows[severity - 1].items()}
-        drawn = step.effect.complete(drawn, rng, size)
-        parameters |= {recipe.key(index, key): value for key, value in drawn.items()}
-    return parameters
-
-
-def _recorded(parameters: Mapping[str, Any], recipe: Recipe, index: int, key: str) -> Any:
-    name = recipe.key(index, key)
-    if name not in parameters:
-        known = ", ".join(parameters)
-        raise DegradationError(f"{recipe.name}: the record has no parameter {name!r}; it has {known}")
-    return recipe.steps[index].effect.record[key].check(parameters[name], f"{recipe.name}, {name}")
-
-
-def _recorded_depth(parameters: Mapping[str, Any], depth: Depth | None, name: str) -> Depth | None:
-    source = parameters.get("depth")
-    if source not in (METRIC, PSEUDO):
-        raise DegradationError(f"{name}, depth: expected {METRIC} or {PSEUDO} in the record, got {source!r}")
-    if source == METRIC and depth is None:
-        raise DegradationError(f"{name}: the record says metric depth, but no depth map was given")
-    return np.asarray(depth, dtype=np.float32) if source == METRIC else None
-
-
-def _check_seed(seed: int) -> int:
-    if not _is_whole(seed) or seed < 0:
-        raise DegradationError(f"seed: expected a whole number >= 0, got {seed!r}")
-    return int(seed)
-
-
-def _is_whole(value: Any) -> bool:
-    return isinstance(value, int | np.integer) and not isinstance(value, bool)
-
-
-def _check_image(image: Image, depth: Depth | None) -> None:
-    if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-        got = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
-        raise DegradationError(f"image: expected uint8 RGB (H, W, 3), got {got}")
-    if min(image.shape[:2]) < SMALLEST_SIDE:
-        raise DegradationError(f"image: sides must be {SMALLEST_SIDE} pixels or more, got {image.shape[:2]}")
-    if depth is None:
-        return
-    if not isinstance(depth, np.ndarray) or depth.shape != image.shape[:2]:
-        got = str(getattr(depth, "shape", type(depth).__name__))
-        raise DegradationError(f"depth: expected metres of shape {image.shape[:2]}, got {got}")
-    if not (depth >= 0).all():
-        raise DegradationError("depth: expected metres >= 0 everywhere, got negative values or NaN")
+def _step_effects(steps: Sequence[Mapping[str, Any]], name: str) -> list[str]:
+    """The effect of each step of a chain, checked."""
+    if not isinstance(steps, Sequence) or isinstance(steps, str) or not steps:
+        raise DegradationError(f"{name}: expected a list of steps, each with an `effect`, got {steps!r}")
+    effects = []
+    for number, step in enumerate(steps, start=1):
+        where = f"{name}, step {number}"
+        if not isinstance(step, Mapping) or "effect" not in step:
+            raise DegradationError(f"{where}: expected a mapping with the key `effect`, got {step!r}")
+        effect = step["effect"]
+        if not isinstance(effect, str) or effect not in EFFECTS:
+            raise DegradationError(f"{where}: no effect {effect!r}; there are {', '.join(EFFECTS)}")
+        effects.append(effect)
+    return effects

@@ -1,4 +1,4 @@
-"""Convolution with a kernel of any size, fast also for the sparse kernels of motion."""
+"""Blur: defocus, camera motion and Gaussian, by convolution with kernels of any size."""
 
 from typing import Any
 
@@ -6,8 +6,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from .effects import DegradationError, Depth, Effect, Image, Parameters, Rng, Setting
+from .effects import Depth, Effect, Image, Parameters, Rng, Setting
 from .light import round_to_uint8, to_codes, to_light
+from .recipes import DegradationError
 
 _TILE = 11  # OpenCV filters kernels up to this side directly and skips zeros; larger ones by DFT
 _SPARSE = 0.25  # below this share of non-zeros several small filters are faster than one DFT
@@ -151,6 +152,7 @@ def _checked_path(path: Any) -> list[list[float]]:
 DEFOCUS = Effect(
     apply_defocus,
     {"radius_pixels": Setting(float, "pixels", 0, 100)},
+    {"radius_pixels": (1.0, 2.0, 3.5, 5.5, 8.0)},
     "geometric optics: a point becomes a disc, in linear light",
 )
 MOTION = Effect(
@@ -159,6 +161,11 @@ MOTION = Effect(
         "length_pixels": Setting(float, "pixels", 0, 200),
         "bend": Setting(float, "0 = straight, 1 = wandering", 0, 5),
         "path": Setting(list, "[x, y] in pixels; empty = drawn"),
+    },
+    {
+        "length_pixels": (5.0, 9.0, 15.0, 22.0, 32.0),
+        "bend": [0.0, 0.6],
+        "path": [],
     },
     "camera shake along a path at constant speed, in linear light; the path is a random walk of headings",
     complete=complete_path,
@@ -171,6 +178,13 @@ GAUSSIAN = Effect(
         "angle_degrees": Setting(float, "of the longer axis", -360, 360),
         "kernel_pixels": Setting(int, "side of the kernel, 0 = 4 sigma each way", 0, 401),
         "light": Setting(str, "linear is physical", choices=("linear", "encoded")),
+    },
+    {
+        "sigma_pixels": (0.8, 1.5, 2.5, 4.0, 6.0),
+        "ratio": [0.5, 1.0],
+        "angle_degrees": [0.0, 180.0],
+        "kernel_pixels": 0,
+        "light": "linear",
     },
     "Gaussian point spread function, in linear light",
 )

@@ -134,21 +134,54 @@ def _smooth_field(height: int, width: int, rng: Rng) -> NDArray[np.float32]:
     return np.asarray(cv2.GaussianBlur(field, sides, sigmas[0], sigmaY=sigmas[1], borderType=cv2.BORDER_REFLECT))
 
 
-BLUR_EFFECTS: dict[str, Effect] = {
-    "gaussian_blur": Effect(apply_gaussian_blur, {"sigma_pixels": PIXELS}, SOURCE),
-    "glass_blur": Effect(
-        apply_glass_blur,
-        {"sigma_pixels": PIXELS, "reach_pixels": Setting(int, "pixels", 1, 10), "rounds": Setting(int, "", 1, 20)},
-        SOURCE,
-    ),
-    "defocus_blur": Effect(apply_defocus_blur, {"radius_pixels": REACH, "edge_sigma_pixels": PIXELS}, SOURCE),
-    "motion_blur": Effect(
-        apply_motion_blur, {"reach_pixels": REACH, "sigma_pixels": PIXELS, "angle_degrees": ANGLE}, SOURCE
-    ),
-    "zoom_blur": Effect(
-        apply_zoom_blur, {"largest_zoom": Setting(float, "", 1, 4), "step": Setting(float, "", 0.001, 1)}, SOURCE
-    ),
-    "elastic_transform": Effect(
-        apply_elastic, {"strength": Setting(float, "gain of the displacement", 0, 1000)}, SOURCE, moves_pixels=True
-    ),
-}
+GAUSSIAN_BLUR = Effect(
+    apply_gaussian_blur,
+    {"sigma_pixels": PIXELS},
+    {"sigma_pixels": (1.0, 2.0, 3.0, 4.0, 6.0)},
+    SOURCE,
+)
+GLASS_BLUR = Effect(
+    apply_glass_blur,
+    {"sigma_pixels": PIXELS, "reach_pixels": Setting(int, "pixels", 1, 10), "rounds": Setting(int, "", 1, 20)},
+    {
+        "sigma_pixels": (0.7, 0.9, 1.0, 1.1, 1.5),
+        "reach_pixels": (1, 2, 2, 3, 4),
+        "rounds": (2, 1, 3, 2, 2),
+    },
+    SOURCE,
+)
+DEFOCUS_BLUR = Effect(
+    apply_defocus_blur,
+    {"radius_pixels": REACH, "edge_sigma_pixels": PIXELS},
+    {
+        "radius_pixels": (3, 4, 6, 8, 10),
+        "edge_sigma_pixels": (0.1, 0.5, 0.5, 0.5, 0.5),
+    },
+    SOURCE,
+)
+MOTION_BLUR = Effect(
+    apply_motion_blur,
+    {"reach_pixels": REACH, "sigma_pixels": PIXELS, "angle_degrees": ANGLE},
+    {
+        "reach_pixels": (10, 15, 15, 15, 20),
+        "sigma_pixels": (3.0, 5.0, 8.0, 12.0, 15.0),
+        "angle_degrees": [-45.0, 45.0],
+    },
+    SOURCE,
+)
+ZOOM_BLUR = Effect(
+    apply_zoom_blur,
+    {"largest_zoom": Setting(float, "", 1, 4), "step": Setting(float, "", 0.001, 1)},
+    {
+        "largest_zoom": (1.11, 1.15, 1.2, 1.24, 1.3),
+        "step": (0.01, 0.01, 0.02, 0.02, 0.03),
+    },
+    SOURCE,
+)
+ELASTIC_TRANSFORM = Effect(
+    apply_elastic,
+    {"strength": Setting(float, "gain of the displacement", 0, 1000)},
+    {"strength": (12.5, 16.25, 21.25, 25.0, 30.0)},
+    SOURCE,
+    moves_pixels=True,
+)

@@ -90,14 +90,60 @@ def apply_pixelate(image: Image, parameters: Parameters, rng: Rng, depth: Depth 
     return resize(small, height, width, "nearest")
 
 
-TONE_EFFECTS: dict[str, Effect] = {
-    "gaussian_noise": Effect(apply_gaussian_noise, {"sigma": SIGMA}, SOURCE),
-    "shot_noise": Effect(apply_shot_noise, {"photons_at_white": Setting(float, "photons", 0.1, 50_000)}, SOURCE),
-    "impulse_noise": Effect(apply_impulse_noise, {"share": SHARE}, SOURCE),
-    "speckle_noise": Effect(apply_speckle_noise, {"sigma": SIGMA}, SOURCE),
-    "brightness": Effect(apply_brightness, {"shift": SHARE}, SOURCE),
-    "contrast": Effect(apply_contrast, {"factor": FACTOR}, SOURCE),
-    "saturate": Effect(apply_saturate, {"factor": FACTOR, "shift": SHARE}, SOURCE),
-    "jpeg_compression": Effect(apply_jpeg, {"quality": Setting(int, "libjpeg quality", 1, 100)}, SOURCE),
-    "pixelate": Effect(apply_pixelate, {"share": Setting(float, "of each side that is kept", 0.05, 1)}, SOURCE),
-}
+GAUSSIAN_NOISE = Effect(
+    apply_gaussian_noise,
+    {"sigma": SIGMA},
+    {"sigma": (0.08, 0.12, 0.18, 0.26, 0.38)},
+    SOURCE,
+)
+SHOT_NOISE = Effect(
+    apply_shot_noise,
+    {"photons_at_white": Setting(float, "photons", 0.1, 50_000)},
+    {"photons_at_white": (60.0, 25.0, 12.0, 5.0, 3.0)},
+    SOURCE,
+)
+IMPULSE_NOISE = Effect(
+    apply_impulse_noise,
+    {"share": SHARE},
+    {"share": (0.03, 0.06, 0.09, 0.17, 0.27)},
+    SOURCE,
+)
+SPECKLE_NOISE = Effect(
+    apply_speckle_noise,
+    {"sigma": SIGMA},
+    {"sigma": (0.15, 0.2, 0.35, 0.45, 0.6)},
+    SOURCE,
+)
+BRIGHTNESS = Effect(
+    apply_brightness,
+    {"shift": SHARE},
+    {"shift": (0.1, 0.2, 0.3, 0.4, 0.5)},
+    SOURCE,
+)
+CONTRAST = Effect(
+    apply_contrast,
+    {"factor": FACTOR},
+    {"factor": (0.4, 0.3, 0.2, 0.1, 0.05)},
+    SOURCE,
+)
+SATURATE = Effect(
+    apply_saturate,
+    {"factor": FACTOR, "shift": SHARE},
+    {
+        "factor": (0.3, 0.1, 2.0, 5.0, 20.0),
+        "shift": (0.0, 0.0, 0.0, 0.1, 0.2),
+    },
+    SOURCE,
+)
+JPEG_COMPRESSION = Effect(
+    apply_jpeg,
+    {"quality": Setting(int, "libjpeg quality", 1, 100)},
+    {"quality": (25, 18, 15, 10, 7)},
+    SOURCE,
+)
+PIXELATE = Effect(
+    apply_pixelate,
+    {"share": Setting(float, "of each side that is kept", 0.05, 1)},
+    {"share": (0.6, 0.5, 0.4, 0.3, 0.25)},
+    SOURCE,
+)

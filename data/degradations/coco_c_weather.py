@@ -1,4 +1,7 @@
-"""Frost pictures: ferns of ice drawn from the seed, or the photos that come with imagecorruptions."""
+"""COCO-C: fog, snow, frost and spatter, after the formulas of imagecorruptions 1.1.2 (Apache-2.0).
+
+Frost pictures are ferns of ice drawn from the seed, or the photos that come with imagecorruptions.
+"""
 
 from importlib.util import find_spec
 from pathlib import Path
@@ -10,8 +13,9 @@ from PIL import Image as Pillow
 
 from .coco_c_blur import ANGLE, PIXELS, REACH, smear, smooth, stretch
 from .coco_c_tone import FACTOR, SHARE, SIGMA, SOURCE, cut_to_uint8
-from .effects import DegradationError, Depth, Effect, Image, Parameters, Rng, Setting
+from .effects import Depth, Effect, Image, Parameters, Rng, Setting
 from .light import in_all_channels
+from .recipes import DegradationError
 
 TEXTURES = ("drawn", "imagecorruptions")
 _PHOTOS = ("frost1.png", "frost2.png", "frost3.png", "frost4.jpg", "frost5.jpg", "frost6.jpg")
@@ -199,44 +203,76 @@ def _shine(liquid: NDArray[np.uint8]) -> NDArray[np.float32]:
     return shine / max(float(shine.max()), 1.0)
 
 
-WEATHER_EFFECTS: dict[str, Effect] = {
-    "fog": Effect(apply_fog, {"thickness": FACTOR, "decay": Setting(float, "per level of the cloud", 1, 10)}, SOURCE),
-    "snow": Effect(
-        apply_snow,
-        {
-            "mean": SIGMA,
-            "sigma": SIGMA,
-            "zoom": Setting(float, "", 1, 20),
-            "threshold": SHARE,
-            "reach_pixels": REACH,
-            "sigma_pixels": PIXELS,
-            "keep": SHARE,
-            "angle_degrees": ANGLE,
-        },
-        SOURCE,
-    ),
-    "frost": Effect(
-        apply_frost,
-        {
-            "keep": SHARE,
-            "strength": SHARE,
-            "texture": Setting(str, choices=TEXTURES),
-            "picture": Setting(int, "number of the photo", 1, 6),
-            "top": SHARE,
-            "left": SHARE,
-        },
-        SOURCE,
-    ),
-    "spatter": Effect(
-        apply_spatter,
-        {
-            "liquid": Setting(str, choices=tuple(_COLOURS)),
-            "mean": SIGMA,
-            "sigma": SIGMA,
-            "sigma_pixels": PIXELS,
-            "threshold": SHARE,
-            "strength": FACTOR,
-        },
-        SOURCE,
-    ),
-}
+FOG = Effect(
+    apply_fog,
+    {"thickness": FACTOR, "decay": Setting(float, "per level of the cloud", 1, 10)},
+    {
+        "thickness": (1.5, 2.0, 2.5, 2.5, 3.0),
+        "decay": (2.0, 2.0, 1.7, 1.5, 1.4),
+    },
+    SOURCE,
+)
+SNOW = Effect(
+    apply_snow,
+    {
+        "mean": SIGMA,
+        "sigma": SIGMA,
+        "zoom": Setting(float, "", 1, 20),
+        "threshold": SHARE,
+        "reach_pixels": REACH,
+        "sigma_pixels": PIXELS,
+        "keep": SHARE,
+        "angle_degrees": ANGLE,
+    },
+    {
+        "mean": (0.1, 0.2, 0.55, 0.55, 0.55),
+        "sigma": 0.3,
+        "zoom": (3.0, 2.0, 4.0, 4.5, 2.5),
+        "threshold": (0.5, 0.5, 0.9, 0.85, 0.85),
+        "reach_pixels": (10, 12, 12, 12, 12),
+        "sigma_pixels": (4.0, 4.0, 8.0, 8.0, 12.0),
+        "keep": (0.8, 0.7, 0.7, 0.65, 0.55),
+        "angle_degrees": [-135.0, -45.0],
+    },
+    SOURCE,
+)
+FROST = Effect(
+    apply_frost,
+    {
+        "keep": SHARE,
+        "strength": SHARE,
+        "texture": Setting(str, choices=TEXTURES),
+        "picture": Setting(int, "number of the photo", 1, 6),
+        "top": SHARE,
+        "left": SHARE,
+    },
+    {
+        "keep": (1.0, 0.8, 0.7, 0.65, 0.6),
+        "strength": (0.4, 0.6, 0.7, 0.7, 0.75),
+        "texture": "drawn",
+        "picture": [1, 5],
+        "top": [0.0, 1.0],
+        "left": [0.0, 1.0],
+    },
+    SOURCE,
+)
+SPATTER = Effect(
+    apply_spatter,
+    {
+        "liquid": Setting(str, choices=tuple(_COLOURS)),
+        "mean": SIGMA,
+        "sigma": SIGMA,
+        "sigma_pixels": PIXELS,
+        "threshold": SHARE,
+        "strength": FACTOR,
+    },
+    {
+        "liquid": ("water", "water", "water", "mud", "mud"),
+        "mean": (0.65, 0.65, 0.65, 0.65, 0.67),
+        "sigma": (0.3, 0.3, 0.3, 0.3, 0.4),
+        "sigma_pixels": (4.0, 3.0, 2.0, 1.0, 1.0),
+        "threshold": (0.69, 0.68, 0.68, 0.65, 0.65),
+        "strength": (0.6, 0.6, 0.5, 1.5, 1.5),
+    },
+    SOURCE,
+)

@@ -1,4 +1,4 @@
-"""What every degradation is made of: settings with units, one effect, a recipe of effects, seeded streams.
+"""What every degradation is made of: settings with units, one effect, seeded streams.
 
 An effect works in two halves. *Drawing* turns settings (fixed numbers, or ranges to draw from) into a flat
 record of numbers and words. *Applying* is a pure function of the image, that record and a seeded stream for
@@ -14,6 +14,8 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from .recipes import DegradationError
+
 Image: TypeAlias = NDArray[np.uint8]  # (H, W, 3) RGB
 Depth: TypeAlias = NDArray[np.float32]  # (H, W) metres
 Parameters: TypeAlias = dict[str, Any]  # JSON-able: float, int, str, list
@@ -21,13 +23,8 @@ Rng: TypeAlias = np.random.Generator
 Apply: TypeAlias = Callable[[Image, Parameters, Rng, Depth | None], Image]
 Complete: TypeAlias = Callable[[Parameters, Rng, tuple[int, int]], Parameters]
 
-SEVERITIES = (1, 2, 3, 4, 5)
 DRAWN, FIELD = 0, 1  # the two random streams of a step
 METRIC, PSEUDO = "metric", "ia-yolo-pseudo"  # where a depth-using effect took its depth from
-
-
-class DegradationError(ValueError):
-    """A recipe, setting, image or depth map that cannot be used; the text names it and what was expected."""
 
 
 @dataclass(frozen=True)
@@ -76,12 +73,22 @@ def keep(parameters: Parameters, rng: Rng, size: tuple[int, int]) -> Parameters:
 class Effect:
     """One physical or published degradation.
 
-    `complete` adds to the record what is drawn or derived beyond the settings (a motion path); `drawn`
-    describes those additions.
+    Attributes:
+        apply: the image from its record.
+        settings: the settings by name; units are part of the names.
+        severities: the value of each setting. A tuple of five holds one value for each severity; anything else holds
+            for all of them. A list [low, high] is drawn anew, uniformly, for each image (a list of words: one of them).
+        source: where formulas and values come from.
+        complete: adds to the record what is drawn or derived beyond the settings (a motion path).
+        drawn: describes those additions.
+        moves_pixels: boxes and masks of the clean image no longer fit.
+        uses_depth: a depth map changes the result.
+        changes_size: the result has another size than the image.
     """
 
     apply: Apply
     settings: Mapping[str, Setting]
+    severities: Mapping[str, Any]
     source: str
     complete: Complete = keep
     drawn: Mapping[str, Setting] = field(default_factory=dict)
@@ -93,39 +100,6 @@ class Effect:
     def record(self) -> dict[str, Setting]:
         """Everything `apply` needs: the settings and what `complete` adds."""
         return {**self.settings, **self.drawn}
-
-
-@dataclass(frozen=True)
-class Step:
-    """An effect with its five rows of settings; a [low, high] pair in a row is drawn anew for each image."""
-
-    name: str
-    effect: Effect
-    rows: tuple[Mapping[str, Any], ...]
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """A named degradation: one step, or a chain of them applied in order."""
-
-    name: str
-    steps: tuple[Step, ...]
-    source: str = ""
-    fixed: bool = False  # a published setting under its own name: the same at every severity
-
-    @property
-    def moves_pixels(self) -> bool:
-        """Whether boxes and masks of the clean image no longer fit the degraded one."""
-        return any(step.effect.moves_pixels for step in self.steps)
-
-    @property
-    def uses_depth(self) -> bool:
-        """Whether a depth map changes the result."""
-        return any(step.effect.uses_depth for step in self.steps)
-
-    def key(self, index: int, name: str) -> str:
-        """The record's key of a setting: bare for a single step, `<number>-<effect>.<setting>` in a chain."""
-        return name if len(self.steps) == 1 else f"{index + 1}-{self.steps[index].name}.{name}"
 
 
 def draw(value: Any, setting: Setting, rng: Rng) -> Any:

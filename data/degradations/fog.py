@@ -75,6 +75,11 @@ FOG = Effect(
         "airlight": Setting(float, "sRGB value of endless fog, 0 to 1", 0, 1),
         "light": Setting(str, "linear is physical", choices=("linear", "encoded")),
     },
+    {
+        "visibility_metres": (250.0, 110.0, 55.0, 40.0, 30.0),
+        "airlight": [0.8, 0.9],
+        "light": "linear",
+    },
     "Koschmieder 1924; pseudo-depth: Liu et al., IA-YOLO, AAAI 2022",
     uses_depth=True,
 )
@@ -83,6 +88,10 @@ IA_YOLO_FOG = Effect(
     {
         "beta": Setting(float, "per unit of pseudo-depth", 0, 10),
         "airlight": Setting(float, "encoded value of endless fog, 0 to 1", 0, 1),
+    },
+    {
+        "beta": (0.05, 0.07, 0.09, 0.11, 0.14),
+        "airlight": 0.5,
     },
     "Liu et al., IA-YOLO, AAAI 2022",
 )

@@ -97,6 +97,14 @@ def _read_out(counts: NDArray[np.uint16], parameters: Parameters, rng: Rng) -> I
 LOWLIGHT = Effect(
     apply_lowlight,
     _SENSOR,
+    {
+        "exposure_stops": (1.5, 2.5, 3.5, 4.5, 5.5),
+        "full_well_electrons": (8000.0, 4500.0, 2500.0, 1600.0, 1000.0),
+        "read_noise_electrons": (1.5, 2.0, 2.5, 3.0, 3.5),
+        "cast_red": [0.9, 1.1],
+        "cast_blue": [0.8, 1.1],
+        "raw_bits": 12,
+    },
     "linear light (IEC 61966-2-1), Poisson shot noise and Gaussian read noise: Foi et al. 2008, the raw-data "
     "noise model; EMVA 1288",
 )
@@ -109,6 +117,19 @@ NIGHT = Effect(
         "lamp_largest_share": Setting(float, "of the picture's area", 0, 1),
         "glow_share": Setting(float, "standard deviation / longer side", 0.0005, 1),
         "glow_gain": Setting(float, "glow light / lamp light", 0, 10),
+    },
+    {
+        "exposure_stops": (2.0, 3.0, 4.0, 5.0, 6.0),
+        "full_well_electrons": (8000.0, 4500.0, 2500.0, 1600.0, 1000.0),
+        "read_noise_electrons": (1.5, 2.0, 2.5, 3.0, 3.5),
+        "cast_red": [1.0, 1.3],
+        "cast_blue": [0.7, 1.2],
+        "raw_bits": 12,
+        "lamp_threshold": 0.6,
+        "lamp_contrast": 1.4,
+        "lamp_largest_share": 0.004,
+        "glow_share": 0.015,
+        "glow_gain": 0.5,
     },
     "as lowlight; lamps are small bright regions that keep their light",
 )

@@ -56,11 +56,13 @@ def _mosaic(image: Image) -> np.ndarray:
 GAUSSIAN_NOISE = Effect(
     apply_gaussian,
     {"sigma_levels": Setting(float, "8-bit levels, standard deviation", 0, 255)},
+    {"sigma_levels": (8.0, 16.0, 28.0, 42.0, 60.0)},
     "additive white Gaussian noise",
 )
 POISSON_NOISE = Effect(
     apply_poisson,
     {"photons_at_white": Setting(float, "photons counted at white", 1, 50_000)},
+    {"photons_at_white": (500.0, 150.0, 60.0, 25.0, 10.0)},
     "Poisson counting in linear light (IEC 61966-2-1)",
 )
 ISO_NOISE = Effect(
@@ -69,6 +71,11 @@ ISO_NOISE = Effect(
         "iso": Setting(float, "ISO speed", 100, 1_000_000),
         "full_well_electrons": Setting(float, "electrons at white at ISO 100", 10, 50_000),
         "read_noise_electrons": Setting(float, "electrons, standard deviation", 0, 1000),
+    },
+    {
+        "iso": (800.0, 2500.0, 8000.0, 20000.0, 51200.0),
+        "full_well_electrons": 6000.0,
+        "read_noise_electrons": 2.0,
     },
     "raw noise model of Foi et al. 2008 behind an RGGB filter, bilinear demosaicing",
 )

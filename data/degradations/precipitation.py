@@ -130,6 +130,14 @@ def _composite(image: Image, layers: list[Layer], parameters: Parameters, depth:
 RAIN = Effect(
     apply_rain,
     {"rate_millimetres_per_hour": Setting(float, "mm/h", 0.1, 500), **_COMMON},
+    {
+        "rate_millimetres_per_hour": (5.0, 12.0, 28.0, 55.0, 100.0),
+        "exposure_milliseconds": [8.0, 14.0],
+        "angle_degrees": [-20.0, 20.0],
+        "opacity": (0.2, 0.25, 0.3, 0.35, 0.4),
+        "brightness": [0.75, 0.85],
+        "visibility_metres": (2000.0, 900.0, 450.0, 250.0, 140.0),
+    },
     "drop sizes: Marshall and Palmer 1948; fall speed: Atlas et al. 1973; streaks after Garg and Nayar 2007; "
     "veil: Koschmieder",
     uses_depth=True,
@@ -140,6 +148,15 @@ SNOW = Effect(
         "flakes_per_cubic_metre": Setting(float, "1/m^3", 0, 5000),
         "flake_millimetres": Setting(float, "mm", 0.1, 50),
         **_COMMON,
+    },
+    {
+        "flakes_per_cubic_metre": (10.0, 25.0, 50.0, 90.0, 150.0),
+        "flake_millimetres": (5.0, 6.0, 7.0, 8.0, 9.0),
+        "exposure_milliseconds": [5.0, 12.0],
+        "angle_degrees": [-50.0, 50.0],
+        "opacity": 0.9,
+        "brightness": [0.85, 0.95],
+        "visibility_metres": (1000.0, 500.0, 250.0, 150.0, 90.0),
     },
     "flakes at 1 m/s (Locatelli and Hobbs 1974) in a layered depth; veil: Koschmieder",
     uses_depth=True,

@@ -71,17 +71,45 @@ def complete_size(parameters: Parameters, rng: Rng, size: tuple[int, int]) -> Pa
     return parameters | {"height": int(size[0]), "width": int(size[1])}
 
 
-JPEG = Effect(apply_jpeg, {"quality": Setting(int, "libjpeg quality", 1, 100)}, "JPEG by Pillow, 4:2:0")
-SHRINK = Effect(apply_shrink, {"factor": _FACTOR, "down": _FILTER}, "Pillow's resize", changes_size=True)
+JPEG = Effect(
+    apply_jpeg,
+    {"quality": Setting(int, "libjpeg quality", 1, 100)},
+    {"quality": (50, 25, 15, 9, 5)},
+    "JPEG by Pillow, 4:2:0",
+)
+SHRINK = Effect(
+    apply_shrink,
+    {"factor": _FACTOR, "down": _FILTER},
+    {
+        "factor": 2.0,
+        "down": "bicubic",
+    },
+    "Pillow's resize",
+    changes_size=True,
+)
 ENLARGE = Effect(
     apply_enlarge,
     {"up": _FILTER},
+    {"up": "bicubic"},
     "Pillow's resize",
     complete=complete_size,
     drawn={"height": Setting(int, "pixels", 1), "width": Setting(int, "pixels", 1)},
     changes_size=True,
 )
-LOWRES = Effect(apply_lowres, {"factor": _FACTOR, "down": _FILTER, "up": _FILTER}, "Pillow's resize, down and up again")
+LOWRES = Effect(
+    apply_lowres,
+    {"factor": _FACTOR, "down": _FILTER, "up": _FILTER},
+    {
+        "factor": (1.5, 2.5, 4.0, 6.0, 8.0),
+        "down": "bicubic",
+        "up": "bicubic",
+    },
+    "Pillow's resize, down and up again",
+)
 SHEAR = Effect(
-    apply_shear, {"shear_degrees": Setting(float, "degrees", -60, 60)}, "affine, bilinear", moves_pixels=True
+    apply_shear,
+    {"shear_degrees": Setting(float, "degrees", -60, 60)},
+    {"shear_degrees": (2.0, 4.0, 7.0, 11.0, 16.0)},
+    "affine, bilinear",
+    moves_pixels=True,
 )

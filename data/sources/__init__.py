@@ -1,16 +1,15 @@
-"""Where data comes from: every source turns something outside into samples of the canonical dataset."""
+"""Sources of data: each turns files of one format, or a seed, into samples of a canonical dataset.
 
-from collections.abc import Mapping, Sequence
+A source is a module with its settings, and a line in SOURCES.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol
 
 from ..samples import Fault, Sample
-
-
-class SourceError(ValueError):
-    """A source that does not exist; the text lists those that do."""
-
+from ..settings import Settings
 
 SOURCES: dict[str, str] = {
     "coco": ".coco:Coco",
@@ -21,6 +20,10 @@ SOURCES: dict[str, str] = {
     "voc": ".voc:Voc",
     "yolo": ".yolo:Yolo",
 }
+
+
+class SourceError(ValueError):
+    """A source that does not exist; the text lists those that do."""
 
 
 class Source(Protocol):
@@ -38,8 +41,27 @@ class Source(Protocol):
     classes: dict[str, list[str]]
     description: dict[str, Any]
 
-    def __init__(self, root: Path, settings: Mapping[str, Any], seed: int) -> None:
-        """`root` is the folder of outside data, `settings` the source's own section of the parameters."""
+    def __init__(
+        self,
+        root: Path,
+        settings: Mapping[str, Any] | Settings,
+        seed: int,
+        *,
+        trust_paths: bool = True,
+        read_yaml: Callable[[Path], Any] | None = None,
+    ) -> None:
+        """Open the source; nothing is decoded yet.
+
+        Args:
+            root: the folder of the files.
+            settings: the module's `Settings`, or a section of params.yaml that is checked against it.
+            seed: of what is drawn.
+            trust_paths: False: files outside `root` are faults.
+            read_yaml: how a format reads its files in YAML, for which this package has no parser.
+
+        Raises:
+            DatasetError: a setting or a file that does not fit; the text is one line that names it.
+        """
 
     def split_ids(self) -> dict[str, list[str]]:
         """The ids of every split, in a fixed order."""
@@ -53,7 +75,7 @@ class Source(Protocol):
         """A source of these samples alone, small enough to be sent to another process with them."""
         ...
 
-    def sample(self, split: str, id: str) -> Sample:
+    def sample(self, split: str, image_id: str) -> Sample:
         """Make or read one sample. Pure: the same arguments give the same bytes in any process and order.
 
         Raises:
@@ -63,7 +85,7 @@ class Source(Protocol):
 
 
 def load_source(name: str) -> type[Source]:
-    """Look a source's class up by its name in `SOURCES`; its module is imported only now.
+    """The class of a name in `SOURCES`; its module is imported only now.
 
     Raises:
         SourceError: no such source; the text lists those that exist.

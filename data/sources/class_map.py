@@ -7,7 +7,7 @@ from unicodedata import category
 import numpy as np
 from numpy.typing import NDArray
 
-from ..dataset import IGNORE_INDEX, DatasetError
+from ..labels import IGNORE_INDEX, DatasetError
 
 Groups = Mapping[str, Sequence[str]]
 Chosen = Groups | Sequence[str | Groups] | None
@@ -37,17 +37,13 @@ class ClassMap:
     def __init__(
         self, key: str, names: Sequence[str], chosen: Chosen, rest: str | None = None, surfaces: Sequence[str] = ()
     ) -> None:
-        strange = [name for name in names if any(category(letter) in ("Cc", "Cs") for letter in name)]
-        if strange:
-            raise DatasetError(f"{key}: the source has a class name with control characters: {strange[0][:60]!r}")
-        twins = sorted(name for name, count in Counter(names).items() if count > 1)
-        if twins:
-            raise DatasetError(f"{key}: the source has several classes of the name {', '.join(twins)}")
+        _check_names(key, names)
         groups = _groups(key, names if chosen is None else chosen)
-        _check(key, names, [name for group in groups.values() for name in group])
-        self.objects = [new for new, old in groups.items() if new != rest and not (old and set(old) <= set(surfaces))]
-        self.pixels = list(groups) if rest is None or rest in groups else [rest, *groups]
         self._new = {name: new for new, group in groups.items() for name in group}
+        _check_chosen(key, names, [name for group in groups.values() for name in group])
+        only_surfaces = {new for new, group in groups.items() if group and set(group) <= set(surfaces)}
+        self.objects = [new for new in groups if new != rest and new not in only_surfaces]
+        self.pixels = list(groups) if rest is None or rest in groups else [rest, *groups]
         self.rest_index = IGNORE_INDEX if rest is None else self.pixels.index(rest)
         if not self.objects and not self.pixels:
             raise DatasetError(f"{key}.map: no class is kept")
@@ -79,7 +75,16 @@ def _groups(key: str, chosen: Groups | Sequence[str | Groups]) -> Groups:
     return groups
 
 
-def _check(key: str, names: Sequence[str], listed: Sequence[str]) -> None:
+def _check_names(key: str, names: Sequence[str]) -> None:
+    strange = [name for name in names if any(category(letter) in ("Cc", "Cs") for letter in name)]
+    if strange:
+        raise DatasetError(f"{key}: the source has a class name with control characters: {strange[0][:60]!r}")
+    twins = sorted(name for name, count in Counter(names).items() if count > 1)
+    if twins:
+        raise DatasetError(f"{key}: the source has several classes of the name {', '.join(twins)}")
+
+
+def _check_chosen(key: str, names: Sequence[str], listed: Sequence[str]) -> None:
     unknown = [name for name in listed if name not in names]
     if unknown:
         raise DatasetError(f"{key}.map: {', '.join(unknown)}: no such class in the source; it has {', '.join(names)}")

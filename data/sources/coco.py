@@ -4,16 +4,19 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
-from ..dataset import DatasetError
+from pydantic import AfterValidator, Field
+
+from ..labels import DatasetError, decode_mask
 from ..samples import Fault
+from ..settings import Settings as BaseSettings
+from ..settings import SplitOrAll
 from .class_map import ClassMap
-from .file_source import Outside
+from .file_source import FileSettings, FileSource
 from .objects import (
     LabelError,
-    Thing,
-    decode,
+    LabelledObject,
     fitted_box,
     object_classes,
     object_labels,
@@ -21,9 +24,9 @@ from .objects import (
     report,
     run_length_counts,
 )
-from .splits import Found, safe_inside
+from .splits import ImageEntry, divided_or_not, safe_inside
 
-Entry = dict[str, Any]
+Annotation = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -32,10 +35,33 @@ class Labels:
 
     json: str
     size: tuple[int, int] | None
-    entries: tuple[Entry, ...]
+    annotations: tuple[Annotation, ...]
 
 
-class Coco(Outside):
+class Files(BaseSettings):
+    """The files of one split, relative to the root."""
+
+    json_file: Annotated[str, Field(alias="json")]
+    images: str  # the folder
+
+
+class Settings(FileSettings):
+    """The section data.coco.
+
+    Attributes:
+        files: those of train, val and test; or of "all", to draw splits from.
+        masks: whether outlines are read.
+        rest: the class of all pixels without an object; None: they are ignored.
+        category: whether images get the class of their largest total area; those without objects are left out then.
+    """
+
+    files: Annotated[dict[SplitOrAll, Files], AfterValidator(divided_or_not)]
+    masks: bool = True
+    rest: str | None = "background"
+    category: bool = False
+
+
+class Coco(FileSource):
     """Images and annotations as COCO has them.
 
     - Boxes are the annotations' own; where one has none, that of its outline.
@@ -47,65 +73,63 @@ class Coco(Outside):
 
     Args:
         root: the folder that the paths below start in.
-        settings: as for all outside data; and `files`, for train, val and test (or "all", to draw splits from)
-            the `json` file and the folder of its `images`; `masks`, whether outlines are read; `rest`, or None;
-            `category`, whether images get the class of their largest total area (those without objects are
-            left out then).
+        settings: `Settings`, or a section of params.yaml that is checked against them.
         seed: of the drawn splits.
+        options: `trust_paths`, as of `FileSource`.
 
     Raises:
         DatasetError: a file is missing or not COCO's, or the class map does not fit.
     """
 
     key = "data.coco"
+    settings_type = Settings
+    settings: Settings
 
-    def __init__(self, root: Path, settings: Mapping[str, Any], seed: int) -> None:
-        super().__init__(root, settings, seed)
-        self._files: dict[str, dict[str, Any]] = {
-            split: _read(root / files["json"]) for split, files in settings["files"].items() if files
-        }
-        self._names = _categories(self._files, {split: root / files["json"] for split, files in self._chosen()})
+    def __init__(self, root: Path, settings: Mapping[str, Any] | FileSettings, seed: int, **options: Any) -> None:
+        super().__init__(root, settings, seed, **options)
+        paths: dict[str, Path] = {split: root / files.json_file for split, files in self.settings.files.items()}
+        self._contents: dict[str, dict[str, Any]] = {split: _read(path) for split, path in paths.items()}
+        self._names = _categories(self._contents, paths)
         names = list(self._names.values())
-        rest = settings["rest"] if settings["masks"] else None
-        self._map = ClassMap(self.key, names, settings.get("map"), rest)
-        self.classes = object_classes(self._map, settings["masks"], settings["category"], self.key)
+        rest = self.settings.rest if self.settings.masks else None
+        self._map = ClassMap(self.key, names, self.settings.map, rest)
+        self.classes = object_classes(self._map, self.settings.masks, self.settings.category, self.key)
         self.description["boxes"] = "as annotated; crowds are ignored"
 
-    def find(self, faults: list[Fault]) -> Mapping[str, Sequence[Found]]:
-        found = {}
-        for split, files in self._chosen():
-            path, folder = self.root / files["json"], self.root / files["images"]
+    def find(self, faults: list[Fault]) -> Mapping[str, Sequence[ImageEntry]]:
+        entries: dict[str, list[ImageEntry]] = {}
+        for split, files in self.settings.files.items():
+            path, folder = self.root / files.json_file, self.root / files.images
             if not folder.is_dir():
                 raise DatasetError(f"{folder}: no such folder ({self.key}.files.{split}.images)")
-            found[split] = self._images(path, folder, self._files[split], faults)
-        return found
+            entries[split] = self._images(path, folder, self._contents[split], faults)
+        return entries
 
     def part(self, split: str, ids: Sequence[str]) -> Self:
         small = super().part(split, ids)
-        small._files = {}
+        small._contents = {}
         return small
 
-    def size(self, found: Found) -> tuple[int, int] | None:
-        size: tuple[int, int] | None = found.labels.size
+    def size(self, entry: ImageEntry) -> tuple[int, int] | None:
+        size: tuple[int, int] | None = entry.labels.size
         return size
 
-    def label(self, found: Found, shape: tuple[int, int], faults: list[Fault]) -> dict[str, Any]:
-        labels: Labels = found.labels
+    def label(self, entry: ImageEntry, shape: tuple[int, int], faults: list[Fault]) -> dict[str, Any]:
+        labels: Labels = entry.labels
         if labels.size is not None and labels.size != (shape[1], shape[0]):
             text = (
                 f"size differs: {labels.json} says {labels.size[0]} x {labels.size[1]}, it has {shape[1]} x {shape[0]}"
             )
-            faults.append(Fault(str(found.image), text))
+            faults.append(Fault(str(entry.image), text))
             return {}
-        things = [self._thing(entry, f"{labels.json}: {found.image.name}", shape, faults) for entry in labels.entries]
-        return object_labels([thing for thing in things if thing], shape, self._map, self.settings)
+        place = f"{labels.json}: {entry.image.name}"
+        objects = [self._object(annotation, place, shape, faults) for annotation in labels.annotations]
+        usable = [labelled for labelled in objects if labelled]
+        return object_labels(usable, shape, self._map, masks=self.settings.masks, category=self.settings.category)
 
-    def _chosen(self) -> list[tuple[str, dict[str, str]]]:
-        return [(split, files) for split, files in self.settings["files"].items() if files]
-
-    def _images(self, path: Path, folder: Path, content: Any, faults: list[Fault]) -> list[Found]:
-        entries = self._entries(path, content, faults)
-        found, seen = [], set()
+    def _images(self, path: Path, folder: Path, content: Any, faults: list[Fault]) -> list[ImageEntry]:
+        annotations = self._annotations(path, content, faults)
+        entries, seen = [], set()
         for index, image in enumerate(content["images"]):
             number, file = image.get("id"), _image_file(folder, image)
             if not isinstance(number, int | str) or number in seen or file is None:
@@ -114,32 +138,36 @@ class Coco(Outside):
                 )
                 continue
             seen.add(number)
-            own = tuple(entries.pop(number, ()))
-            if not self.settings["category"] or any(self._counts(entry) for entry in own):
-                found.append(Found(file, Labels(str(path), _size(image), own)))
-        for number, strays in entries.items():
+            annotated = tuple(annotations.pop(number, ()))
+            if not self.settings.category or any(self._counts(annotation) for annotation in annotated):
+                entries.append(ImageEntry(file, Labels(str(path), _size(image), annotated)))
+        for number, strays in annotations.items():
             if number not in seen:
                 where = f"{path}: annotation {strays[0].get('id')}"
                 faults.append(Fault(where, f"label without image: {len(strays)} annotations of image {number}"))
-        return found
-
-    def _entries(self, path: Path, content: Any, faults: list[Fault]) -> dict[Any, list[Entry]]:
-        entries: dict[Any, list[Entry]] = {}
-        for index, entry in enumerate(content["annotations"]):
-            if not isinstance(entry, dict) or not isinstance(entry.get("image_id"), int | str):
-                faults.append(Fault(f"{path}: annotations[{index}]", "label without image: it has no image_id"))
-            else:
-                entries.setdefault(entry["image_id"], []).append(entry)
         return entries
 
-    def _counts(self, entry: Entry) -> bool:
-        number = entry.get("category_id")
-        name = self._names.get(number) if isinstance(number, int) else None
-        return not entry.get("iscrowd") and name is not None and self._map.object(name) is not None
+    def _annotations(self, path: Path, content: Any, faults: list[Fault]) -> dict[Any, list[Annotation]]:
+        """The annotations by the image's id."""
+        annotations: dict[Any, list[Annotation]] = {}
+        for index, annotation in enumerate(content["annotations"]):
+            if not isinstance(annotation, dict) or not isinstance(annotation.get("image_id"), int | str):
+                faults.append(Fault(f"{path}: annotations[{index}]", "label without image: it has no image_id"))
+            else:
+                annotations.setdefault(annotation["image_id"], []).append(annotation)
+        return annotations
 
-    def _thing(self, entry: Entry, place: str, shape: tuple[int, int], faults: list[Fault]) -> Thing | None:
-        where = f"{place}: annotation {entry.get('id')}"
-        number = entry.get("category_id")
+    def _counts(self, annotation: Annotation) -> bool:
+        """Whether it is an object of a class that is kept, and no crowd."""
+        number = annotation.get("category_id")
+        name = self._names.get(number) if isinstance(number, int) else None
+        return not annotation.get("iscrowd") and name is not None and self._map.object(name) is not None
+
+    def _object(
+        self, annotation: Annotation, place: str, shape: tuple[int, int], faults: list[Fault]
+    ) -> LabelledObject | None:
+        where = f"{place}: annotation {annotation.get('id')}"
+        number = annotation.get("category_id")
         if not isinstance(number, int) or number not in self._names:
             faults.append(Fault(where, f"class out of range: category_id {number} is not among the categories"))
             return None
@@ -147,8 +175,9 @@ class Coco(Outside):
         if category is None:
             return None
         try:
-            counts = _outline(entry, shape) if self.settings["masks"] else None
-            return Thing(category, _box(entry, counts, shape), bool(entry.get("iscrowd")), counts)
+            counts = _outline(annotation, shape) if self.settings.masks else None
+            box = _box(annotation, counts, shape)
+            return LabelledObject(category, box, bool(annotation.get("iscrowd")), counts)
         except LabelError as error:
             report(faults, where, error)
             return None
@@ -195,8 +224,8 @@ def _size(image: Mapping[str, Any]) -> tuple[int, int] | None:
     return (width, height) if isinstance(width, int) and isinstance(height, int) else None
 
 
-def _outline(entry: Entry, shape: tuple[int, int]) -> str:
-    outline = entry.get("segmentation")
+def _outline(annotation: Annotation, shape: tuple[int, int]) -> str:
+    outline = annotation.get("segmentation")
     if isinstance(outline, dict):
         return run_length_counts(outline, shape)
     if not isinstance(outline, list):
@@ -204,10 +233,10 @@ def _outline(entry: Entry, shape: tuple[int, int]) -> str:
     return polygon_counts(outline, shape)
 
 
-def _box(entry: Entry, counts: str | None, shape: tuple[int, int]) -> tuple[float, float, float, float]:
-    box = entry.get("bbox")
+def _box(annotation: Annotation, counts: str | None, shape: tuple[int, int]) -> tuple[float, float, float, float]:
+    box = annotation.get("bbox")
     if box is None and counts is not None:
-        rows, columns = decode(counts, shape).nonzero()
+        rows, columns = decode_mask(counts, shape).nonzero()
         return (float(columns.min()), float(rows.min()), float(columns.max() + 1), float(rows.max() + 1))
     if not isinstance(box, list) or len(box) != 4 or not all(isinstance(v, int | float) for v in box):
         raise LabelError(f"malformed box: {repr(box)[:60]}; expected [x, y, width, height]")

@@ -2,14 +2,16 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from ..dataset import DatasetError
+from pydantic import Field
+
+from ..labels import DatasetError
 from ..samples import Fault
 from .class_map import ClassMap
-from .file_source import Outside
-from .objects import LabelError, Thing, fitted_box, object_labels, report
-from .splits import Found
+from .file_source import FileSettings, FileSource
+from .objects import LabelError, LabelledObject, fitted_box, object_labels, report
+from .splits import ImageEntry
 
 CLASSES = ("Bicycle", "Boat", "Bottle", "Bus", "Car", "Cat", "Chair", "Cup", "Dog", "Motorbike", "People", "Table")
 SPLITS = {"1": "train", "2": "val", "3": "test"}
@@ -18,7 +20,15 @@ HEADER = "% bbGt"
 COLUMNS = 5  # of the list of images; and, of a row of labels, class, left, top, width and height
 
 
-class ExDark(Outside):
+class Settings(FileSettings):
+    """The section data.exdark: names below the root."""
+
+    images: str = "ExDark"
+    labels: str = "ExDark_Annno"
+    list_file: Annotated[str, Field(alias="list")] = "imageclasslist.txt"
+
+
+class ExDark(FileSource):
     """ExDark as its makers pack it.
 
     - Images lie in ExDark/<class>/<name>, labels in ExDark_Annno/<class>/<name>.txt (its real spelling), and
@@ -28,24 +38,27 @@ class ExDark(Outside):
 
     Args:
         root: the folder that holds those two and the list.
-        settings: as for all outside data; and the names of `images`, `labels` and `list`.
+        settings: `Settings`, or a section of params.yaml that is checked against them.
         seed: of the drawn splits.
+        options: `trust_paths`, as of `FileSource`.
 
     Raises:
         DatasetError: a folder or the list is missing, or the class map does not fit.
     """
 
     key = "data.exdark"
+    settings_type = Settings
+    settings: Settings
 
-    def __init__(self, root: Path, settings: Mapping[str, Any], seed: int) -> None:
-        super().__init__(root, settings, seed)
-        self._map = ClassMap(self.key, CLASSES, settings.get("map"))
+    def __init__(self, root: Path, settings: Mapping[str, Any] | FileSettings, seed: int, **options: Any) -> None:
+        super().__init__(root, settings, seed, **options)
+        self._map = ClassMap(self.key, CLASSES, self.settings.map)
         self.classes = {"detection": self._map.objects}
         self.description["boxes"] = "as annotated"
 
-    def find(self, faults: list[Fault]) -> Mapping[str, Sequence[Found]]:
+    def find(self, faults: list[Fault]) -> Mapping[str, Sequence[ImageEntry]]:
         pictures, labels = self._files("images", SUFFIXES), self._files("labels", {".txt"})
-        found: dict[str, list[Found]] = {}
+        entries: dict[str, list[ImageEntry]] = {}
         used = set()
         for number, (name, split) in self._listed(faults):
             label = f"{name}.txt"
@@ -55,30 +68,30 @@ class ExDark(Outside):
             elif label not in labels:
                 faults.append(Fault(str(pictures[name]), f"image without label: {label} is missing"))
             else:
-                found.setdefault(split, []).append(Found(pictures[name], labels[label]))
+                entries.setdefault(split, []).append(ImageEntry(pictures[name], labels[label]))
         strays = sorted(path for name, path in labels.items() if name not in used)
         faults += [Fault(str(path), f"label without image: it is not in {self._list_file}") for path in strays]
-        return found
+        return entries
 
-    def size(self, found: Found) -> tuple[int, int] | None:
+    def size(self, entry: ImageEntry) -> tuple[int, int] | None:
         return (0, 0)  # no turned image has it
 
-    def label(self, found: Found, shape: tuple[int, int], faults: list[Fault]) -> dict[str, Any]:
-        things = []
-        for number, line in self._rows(found.labels, faults):
+    def label(self, entry: ImageEntry, shape: tuple[int, int], faults: list[Fault]) -> dict[str, Any]:
+        objects = []
+        for number, line in self._rows(entry.labels, faults):
             try:
-                things.append(self._thing(line, shape))
+                objects.append(self._object(line, shape))
             except LabelError as error:
-                report(faults, f"{found.labels}:{number}", error)
-        return object_labels([thing for thing in things if thing], shape, self._map, {"masks": False})
+                report(faults, f"{entry.labels}:{number}", error)
+        return object_labels([labelled for labelled in objects if labelled], shape, self._map)
 
     @property
     def _list_file(self) -> Path:
-        return self.root / str(self.settings["list"])
+        return self.root / self.settings.list_file
 
     def _files(self, kind: str, suffixes: set[str]) -> dict[str, Path]:
         """Files by their name in small letters."""
-        folder = self.root / self.settings[kind]
+        folder = self.root / str(getattr(self.settings, kind))
         if not folder.is_dir():
             raise DatasetError(f"{folder}: no such folder ({self.key}.{kind})")
         return {path.name.lower(): path for path in sorted(folder.rglob("*")) if path.suffix.lower() in suffixes}
@@ -107,7 +120,7 @@ class ExDark(Outside):
         rows = enumerate(lines, start=1)
         return [(number, line) for number, line in rows if line.strip() and not line.startswith(HEADER)]
 
-    def _thing(self, line: str, shape: tuple[int, int]) -> Thing | None:
+    def _object(self, line: str, shape: tuple[int, int]) -> LabelledObject | None:
         words = line.split()
         try:
             left, top, width, height = (float(word) for word in words[1:COLUMNS])
@@ -118,4 +131,4 @@ class ExDark(Outside):
             raise LabelError(f"class out of range: {words[0]!r}; there are {', '.join(CLASSES)}")
         box = fitted_box((left, top, left + width, top + height), shape)
         category = self._map.object(words[0])
-        return None if category is None else Thing(category, box)
+        return None if category is None else LabelledObject(category, box)

@@ -1,4 +1,4 @@
-"""What all sources of outside data have in common; a format adds how its files are found and its labels read."""
+"""What all sources that read files have in common; a format adds how its files are found and its labels read."""
 
 import copy
 from abc import ABC, abstractmethod
@@ -7,42 +7,87 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Self, TypeVar
 
+from pydantic import Field, field_validator
+
 from ..images import SMALLEST_SIDE, ImageError, read_photo
+from ..labels import DatasetError
 from ..samples import Fault, FaultError, Sample
-from .splits import Found, Listing, find_strays, make_listing
+from ..settings import Count, Settings, SettingsError, Share, SplitName
+from .splits import ImageEntry, Listing, list_images, trusted_only
 
-Array = TypeVar("Array")
+Content = TypeVar("Content")
 
 
-class Outside(ABC):
-    """A source of outside data.
+class FileSettings(Settings):
+    """What all sources that read files share.
+
+    Attributes:
+        name: of the dataset.
+        split: shares by split, to draw the splits anew; None: the splits of the files are kept.
+        map: the classes by name (`data.sources.class_map`); None: all of them.
+        limit: at most so many images for each split, evenly spaced.
+    """
+
+    name: str
+    split: dict[SplitName, Share] | None = None
+    map: dict[str, list[str]] | list[str | dict[str, list[str]]] | None = None
+    limit: dict[SplitName, Count | None] = Field(default={})
+
+    @field_validator("split")
+    @classmethod
+    def _adds_up(cls, shares: dict[str, float] | None) -> dict[str, float] | None:
+        if shares is not None:
+            if abs(sum(shares.values()) - 1) > 1e-6:
+                raise ValueError(f"the shares add up to {sum(shares.values()):g}, not to 1")
+            if not shares.get("train") or not (shares.get("val") or shares.get("test")):
+                raise ValueError("train and val or test need a share")
+        return shares
+
+
+class FileSource(ABC):
+    """A source that reads files.
 
     A file that is an 8-bit RGB PNG already is copied byte for byte (blocks shared where the file system can);
     others are decoded and written as PNG. The originals are only ever read.
 
     Args:
-        root: the folder that the data lie in.
-        settings: the format's own, and for all formats `name`; `split`, shares by split to draw the splits anew, or
-            None to take the given ones; `map`, the classes by name (`data.sources.class_map`); `limit`, at most so
-            many images for each split, evenly spaced; and `trust_paths`: if it is false, images and labels that lie
-            outside `root`, by a name in a list or by a link, are faults.
+        root: the folder that the files lie in.
+        settings: the format's settings, or a section of params.yaml that is checked against them.
         seed: of the drawn splits.
+        trust_paths: False: images and labels outside `root`, by a name in a list or by a link, are faults.
+        read_yaml: reads a YAML file; only some formats need it.
+
+    Raises:
+        DatasetError: a setting that does not fit.
     """
 
-    key: ClassVar[str]
+    key: ClassVar[str]  # of the section of params.yaml, for messages
+    settings_type: ClassVar[type[FileSettings]]
 
-    def __init__(self, root: Path, settings: Mapping[str, Any], seed: int) -> None:
+    def __init__(
+        self,
+        root: Path,
+        settings: Mapping[str, Any] | Settings,
+        seed: int,
+        *,
+        trust_paths: bool = True,
+        read_yaml: Callable[[Path], Any] | None = None,
+    ) -> None:
+        try:
+            self.settings = self.settings_type.read(settings, self.key)
+        except SettingsError as error:
+            raise DatasetError(str(error)) from error
         self.root = root
-        self.settings = settings
         self.seed = seed
-        self.name: str = settings["name"]
+        self.trust_paths = trust_paths
+        self.name = self.settings.name
         self.classes: dict[str, list[str]] = {}
         self.description: dict[str, Any] = {
             "source": self.key.removeprefix("data."),
-            "limit": dict(settings.get("limit", {})),
+            "limit": dict(self.settings.limit),
         }
-        if settings.get("split"):
-            self.description["split"] = dict(settings["split"])
+        if self.settings.split:
+            self.description["split"] = dict(self.settings.split)
 
     def split_ids(self) -> dict[str, list[str]]:
         """The ids of every split, in a fixed order.
@@ -60,50 +105,50 @@ class Outside(ABC):
         """The source with the samples of these ids alone."""
         small = copy.copy(self)
         entries = self._listing.splits[split]
-        small._listing = Listing({split: {id: entries[id] for id in ids}}, ())
+        small._listing = Listing({split: {image_id: entries[image_id] for image_id in ids}}, ())
         return small
 
-    def sample(self, split: str, id: str) -> Sample:
+    def sample(self, split: str, image_id: str) -> Sample:
         """Read one image and its labels; a pure function of the files.
 
         Raises:
             FaultError: they cannot be used; it carries all that is wrong with them.
         """
-        found = self._listing.splits[split][id]
+        entry = self._listing.splits[split][image_id]
         faults: list[Fault] = []
-        photo = self.attempt(faults, found.image, "unreadable image", lambda: read_photo(found.image, self.size(found)))
+        photo = self.attempt(faults, entry.image, "unreadable image", lambda: read_photo(entry.image, self.size(entry)))
         if photo is None:
             raise FaultError(faults)
         height, width = photo.pixels.shape[:2]
         if min(height, width) < SMALLEST_SIDE:
             text = f"image too small: {width} x {height}; expected {SMALLEST_SIDE} x {SMALLEST_SIDE} pixels or more"
-            faults.append(Fault(str(found.image), text))
-        labels = self.label(found, (height, width), faults)
+            faults.append(Fault(str(entry.image), text))
+        labels = self.label(entry, (height, width), faults)
         if faults:
             raise FaultError(faults)
         return Sample(
-            id=id,
+            id=image_id,
             split=split,
             image=photo.pixels,
-            file=found.image if photo.reusable else None,
-            conversions=tuple(Fault(str(found.image), text, converted=True) for text in photo.conversions),
+            file=entry.image if photo.reusable else None,
+            conversions=tuple(Fault(str(entry.image), text, converted=True) for text in photo.conversions),
             **labels,
         )
 
     @abstractmethod
-    def find(self, faults: list[Fault]) -> Mapping[str, Sequence[Found]]:
+    def find(self, faults: list[Fault]) -> Mapping[str, Sequence[ImageEntry]]:
         """The images by split, or all under "all"; what is wrong is added to `faults`."""
 
     @abstractmethod
-    def size(self, found: Found) -> tuple[int, int] | None:
+    def size(self, entry: ImageEntry) -> tuple[int, int] | None:
         """(width, height) that the labels of an image were drawn for; None: those of the image turned upright."""
 
     @abstractmethod
-    def label(self, found: Found, shape: tuple[int, int], faults: list[Fault]) -> dict[str, Any]:
+    def label(self, entry: ImageEntry, shape: tuple[int, int], faults: list[Fault]) -> dict[str, Any]:
         """The fields of `Sample` other than the image, of (height, width) `shape`."""
 
-    def attempt(self, faults: list[Fault], file: Path, kind: str, read: Callable[[], Array]) -> Array | None:
-        """Read a file; one that cannot be read becomes a fault."""
+    def attempt(self, faults: list[Fault], file: Path, kind: str, read: Callable[[], Content]) -> Content | None:
+        """The content of a file, or None and a fault if it cannot be read."""
         try:
             return read()
         except ImageError as error:
@@ -113,7 +158,7 @@ class Outside(ABC):
     @cached_property
     def _listing(self) -> Listing:
         faults: list[Fault] = []
-        found = self.find(faults)
-        if not self.settings.get("trust_paths", True):
-            found = find_strays(self.root, found, faults)
-        return make_listing(found, self.settings, self.key, self.seed, faults)
+        entries = self.find(faults)
+        if not self.trust_paths:
+            entries = trusted_only(self.root, entries, faults)
+        return list_images(entries, self.settings.split, self.settings.limit, self.key, self.seed, faults)

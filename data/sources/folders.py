@@ -4,17 +4,21 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..dataset import DatasetError
 from ..images import PHOTO_SUFFIXES
+from ..labels import DatasetError
 from ..samples import Fault
 from .class_map import ClassMap
-from .file_source import Outside
-from .splits import UNDIVIDED, Found
+from .file_source import FileSettings, FileSource
+from .splits import UNDIVIDED, ImageEntry
 
 SPLIT_FOLDERS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 
 
-class Folders(Outside):
+class Settings(FileSettings):
+    """The section data.folders: what all sources that read files share; images of dropped classes are left out."""
+
+
+class Folders(FileSource):
     """Images of which each has one class: that of the folder that it lies in.
 
     - <root>/<split>/<class>/<image>, with the splits train, val (or valid, or validation) and test; or
@@ -24,17 +28,19 @@ class Folders(Outside):
 
     Args:
         root: the folder that holds those of the splits or of the classes.
-        settings: as for all outside data; images of classes that `map` drops are left out.
+        settings: `Settings`, or a section of params.yaml that is checked against them.
         seed: of the drawn splits.
+        options: `trust_paths`, as of `FileSource`.
 
     Raises:
         DatasetError: there are no such folders, or the class map does not fit.
     """
 
     key = "data.folders"
+    settings_type = Settings
 
-    def __init__(self, root: Path, settings: Mapping[str, Any], seed: int) -> None:
-        super().__init__(root, settings, seed)
+    def __init__(self, root: Path, settings: Mapping[str, Any] | FileSettings, seed: int, **options: Any) -> None:
+        super().__init__(root, settings, seed, **options)
         if not root.is_dir():
             raise DatasetError(f"{root}: no such folder (data.root)")
         # A folder with images alone is a class, even if its name is train.
@@ -42,26 +48,26 @@ class Folders(Outside):
         names = sorted({path.name for place in self._splits or [root] for path in _folders(place)})
         if not names:
             raise DatasetError(f"{root}: expected images in <split>/<class>/ or <class>/; there is no folder")
-        self._map = ClassMap(self.key, names, settings.get("map"))
+        self._map = ClassMap(self.key, names, self.settings.map)
         self.classes = {"classification": self._map.objects}
 
-    def find(self, faults: list[Fault]) -> Mapping[str, Sequence[Found]]:
-        found: dict[str, list[Found]] = {}
+    def find(self, faults: list[Fault]) -> Mapping[str, Sequence[ImageEntry]]:
+        entries: dict[str, list[ImageEntry]] = {}
         for place in self._splits or [self.root]:
-            images = found.setdefault(SPLIT_FOLDERS[place.name] if self._splits else UNDIVIDED, [])
+            images = entries.setdefault(SPLIT_FOLDERS[place.name] if self._splits else UNDIVIDED, [])
             for folder in _folders(place):
                 category = self._map.object(folder.name)
                 if category is not None:
-                    images.extend(Found(image, category) for image in _images(folder, "**/*"))
+                    images.extend(ImageEntry(image, category) for image in _images(folder, "**/*"))
             strays = _images(place, "*")
             faults.extend(Fault(str(image), "image without label: it lies in no class's folder") for image in strays)
-        return found
+        return entries
 
-    def size(self, found: Found) -> tuple[int, int] | None:
+    def size(self, entry: ImageEntry) -> tuple[int, int] | None:
         return None
 
-    def label(self, found: Found, shape: tuple[int, int], faults: list[Fault]) -> dict[str, Any]:
-        return {"category": found.labels}
+    def label(self, entry: ImageEntry, shape: tuple[int, int], faults: list[Fault]) -> dict[str, Any]:
+        return {"category": entry.labels}
 
 
 def _folders(place: Path) -> list[Path]:

@@ -1,4 +1,4 @@
-"""Photos with class masks: the layouts of CamVid, Cityscapes and ACDC, or one given by its folders.
+"""Photos with class masks: the layouts of CamVid, Cityscapes and ACDC, or any other named by its folders.
 
 Detection boxes come from the masks: every 8-connected component of a class that is listed as a thing
 becomes one box, so that objects which touch count as one and objects cut in two count as two. That is a
@@ -6,27 +6,51 @@ property of the labels, stated in dataset.json.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from string import Formatter
+from typing import Annotated, Any, Literal
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import AfterValidator, Discriminator, Field, Tag
 
 from .. import images
-from ..dataset import IGNORE_INDEX, DatasetError
+from ..labels import IGNORE_INDEX, DatasetError
 from ..samples import Fault
+from ..settings import Count, SplitName
+from ..settings import Settings as BaseSettings
 from .class_map import ClassMap
-from .file_source import Outside
-from .splits import SPLITS, UNDIVIDED, Found
+from .file_source import FileSettings, FileSource
+from .splits import SPLITS, UNDIVIDED, ImageEntry
 
 SUFFIXES = {".png", ".jpg", ".jpeg"}
 UNKNOWN = 256  # no index of a class
 
 
-@dataclass(frozen=True)
-class Layout:
+Index = Annotated[int, Field(ge=0, le=255)]
+Colour = Annotated[list[Index], Field(min_length=3, max_length=3)]
+
+
+def _placeholders(*names: str) -> AfterValidator:
+    """A text whose braces hold nothing but these names."""
+
+    def check(text: str) -> str:
+        known = " and ".join(f"{{{name}}}" for name in names)
+        refusal = ValueError(f"{text!r}: in braces, {known} can stand")
+        try:
+            parts = list(Formatter().parse(text))
+        except ValueError as error:
+            raise refusal from error
+        # {split.x}, {split!r} and {split:9} are fields of format too, and not meant.
+        if any(name is not None and (name not in names or form or turned) for _, name, form, turned in parts):
+            raise refusal
+        return text
+
+    return AfterValidator(check)
+
+
+class Layout(BaseSettings):
     """Where images and masks lie. In the folders, {split} and {condition} are filled in, in the mask's ending {labels}.
 
     Without {split} the images are not divided, and the splits are drawn.
@@ -34,26 +58,68 @@ class Layout:
     `image_ending` is what follows the name that an image and its mask share; "" stands for the suffix alone.
     """
 
-    images: str
-    masks: str
+    images: Annotated[str, _placeholders("split", "condition")]
+    masks: Annotated[str, _placeholders("split", "condition")]
     image_ending: str
-    mask_ending: str
-    splits: tuple[str, ...] = SPLITS
+    mask_ending: Annotated[str, _placeholders("labels")]
+    splits: tuple[SplitName, ...] = SPLITS
 
 
 LAYOUTS = {
-    "camvid": Layout("{split}", "{split}annot", "", ".png"),
-    # The masks of the test splits are kept back by their makers.
+    "camvid": Layout(images="{split}", masks="{split}annot", image_ending="", mask_ending=".png"),
+    # The makers of Cityscapes and ACDC do not publish the masks of the test splits.
     "cityscapes": Layout(
-        "leftImg8bit/{split}", "gtFine/{split}", "_leftImg8bit.png", "_gtFine_{labels}.png", ("train", "val")
+        images="leftImg8bit/{split}",
+        masks="gtFine/{split}",
+        image_ending="_leftImg8bit.png",
+        mask_ending="_gtFine_{labels}.png",
+        splits=("train", "val"),
     ),
     "acdc": Layout(
-        "rgb_anon/{condition}/{split}", "gt/{condition}/{split}", "_rgb_anon.png", "_gt_{labels}.png", ("train", "val")
+        images="rgb_anon/{condition}/{split}",
+        masks="gt/{condition}/{split}",
+        image_ending="_rgb_anon.png",
+        mask_ending="_gt_{labels}.png",
+        splits=("train", "val"),
     ),
 }
 
+# Told apart by hand: pydantic would report the mistakes of a layout's folders as those of a name too.
+NameOrFolders = Annotated[
+    Annotated[Literal["camvid", "cityscapes", "acdc"], Tag("name")] | Annotated[Layout, Tag("folders")],
+    Discriminator(lambda value: "folders" if isinstance(value, dict | Layout) else "name"),
+]
 
-class Masks(Outside):
+
+class Settings(FileSettings):
+    """The section data.masks.
+
+    Attributes:
+        classes: the source's class names in index order.
+        ignored: indices without a class.
+        things: the classes whose connected components become boxes.
+        min_pixels: the smallest component that becomes one.
+        layout: a name, or the fields of `Layout`.
+        labels: which of the masks of Cityscapes or ACDC are read.
+        conditions: those of ACDC that are read.
+        colours: instead of indices, an RGB colour for each of the classes.
+        ignored_colours: those without a class.
+        rest: the class of pixels whose class `map` drops; None: they are ignored.
+    """
+
+    classes: Annotated[list[str], Field(min_length=1, max_length=255)]
+    ignored: tuple[Index, ...] = ()
+    things: list[str]
+    min_pixels: Count
+    layout: NameOrFolders = "camvid"
+    labels: Literal["labelIds", "labelTrainIds"] = "labelTrainIds"
+    conditions: list[str] | None = None
+    colours: dict[str, Colour] | None = None
+    ignored_colours: tuple[Colour, ...] = ()
+    rest: str | None = None
+
+
+class Masks(FileSource):
     """Images and masks of the same names, index or colour-coded.
 
     An image that its EXIF turns is read as stored, unless only the turned one has the mask's size: the tools of
@@ -61,66 +127,63 @@ class Masks(Outside):
 
     Args:
         root: the folder that the layout starts in; any of train, val and test may exist.
-        settings: as for all outside data; and `layout`, a name or the fields of `Layout`; `labels`, which of the
-            masks of Cityscapes or ACDC are taken; `conditions`, those of ACDC that are taken; `classes`, the
-            source's class names in index order; `ignored`, indices without a class; `colours`, instead of
-            indices, an RGB colour for each of the classes, and `ignored_colours`; `rest`, the class of pixels
-            whose class `map` drops, or None: they are ignored; `things`, the classes whose connected components
-            become boxes; `min_pixels`, the smallest component that does.
+        settings: `Settings`, or a section of params.yaml that is checked against them.
         seed: of the drawn splits.
+        options: `trust_paths`, as of `FileSource`.
 
     Raises:
         DatasetError: no split folder, or names of classes that do not fit.
     """
 
     key = "data.masks"
+    settings_type = Settings
+    settings: Settings
 
-    def __init__(self, root: Path, settings: Mapping[str, Any], seed: int) -> None:
-        super().__init__(root, settings, seed)
-        self._map = ClassMap(self.key, settings["classes"], settings.get("map"), settings.get("rest"))
-        self._things: list[str] = list(settings["things"])
+    def __init__(self, root: Path, settings: Mapping[str, Any] | FileSettings, seed: int, **options: Any) -> None:
+        super().__init__(root, settings, seed, **options)
+        self._map = ClassMap(self.key, self.settings.classes, self.settings.map, self.settings.rest)
+        self._things = self.settings.things
         self.classes = {"detection": self._things, "segmentation": self._map.pixels}
-        self.description["boxes"] = f"8-connected components of at least {settings['min_pixels']} pixels"
+        self.description["boxes"] = f"8-connected components of at least {self.settings.min_pixels} pixels"
         unknown = set(self._things) - set(self._map.pixels)
         if unknown:
             raise DatasetError(
                 f"data.masks.things: {', '.join(sorted(unknown))} not among the classes: {', '.join(self._map.pixels)}"
             )
-        self._table = self._map.table(settings["classes"])
-        self._table[list(settings["ignored"])] = IGNORE_INDEX
-        self._colours = _colours(settings)
+        self._table = self._map.table(self.settings.classes)
+        self._table[list(self.settings.ignored)] = IGNORE_INDEX
+        self._colours = _colours(self.settings)
 
-    def find(self, faults: list[Fault]) -> Mapping[str, Sequence[Found]]:
-        layout = _layout(self.settings)
-        found: dict[str, list[Found]] = {}
+    def find(self, faults: list[Fault]) -> Mapping[str, Sequence[ImageEntry]]:
+        chosen = self.settings.layout
+        layout = LAYOUTS[chosen] if isinstance(chosen, str) else chosen
+        entries: dict[str, list[ImageEntry]] = {}
         for split in layout.splits if "{split}" in layout.images else (UNDIVIDED,):
             for condition in self._conditions(layout):
-                pictures, masks = (
-                    self._folder(layout.images, split, condition),
-                    self._folder(layout.masks, split, condition),
-                )
+                pictures = self._folder(layout.images, split, condition)
+                masks = self._folder(layout.masks, split, condition)
                 if pictures.is_dir():
-                    found.setdefault(split, []).extend(self._pairs(pictures, masks, layout, faults))
-        if not found:
+                    entries.setdefault(split, []).extend(self._pairs(pictures, masks, layout, faults))
+        if not entries:
             folders = [self._folder(layout.images, split, "<condition>") for split in layout.splits]
             places = ", ".join(str(folder) for folder in dict.fromkeys(folders))
             raise DatasetError(f"{self.root}: expected the folders {places}, or some of them (data.masks.layout)")
-        return found
+        return entries
 
-    def size(self, found: Found) -> tuple[int, int] | None:
-        return images.stored_size(found.labels)
+    def size(self, entry: ImageEntry) -> tuple[int, int] | None:
+        return images.stored_size(entry.labels)
 
-    def label(self, found: Found, shape: tuple[int, int], faults: list[Fault]) -> dict[str, Any]:
-        codes = self.attempt(faults, found.labels, "unreadable mask", lambda: self._codes(found.labels))
+    def label(self, entry: ImageEntry, shape: tuple[int, int], faults: list[Fault]) -> dict[str, Any]:
+        codes = self.attempt(faults, entry.labels, "unreadable mask", lambda: self._codes(entry.labels))
         if codes is None:
             return {}
         if codes.shape != shape:
             text = f"size differs: mask of {codes.shape[1]} x {codes.shape[0]}, image of {shape[1]} x {shape[0]}"
-            faults.append(Fault(str(found.labels), text))
+            faults.append(Fault(str(entry.labels), text))
             return {}
         strange = np.setdiff1d(codes, self._known())
         if strange.size:
-            faults.append(Fault(str(found.labels), self._strange(codes, strange)))
+            faults.append(Fault(str(entry.labels), self._strange(codes, strange)))
             return {}
         mask = self._table[codes]
         return {"mask": mask, "boxes": self._boxes(mask)}
@@ -128,19 +191,19 @@ class Masks(Outside):
     def _conditions(self, layout: Layout) -> list[str]:
         if "{condition}" not in layout.images:
             return [""]
-        conditions = self.settings.get("conditions")
+        conditions = self.settings.conditions
         if not conditions:
             raise DatasetError("data.masks.conditions: this layout has conditions: list those to take, such as [fog]")
         for condition in conditions:
             if not any(self._folder(layout.images, split, condition).is_dir() for split in layout.splits):
                 raise DatasetError(f"{self._folder(layout.images, layout.splits[0], condition)}: no such folder")
-        return list(conditions)
+        return conditions
 
     def _folder(self, pattern: str, split: str, condition: str) -> Path:
         return self.root / pattern.format(split=split, condition=condition)
 
-    def _pairs(self, pictures: Path, masks: Path, layout: Layout, faults: list[Fault]) -> Iterator[Found]:
-        ending = layout.mask_ending.format(labels=self.settings.get("labels"))
+    def _pairs(self, pictures: Path, masks: Path, layout: Layout, faults: list[Fault]) -> Iterator[ImageEntry]:
+        ending = layout.mask_ending.format(labels=self.settings.labels)
         used = set()
         for image in sorted(path for path in pictures.rglob("*") if path.suffix.lower() in SUFFIXES):
             name = image.name if layout.image_ending else image.stem
@@ -150,7 +213,7 @@ class Masks(Outside):
             mask = masks / image.parent.relative_to(pictures) / f"{shared}{ending}"
             used.add(mask)
             if mask.exists():
-                yield Found(image, mask)
+                yield ImageEntry(image, mask)
             else:
                 faults.append(Fault(str(image), f"image without label: {mask} is missing"))
         strays = [path for path in masks.rglob(f"*{ending}") if path not in used] if masks.is_dir() else []
@@ -163,22 +226,21 @@ class Masks(Outside):
         packed = _packed(images.read_photo(path, images.stored_size(path)).pixels)
         order = np.argsort(self._colours)
         place = np.searchsorted(self._colours, packed, sorter=order).clip(max=len(order) - 1)
-        found = order[place]
-        known = self._colours[found] == packed
-        ignored = found >= len(self.settings["classes"])
-        return np.where(known, np.where(ignored, IGNORE_INDEX, found), UNKNOWN + packed)
+        nearest = order[place]
+        known = self._colours[nearest] == packed
+        ignored = nearest >= len(self.settings.classes)
+        return np.where(known, np.where(ignored, IGNORE_INDEX, nearest), UNKNOWN + packed)
 
     def _known(self) -> list[int]:
-        listed = range(len(self.settings["classes"]))
-        ignored = self.settings["ignored"] if self._colours is None else [IGNORE_INDEX]
+        listed = range(len(self.settings.classes))
+        ignored = self.settings.ignored if self._colours is None else [IGNORE_INDEX]
         return sorted({*listed, *ignored})
 
     def _strange(self, codes: NDArray[np.integer], strange: NDArray[np.integer]) -> str:
         code, pixels = int(strange[0]), int(np.isin(codes, strange).sum())
         if self._colours is None:
-            what = (
-                f"index {code} is neither one of the {len(self.settings['classes'])} classes nor in data.masks.ignored"
-            )
+            count = len(self.settings.classes)
+            what = f"index {code} is neither one of the {count} classes nor in data.masks.ignored"
         else:
             red, green, blue = (code - UNKNOWN) >> 16, (code - UNKNOWN) >> 8 & 255, (code - UNKNOWN) & 255
             what = f"colour [{red}, {green}, {blue}] is in neither data.masks.colours nor ignored_colours"
@@ -191,27 +253,22 @@ class Masks(Outside):
             chosen = (mask == self._map.pixels.index(name)).astype(np.uint8)
             _, _, stats, _ = cv2.connectedComponentsWithStats(chosen, connectivity=8)
             for left, top, w, h, area in stats[1:]:
-                if area >= self.settings["min_pixels"]:
+                if area >= self.settings.min_pixels:
                     rows.append((thing, (left + w / 2) / width, (top + h / 2) / height, w / width, h / height))
         return np.array(rows, dtype=np.float64).reshape(-1, 5)
 
 
-def _layout(settings: Mapping[str, Any]) -> Layout:
-    layout = settings.get("layout", "camvid")
-    return LAYOUTS[layout] if isinstance(layout, str) else Layout(**layout)
-
-
-def _colours(settings: Mapping[str, Any]) -> NDArray[np.int64] | None:
+def _colours(settings: Settings) -> NDArray[np.int64] | None:
     """The packed colours of the classes in index order, then those that are ignored."""
-    table = settings.get("colours")
+    table = settings.colours
     if table is None:
         return None
-    different = set(table) ^ set(settings["classes"])
+    different = set(table) ^ set(settings.classes)
     if different:
         raise DatasetError(
             f"data.masks.colours: one for each of the classes is needed; look at {', '.join(sorted(different))}"
         )
-    listed = [table[name] for name in settings["classes"]] + list(settings.get("ignored_colours") or [])
+    listed = [table[name] for name in settings.classes] + list(settings.ignored_colours)
     packed = _packed(np.array(listed))
     if len(set(packed.tolist())) < len(listed):
         raise DatasetError("data.masks.colours: the same colour twice")

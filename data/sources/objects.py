@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..dataset import DatasetError, Instance
+from ..labels import DatasetError, Instance, decode_mask
 from ..samples import Fault
 from .class_map import ClassMap
 
@@ -24,7 +24,7 @@ class LabelError(ValueError):
 
 
 @dataclass(frozen=True)
-class Thing:
+class LabelledObject:
     """One labelled object: index among the objects' classes, box in pixels (left, top, right, bottom), outline.
 
     `counts` is its mask as COCO's compressed run lengths; `ignored` marks crowds and objects too hard to count.
@@ -56,31 +56,36 @@ def object_classes(classes: ClassMap, masks: bool, category: bool, key: str) -> 
 
 
 def object_labels(
-    things: Sequence[Thing], shape: tuple[int, int], classes: ClassMap, settings: Mapping[str, Any]
+    objects: Sequence[LabelledObject],
+    shape: tuple[int, int],
+    classes: ClassMap,
+    *,
+    masks: bool = False,
+    category: bool = False,
 ) -> dict[str, Any]:
     """The fields of `Sample` that objects give.
 
     Args:
-        things: all objects of an image of (height, width) `shape`.
-        shape: of the image.
+        objects: all objects of an image.
+        shape: (height, width) of the image.
         classes: of the dataset.
-        settings: `masks`: the objects have outlines, which become instances and are painted into a mask, the
-            largest first; crowds are painted as their class too, as in COCO-Stuff's maps. `category`: the class
-            with most pixels (without outlines: of boxes) becomes the image's.
+        masks: the objects have outlines, which become instances and are painted into a mask, the largest first;
+            crowds are painted as their class too, as in COCO-Stuff's maps.
+        category: the class with most pixels (without outlines: of boxes) becomes the image's.
     """
     labels: dict[str, Any] = {
-        "boxes": _rows([thing for thing in things if not thing.ignored], shape),
-        "ignored": _rows([thing for thing in things if thing.ignored], shape),
+        "boxes": _rows([labelled for labelled in objects if not labelled.ignored], shape),
+        "ignored": _rows([labelled for labelled in objects if labelled.ignored], shape),
     }
-    if settings["masks"]:
-        masks = [decode(thing.counts or "", shape) for thing in things]
-        labels["mask"] = _paint(things, masks, shape, classes)
-        labels["instances"] = tuple(Instance(t.category, t.counts or "", t.ignored) for t in things)
-        areas = [float(mask.sum()) for mask in masks]
+    if masks:
+        outlines = [decode_mask(labelled.counts or "", shape) for labelled in objects]
+        labels["mask"] = _paint(objects, outlines, shape, classes)
+        labels["instances"] = tuple(Instance(o.category, o.counts or "", o.ignored) for o in objects)
+        areas = [float(outline.sum()) for outline in outlines]
     else:
-        areas = [(t.box[2] - t.box[0]) * (t.box[3] - t.box[1]) for t in things]
-    if settings.get("category"):
-        labels["category"] = _dominant(things, areas, len(classes.objects))
+        areas = [(o.box[2] - o.box[0]) * (o.box[3] - o.box[1]) for o in objects]
+    if category:
+        labels["category"] = _dominant(objects, areas, len(classes.objects))
     return labels
 
 
@@ -145,27 +150,13 @@ def run_length_counts(code: Mapping[str, Any], shape: tuple[int, int]) -> str:
     try:
         if isinstance(counts, str):
             merged = {"size": list(shape), "counts": counts.encode("ascii")}
-            decode(counts, shape)
+            decode_mask(counts, shape)
         else:
             merged = coco.frPyObjects({"size": list(shape), "counts": _whole(counts)}, *shape)
             coco.decode(merged)
     except (TypeError, ValueError, RuntimeError) as error:
         raise LabelError(f"malformed outline: {' '.join(str(error).split())[:120]}") from error
     return _text(merged)
-
-
-def decode(counts: str, shape: tuple[int, int]) -> NDArray[np.uint8]:
-    """Compressed run lengths as a mask (H, W) of 0 and 1."""
-    from faster_coco_eval.core import mask as coco
-
-    return np.asarray(coco.decode({"size": list(shape), "counts": counts.encode("ascii")}), dtype=np.uint8)
-
-
-def encode(mask: NDArray[np.uint8]) -> str:
-    """A mask (H, W) of 0 and 1 as compressed run lengths."""
-    from faster_coco_eval.core import mask as coco
-
-    return str(coco.encode(np.asfortranarray(mask))["counts"].decode("ascii"))
 
 
 def report(faults: list[Fault], where: str, error: LabelError) -> None:
@@ -196,28 +187,28 @@ def _text(code: Mapping[str, Any]) -> str:
     return str(code["counts"].decode("ascii"))
 
 
-def _rows(things: Sequence[Thing], shape: tuple[int, int]) -> NDArray[np.float64]:
+def _rows(objects: Sequence[LabelledObject], shape: tuple[int, int]) -> NDArray[np.float64]:
     height, width = shape
-    rows = [
-        (t.category, (x0 + x1) / 2 / width, (y0 + y1) / 2 / height, (x1 - x0) / width, (y1 - y0) / height)
-        for t in things
-        for x0, y0, x1, y1 in [t.box]
-    ]
+    rows = []
+    for labelled in objects:
+        x0, y0, x1, y1 = labelled.box
+        centre = (x0 + x1) / 2 / width, (y0 + y1) / 2 / height
+        rows.append((labelled.category, *centre, (x1 - x0) / width, (y1 - y0) / height))
     return np.array(rows, dtype=np.float64).reshape(-1, 5)
 
 
 def _paint(
-    things: Sequence[Thing], masks: Sequence[NDArray[np.uint8]], shape: tuple[int, int], classes: ClassMap
+    objects: Sequence[LabelledObject], masks: Sequence[NDArray[np.uint8]], shape: tuple[int, int], classes: ClassMap
 ) -> NDArray[np.uint8]:
     painted = np.full(shape, classes.rest_index, dtype=np.uint8)
-    for index in sorted(range(len(things)), key=lambda i: -int(masks[i].sum())):
-        painted[masks[index] > 0] = classes.pixel_of_object(things[index].category)
+    for index in sorted(range(len(objects)), key=lambda i: -int(masks[i].sum())):
+        painted[masks[index] > 0] = classes.pixel_of_object(objects[index].category)
     return painted
 
 
-def _dominant(things: Sequence[Thing], areas: Sequence[float], classes: int) -> int | None:
+def _dominant(objects: Sequence[LabelledObject], areas: Sequence[float], classes: int) -> int | None:
     totals = np.zeros(classes)
-    for thing, area in zip(things, areas, strict=True):
-        if not thing.ignored:
-            totals[thing.category] += area
+    for labelled, area in zip(objects, areas, strict=True):
+        if not labelled.ignored:
+            totals[labelled.category] += area
     return int(totals.argmax()) if totals.any() else None

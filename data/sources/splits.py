@@ -1,4 +1,4 @@
-"""Which images a split has: given or drawn, with safe and unique ids, thinned to a limit."""
+"""Which images a split has: the splits of the files or drawn ones, with safe and unique ids, thinned to a limit."""
 
 import os
 import re
@@ -9,20 +9,21 @@ from typing import Any
 
 import numpy as np
 
-from ..dataset import DatasetError
+from ..labels import DatasetError
 from ..samples import Fault
+from ..settings import SplitName
 
-SPLITS = ("train", "val", "test")
+SPLITS: tuple[SplitName, ...] = ("train", "val", "test")
 UNDIVIDED = "all"  # what a format without splits calls its images
-KEPT_FIRST = ("test", "val", "train")  # an image of two splits is taken from the training images
+KEPT_FIRST = ("test", "val", "train")  # an image in two splits stays in the first of these
 LONGEST_NAME, LONGEST_PATH = 255, 2000  # bytes that file systems allow, and some room for the folders above
 LONGEST_ID = 180  # bytes: stages add to the names
 CONSENT = "set data.trust_paths to true where you trust the origin of these data"
 
 
 @dataclass(frozen=True)
-class Found:
-    """One image of outside data, not yet opened, with whatever its format needs to label it."""
+class ImageEntry:
+    """One image file, not yet opened, with whatever its format needs to label it."""
 
     image: Path
     labels: Any = None
@@ -32,39 +33,57 @@ class Found:
 class Listing:
     """The images of every split by id, and what was wrong with the files before any was opened."""
 
-    splits: dict[str, dict[str, Found]]
+    splits: dict[str, dict[str, ImageEntry]]
     faults: tuple[Fault, ...]
 
 
-def make_listing(
-    found: Mapping[str, Sequence[Found]], settings: Mapping[str, Any], key: str, seed: int, faults: Sequence[Fault]
+def list_images(
+    entries: Mapping[str, Sequence[ImageEntry]],
+    shares: Mapping[SplitName, float] | None,
+    limits: Mapping[SplitName, int | None],
+    key: str,
+    seed: int,
+    faults: Sequence[Fault],
 ) -> Listing:
-    """Divide what a format found into splits.
+    """The images of every split by id.
 
     Args:
-        found: images by split; under the key "all" where the format does not divide them.
-        settings: `split`, shares by split, or None to keep the given splits; `limit`, counts by split or None.
-        key: the section of the parameters, for messages.
-        seed: of the drawing.
-        faults: what the format has found so far.
+        entries: images by split; under the key "all" where the format does not divide them.
+        shares: by split, to draw the splits; None: the splits of the files are kept.
+        limits: at most so many images by split; None: all.
+        key: the section of params.yaml, for messages.
+        seed: of the drawn splits.
+        faults: those of the format so far.
 
     Raises:
         DatasetError: there are no splits.
     """
     faults = list(faults)
-    shares = settings.get("split")
-    if UNDIVIDED in found and not shares:
+    if UNDIVIDED in entries and not shares:
         raise DatasetError(f"{key}.split: needed, since the data are not divided: {{train: 0.7, val: 0.1, test: 0.2}}")
-    once = _without_repeats(found, [] if shares else faults)  # before splits are drawn, repeats do no harm
+    once = _without_repeats(entries, [] if shares else faults)  # before splits are drawn, repeats do no harm
     if shares:
-        pool = [entry for entries in once.values() for entry in entries]
+        pool = [entry for split_entries in once.values() for entry in split_entries]
         named = _draw(_named(pool, faults), shares, seed)
     else:
         named = {split: _named(once[split], faults) for split in SPLITS if split in once}
     if not named:
         raise DatasetError(f"{key}: none of the splits train, val and test")
-    limit = settings.get("limit", {})
-    return Listing({split: _thin(entries, limit.get(split)) for split, entries in named.items()}, tuple(faults))
+    splits: dict[str, dict[str, ImageEntry]] = {}
+    for split, images in named.items():
+        splits[split] = _thin(images, limits.get(split))
+    return Listing(splits, tuple(faults))
+
+
+def divided_or_not(by_split: dict[str, Any]) -> dict[str, Any]:
+    """Check that a setting names either splits, or "all" alone.
+
+    Raises:
+        ValueError: it names neither, or both.
+    """
+    if not by_split or (UNDIVIDED in by_split and len(by_split) > 1):
+        raise ValueError("expected train and val or test, or only all, which split divides")
+    return by_split
 
 
 def safe_inside(root: Path, name: str) -> Path | None:
@@ -88,7 +107,9 @@ def lies_below(root: Path, path: Path) -> bool:
     return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(root))
 
 
-def find_strays(root: Path, found: Mapping[str, Sequence[Found]], faults: list[Fault]) -> dict[str, list[Found]]:
+def trusted_only(
+    root: Path, entries: Mapping[str, Sequence[ImageEntry]], faults: list[Fault]
+) -> dict[str, list[ImageEntry]]:
     """The images whose files, links followed, lie below `root`; the others become faults."""
     folders: dict[Path, Path] = {}  # by path: where it really is, asked once for each folder
     base = Path(os.path.realpath(root))
@@ -100,10 +121,10 @@ def find_strays(root: Path, found: Mapping[str, Sequence[Found]], faults: list[F
             folders[path.parent] = Path(os.path.realpath(path.parent))
         return folders[path.parent] / path.name
 
-    kept: dict[str, list[Found]] = {}
-    for split, entries in found.items():
+    kept: dict[str, list[ImageEntry]] = {}
+    for split, split_entries in entries.items():
         kept[split] = []
-        for entry in entries:
+        for entry in split_entries:
             outside = next((path for path in _files(entry) if not real(path).is_relative_to(base)), None)
             if outside is None:
                 kept[split].append(entry)
@@ -113,17 +134,17 @@ def find_strays(root: Path, found: Mapping[str, Sequence[Found]], faults: list[F
     return kept
 
 
-def _files(entry: Found) -> list[Path]:
+def _files(entry: ImageEntry) -> list[Path]:
     labels = entry.labels if isinstance(entry.labels, tuple) else (entry.labels,)
     return [entry.image, *(path for path in labels if isinstance(path, Path))]
 
 
-def _without_repeats(found: Mapping[str, Sequence[Found]], faults: list[Fault]) -> dict[str, list[Found]]:
+def _without_repeats(entries: Mapping[str, Sequence[ImageEntry]], faults: list[Fault]) -> dict[str, list[ImageEntry]]:
     """Every file once: in the split that is kept first, and once there."""
     seen: dict[str, str] = {}
-    once: dict[str, list[Found]] = {split: [] for split in found}
-    for split in sorted(found, key=lambda name: KEPT_FIRST.index(name) if name in KEPT_FIRST else -1):
-        for entry in found[split]:
+    once: dict[str, list[ImageEntry]] = {split: [] for split in entries}
+    for split in sorted(entries, key=lambda name: KEPT_FIRST.index(name) if name in KEPT_FIRST else -1):
+        for entry in entries[split]:
             file = os.path.realpath(entry.image)
             if file not in seen:
                 seen[file] = split
@@ -135,12 +156,12 @@ def _without_repeats(found: Mapping[str, Sequence[Found]], faults: list[Fault]) 
     return once
 
 
-def _named(entries: Sequence[Found], faults: list[Fault]) -> dict[str, Found]:
+def _named(entries: Sequence[ImageEntry], faults: list[Fault]) -> dict[str, ImageEntry]:
     """Images by id: the file's name, with as many of the folders above it as the images do not share."""
     if not entries:
         return {}
     above = os.path.commonpath([entry.image.parent.absolute() for entry in entries])
-    named: dict[str, Found] = {}
+    named: dict[str, ImageEntry] = {}
     first: dict[str, Path] = {}  # by what a file system without case calls the same
     for entry in entries:
         name = _safe_id(os.path.relpath(entry.image.absolute(), above))
@@ -159,19 +180,21 @@ def _safe_id(name: str) -> str:
     return safe.encode()[-LONGEST_ID:].decode(errors="ignore").lstrip(".-") or "_"
 
 
-def _draw(named: Mapping[str, Found], shares: Mapping[str, float], seed: int) -> dict[str, dict[str, Found]]:
+def _draw(
+    named: Mapping[str, ImageEntry], shares: Mapping[SplitName, float], seed: int
+) -> dict[SplitName, dict[str, ImageEntry]]:
     """Random splits whose sizes are as near to the shares as whole numbers are."""
     order = np.random.default_rng(seed).permutation(len(named))
     ends = np.rint(np.cumsum([shares.get(split, 0.0) for split in SPLITS]) * len(named)).astype(int)
     names = list(named)
-    drawn: dict[str, dict[str, Found]] = {}
+    drawn: dict[SplitName, dict[str, ImageEntry]] = {}
     for split, start, end in zip(SPLITS, [0, *ends[:-1]], ends, strict=True):
         if shares.get(split):
             drawn[split] = {names[i]: named[names[i]] for i in sorted(order[start:end])}
     return drawn
 
 
-def _thin(entries: dict[str, Found], limit: int | None) -> dict[str, Found]:
+def _thin(entries: dict[str, ImageEntry], limit: int | None) -> dict[str, ImageEntry]:
     """At most so many, evenly spaced."""
     if limit is None or limit >= len(entries):
         return entries

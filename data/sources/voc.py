@@ -4,21 +4,44 @@ import xml.etree.ElementTree as ElementTree
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from pydantic import AfterValidator
 
 from .. import images
-from ..dataset import IGNORE_INDEX, DatasetError
+from ..labels import IGNORE_INDEX, DatasetError
 from ..samples import Fault
+from ..settings import Names, SplitOrAll
 from .class_map import ClassMap
-from .file_source import Outside
-from .objects import LabelError, Thing, fitted_box, object_labels, report
-from .splits import Found, safe_inside
+from .file_source import FileSettings, FileSource
+from .objects import LabelError, LabelledObject, fitted_box, object_labels, report
+from .splits import ImageEntry, divided_or_not, safe_inside
 
 BACKGROUND = "background"
 SUFFIXES = (".jpg", ".jpeg", ".png")
+CLASSES = ["aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable"]
+CLASSES += ["dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor"]
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
+
+
+class Settings(FileSettings):
+    """The section data.voc.
+
+    Attributes:
+        sets: for each split (or "all", to draw splits from) the lists of images: "VOC2012/train", or "train" if the
+            root is the year's folder.
+        lists: which lists: Main, Segmentation or another folder of ImageSets.
+        classes: the source's class names in the masks' index order.
+        masks: whether SegmentationClass is read.
+        rest: the class of the pixels whose class `map` drops; None: they are ignored.
+    """
+
+    sets: Annotated[dict[SplitOrAll, Names], AfterValidator(divided_or_not)]
+    lists: str = "Main"
+    classes: Names = CLASSES
+    masks: bool = False
+    rest: str | None = None
 
 
 @dataclass(frozen=True)
@@ -30,7 +53,7 @@ class Annotation:
     objects: tuple[ElementTree.Element, ...]
 
 
-class Voc(Outside):
+class Voc(FileSource):
     """Pascal VOC, and data that others wrote in its format.
 
     - Corners are pixels counted from 1, both included, as in VOC's own tools: the box of 1 to 10 is 10 wide.
@@ -42,25 +65,25 @@ class Voc(Outside):
 
     Args:
         root: the folder that the entries of `sets` start in: VOCdevkit or one year's folder.
-        settings: as for all outside data; and `sets`, for each split (or "all", to draw splits from) the lists of
-            images: "VOC2012/train", or "train" where the root is the year's folder; `lists`, which lists: Main,
-            Segmentation or another folder of ImageSets; `classes`, the source's class names in the masks' index
-            order; `masks`, whether SegmentationClass is read; `rest`, the class of the pixels whose class `map`
-            drops, or None.
+        settings: `Settings`, or a section of params.yaml that is checked against them.
         seed: of the drawn splits.
+        options: `trust_paths`, as of `FileSource`.
 
     Raises:
         DatasetError: a list is missing, or the class map does not fit.
     """
 
     key = "data.voc"
+    settings_type = Settings
+    settings: Settings
 
-    def __init__(self, root: Path, settings: Mapping[str, Any], seed: int) -> None:
-        super().__init__(root, settings, seed)
-        self._names: list[str] = list(settings["classes"])
-        masks = settings["masks"]
+    def __init__(self, root: Path, settings: Mapping[str, Any] | FileSettings, seed: int, **options: Any) -> None:
+        super().__init__(root, settings, seed, **options)
+        self._names = self.settings.classes
+        masks = self.settings.masks
         names = [BACKGROUND, *self._names] if masks else self._names
-        self._map = ClassMap(self.key, names, settings.get("map"), settings["rest"] if masks else None, [BACKGROUND])
+        rest = self.settings.rest if masks else None
+        self._map = ClassMap(self.key, names, self.settings.map, rest, [BACKGROUND])
         self._table = self._map.table(names)
         self._table[IGNORE_INDEX] = IGNORE_INDEX
         self.classes = {"detection": self._map.objects}
@@ -68,23 +91,23 @@ class Voc(Outside):
             self.classes["segmentation"] = self._map.pixels
         self.description["boxes"] = "as annotated; difficult objects are ignored"
 
-    def find(self, faults: list[Fault]) -> Mapping[str, Sequence[Found]]:
-        found: dict[str, list[Found]] = {}
-        for split, entries in self.settings["sets"].items():
-            for entry in entries or []:
-                year, _, name = entry.rpartition("/")
-                found.setdefault(split, []).extend(self._list(self.root / year, name, faults))
-        return found
+    def find(self, faults: list[Fault]) -> Mapping[str, Sequence[ImageEntry]]:
+        entries: dict[str, list[ImageEntry]] = {}
+        for split, lists in self.settings.sets.items():
+            for path in lists:
+                year, _, name = path.rpartition("/")
+                entries.setdefault(split, []).extend(self._list(self.root / year, name, faults))
+        return entries
 
-    def size(self, found: Found) -> tuple[int, int] | None:
+    def size(self, entry: ImageEntry) -> tuple[int, int] | None:
         """As the XML says; where it is unreadable, that is found when the labels are read."""
         try:
-            return _annotation(found.labels[0]).size
+            return _annotation(entry.labels[0]).size
         except LabelError:
             return None
 
-    def label(self, found: Found, shape: tuple[int, int], faults: list[Fault]) -> dict[str, Any]:
-        file, mask_file = found.labels
+    def label(self, entry: ImageEntry, shape: tuple[int, int], faults: list[Fault]) -> dict[str, Any]:
+        file, mask_file = entry.labels
         labels: dict[str, Any] = {}
         try:
             annotation = _annotation(file)
@@ -93,41 +116,42 @@ class Voc(Outside):
         else:
             if annotation.size not in (None, (shape[1], shape[0])):
                 faults.append(Fault(str(file), f"size differs: it says {annotation.size}, the image has {shape[::-1]}"))
-            things = [self._thing(annotation, index, shape, faults) for index in range(len(annotation.objects))]
-            chosen = [thing for thing in things if thing]
-            labels = object_labels(chosen, shape, self._map, {"masks": False})
+            objects = [self._object(annotation, index, shape, faults) for index in range(len(annotation.objects))]
+            labels = object_labels([labelled for labelled in objects if labelled], shape, self._map)
         if mask_file is not None:
             labels["mask"] = self._mask(mask_file, shape, faults)
         return labels
 
-    def _list(self, year: Path, name: str, faults: list[Fault]) -> list[Found]:
-        file = year / "ImageSets" / self.settings["lists"] / f"{name}.txt"
+    def _list(self, year: Path, name: str, faults: list[Fault]) -> list[ImageEntry]:
+        file = year / "ImageSets" / self.settings.lists / f"{name}.txt"
         try:
             lines = file.read_text().splitlines()
         except (OSError, UnicodeDecodeError) as error:
             raise DatasetError(f"{file}: cannot be read ({error}); see data.voc.sets and data.voc.lists") from error
-        found = []
+        entries = []
         for number, line in enumerate(lines, start=1):
             words = line.split()
             if words and safe_inside(year, words[0]) is None:
                 faults.append(Fault(f"{file}:{number}", f"unusable entry: {words[0]!r} leads out of the folder"))
             elif words and words[-1] != "-1":  # in the lists of one class: it is not in this image
-                found.append(self._entry(year, words[0], faults))
-        return [entry for entry in found if entry is not None]
+                entries.append(self._entry(year, words[0], faults))
+        return [entry for entry in entries if entry is not None]
 
-    def _entry(self, year: Path, name: str, faults: list[Fault]) -> Found | None:
+    def _entry(self, year: Path, name: str, faults: list[Fault]) -> ImageEntry | None:
         choices = [year / "JPEGImages" / f"{name}{suffix}" for suffix in SUFFIXES]
         image = next((path for path in choices if path.exists()), choices[0])
         annotation = year / "Annotations" / f"{name}.xml"
-        mask = year / "SegmentationClass" / f"{name}.png" if self.settings["masks"] else None
+        mask = year / "SegmentationClass" / f"{name}.png" if self.settings.masks else None
         if not image.exists() and annotation.exists():
             faults.append(Fault(str(annotation), f"label without image: {image} is missing"))
             return None
         missing = [path for path in (annotation, mask) if path is not None and not path.exists()]
         faults.extend(Fault(str(image), f"image without label: {path} is missing") for path in missing)
-        return None if missing else Found(image, (annotation, mask))
+        return None if missing else ImageEntry(image, (annotation, mask))
 
-    def _thing(self, annotation: Annotation, index: int, shape: tuple[int, int], faults: list[Fault]) -> Thing | None:
+    def _object(
+        self, annotation: Annotation, index: int, shape: tuple[int, int], faults: list[Fault]
+    ) -> LabelledObject | None:
         entry = annotation.objects[index]
         where = f"{annotation.file}: object {index + 1}"
         name = (entry.findtext("name") or "").strip()
@@ -141,7 +165,8 @@ class Voc(Outside):
         except LabelError as error:
             report(faults, where, error)
             return None
-        return None if category is None else Thing(category, box, (entry.findtext("difficult") or "0").strip() == "1")
+        is_difficult = (entry.findtext("difficult") or "0").strip() == "1"
+        return None if category is None else LabelledObject(category, box, is_difficult)
 
     def _mask(self, file: Path, shape: tuple[int, int], faults: list[Fault]) -> Any:
         codes = self.attempt(faults, file, "unreadable mask", lambda: images.read_indices(file))

@@ -1,18 +1,18 @@
 """YOLO projects: a data.yaml, images, and a text file of normalised labels for each of them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..dataset import DatasetError
 from ..images import PHOTO_SUFFIXES
+from ..labels import DatasetError
 from ..samples import Fault
 from .class_map import ClassMap
-from .file_source import Outside
-from .objects import LabelError, Thing, fitted_box, object_classes, object_labels, polygon_counts, report
-from .splits import CONSENT, SPLITS, UNDIVIDED, Found, is_file_name, lies_below
+from .file_source import FileSettings, FileSource
+from .objects import LabelError, LabelledObject, fitted_box, object_classes, object_labels, polygon_counts, report
+from .splits import CONSENT, SPLITS, UNDIVIDED, ImageEntry, is_file_name, lies_below
 
 MOST_NAMELESS = 10000  # classes that are only counted
 NOT_LABELS = {"classes.txt", "labels.txt", "obj.names"}  # labelling tools leave class names beside the labels
@@ -20,7 +20,21 @@ BOX_WORDS = 5
 SHORTEST_POLYGON = 7  # a class and three corners
 
 
-class Yolo(Outside):
+class Settings(FileSettings):
+    """The section data.yolo.
+
+    Attributes:
+        project: the name of data.yaml.
+        masks: whether the rows are outlines.
+        rest: the class of all pixels without an object; None: they are ignored.
+    """
+
+    project: str = "data.yaml"
+    masks: bool = False
+    rest: str | None = "background"
+
+
+class Yolo(FileSource):
     """What ultralytics' data.yaml describes, read as ultralytics reads it.
 
     - `path` is absolute, or relative to the file's folder or to the one above; train, val and test are folders,
@@ -33,71 +47,85 @@ class Yolo(Outside):
 
     Args:
         root: the folder that holds data.yaml.
-        settings: as for all outside data; and `project`, the file's name, with `content`, what it says, read by
-            the caller; `masks`, whether the rows are outlines; `rest`, the class of all other pixels, or None.
+        settings: `Settings`, or a section of params.yaml that is checked against them.
         seed: of the drawn splits.
+        read_yaml: reads data.yaml.
+        options: `trust_paths`, as of `FileSource`.
 
     Raises:
         DatasetError: data.yaml lacks a key, a path does not exist, or the class map does not fit.
     """
 
     key = "data.yolo"
+    settings_type = Settings
+    settings: Settings
 
-    def __init__(self, root: Path, settings: Mapping[str, Any], seed: int) -> None:
-        super().__init__(root, settings, seed)
-        self._project = root / settings["project"]
-        content = settings["content"]
+    def __init__(
+        self,
+        root: Path,
+        settings: Mapping[str, Any] | FileSettings,
+        seed: int,
+        *,
+        read_yaml: Callable[[Path], Any] | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(root, settings, seed, **options)
+        if read_yaml is None:
+            raise ValueError("data.yolo reads a file in YAML: expected the argument read_yaml")
+        self._project = root / self.settings.project
+        content = read_yaml(self._project)
         if not isinstance(content, dict):
             raise DatasetError(f"{self._project}: expected keys and values, such as path, train, val and names")
+        self._content: dict[str, Any] = content
         self._names = _names(self._project, content)
-        self._map = ClassMap(
-            self.key, self._names, settings.get("map"), settings["rest"] if settings["masks"] else None
-        )
-        self.classes = object_classes(self._map, settings["masks"], category=False, key=self.key)
+        rest = self.settings.rest if self.settings.masks else None
+        self._map = ClassMap(self.key, self._names, self.settings.map, rest)
+        self.classes = object_classes(self._map, self.settings.masks, category=False, key=self.key)
         self.description["boxes"] = "as labelled"
 
-    def find(self, faults: list[Fault]) -> Mapping[str, Sequence[Found]]:
-        content = dict(self.settings["content"])
+    def find(self, faults: list[Fault]) -> Mapping[str, Sequence[ImageEntry]]:
+        content = dict(self._content)
         content.setdefault("val", content.get("validation"))
         base = _base(self._project, content.get("path"))
         self._refuse_outside("path", base)
-        found: dict[str, list[Found]] = {}
+        entries: dict[str, list[ImageEntry]] = {}
         for split in SPLITS:
             if content.get(split):
                 places = _places(self._project, base, split, content[split])
                 for place in places:
                     self._refuse_outside(split, place)
-                images = [image for place in places for image in _images(place, base)]
-                found[split] = [Found(image, _label_file(image)) for image in images]
-        if not found:
+                files = [file for place in places for file in _images(place, base)]
+                entries[split] = [ImageEntry(file, _label_file(file)) for file in files]
+        if not entries:
             raise DatasetError(f"{self._project}: none of train, val and test")
-        for split, entries in found.items():
-            _check_some_labels(split, entries)
-        faults.extend(_strays([entry for entries in found.values() for entry in entries]))
-        undivided = len(found) == 1 and self.settings.get("split")
-        return {UNDIVIDED: next(iter(found.values()))} if undivided else found
+        for name, images in entries.items():
+            _check_some_labels(name, images)
+        faults.extend(_strays([entry for images in entries.values() for entry in images]))
+        is_undivided = len(entries) == 1 and self.settings.split
+        return {UNDIVIDED: next(iter(entries.values()))} if is_undivided else entries
 
     def _refuse_outside(self, key: str, place: Path) -> None:
-        if not self.settings.get("trust_paths", True) and not lies_below(self.root, place):
+        if not self.trust_paths and not lies_below(self.root, place):
             raise DatasetError(
                 f"{self._project}: {key}: {place} lies outside {self.root}; let data.root be a folder that holds both, "
                 f"or {CONSENT}"
             )
 
-    def size(self, found: Found) -> tuple[int, int] | None:
+    def size(self, entry: ImageEntry) -> tuple[int, int] | None:
         return None
 
-    def label(self, found: Found, shape: tuple[int, int], faults: list[Fault]) -> dict[str, Any]:
-        rows = _rows(found.labels, faults)
+    def label(self, entry: ImageEntry, shape: tuple[int, int], faults: list[Fault]) -> dict[str, Any]:
+        rows = _rows(entry.labels, faults)
         if {len(words) == BOX_WORDS for _, words in rows} == {True, False}:
-            faults.append(Fault(str(found.labels), "boxes and polygons mixed: ultralytics refuses that file"))
+            faults.append(Fault(str(entry.labels), "boxes and polygons mixed: ultralytics refuses that file"))
             return {}
-        things = [self._thing(found.labels, number, words, shape, faults) for number, words in rows]
-        return object_labels([thing for thing in things if thing], shape, self._map, self.settings)
+        objects = [self._object(entry.labels, number, words, shape, faults) for number, words in rows]
+        usable = [labelled for labelled in objects if labelled]
+        return object_labels(usable, shape, self._map, masks=self.settings.masks)
 
-    def _thing(
+    def _object(
         self, file: Path, number: int, words: list[float], shape: tuple[int, int], faults: list[Fault]
-    ) -> Thing | None:
+    ) -> LabelledObject | None:
         where = f"{file}:{number}"
         index = words[0]
         if index != int(index) or not 0 <= index < len(self._names):
@@ -105,26 +133,26 @@ class Yolo(Outside):
             return None
         category = self._map.object(self._names[int(index)])
         try:
-            thing = _outlined(words, shape, self.settings["masks"], category or 0)
+            labelled = _outlined(words, shape, self.settings.masks, category or 0)
         except LabelError as error:
             report(faults, where, error)
             return None
-        return None if category is None else thing
+        return None if category is None else labelled
 
 
-def _outlined(words: list[float], shape: tuple[int, int], masks: bool, category: int) -> Thing:
+def _outlined(words: list[float], shape: tuple[int, int], masks: bool, category: int) -> LabelledObject:
     height, width = shape
     if len(words) == BOX_WORDS:
         if masks:
             raise LabelError("no outline: a box, but data.yolo.masks is true")
         x, y, w, h = words[1:]
         box = ((x - w / 2) * width, (y - h / 2) * height, (x + w / 2) * width, (y + h / 2) * height)
-        return Thing(category, fitted_box(box, shape))
+        return LabelledObject(category, fitted_box(box, shape))
     with np.errstate(over="ignore"):  # what becomes infinite is refused below
         corners = np.array(words[1:]).reshape(-1, 2) * (width, height)
     (left, top), (right, bottom) = corners.min(axis=0), corners.max(axis=0)
     box = fitted_box((left, top, right, bottom), shape)
-    return Thing(category, box, counts=polygon_counts([corners.ravel()], shape) if masks else None)
+    return LabelledObject(category, box, counts=polygon_counts([corners.ravel()], shape) if masks else None)
 
 
 def _names(project: Path, content: Mapping[str, Any]) -> list[str]:
@@ -156,7 +184,7 @@ def _base(project: Path, path: Any) -> Path:
 
 def _places(project: Path, base: Path, split: str, entries: Any) -> list[Path]:
     """The folders and lists that make a split."""
-    found: list[Path] = []
+    places: list[Path] = []
     for entry in entries if isinstance(entries, list) else [entries]:
         if not is_file_name(str(entry)):
             raise DatasetError(f"{project}: {split}: nothing can have the name {str(entry)[:60]!r}")
@@ -165,8 +193,8 @@ def _places(project: Path, base: Path, split: str, entries: Any) -> list[Path]:
             place = base / str(entry)[3:]  # as ultralytics: projects exported with their folder's name left out
         if not place.is_dir() and not place.is_file():
             raise DatasetError(f"{project}: {split}: {place} does not exist")
-        found.append(place)
-    return found
+        places.append(place)
+    return places
 
 
 def _images(place: Path, base: Path) -> list[Path]:
@@ -199,7 +227,7 @@ def _label_file(image: Path) -> Path:
     return Path(*parts).with_suffix(".txt")
 
 
-def _check_some_labels(split: str, entries: Sequence[Found]) -> None:
+def _check_some_labels(split: str, entries: Sequence[ImageEntry]) -> None:
     if entries and not any(entry.labels.exists() for entry in entries):
         raise DatasetError(
             f"{entries[0].labels}: missing, as is every other label file of split {split}; "
@@ -207,7 +235,7 @@ def _check_some_labels(split: str, entries: Sequence[Found]) -> None:
         )
 
 
-def _strays(entries: Sequence[Found]) -> list[Fault]:
+def _strays(entries: Sequence[ImageEntry]) -> list[Fault]:
     """Label files beside those that were looked for, that have no image beside its images."""
     folders = {entry.labels.parent: entry.image.parent for entry in entries}
     faults = []

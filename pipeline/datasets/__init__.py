@@ -1,1 +1,1 @@
-"""What the stage degrade is made of: recipes, real photos, one image made again."""
+"""How datasets are made: imported from a source, degraded by a recipe, or replaced by real photos."""

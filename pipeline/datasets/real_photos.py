@@ -1,4 +1,4 @@
-"""Real degraded photos in place of made ones. Not a stage."""
+"""Degraded datasets from real photos: photos of the clean scenes, or labelled photos without clean counterparts."""
 
 import shutil
 from collections.abc import Sequence
@@ -10,8 +10,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from data import images
-from data.dataset import LABEL_FOLDERS, LABELS, UNPAIRED, Dataset, DatasetInfo, Split, write_info
-from pipeline.datasets.degrading import MANIFEST
+from data.dataset import UNPAIRED, Dataset, DatasetInfo, Split, write_info
+from data.labels import LABELS
+from data.samples import copy_labels
+from pipeline.datasets.manifests import MANIFEST, write_manifest
 from pipeline.running.atomic_outputs import replacing_folder
 from pipeline.running.progress import progress
 
@@ -32,17 +34,19 @@ def copy_paired(clean: Dataset, root: Path, name: str, out: Path) -> None:
     Raises:
         RealPhotosError: photos that are missing, or of another size than the clean one.
     """
-    found = {split: _find(root / split, clean.split(split).ids) for split in clean.info.splits}
+    photos = {split: _find_photos(root / split, clean.split(split).ids) for split in clean.info.splits}
     rows = []
     with replacing_folder(out) as folder:
-        for split, files in found.items():
+        for split, files in photos.items():
             copy_labels(clean.folder / split, folder / split)
             with progress(len(files), f"read {name} {split}", "image") as bar:
-                for id, file in files.items():
-                    images.write_image(folder / split / "images" / f"{id}.png", _read(file, clean.split(split), id))
-                    rows.append({"split": split, "id": id, "recipe": name, "file": file.relative_to(root).as_posix()})
+                for image_id, file in files.items():
+                    photo = _read_photo(file, clean.split(split), image_id)
+                    images.write_image(folder / split / "images" / f"{image_id}.png", photo)
+                    path = file.relative_to(root).as_posix()
+                    rows.append({"split": split, "id": image_id, "recipe": name, "file": path})
                     bar.update()
-        pd.DataFrame(rows).to_csv(folder / MANIFEST, index=False, lineterminator="\n")
+        write_manifest(folder, rows)
         write_info(folder, DatasetInfo(clean.info.name, clean.info.classes, clean.info.splits, clean.info.source))
 
 
@@ -52,7 +56,7 @@ def without_evaluation(clean: Dataset) -> Dataset:
     return Dataset(clean.folder, replace(clean.info, splits=splits))
 
 
-def join(folder: Path, clean: Dataset, tasks: Sequence[str]) -> None:
+def join_unpaired(folder: Path, clean: Dataset, tasks: Sequence[str]) -> None:
     """One dataset from <folder>/made (degraded training images) and <folder>/photos (labelled, no clean images).
 
     The photos' test split (else val, else train) becomes the evaluation split; both sub-folders vanish.
@@ -60,56 +64,60 @@ def join(folder: Path, clean: Dataset, tasks: Sequence[str]) -> None:
     Raises:
         RealPhotosError: the photos lack labels of a task, or their classes are not those of the clean data.
     """
-    made, photos = (Dataset.open(folder / name) for name in ("made", "photos"))
-    judged = [labels for labels in LABELS if labels in tasks]
-    if len(judged) < len(tasks):  # some task is judged by labels of another name: all that the photos have must fit
-        judged = [labels for labels in LABELS if labels in judged or labels in photos.info.classes]
-    for labels in judged:
-        ours, theirs = (dataset.info.classes.get(labels, []) for dataset in (clean, photos))
-        if ours != theirs:
-            raise RealPhotosError(
-                f"real photos {photos.info.name}: the classes of {labels} must be those of the clean data, in their "
-                f"order: {', '.join(ours)}; but they are: {', '.join(theirs) or 'none'} (see `map` in docs/datasets.md)"
-            )
-    chosen = next(split for split in ("test", "val", "train") if split in photos.info.splits)
-    ids = photos.split(chosen).ids
+    made, photos = Dataset.open(folder / "made"), Dataset.open(folder / "photos")
+    _check_classes(clean, photos, tasks)
+    photo_split = next(split for split in ("test", "val", "train") if split in photos.info.splits)
+    photo_ids = photos.split(photo_split).ids
     for split in made.info.splits:
         (made.folder / split).rename(folder / split)
-    (photos.folder / chosen).rename(folder / clean.evaluation_split)
+    (photos.folder / photo_split).rename(folder / clean.evaluation_split)
     manifest = pd.read_csv(made.folder / MANIFEST, dtype=str, keep_default_na=False)
-    names = photos.info.name
-    rows = [{"split": clean.evaluation_split, "id": id, "recipe": names} for id in ids]
-    pd.concat([manifest, pd.DataFrame(rows)]).to_csv(folder / MANIFEST, index=False, lineterminator="\n")
-    counts = {**made.info.splits, clean.evaluation_split: photos.info.splits[chosen]}
-    write_info(folder, DatasetInfo(names, clean.info.classes, counts, {**photos.info.source, UNPAIRED: True}))
-    for part in (made, photos):
-        shutil.rmtree(part.folder)
+    name = photos.info.name
+    rows = pd.DataFrame([{"split": clean.evaluation_split, "id": photo_id, "recipe": name} for photo_id in photo_ids])
+    pd.concat([manifest, rows]).to_csv(folder / MANIFEST, index=False, lineterminator="\n")
+    counts = {**made.info.splits, clean.evaluation_split: photos.info.splits[photo_split]}
+    write_info(folder, DatasetInfo(name, clean.info.classes, counts, {**photos.info.source, UNPAIRED: True}))
+    shutil.rmtree(made.folder)
+    shutil.rmtree(photos.folder)
 
 
-def copy_labels(source: Path, target: Path) -> None:
-    """Copy everything but images and depth from one split's folder to another's; a second time changes nothing."""
-    (target / "images").mkdir(parents=True, exist_ok=True)
-    for kind in LABEL_FOLDERS:
-        if (source / kind).is_dir():
-            shutil.copytree(source / kind, target / kind, dirs_exist_ok=True)
+def _check_classes(clean: Dataset, photos: Dataset, tasks: Sequence[str]) -> None:
+    """The classes of the labels that the tasks are scored with must be those of the clean data."""
+    if set(tasks) <= set(LABELS):
+        kinds = [kind for kind in LABELS if kind in tasks]
+    else:  # a task is scored with labels of another name: all that the photos have must fit
+        kinds = [kind for kind in LABELS if kind in tasks or kind in photos.info.classes]
+    for kind in kinds:
+        expected, classes = clean.info.classes.get(kind, []), photos.info.classes.get(kind, [])
+        if classes != expected:
+            raise RealPhotosError(
+                f"real photos {photos.info.name}: the classes of {kind} must be those of the clean data, in their "
+                f"order: {', '.join(expected)}; but they are: {', '.join(classes) or 'none'} "
+                "(see `map` in docs/datasets.md)"
+            )
 
 
-def _find(folder: Path, ids: Sequence[str]) -> dict[str, Path]:
-    files = {id: next((p for e in ENDINGS if (p := folder / f"{id}{e}").exists()), None) for id in ids}
-    missing = [id for id, file in files.items() if file is None]
+def _find_photos(folder: Path, image_ids: Sequence[str]) -> dict[str, Path]:
+    """The photo of each clean image."""
+    photos: dict[str, Path] = {}
+    for image_id in image_ids:
+        existing = [path for ending in ENDINGS if (path := folder / f"{image_id}{ending}").exists()]
+        if existing:
+            photos[image_id] = existing[0]
+    missing = [image_id for image_id in image_ids if image_id not in photos]
     if missing:
         more = f" and {len(missing) - SHOWN} more" if len(missing) > SHOWN else ""
         raise RealPhotosError(
             f"{folder}: no photo for the clean images {', '.join(missing[:SHOWN])}{more}; expected <id>.png or .jpg"
         )
-    return {id: file for id, file in files.items() if file is not None}
+    return photos
 
 
-def _read(file: Path, clean: Split, id: str) -> Image:
-    image, reference = images.read_image(file), clean.image(id)
-    if image.shape != reference.shape:
+def _read_photo(file: Path, clean: Split, image_id: str) -> Image:
+    photo, reference = images.read_image(file), clean.image(image_id)
+    if photo.shape != reference.shape:
         raise RealPhotosError(
-            f"{file}: {image.shape[:2]} pixels (height, width), its clean image {reference.shape[:2]}; "
+            f"{file}: {photo.shape[:2]} pixels (height, width), its clean image {reference.shape[:2]}; "
             "sizes must agree, and with data.longest_side the photos must be as small"
         )
-    return image
+    return photo

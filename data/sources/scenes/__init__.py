@@ -7,15 +7,28 @@ picture and fog can be physical. Nothing is downloaded; the only photographs are
 import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from pydantic import Field
 
+from ...labels import DatasetError
 from ...samples import Fault, Sample
+from ...settings import Count, SettingsError
+from ...settings import Settings as BaseSettings
 from .composer import DETECTION, SEGMENTATION, Scene, compose
 
-SPLITS = ("train", "val", "test")
-SMALLEST = 64  # pixels
+Side = Annotated[int, Field(ge=64)]  # pixels
+
+
+class Settings(BaseSettings):
+    """The section data.scenes: the size of the images, and how many each split has."""
+
+    width: Side
+    height: Side
+    train: Count
+    val: Count
+    test: Count
 
 
 class Scenes:
@@ -27,31 +40,37 @@ class Scenes:
     - the depth is Z along the optical axis in metres; sky and whatever is farther is 255.99.
     """
 
-    def __init__(self, root: Path, settings: Mapping[str, Any], seed: int) -> None:
-        """`settings`: width and height (pixels, 256 x 192), train, val and test (counts). `root` is not used.
+    def __init__(self, root: Path, settings: Mapping[str, Any] | BaseSettings, seed: int, **options: Any) -> None:
+        """Nothing is read from files, so that `root` and the `options` of other sources are not used.
+
+        Args:
+            root: not used.
+            settings: `Settings`, or a section of params.yaml that is checked against them.
+            seed: of the scenes.
+            options: not used.
 
         Raises:
-            ValueError: a side under 64 pixels.
+            DatasetError: a setting that does not fit.
         """
+        try:
+            self.settings = Settings.read(settings, "data.scenes")
+        except SettingsError as error:
+            raise DatasetError(str(error)) from error
         self.name = "scenes"
         self.classes = {"detection": list(DETECTION), "segmentation": list(SEGMENTATION)}
-        self.width, self.height = int(settings.get("width", 256)), int(settings.get("height", 192))
-        self.counts = {split: int(settings.get(split, 0)) for split in SPLITS}
         self.seed = seed
-        for key, value in (("width", self.width), ("height", self.height)):
-            if value < SMALLEST:
-                raise ValueError(f"scenes: {key} is {value}; expected at least {SMALLEST} pixels")
         self.description: dict[str, Any] = {
             "source": "scenes",
             "seed": seed,
-            "width": self.width,
-            "height": self.height,
+            "width": self.settings.width,
+            "height": self.settings.height,
             "kind": "procedural street scenes",
         }
 
     def split_ids(self) -> dict[str, list[str]]:
-        """Ids "00000", "00001", ... for every split with at least one scene."""
-        return {split: [f"{index:05d}" for index in range(count)] for split, count in self.counts.items() if count}
+        """Ids "00000", "00001", ... for every split."""
+        counts = {"train": self.settings.train, "val": self.settings.val, "test": self.settings.test}
+        return {split: [f"{index:05d}" for index in range(count)] for split, count in counts.items()}
 
     def faults(self) -> list[Fault]:
         """None: nothing is read."""
@@ -61,13 +80,13 @@ class Scenes:
         """The same source: it holds nothing but numbers."""
         return self
 
-    def sample(self, split: str, id: str) -> Sample:
+    def sample(self, split: str, image_id: str) -> Sample:
         """Draw the scene of a split and an id; it depends on the seed, these two and the size alone."""
-        scene = self.scene(split, id)
-        return Sample(id, split, scene.image, scene.boxes, scene.mask, scene.depth)
+        scene = self.scene(split, image_id)
+        return Sample(image_id, split, scene.image, scene.boxes, scene.mask, scene.depth)
 
-    def scene(self, split: str, id: str) -> Scene:
+    def scene(self, split: str, image_id: str) -> Scene:
         """As `sample`, with the instance map."""
         code = int.from_bytes(hashlib.sha256(split.encode()).digest()[:4], "big")
-        rng = np.random.default_rng(np.random.SeedSequence([self.seed, code, int(id)]))
-        return compose(rng, self.width, self.height)
+        rng = np.random.default_rng(np.random.SeedSequence([self.seed, code, int(image_id)]))
+        return compose(rng, self.settings.width, self.settings.height)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from ...dataset import IGNORE_INDEX
+from ...labels import IGNORE_INDEX
 from .buildings import build_buildings
 from .camera import Camera
 from .facades import FacadeStyles
@@ -48,13 +48,13 @@ class Plan:
 
     def fits(self, x: float, z: float, half_x: float, half_z: float) -> bool:
         """Reserve a rectangle if it is free, before the street's end and at least a metre off the camera."""
-        near = abs(x - self.camera.x) < half_x + 1.0 and z - half_z < 2.0
-        near = near or z + half_z > self.street.end - 1
-        for x0, z0, x1, z1 in self.taken:
-            near = near or (x - half_x < x1 and x + half_x > x0 and z - half_z < z1 and z + half_z > z0)
-        if not near:
-            self.taken.append((x - half_x, z - half_z, x + half_x, z + half_z))
-        return not near
+        left, near, right, far = x - half_x, z - half_z, x + half_x, z + half_z
+        if far > self.street.end - 1 or (abs(x - self.camera.x) < half_x + 1.0 and near < 2.0):
+            return False
+        if any(left < x1 and right > x0 and near < z1 and far > z0 for x0, z0, x1, z1 in self.taken):
+            return False
+        self.taken.append((left, near, right, far))
+        return True
 
     def seen_spot(self, nearest: float, farthest: float) -> tuple[float, float]:
         """(x, z) in view: any column, depth drawn on a logarithmic scale."""
@@ -145,12 +145,12 @@ def visible_boxes(instances: NDArray[np.int32], mask: NDArray[np.uint8]) -> NDAr
     numbers = instances[rows, columns]
     boxes = []
     for number in np.unique(numbers):
-        own = numbers == number
-        x0, x1 = columns[own].min(), columns[own].max() + 1
-        y0, y1 = rows[own].min(), rows[own].max() + 1
-        if own.sum() < MIN_PIXELS or min(x1 - x0, y1 - y0) < MIN_SIDE:
+        pixels = numbers == number
+        x0, x1 = columns[pixels].min(), columns[pixels].max() + 1
+        y0, y1 = rows[pixels].min(), rows[pixels].max() + 1
+        if pixels.sum() < MIN_PIXELS or min(x1 - x0, y1 - y0) < MIN_SIDE:
             continue
-        label = mask[rows[own][0], columns[own][0]] - LABELS[DETECTION[0]]
+        label = mask[rows[pixels][0], columns[pixels][0]] - LABELS[DETECTION[0]]
         boxes.append([label, (x0 + x1) / 2 / width, (y0 + y1) / 2 / height, (x1 - x0) / width, (y1 - y0) / height])
     return np.array(boxes, np.float64).reshape(-1, 5)
 
@@ -220,24 +220,39 @@ def _add_clutter(plan: Plan) -> None:
 
 
 def _add_plants(plan: Plan) -> None:
-    """Street trees, hedges before gardens, shrubs on the grass, and a wood in a park."""
-    rng, street, eye, label = plan.rng, plan.street, plan.camera.eye, LABELS["vegetation"]
+    """On both sides street trees; where there is no terrace hedges, and shrubs on the grass or a wood in a park."""
     for side in (0, 1):
-        for _ in range(int(rng.integers(0, 5))):
-            x = sign_of(side) * (street.road + 0.8)
-            _, z = plan.seen_spot(6, 80)
-            if plan.in_view(x, z) and not street.crossed(z) and plan.fits(x, z, 0.4, 0.4):
-                plan.bodies.append(build_tree(rng, x, z, eye, label))
-        if street.frontage[side] == "terrace":
-            continue
-        for start in np.arange(0.0, street.end - 10, 9.0):
-            if rng.random() < 0.5 and not street.crossed(start + 4, margin=7.0) and start < 90:
-                x = sign_of(side) * (street.kerb(side) + 0.5)
-                if plan.fits(x, start + 4, 0.5, 4.0):
-                    plan.bodies.append(build_hedge(rng, x, start + 4, 8.0, eye, label))
-        for _ in range(14 if street.frontage[side] == "park" else 2):
-            reach = rng.uniform(1.5, 30 if street.frontage[side] == "park" else max(1.6, street.verge[side]))
-            x, z = sign_of(side) * (street.kerb(side) + reach), plan.seen_spot(6, 90)[1]
-            if plan.in_view(x, z) and not street.crossed(z) and plan.fits(x, z, 0.6, 0.6):
-                build = build_tree if rng.random() < 0.7 else build_bush
-                plan.bodies.append(build(rng, x, z, eye, label))
+        _add_street_trees(plan, side)
+        if plan.street.frontage[side] != "terrace":
+            _add_hedges(plan, side)
+            _add_shrubs(plan, side)
+
+
+def _add_street_trees(plan: Plan, side: int) -> None:
+    rng, street = plan.rng, plan.street
+    for _ in range(int(rng.integers(0, 5))):
+        x = sign_of(side) * (street.road + 0.8)
+        _, z = plan.seen_spot(6, 80)
+        if plan.in_view(x, z) and not street.crossed(z) and plan.fits(x, z, 0.4, 0.4):
+            plan.bodies.append(build_tree(rng, x, z, plan.camera.eye, LABELS["vegetation"]))
+
+
+def _add_hedges(plan: Plan, side: int) -> None:
+    rng, street = plan.rng, plan.street
+    x = sign_of(side) * (street.kerb(side) + 0.5)
+    for start in np.arange(0.0, street.end - 10, 9.0):
+        middle = start + 4
+        is_wanted = rng.random() < 0.5 and not street.crossed(middle, margin=7.0) and start < 90
+        if is_wanted and plan.fits(x, middle, 0.5, 4.0):
+            plan.bodies.append(build_hedge(rng, x, middle, 8.0, plan.camera.eye, LABELS["vegetation"]))
+
+
+def _add_shrubs(plan: Plan, side: int) -> None:
+    rng, street = plan.rng, plan.street
+    count, farthest = (14, 30.0) if street.frontage[side] == "park" else (2, max(1.6, street.verge[side]))
+    for _ in range(count):
+        reach = rng.uniform(1.5, farthest)
+        x, z = sign_of(side) * (street.kerb(side) + reach), plan.seen_spot(6, 90)[1]
+        if plan.in_view(x, z) and not street.crossed(z) and plan.fits(x, z, 0.6, 0.6):
+            build = build_tree if rng.random() < 0.7 else build_bush
+            plan.bodies.append(build(rng, x, z, plan.camera.eye, LABELS["vegetation"]))

@@ -1,0 +1,43 @@
+"""The recipes and severities that the section `degrade` of params.yaml asks for."""
+
+from collections.abc import Sequence
+
+from data.degradations import build_chain, get_recipe
+from data.degradations.chains import Recipe
+from pipeline.running.seeds import seed_for
+from pipeline.settings.degrade import Degrade, RandomSeverity
+
+
+def recipe_of(settings: Degrade, name: str) -> Recipe:
+    """The recipe of that name: a chain of params.yaml, or a built-in one.
+
+    Raises:
+        data.degradations.DegradationError: no such recipe, or a chain with a mistake in it.
+    """
+    chain = settings.recipes.get(name)
+    return get_recipe(name) if chain is None else build_chain(chain, name)
+
+
+def severities(settings: Degrade, recipe: Recipe) -> tuple[int, ...]:
+    """The severities that images of a recipe have; one for a published recipe, whose name stands for a setting."""
+    if isinstance(settings.severity, int):
+        return (settings.severity,)
+    choices = settings.severity.random if isinstance(settings.severity, RandomSeverity) else settings.severity
+    return choices[:1] if recipe.fixed else choices
+
+
+def has_copies(settings: Degrade, recipe: Recipe) -> bool:
+    """Whether the evaluation split is degraded once for each severity, instead of one severity for each image."""
+    return not isinstance(settings.severity, RandomSeverity) and len(severities(settings, recipe)) > 1
+
+
+def one_for_each_image(settings: Degrade) -> Degrade:
+    """The same severities, of which every image gets one."""
+    if isinstance(settings.severity, tuple):
+        return settings.model_copy(update={"severity": RandomSeverity(random=settings.severity)})
+    return settings
+
+
+def draw_severity(choices: Sequence[int], seed: int, recipe: str, split: str, image_id: str) -> int:
+    """One of the severities for one image, with equal chances."""
+    return choices[seed_for(seed, "severity", recipe, split, image_id) % len(choices)]
