@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from .prior import PriorError
+from .networks import PriorError
 
 # ADM's default channel multipliers for each image size (Dhariwal and Nichol 2021, released code's behaviour).
 DEFAULT_MULTIPLIERS: dict[int, tuple[float, ...]] = {
