@@ -158,6 +158,13 @@ def test_every_import_is_relative_or_declared(unpacked: Path) -> None:
     assert not undeclared
 
 
+def _used(python: str, program: str, folder: Path) -> Path:
+    """Run a program and return what it prints. With -I neither its folder nor PYTHONPATH is on the path."""
+    done = subprocess.run([python, "-I", "-c", program], cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return Path(done.stdout.split()[-1])
+
+
 def test_the_unpacked_wheel_trains_restores_and_degrades(unpacked: Path, tmp_path: Path) -> None:
     program = f"import sys; sys.path.insert(0, {str(unpacked)!r})\n{USE}"
     # -I: neither the working folder nor PYTHONPATH is on the path.
@@ -179,8 +186,6 @@ def test_the_installed_wheel_in_a_clean_environment(tmp_path: Path) -> None:
     python = str(environment / "bin" / "python")
     command = ["uv", "pip", "install", "-q", "--python", python, str(path), "-c", "constraints.txt"]
     subprocess.run(command, cwd=tmp_path, check=True)
-    done = subprocess.run([python, "-I", "-c", USE], cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert Path(done.stdout.split()[-1]).is_relative_to(environment)
+    assert _used(python, USE, tmp_path).is_relative_to(environment)
     missing = subprocess.run([python, "-I", "-c", "import mlflow"], cwd=tmp_path, capture_output=True, check=False)
     assert missing.returncode != 0
