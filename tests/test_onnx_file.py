@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from ruamel.yaml import YAML
+from test_restorers import SETTINGS
 from torch import nn
 
 from data.dataset import Split
@@ -17,12 +18,11 @@ from pipeline.commands.parity import check_parity
 
 ROOT = Path(__file__).parents[1]
 CAMVID = ROOT.parent / "shared" / "camvid"
-TINY, FULL = (YAML(typ="safe").load(ROOT / f"params{kind}.yaml")["train_restorer"] for kind in (".tiny", ""))
 SIZES = [(32, 32), (37, 61), (33, 130), (5, 100), (1, 1), (96, 70)]
 CLOSE = 1e-5
 
 
-def _restorer(name: str, folder: Path, settings: dict[str, Any] = TINY) -> Restorer:
+def _restorer(name: str, folder: Path, settings: dict[str, Any] = SETTINGS) -> Restorer:
     """Far from its start, so that every path carries a signal."""
     torch.manual_seed(0)
     restorer = _foreign(folder) if name == CHECKPOINT else build_restorer(name, settings[name])
@@ -41,7 +41,7 @@ def _foreign(folder: Path) -> Restorer:
     return load_restorer(folder / "foreign.pth")
 
 
-@pytest.mark.parametrize("name", [*RESTORERS, CHECKPOINT])
+@pytest.mark.parametrize("name", RESTORERS)
 def test_an_onnx_file_takes_every_size_and_number_of_images(name: str, tmp_path: Path) -> None:
     restorer = _restorer(name, tmp_path)
     export_onnx(restorer, tmp_path / "restorer.onnx")
@@ -152,13 +152,13 @@ def test_files_that_are_no_restorers(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.skipif(not CAMVID.is_dir(), reason="needs CamVid beside the project")
-@pytest.mark.parametrize("name", RESTORERS)
+@pytest.mark.parametrize("name", SETTINGS)
 def test_real_photos_at_full_size(name: str, tmp_path: Path) -> None:
     photos = sorted((CAMVID / "val").glob("*.png"))[:2]
     (tmp_path / "images").mkdir()
     for photo in photos:
         shutil.copy(photo, tmp_path / "images")
-    restorer = _restorer(name, tmp_path, FULL)
+    restorer = _restorer(name, tmp_path, YAML(typ="safe").load(ROOT / "params.yaml")["train_restorer"])
     export_onnx(restorer, tmp_path / "restorer.onnx")
     split = Split(tmp_path, tuple(photo.stem for photo in photos))
     found = check_parity(restorer, load_onnx(tmp_path / "restorer.onnx"), split)

@@ -9,7 +9,7 @@ import torch
 from diffusers import AutoencoderKL, DDIMScheduler, DDPMScheduler, UNet2DConditionModel, UNet2DModel
 from torch import Tensor, nn
 
-from models.diffusion.latent import LatentPrior
+from models.diffusion.latent import LatentNetwork
 from models.diffusion.prior import DiffusionPrior, PriorError
 from models.diffusion.schedule import NoiseSchedule, ScheduleError
 
@@ -34,7 +34,7 @@ def tiny_prior(**changes: Any) -> DiffusionPrior:
     return DiffusionPrior(tiny_unet(), DDPMScheduler(**changes))
 
 
-def tiny_latent_prior() -> LatentPrior:
+def tiny_latent_prior() -> DiffusionPrior:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         vae = AutoencoderKL(
@@ -56,7 +56,7 @@ def tiny_latent_prior() -> LatentPrior:
             up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
         )
     prompt = torch.randn(1, 5, 12, generator=torch.Generator().manual_seed(4))
-    return LatentPrior(unet, DDPMScheduler(), vae, prompt)
+    return DiffusionPrior(LatentNetwork(unet, vae, prompt), DDPMScheduler())
 
 
 def noisy_input(channels: int = 3, size: int = 16) -> tuple[Tensor, Tensor]:
@@ -85,7 +85,7 @@ def test_features_equal_the_full_forward_pass_with_a_hook() -> None:
 @pytest.mark.parametrize("make", [tiny_prior, tiny_latent_prior])
 def test_maps_at_every_layer_are_those_of_a_full_pass(make: Callable[[], DiffusionPrior]) -> None:
     prior = make()
-    noisy, timesteps = noisy_input(int(prior.unet.config.in_channels))  # type: ignore[union-attr, arg-type]
+    noisy, timesteps = noisy_input(int(prior.unet.config.in_channels))
     everything = prior.maps(noisy, timesteps, prior.layers)
     assert list(everything) == prior.layers and prior.layers[0] == "down0" and prior.layers[-1] == "noise"
     assert torch.equal(everything["noise"], prior(noisy, timesteps).noise)
@@ -272,10 +272,10 @@ def test_latent_prior_sees_images_through_its_vae(tmp_path: Path) -> None:
     assert prior.size_multiple == 4
     image = (torch.rand(3, 3, 16, 16, generator=torch.Generator().manual_seed(5)) * 2 - 1).requires_grad_()
     latents = prior.encode(image)
-    assert torch.equal(latents, prior.vae.encode(image).latent_dist.mean * 0.5)
+    assert torch.equal(latents, prior.network.vae.encode(image).latent_dist.mean * 0.5)
     timesteps = torch.tensor([3, 400, 800])
     features = prior(latents, timesteps)
-    direct = prior.unet(latents, timesteps, encoder_hidden_states=prior.empty_prompt.expand(3, -1, -1)).sample
+    direct = prior.unet(latents, timesteps, encoder_hidden_states=prior.network.empty_prompt.expand(3, -1, -1)).sample
     assert torch.equal(features.noise, direct)
     assert torch.equal(prior.hspace(latents, timesteps), features.hspace)
     features.hspace.sum().backward()

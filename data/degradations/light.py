@@ -46,7 +46,7 @@ def in_all_channels(plane: NDArray[np.float32]) -> NDArray[np.float32]:
 
 @lru_cache(maxsize=1)
 def _codes() -> NDArray[np.uint8]:
-    table = np.rint(encode(np.arange(_STEPS) / (_STEPS - 1)) * 255).astype(np.uint8)[None]
+    table = np.rint(encode(np.arange(_STEPS) / (_STEPS - 1)) * 255).astype(np.uint8)
     table.setflags(write=False)
     return table
 
@@ -59,7 +59,7 @@ def to_codes(linear: NDArray[np.float32]) -> NDArray[np.uint8]:
     np.clip(linear, 0, 1, out=linear)
     linear *= _STEPS - 1
     linear += 0.5
-    return np.asarray(cv2.LUT(linear.astype(np.uint16), _codes()), dtype=np.uint8)
+    return _codes().take(linear.astype(np.uint16), mode="clip")  # OpenCV 4 has no tables of 16 bits
 
 
 def round_to_uint8(values: NDArray[np.float32]) -> NDArray[np.uint8]:

@@ -1,7 +1,7 @@
 """Guided-diffusion (ADM) checkpoints as diffusers models: a configuration, renamed keys, reordered qkv rows.
 
-Architecture: Dhariwal and Nichol, "Diffusion models beat GANs on image synthesis", 2021, appendix; the
-traversals below follow the order in which that network numbers its blocks.
+Architecture: Dhariwal and Nichol, "Diffusion models beat GANs on image synthesis", 2021, appendix. The loops below
+follow the order in which that network numbers its blocks.
 """
 
 from collections.abc import Iterator, Mapping
@@ -29,13 +29,13 @@ FIXED_PARTS = {
     "out.0": "conv_norm_out",
     "out.2": "conv_out",
 }
-SHOWN = 5  # names listed in an error
+LONGEST_LIST = 5  # names listed in an error
 
 
 def convert(
     checkpoint: str | Path | Mapping[str, Tensor], config: str | Path | Mapping[str, Any]
 ) -> tuple[nn.Module, Any]:
-    """Turn a checkpoint and its settings into a UNet2DModel (float32) and a DDPMScheduler.
+    """A UNet2DModel (float32) and a DDPMScheduler from a checkpoint and its settings.
 
     Raises:
         GuidedError: settings that a UNet2DModel cannot express, or keys or shapes that do not fit them.
@@ -111,7 +111,7 @@ def read_checkpoint(checkpoint: str | Path | Mapping[str, Tensor]) -> dict[str, 
 
             return load_file(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # the two formats raise many kinds; all mean that the file is not usable
+    except Exception as error:  # the two formats raise many kinds for unusable files
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         raise GuidedError(f"{path}: cannot be read as a checkpoint of tensors ({reason})") from error
     if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
@@ -136,9 +136,9 @@ def load_weights(unet: nn.Module, weights: Mapping[str, Tensor], settings: Guide
                 converted.update(_entries(target, kind, value, settings))
             elif not (target.endswith("class_embedding") and kind == "bias"):
                 missing.append(f"{source}.{kind}")
-    _report("lacks", missing, settings)
-    _report("has unexpected", list(remaining), settings)
-    _report("has other shapes for", _misshapen(converted, expected), settings)
+    _refuse("lacks", missing, settings)
+    _refuse("has unexpected", list(remaining), settings)
+    _refuse("has other shapes for", _misshapen(converted, expected), settings)
     unet.load_state_dict(converted, strict=True)
 
 
@@ -234,9 +234,11 @@ def _misshapen(converted: Mapping[str, Tensor], expected: Mapping[str, torch.Siz
     ]
 
 
-def _report(complaint: str, names: list[str], settings: GuidedSettings) -> None:
+def _refuse(complaint: str, names: list[str], settings: GuidedSettings) -> None:
     if names:
-        shown = ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
+        shown = ", ".join(names[:LONGEST_LIST]) + (
+            f" and {len(names) - LONGEST_LIST} more" if len(names) > LONGEST_LIST else ""
+        )
         raise GuidedError(
             f"the checkpoint {complaint} {shown}; the settings describe another network: check num_channels, "
             f"channel_mult {settings.channel_mult}, num_res_blocks {settings.num_res_blocks}, attention at "

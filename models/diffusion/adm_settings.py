@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from .prior import PriorError
+from .networks import PriorError
 
 # ADM's default channel multipliers for each image size (Dhariwal and Nichol 2021, released code's behaviour).
 DEFAULT_MULTIPLIERS: dict[int, tuple[float, ...]] = {
@@ -31,9 +31,7 @@ WITHOUT_EFFECT = (
     "sigma_small",
     "use_new_attention_order",
 )
-
-
-LARGEST = 100_000  # of any count: far beyond every network, but within what memory can be asked for
+LARGEST = 100_000  # of any count: beyond every network, but small enough to allocate
 
 
 class GuidedError(PriorError):
@@ -116,7 +114,8 @@ def read_settings(config: str | Path | Mapping[str, Any]) -> GuidedSettings:
     """Read settings from a dict or a JSON file. Keys with no bearing on the network are ignored.
 
     Raises:
-        GuidedError: a file that is no JSON object, a misspelt key, a wrong value, or a network beyond a UNet2DModel.
+        GuidedError: a file that is no JSON object, a misspelt key, a wrong value, or a network that UNet2DModel cannot
+            express.
     """
     raw = dict(config) if isinstance(config, Mapping) else _read_json(Path(config))
     raw = {ALIASES.get(key, key): value for key, value in raw.items() if value is not None}

@@ -1,4 +1,4 @@
-"""Group normalisation in bfloat16 whose backward pass is quick on CPUs."""
+"""Precisions of the passes through a frozen U-Net, and the operations that make bfloat16 pay on CPUs."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -11,59 +11,6 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
-
-class GroupNorm(torch.autograd.Function):
-    """torch's group normalisation, for a weight and bias that are not trained.
-
-    In bfloat16 and channels_last torch's own backward pass takes several times as long on a CPU as it does in float32.
-    This one takes the two sums that it needs from batch normalisation's, which is vectorised there.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, image: Tensor, groups: int, weight: Tensor, bias: Tensor, epsilon: float) -> Tensor:
-        batch, channels, height, width = image.shape
-        normalised, mean, deviation = torch.ops.aten.native_group_norm(
-            image, weight, bias, batch, channels, height * width, groups, epsilon
-        )
-        ctx.save_for_backward(image, mean.float(), deviation.float(), weight)
-        return normalised
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None, None]:
-        """With x' the normalised x: (g w - mean(g w) - x' mean(g w x')) / deviation, means over a group's pixels."""
-        image, mean, inverse, weight = ctx.saved_tensors
-        channels, groups = image.shape[1], mean.shape[1]
-        size = channels // groups  # channels of a group
-
-        def of_channels(statistic: Tensor) -> Tensor:
-            return statistic.repeat_interleave(size, dim=1)
-
-        def of_groups(sums: Tensor) -> Tensor:
-            pixels = image.shape[2] * image.shape[3]
-            return of_channels((weight * sums).unflatten(1, (groups, size)).mean(2) / pixels)
-
-        mean, inverse = of_channels(mean), of_channels(inverse)
-        products, sums = _sums(gradients[0], image, mean, inverse)
-        slope = -(inverse**2) * of_groups(products)
-        offset = -slope * mean - inverse * of_groups(sums)
-        offset, slope, factor = (
-            coefficient.to(image.dtype)[:, :, None, None] for coefficient in (offset, slope, inverse * weight)
-        )
-        return torch.addcmul(torch.addcmul(offset, slope, image), factor, gradients[0]), None, None, None, None
-
-
-def _sums(gradient: Tensor, image: Tensor, mean: Tensor, inverse: Tensor) -> tuple[Tensor, Tensor]:
-    """Of each image and channel (N,C): sums over pixels of gradient times normalised image, and of the gradient."""
-    ones = mean.new_ones(image.shape[1])
-    found = [
-        torch.ops.aten.native_batch_norm_backward(
-            gradient[i : i + 1], image[i : i + 1], ones, None, None, mean[i], inverse[i], True, 0.0, [False, True, True]
-        )
-        for i in range(len(image))
-    ]
-    return torch.stack([products for _, products, _ in found]), torch.stack([sums for _, _, sums in found])
-
-
 PRECISIONS = ("float32", "mixed", "decoder", "bfloat16", "autocast")
 # Convolutions with fewer channels than this on either side, the two ends of the U-Net, stay in full precision.
 FEWEST_CHANNELS = 16
@@ -73,22 +20,25 @@ _decoder_type: ContextVar[torch.dtype | None] = ContextVar("decoder_type", defau
 
 @contextmanager
 def at_precision(name: str, device: torch.device, *, reference: bool = False) -> Iterator[None]:
-    """A context for forward passes through a frozen network; their backward passes need none.
+    """A context for forward passes through a frozen network. Their backward passes need no context.
 
-    float32: as it is. autocast: torch's, to bfloat16. bfloat16: convolutions multiply in bfloat16, everything
-    between them stays float32, which costs the same on CPUs with bfloat16 units and keeps small differences better.
-    mixed: that for the backward pass alone. The terms are small differences of large features, which rounding in the
-    forward pass blurs; their gradient is no such difference, and loses next to nothing.
-    decoder: as mixed, but all of the decoder is in bfloat16, forward and backward. What rounding blurs there is the
-    noise alone, and no layer after it; the h-space stays exact. A latent prior's decoder stays in float32.
+    float32: everything in float32.
+    autocast: torch's autocast to bfloat16.
+    bfloat16: convolutions multiply in bfloat16, everything between them stays float32. It costs the same on CPUs with
+        bfloat16 units and keeps small differences better.
+    mixed: as bfloat16, but for the backward pass alone. The terms of DiffLoss are small differences of large
+        features: rounding in the forward pass blurs them, rounding of their gradient changes next to nothing.
+    decoder: as mixed, and all of the decoder is in bfloat16, forward and backward. Rounding there blurs the predicted
+        noise alone; the h-space stays exact. The decoder of a latent prior stays in float32.
 
     Args:
         name: one of `PRECISIONS`.
         device: where the network runs.
-        reference: for values that are computed once and kept: with "bfloat16" only the weights are rounded.
+        reference: for features that are computed without gradient and compared with: "bfloat16" rounds the weights
+            alone; "mixed" and "decoder" round nothing.
 
     Raises:
-        ValueError: a precision that there is not.
+        ValueError: no such precision.
     """
     if name not in PRECISIONS:
         raise ValueError(f"precision {name!r} is unknown; there are {', '.join(PRECISIONS)}")
@@ -107,16 +57,16 @@ def at_precision(name: str, device: torch.device, *, reference: bool = False) ->
 
 
 def as_decoder_reads(tensor: Tensor) -> Tensor:
-    """What goes into the decoder, in the type that the precision at work has there."""
-    wanted = _decoder_type.get()
-    return tensor if wanted is None else tensor.to(wanted)
+    """The input of the decoder in the type that the present precision asks for."""
+    dtype = _decoder_type.get()
+    return tensor if dtype is None else tensor.to(dtype)
 
 
 class _Rounding(TorchFunctionMode):
-    """Replaces operations of a frozen network that have weights, while it is active.
+    """While active, replaces operations of a frozen network that have weights.
 
-    Two-dimensional convolutions are rounded as it was asked to; where an image is in bfloat16 already, so are linear
-    layers and group normalisations.
+    Two-dimensional convolutions are rounded; if an image is in bfloat16 already, so are linear layers and group
+    normalisations.
     """
 
     _rounded = WeakTensorKeyDictionary()
@@ -171,9 +121,9 @@ class _Rounding(TorchFunctionMode):
 
 
 class _Convolution(torch.autograd.Function):
-    """An image of float32 or bfloat16 in and out; bfloat16 within, for a weight that is not trained.
+    """A convolution in bfloat16 of an image in float32 or bfloat16, for a weight that is not trained.
 
-    Where the exact weight is given beside the rounded one, only the backward pass is rounded.
+    With an exact `weight` beside the rounded one, only the backward pass is rounded.
     """
 
     @staticmethod
@@ -193,10 +143,63 @@ class _Convolution(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None, None, None]:
         gradient = gradients[0].bfloat16()
-        # The image's values are not needed, only its shape: memory that is not written costs nothing.
+        # Only the image's shape is needed, not its values.
         image = torch.empty(ctx.shape, dtype=gradient.dtype, device=gradient.device, memory_format=torch.channels_last)
         geometry = ctx.stride, ctx.padding, (1, 1), False, (0, 0), 1
-        wanted = torch.ops.aten.convolution_backward(
+        image_gradient = torch.ops.aten.convolution_backward(
             gradient, image, ctx.weight, None, *geometry, (True, False, False)
         )[0]
-        return wanted.to(ctx.type), None, None, None, None, None
+        return image_gradient.to(ctx.type), None, None, None, None, None
+
+
+class GroupNorm(torch.autograd.Function):
+    """torch's group normalisation of images (N,C,H,W), for a weight and bias that are not trained.
+
+    In bfloat16 and channels_last, torch's backward pass takes several times as long on a CPU as in float32. This one
+    takes the two sums that it needs from the backward pass of batch normalisation, which is vectorised there.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, image: Tensor, groups: int, weight: Tensor, bias: Tensor, epsilon: float) -> Tensor:
+        batch, channels, height, width = image.shape
+        normalised, mean, deviation = torch.ops.aten.native_group_norm(
+            image, weight, bias, batch, channels, height * width, groups, epsilon
+        )
+        ctx.save_for_backward(image, mean.float(), deviation.float(), weight)
+        return normalised
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None, None]:
+        """With x' the normalised x: (g w - mean(g w) - x' mean(g w x')) / deviation, means over a group's pixels."""
+        image, mean, inverse, weight = ctx.saved_tensors
+        channels, groups = image.shape[1], mean.shape[1]
+        size = channels // groups  # channels of a group
+
+        def group_mean(sums: Tensor) -> Tensor:
+            """(N,C) mean over the pixels of each channel's group, from weighted sums (N,C) over each channel's."""
+            pixels = image.shape[2] * image.shape[3]
+            means = (weight * sums).unflatten(1, (groups, size)).mean(2) / pixels  # (N,groups)
+            return means.repeat_interleave(size, dim=1)
+
+        mean = mean.repeat_interleave(size, dim=1)  # (N,C)
+        inverse = inverse.repeat_interleave(size, dim=1)  # (N,C) 1 / deviation
+        products, sums = _sums(gradients[0], image, mean, inverse)  # (N,C) each
+        slope = -(inverse**2) * group_mean(products)
+        offset = -slope * mean - inverse * group_mean(sums)
+        offset, slope, factor = (
+            coefficient.to(image.dtype)[:, :, None, None] for coefficient in (offset, slope, inverse * weight)
+        )
+        return torch.addcmul(torch.addcmul(offset, slope, image), factor, gradients[0]), None, None, None, None
+
+
+def _sums(gradient: Tensor, image: Tensor, mean: Tensor, inverse: Tensor) -> tuple[Tensor, Tensor]:
+    """Sums (N,C) over the pixels of each channel: of gradient times normalised image, and of the gradient."""
+    ones = mean.new_ones(image.shape[1])
+    products, sums = [], []
+    for i in range(len(image)):
+        _, product, total = torch.ops.aten.native_batch_norm_backward(
+            gradient[i : i + 1], image[i : i + 1], ones, None, None, mean[i], inverse[i], True, 0.0, [False, True, True]
+        )
+        products.append(product)
+        sums.append(total)
+    return torch.stack(products), torch.stack(sums)

@@ -1,4 +1,4 @@
-"""The noise schedule: how far an image has decayed at a timestep, and what a prediction says about the noise."""
+"""The noise schedule: how much noise an image has at a timestep, and which noise a prediction implies."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -76,8 +76,8 @@ class NoiseSchedule:
         """sqrt(a_t) and sqrt(1 - a_t), each (N,1,1,1), of the type and on the device of `like`."""
         key = (like.device, like.dtype)
         if key not in self._tables:
-            both = torch.stack([self.alphas_cumprod.sqrt(), (1 - self.alphas_cumprod).sqrt()])
-            self._tables[key] = both.to(like.dtype).to(like.device)
+            table = torch.stack([self.alphas_cumprod.sqrt(), (1 - self.alphas_cumprod).sqrt()])
+            self._tables[key] = table.to(like.dtype).to(like.device)
         signal, spread = self._tables[key][:, timesteps.to(like.device)].reshape(2, -1, 1, 1, 1)
         return signal, spread
 
@@ -88,7 +88,7 @@ def _from_sample(sample: Tensor, noisy: Tensor, signal: Tensor, spread: Tensor) 
 
 
 def _from_v(v: Tensor, noisy: Tensor, signal: Tensor, spread: Tensor) -> Tensor:
-    """V = signal e - spread x (Salimans and Ho 2022), hence e = signal v + spread x_t."""
+    """V was predicted: v = signal e - spread x (Salimans and Ho 2022), hence e = signal v + spread x_t."""
     return signal * v + spread * noisy
 
 

@@ -1,17 +1,14 @@
-"""Reading priors from diffusers folders and hub ids."""
+"""Reading a prior's network and noise schedule from a diffusers folder or hub id."""
 
-import json
 from pathlib import Path
 from typing import Any
 
-from .prior import NULL_CLASS_FILE, DiffusionPrior, PriorError
-from .schedule import ScheduleError
+from .latent import EMPTY_PROMPT_FILE, LatentNetwork
+from .networks import PixelNetwork, PriorError, PriorNetwork, stored_null_class
 from .unet import load_attention_heads
 
-SHOWN = 5  # names listed in an error
-LONGEST_REASON = 300  # characters of another library's message
-
-# What defines a schedule. Samplers other than DDPM carry more, which says how to sample, not how noise was added.
+LONGEST_LIST = 5  # names listed in an error
+# What defines a schedule. Samplers other than DDPM carry more: how to sample, which no prior needs.
 SCHEDULE_KEYS = (
     "num_train_timesteps",
     "beta_start",
@@ -23,42 +20,48 @@ SCHEDULE_KEYS = (
 )
 
 
-def load_prior(source: str | Path, *, null_class: int | None = None) -> DiffusionPrior:
-    """Load a U-Net and its schedule from a folder or hub id; see `DiffusionPrior.load`."""
-    try:
-        return _load(source, null_class)
-    except (PriorError, ScheduleError):
-        raise
-    except Exception as error:  # what diffusers raises for configurations and weights of any content
-        reason = " ".join(str(error).split())[:LONGEST_REASON] or type(error).__name__
-        raise PriorError(f"{source}: not a readable prior ({reason})") from error
+def load_network(source: str | Path, null_class: int | None) -> PriorNetwork:
+    """The U-Net of a folder or hub id, behind its VAE if it is a latent diffusion model.
 
+    Args:
+        source: a `Path` is a folder of this machine; a string may also be a hub id.
+        null_class: of a class-conditional U-Net; None: the stored one.
 
-def _load(source: str | Path, null_class: int | None) -> DiffusionPrior:
+    Raises:
+        PriorError: there is no such folder or model, or it cannot be a prior.
+        Exception: whatever diffusers raises for a configuration or weights that it cannot read.
+    """
     from diffusers import UNet2DModel
 
     config, subfolder = _read_config(UNet2DModel, source, "unet")
     if config.get("_class_name") == "UNet2DConditionModel":
-        return _load_latent(source)
+        return _load_latent_network(source)
     if config.get("_class_name") != "UNet2DModel":
         raise PriorError(f"{source}: expected a UNet2DModel, found {config.get('_class_name')}")
-    unet, found = UNet2DModel.from_pretrained(
+    unet, loading = UNet2DModel.from_pretrained(
         source, subfolder=subfolder, low_cpu_mem_usage=False, output_loading_info=True
     )
-    if found["missing_keys"]:  # which diffusers leaves random, with no more than a warning
-        raise PriorError(f"{source}: the weights lack {', '.join(sorted(found['missing_keys'])[:SHOWN])}")
+    if loading["missing_keys"]:  # diffusers leaves these weights random and only warns
+        names = ", ".join(sorted(loading["missing_keys"])[:LONGEST_LIST])
+        raise PriorError(f"{source}: the weights lack {names}")
     load_attention_heads(unet, Path(source))
     if null_class is None:
-        null_class = _stored_null_class(Path(source))
-    return DiffusionPrior(unet, load_scheduler(source), null_class=null_class)
+        null_class = stored_null_class(Path(source))
+    return PixelNetwork(unet, null_class)
 
 
-def _load_latent(source: str | Path) -> DiffusionPrior:
-    """A Stable-Diffusion-like folder with its empty prompt's embedding beside it."""
+def load_scheduler(source: str | Path) -> Any:
+    """A DDPMScheduler with the noise schedule of the sampler in a folder or hub id, whichever sampler it is."""
+    from diffusers import DDPMScheduler
+
+    config, _ = _read_config(DDPMScheduler, source, "scheduler")
+    return DDPMScheduler(**{key: config[key] for key in SCHEDULE_KEYS if key in config})
+
+
+def _load_latent_network(source: str | Path) -> LatentNetwork:
+    """A Stable-Diffusion-like folder with the embedding of its empty prompt."""
     from diffusers import AutoencoderKL, UNet2DConditionModel
     from safetensors.torch import load_file
-
-    from .latent import EMPTY_PROMPT_FILE, LatentPrior
 
     path = Path(source) / EMPTY_PROMPT_FILE
     if not path.exists():
@@ -66,20 +69,11 @@ def _load_latent(source: str | Path) -> DiffusionPrior:
             f"{path} is missing: a text-conditional prior needs the embedding of its empty prompt, a tensor 'empty' "
             "(1,tokens,width); docs/diffloss.md shows how to write it"
         )
-    return LatentPrior(
+    return LatentNetwork(
         UNet2DConditionModel.from_pretrained(source, subfolder="unet", low_cpu_mem_usage=False),
-        load_scheduler(source),
         AutoencoderKL.from_pretrained(source, subfolder="vae", low_cpu_mem_usage=False),
         load_file(path)["empty"],
     )
-
-
-def load_scheduler(source: str | Path) -> Any:
-    """The DDPM scheduler with the noise schedule of whatever sampler the folder holds."""
-    from diffusers import DDPMScheduler
-
-    config, _ = _read_config(DDPMScheduler, source, "scheduler")
-    return DDPMScheduler(**{key: config[key] for key in SCHEDULE_KEYS if key in config})
 
 
 def _read_config(kind: Any, source: str | Path, part: str) -> tuple[dict[str, Any], str | None]:
@@ -95,8 +89,3 @@ def _read_config(kind: Any, source: str | Path, part: str) -> tuple[dict[str, An
         f"{source}: no {part} found; expected a folder written by DiffusionPrior.save or a diffusers pipeline "
         f"(sub-folders unet and scheduler), or a hub id that can be reached ({type(failure).__name__})"
     ) from failure
-
-
-def _stored_null_class(folder: Path) -> int | None:
-    path = folder / NULL_CLASS_FILE
-    return int(json.loads(path.read_text())["null_class"]) if path.exists() else None

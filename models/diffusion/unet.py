@@ -1,4 +1,4 @@
-"""Small diffusion U-Nets to train from scratch."""
+"""Building diffusion U-Nets to train from scratch, and the number of attention heads, which diffusers does not store."""
 
 import json
 from collections.abc import Mapping
@@ -10,6 +10,8 @@ from torch import nn
 
 GROUPS = 16
 HEAD_CHANNELS = 32
+HEADS_FILE = "attention_heads.json"
+ATTRIBUTE = "attention_heads"
 
 
 class NetworkError(ValueError):
@@ -60,14 +62,10 @@ def check_sizes(settings: Mapping[str, Any]) -> list[int]:
     if size % 2 ** (levels - 1):
         raise NetworkError(f"size {size} cannot be halved {levels - 1} times for {levels} levels of channels")
     sizes = [size >> level for level in range(levels)]
-    strange = set(settings["attention"]) - set(sizes)
-    if strange:
-        raise NetworkError(f"attention at size {min(strange)}: the levels have the sizes {', '.join(map(str, sizes))}")
+    unknown = set(settings["attention"]) - set(sizes)
+    if unknown:
+        raise NetworkError(f"attention at size {min(unknown)}: the levels have the sizes {', '.join(map(str, sizes))}")
     return sizes
-
-
-HEADS_FILE = "attention_heads.json"
-ATTRIBUTE = "attention_heads"
 
 
 def set_attention_heads(unet: nn.Module, heads: int) -> None:
@@ -82,14 +80,14 @@ def set_attention_heads(unet: nn.Module, heads: int) -> None:
 
 
 def save_attention_heads(unet: nn.Module, folder: Path) -> None:
-    """Write the number of heads beside the U-Net, where `set_attention_heads` has set it."""
+    """Write the number of heads beside the U-Net if `set_attention_heads` set it."""
     heads = getattr(unet, ATTRIBUTE, None)
     if heads is not None:
         (folder / HEADS_FILE).write_text(json.dumps({ATTRIBUTE: heads}) + "\n")
 
 
 def load_attention_heads(unet: nn.Module, folder: Path) -> None:
-    """Set what `save_attention_heads` wrote, where it did."""
+    """Set the number of heads that `save_attention_heads` wrote, if it wrote one."""
     path = folder / HEADS_FILE
     if path.exists():
         set_attention_heads(unet, int(json.loads(path.read_text())[ATTRIBUTE]))

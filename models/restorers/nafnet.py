@@ -1,26 +1,43 @@
 """NAFNet (Chen et al., "Simple Baselines for Image Restoration", ECCV 2022), as spandrel ships it."""
 
-from torch import nn
+from pydantic import model_validator
+
+from ..settings import Count, Counts
+from ..settings import Settings as BaseSettings
+from .contract import Restorer
 
 
-def build_nafnet(
-    width: int, encoder_blocks: list[int], middle_blocks: int, decoder_blocks: list[int]
-) -> tuple[nn.Module, int]:
-    """A NAFNet with a residual connection from its input: untrained, it is close to the identity.
+class Settings(BaseSettings):
+    """A NAFNet.
 
-    Args:
+    Attributes:
         width: channels at full resolution; doubled at each level.
         encoder_blocks: blocks at each level; their number is the number of halvings.
         middle_blocks: blocks at the coarsest level.
         decoder_blocks: blocks at each level on the way up; as many numbers as encoder_blocks.
     """
+
+    width: Count
+    encoder_blocks: Counts
+    middle_blocks: Count
+    decoder_blocks: Counts
+
+    @model_validator(mode="after")
+    def _is_symmetric(self) -> "Settings":
+        if len(self.encoder_blocks) != len(self.decoder_blocks):
+            raise ValueError("encoder_blocks and decoder_blocks must have the same length")
+        return self
+
+
+def build_nafnet(settings: Settings) -> Restorer:
+    """A NAFNet with a residual connection from its input: untrained, it is close to the identity."""
     from spandrel.architectures.NAFNet import NAFNet
 
     network = NAFNet(
         img_channel=3,
-        width=width,
-        middle_blk_num=middle_blocks,
-        enc_blk_nums=list(encoder_blocks),
-        dec_blk_nums=list(decoder_blocks),
+        width=settings.width,
+        middle_blk_num=settings.middle_blocks,
+        enc_blk_nums=settings.encoder_blocks,
+        dec_blk_nums=settings.decoder_blocks,
     )
-    return network, 2 ** len(encoder_blocks)
+    return Restorer(network, "nafnet", settings.model_dump(), multiple=2 ** len(settings.encoder_blocks))

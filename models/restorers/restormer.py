@@ -3,38 +3,65 @@
 Written from the paper: none of the libraries that this project keeps has it.
 """
 
+from typing import Annotated
+
 import torch
 import torch.nn.functional as F
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
+from ..settings import Counts, NonNegative
+from ..settings import Settings as BaseSettings
+from .contract import Restorer
 
-def build_restormer(
-    width: int, blocks: list[int], heads: list[int], refinement: int, expansion: float
-) -> tuple[nn.Module, int]:
-    """A Restormer whose last convolution starts at zero: untrained, it is the identity.
 
-    Its attention lies between channels and looks at the whole image.
+class Settings(BaseSettings):
+    """A Restormer.
 
-    Args:
+    Attributes:
         width: channels at full resolution; doubled at each level.
         blocks: transformer blocks at each level; the last number is the coarsest level's.
         heads: attention heads at each level; as many numbers as blocks.
         refinement: blocks at full resolution behind the decoder.
         expansion: of the channels in the feed-forward networks.
     """
-    network = _Restormer(width, blocks, heads, refinement, expansion)
+
+    width: Annotated[int, Field(ge=2, multiple_of=2)]
+    blocks: Counts
+    heads: Counts
+    refinement: NonNegative
+    expansion: Annotated[float, Field(ge=1)]
+
+    @model_validator(mode="after")
+    def _fits(self) -> "Settings":
+        if len(self.blocks) != len(self.heads):
+            raise ValueError("blocks and heads must have the same length")
+        for level, heads in enumerate(self.heads):
+            channels = self.width * 2**level
+            if channels % heads:
+                raise ValueError(f"a level of {channels} channels cannot be shared among {heads} heads")
+        return self
+
+
+def build_restormer(settings: Settings) -> Restorer:
+    """A Restormer whose last convolution starts at zero: untrained, it is the identity.
+
+    Its attention is between channels and covers the whole image.
+    """
+    network = _Restormer(settings)
     nn.init.zeros_(network.output.weight)
-    return network, 2 ** (len(blocks) - 1)
+    return Restorer(network, "restormer", settings.model_dump(), multiple=2 ** (len(settings.blocks) - 1))
 
 
 class _Restormer(nn.Module):
     """Encoder, decoder and refinement; skips are concatenated and, above full resolution, halved by a 1x1 layer."""
 
-    def __init__(self, width: int, blocks: list[int], heads: list[int], refinement: int, expansion: float) -> None:
+    def __init__(self, settings: Settings) -> None:
         super().__init__()
+        width, blocks = settings.width, settings.blocks
 
         def stack(channels: int, level: int, count: int) -> nn.Sequential:
-            return nn.Sequential(*(_Block(channels, heads[level], expansion) for _ in range(count)))
+            return nn.Sequential(*(_Block(channels, settings.heads[level], settings.expansion) for _ in range(count)))
 
         coarsest = len(blocks) - 1
         widths = [width * 2**level for level in range(len(blocks))]
@@ -51,20 +78,20 @@ class _Restormer(nn.Module):
         self.decoders = nn.ModuleList(
             stack(widths[level] if level else full, level, blocks[level]) for level in range(coarsest)
         )
-        self.refinement = stack(full, 0, refinement)
+        self.refinement = stack(full, 0, settings.refinement)
         self.output = nn.Conv2d(full, 3, 3, padding=1, bias=False)
 
     def forward(self, images: Tensor) -> Tensor:
-        features = self.embedding(images)
+        features = self.embedding(images)  # (N,width,H,W)
         skips = []
         for encoder, down in zip(self.encoders, self.downs, strict=True):
-            skips.append(encoder(features))
-            features = down(skips[-1])
+            skips.append(encoder(features))  # (N,c,h,w)
+            features = down(skips[-1])  # (N,2c,h/2,w/2)
         features = self.middle(features)
         for level in reversed(range(len(skips))):
-            features = torch.cat([self.ups[level](features), skips[level]], dim=1)
-            features = self.decoders[level](self.merges[level](features))
-        change: Tensor = self.output(self.refinement(features))
+            features = torch.cat([self.ups[level](features), skips[level]], dim=1)  # (N,2c,h,w)
+            features = self.decoders[level](self.merges[level](features))  # (N,c,h,w); (N,2c,H,W) at the last level
+        change: Tensor = self.output(self.refinement(features))  # (N,3,H,W)
         return images + change
 
 

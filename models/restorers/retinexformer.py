@@ -2,24 +2,40 @@
 ICCV 2023), as spandrel ships it.
 """
 
+from typing import Annotated
+
+from pydantic import Field
 from torch import nn
 
+from ..settings import Count
+from ..settings import Settings as BaseSettings
+from .contract import Restorer
 
-def build_retinexformer(features: int, stages: int, blocks: list[int]) -> tuple[nn.Module, int]:
+
+class Settings(BaseSettings):
+    """A Retinexformer.
+
+    Attributes:
+        features: channels at full resolution, a multiple of 4; doubled at each of the two halvings.
+        stages: networks in a row, each with its own illumination estimate.
+        blocks: transformer blocks at full, half and quarter resolution.
+    """
+
+    features: Annotated[int, Field(ge=4, multiple_of=4)]
+    stages: Count
+    blocks: Annotated[list[Count], Field(min_length=3, max_length=3)]
+
+
+def build_retinexformer(settings: Settings) -> Restorer:
     """A Retinexformer; the layers that change the image start at zero: untrained, it is the identity.
 
-    Its attention lies between channels and looks at the whole image.
-
-    Args:
-        features: channels at full resolution, a multiple of 4; doubled at each of the two halvings.
-        stages: networks in a row, each with an illumination estimate of its own.
-        blocks: transformer blocks at full, half and quarter resolution.
+    Its attention is between channels and covers the whole image.
     """
     from spandrel.architectures.RetinexFormer import RetinexFormer
 
-    network = RetinexFormer(n_feat=features, stage=stages, num_blocks=list(blocks))
+    network = RetinexFormer(n_feat=settings.features, stage=settings.stages, num_blocks=settings.blocks)
     for stage in network.body:
         for layer in (stage.estimator.conv2, stage.denoiser.mapping):
             for parameter in layer.parameters():
                 nn.init.zeros_(parameter)
-    return network, 4
+    return Restorer(network, "retinexformer", settings.model_dump(), multiple=4)

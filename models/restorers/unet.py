@@ -1,30 +1,45 @@
 """A light U-Net: DRUNet (Zhang et al., "Plug-and-Play Image Restoration with Deep Denoiser Prior", 2021)."""
 
+from typing import Annotated
+
 import torch
+from pydantic import Field
 from torch import nn
 
+from ..settings import Count
+from ..settings import Settings as BaseSettings
+from .contract import Restorer
 
-def build_unet(channels: list[int], blocks: int) -> tuple[nn.Module, int]:
-    """A residual U-Net of plain convolutions, without normalisation or attention: what it does is local.
 
-    Its last convolution starts at zero: untrained, it is the identity.
+class Settings(BaseSettings):
+    """A DRUNet.
 
-    Args:
+    Attributes:
         channels: of its four levels; three halvings lie between them.
         blocks: residual blocks at each level, on the way down and up.
     """
+
+    channels: Annotated[list[Count], Field(min_length=4, max_length=4)]
+    blocks: Count
+
+
+def build_unet(settings: Settings) -> Restorer:
+    """A residual U-Net of plain convolutions, without normalisation or attention: what it does is local.
+
+    Its last convolution starts at zero: untrained, it is the identity.
+    """
     from spandrel.architectures.DRUNet import DRUNet
 
-    network = DRUNet(in_nc=4, out_nc=3, nc=list(channels), nb=blocks)
+    network = DRUNet(in_nc=4, out_nc=3, nc=settings.channels, nb=settings.blocks)
     nn.init.zeros_(network.m_tail.weight)
-    return _Residual(network), 8
+    return Restorer(_Residual(network), "unet", settings.model_dump(), multiple=8)
 
 
 class _Residual(nn.Module):
-    """What DRUNet finds, added to the image.
+    """The output of DRUNet, added to the image.
 
-    DRUNet has no biases and takes a map of the noise level as fourth channel. Here that channel is 1 everywhere:
-    through it the network can add and subtract light, as fog and darkness ask for.
+    DRUNet has no biases and takes a map of the noise level as fourth channel. Here that channel is 1 everywhere, so
+    that the network can add and subtract light, as fog and darkness need.
     """
 
     def __init__(self, network: nn.Module) -> None:
