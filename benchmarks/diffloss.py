@@ -19,13 +19,13 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from models.losses.feature_bank import FeatureBank
 from torch import Tensor
 
 from models.diffusion.adm import build_unet
 from models.diffusion.adm_settings import read_settings
 from models.diffusion.prior import DiffusionPrior
 from models.losses.diffloss import DiffLoss
-from models.losses.feature_bank import FeatureBank
 
 NAIVE = {"": "naive", "semantic": "semantic: naive", "natural": "natural: naive"}  # by the terms in a way's name
 Step = Callable[[], tuple[float, Tensor]]  # value and gradient

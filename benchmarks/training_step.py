@@ -36,7 +36,8 @@ class Training:
     def __init__(self, width: int, name: str, prior: DiffusionPrior) -> None:
         kind, settings = OBJECTIVES[name]
         self.restorer = build_restorer("nafnet", {"width": width, **BLOCKS})
-        self.objective = build_objective(kind, {kind: settings} if settings else {}, prior=prior)
+        losses = {"pixel": ("pixel", {}), kind: (kind, settings)}
+        self.objective = build_objective(losses, prior_folder=prior)
         self.optimiser = torch.optim.AdamW(self.restorer.parameters(), 1e-3)
         self.seconds: list[float] = []
 

@@ -8,12 +8,12 @@ import json
 from pathlib import Path
 from typing import Any
 
-from models.losses import LOSSES, kind_of, loss_names, needs_prior
-from models.losses.term import TaskSettings
+from models.losses import LOSSES, get_loss, get_settings, needs_prior
 from models.tasks import TASKS
 from pipeline.running.atomic_outputs import replacing
 from pipeline.running.digests import closure, digest_files
 from pipeline.running.entry import parse_arguments, run_stage
+from pipeline.settings.grammar import objective_losses
 from pipeline.settings.params import PARAMS_FILE, Params, ParamsError, load_params
 
 
@@ -21,16 +21,16 @@ def describe(objective: str, params: Params, prior: Path, tasks: Path) -> dict[s
     """Everything that a training with this objective depends on and another one may not.
 
     Raises:
-        models.losses.LossError: an unknown loss in the objective.
+        GrammarError: an unknown loss in the objective.
     """
-    losses = params.loss_settings
-    kinds = {name: kind_of(name, losses) for name in loss_names(objective, losses)}
+    losses = objective_losses(objective, params.losses)
+    kinds = {name: kind for name, (kind, _) in losses.items()}
     return {
         "objective": objective,
-        "losses": {name: losses[name] for name in kinds if name in losses},
+        "losses": {name: params.loss_settings[name] for name in kinds if name in params.losses},
         "steps": params.train_restorer.of(objective).steps,
-        "code": {kind: digest_files(*closure(LOSSES[kind].module, Path())) for kind in kinds.values()},
-        "prior": digest_files(*_files(prior)) if needs_prior(objective, losses) else None,
+        "code": {kind: digest_files(*closure(_module(kind), Path())) for kind in kinds.values()},
+        "prior": digest_files(*_files(prior)) if needs_prior(losses) else None,
         **_task_network(kinds, params, tasks),
     }
 
@@ -41,11 +41,11 @@ def _task_network(kinds: dict[str, str], params: Params, tasks: Path) -> dict[st
     Raises:
         ParamsError: the network that the loss names is not trained in this pipeline.
     """
-    losses = params.loss_settings
-    names = [name for name, kind in kinds.items() if LOSSES[kind].needs_task]
+    names = [name for name, kind in kinds.items() if get_loss(kind).needs_task]
     if not names:
         return {"network": None}
-    network = losses.get(names[0], {}).get("network", TaskSettings.network)
+    settings = objective_losses(names[0], params.losses)[names[0]][1]
+    network = get_settings(kinds[names[0]])(**settings).network
     if network not in params.tasks:
         raise ParamsError(
             f"{PARAMS_FILE}: losses.{names[0]}.network: {network!r} is not among tasks: {', '.join(params.tasks)}"
@@ -56,6 +56,10 @@ def _task_network(kinds: dict[str, str], params: Params, tasks: Path) -> dict[st
         "weights": digest_files(*_files(tasks / network)),
         "task code": digest_files(*closure(module, Path())),
     }
+
+
+def _module(kind: str) -> str:
+    return "models.losses" + LOSSES[kind].partition(":")[0]
 
 
 def _files(folder: Path) -> list[Path]:

@@ -9,17 +9,15 @@ import dataclasses
 import json
 import re
 from collections.abc import Iterable, Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from pydantic import ValidationError, create_model
+from pydantic import BaseModel, ValidationError, create_model
 
 from data.degradations import RECIPES, DegradationError
 from data.degradations.chains import require_still_pixels
 from models.diffusion.unet import NetworkError, check_sizes
-from models.losses import BASE, FROZEN, LOSSES, loss_names, needs_prior, settings_of
-from models.losses.term import LossError
+from models.losses import LOSSES, get_settings, needs_prior
 from models.restorers import CHECKPOINT, RESTORERS, load_restorer
 from models.restorers.contract import RestorerError
 from models.tasks import TASKS, TaskError, get_task
@@ -28,7 +26,7 @@ from pipeline.running.atomic_outputs import replacing, replacing_folder
 from pipeline.running.digests import closure, digest_files
 from pipeline.running.entry import parse_arguments, run_stage
 from pipeline.settings.degrade import Paired, Unpaired
-from pipeline.settings.grammar import DEGRADED, RETRAINED, parse_arm
+from pipeline.settings.grammar import BASE, DEGRADED, FROZEN, RETRAINED, GrammarError, objective_losses, parse_arm
 from pipeline.settings.params import PARAMS_FILE, Params, ParamsError, load_params, one_line, read_yaml
 from pipeline.settings.sections import Section
 from pipeline.settings.training import TrainRestorer
@@ -60,7 +58,7 @@ def check_names(params: Params) -> None:
         _check_loss(name, section)
     for key, objectives in (("objectives", params.objectives), ("train_restorer.steps_of", trained.steps_of)):
         for objective in objectives:
-            _check(key, lambda chosen: loss_names(chosen, params.losses), objective)
+            _check(key, lambda chosen: objective_losses(chosen, params.losses), objective)
     if FROZEN in trained.steps_of:
         raise ParamsError(f"{PARAMS_FILE}: train_restorer.steps_of.{FROZEN}: {FROZEN!r} is not trained; take it out")
 
@@ -81,8 +79,7 @@ def _check_loss(name: str, section: dict[str, Any]) -> None:
             f"{PARAMS_FILE}: losses: {name!r} is unknown; there are: {', '.join(LOSSES)}; "
             f"a variant of one of them needs its name as {BASE}"
         )
-    _check_section(f"losses.{name}", LOSSES[base].settings, own)
-    _check(f"losses.{name}", partial(settings_of, base), own)
+    _check_section(f"losses.{name}", get_settings(base), own)
 
 
 def _check_arm(params: Params, arm: str) -> None:
@@ -138,7 +135,7 @@ def check_numbers(params: Params) -> None:
 def _check_from_step(params: Params, loss: str, first: int) -> None:
     for objective in params.objectives:
         steps = params.train_restorer.of(objective).steps
-        if loss in loss_names(objective, params.losses) and first >= steps:
+        if loss in objective_losses(objective, params.losses) and first >= steps:
             raise ParamsError(
                 f"{PARAMS_FILE}: losses.{loss}.from_step: expected less than {steps} (the steps of {objective!r}), got "
                 f"{first}; the loss would never be used"
@@ -147,7 +144,7 @@ def _check_from_step(params: Params, loss: str, first: int) -> None:
 
 def needs(params: Params) -> dict[str, bool]:
     """What the objectives need to be trained before any restorer."""
-    return {"prior": any(needs_prior(objective, params.losses) for objective in params.objectives)}
+    return {"prior": any(needs_prior(objective_losses(objective, params.losses)) for objective in params.objectives)}
 
 
 def describe_task(task: str, settings: dict[str, Any], watched: Path) -> dict[str, Any]:
@@ -208,7 +205,7 @@ def _say_if_unwatched(key: str, path: Path, watched: Path) -> None:
 def _check(key: str, check: Any, value: Any) -> Any:
     try:
         return check(value)
-    except (DegradationError, LossError, NetworkError, RestorerError) as error:
+    except (DegradationError, GrammarError, NetworkError, RestorerError) as error:
         raise ParamsError(f"{PARAMS_FILE}: {key}: {error}") from error
 
 
@@ -218,10 +215,8 @@ def _check_name(key: str, name: str, table: Iterable[str]) -> None:
 
 
 def _check_section(key: str, kind: type[Any], section: Any) -> None:
-    """Check a section against the settings that a loss or a task declares as a dataclass."""
-    types = get_type_hints(kind, include_extras=True)
-    fields: dict[str, Any] = {field.name: (types[field.name], field.default) for field in dataclasses.fields(kind)}
-    model = create_model(kind.__name__, __base__=Section, **fields)
+    """Check a section against the settings that a loss or a task declares."""
+    model = kind if issubclass(kind, BaseModel) else _model_of(kind)
     try:
         read = model.model_validate(section).model_dump(mode="json")
     except ValidationError as error:
@@ -229,6 +224,12 @@ def _check_section(key: str, kind: type[Any], section: Any) -> None:
     for name, value in section.items():
         if read[name] != value:  # such as "5": those who use it do not turn it into a number
             raise ParamsError(f"{PARAMS_FILE}: {key}.{name}: expected {read[name]!r}, got {value!r}")
+
+
+def _model_of(kind: type[Any]) -> type[Section]:
+    types = get_type_hints(kind, include_extras=True)
+    fields: dict[str, Any] = {field.name: (types[field.name], field.default) for field in dataclasses.fields(kind)}
+    return create_model(kind.__name__, __base__=Section, **fields)
 
 
 def check_complete(stages: Mapping[str, Any]) -> None:

@@ -71,9 +71,11 @@ def draw_samples(prior: DiffusionPrior, count: int, seed: int, device: torch.dev
 def _noise_loss(unet: torch.nn.Module, scheduler: object, clean: torch.Tensor, seed: int, team: Team) -> torch.Tensor:
     generator = torch.Generator().manual_seed(seed)
     count: int = scheduler.config.num_train_timesteps  # type: ignore[attr-defined]
-    noise = team.of(lambda size: torch.randn((size, *clean.shape[1:]), generator=generator), len(clean))
+    noise = team.slice_of(lambda size: torch.randn((size, *clean.shape[1:]), generator=generator), len(clean))
     noise = noise.to(clean.device)
-    timesteps = team.of(lambda size: torch.randint(count, (size,), generator=generator), len(clean)).to(clean.device)
+    timesteps = team.slice_of(lambda size: torch.randint(count, (size,), generator=generator), len(clean)).to(
+        clean.device
+    )
     noisy = scheduler.add_noise(clean * 2 - 1, noise, timesteps)  # type: ignore[attr-defined]
     return F.mse_loss(unet(noisy, timesteps).sample.float(), noise)
 

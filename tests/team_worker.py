@@ -20,9 +20,8 @@ from models.diffusion.prior import DiffusionPrior
 from models.diffusion.unet import build_scheduler, build_unet
 from models.losses import build_objective
 from models.losses.objective import Objective
-from models.losses.task import TaskTerm
-from models.losses.term import PixelSettings, TaskSettings
 from pipeline.running.entry import run_stage
+from pipeline.settings.grammar import objective_losses
 from pipeline.settings.params import PriorNetwork, Schedule, TrainPrior
 from pipeline.settings.training import NafNet, TrainRestorer, Validation
 from pipeline.train_prior import train_prior
@@ -52,12 +51,11 @@ def objective_of(name: str, team: Team) -> Objective:
     torch.manual_seed(0)
     if name == "task":
         layer = torch.nn.Conv2d(3, 4, 3).requires_grad_(False)
-        return Objective(
-            PixelSettings(), {"task": TaskTerm(lambda images: [layer(images)], TaskSettings(), team)}, team
-        )
+        losses = objective_losses(name, LOSSES)
+        return build_objective(losses, task_features=lambda images: [layer(images)], rank=team)
     unet = build_unet({"size": 16, "channels": [16, 32], "blocks": 1, "attention": []})
     prior = DiffusionPrior(unet, build_scheduler({"steps": 1000, "kind": "linear"}))
-    return build_objective(name, LOSSES if name == "diffloss" else {}, prior=prior, share=team)
+    return build_objective(objective_losses(name, LOSSES), prior_folder=prior, rank=team)
 
 
 def train(name: str, data: Path, out: Path, team: Team, what: str = "") -> dict[str, Any]:

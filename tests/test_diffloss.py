@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from models.diffusion.prior import DiffusionPrior
 from models.losses.diffloss import DiffLoss
-from models.losses.diffusion_options import TimestepSampler, Views
+from models.losses.diffusion_options import resize
+from models.losses.diffusion_terms import DiffLossWithOptions, Settings
 from models.losses.term import LossError
 
 GOLDEN = Path(__file__).parents[1].parent / "shared" / "golden"
@@ -192,27 +193,26 @@ def test_wrong_timesteps_noise_and_settings_are_named() -> None:
     with pytest.raises(LossError, match="noise: expected the shape"):
         loss(restored, clean, TIMESTEPS, noise[:2])
     with pytest.raises(LossError, match="one draw"):
-        DiffLoss(tiny_prior(), draws=2)(restored, clean, TIMESTEPS)
+        DiffLossWithOptions(tiny_prior(), Settings(draws=2))(restored, clean, TIMESTEPS)
     for wrong in (
         {"natural_weight": -1.0},
+        {"semantic_weight": float("nan")},
         {"timestep_range": (5, 5)},
         {"timestep_range": (0, 1001)},
-        {"draws": 0},
-        {"timestep_sampling": "often"},
-        {"precision": "int8"},
     ):
         with pytest.raises(LossError, match=next(iter(wrong)).replace("_", ".")):
             DiffLoss(tiny_prior(), **wrong)
 
 
 def test_timesteps_come_from_the_window_with_the_stated_density() -> None:
-    schedule, generator = tiny_prior().schedule, torch.Generator().manual_seed(0)
+    prior, generator = tiny_prior(), torch.Generator().manual_seed(0)
     means = {}
     for density in ("uniform", "clean", "noisy"):
-        drawn = TimestepSampler(schedule, (100, 500), density).draw(20_000, generator)
+        loss = DiffLossWithOptions(prior, Settings(timesteps=(100, 500), timestep_sampling=density))
+        drawn = loss.draw_timesteps(20_000, generator)
         assert drawn.min() >= 100 and drawn.max() < 500 and drawn.dtype == torch.int64
         steps = torch.arange(100, 500).double()
-        kept = schedule.alphas_cumprod[100:500]
+        kept = prior.schedule.alphas_cumprod[100:500]
         weight = {"uniform": torch.ones_like(kept), "clean": kept, "noisy": 1 - kept}[density]
         means[density] = float(drawn.double().mean())
         assert means[density] == pytest.approx(float((steps * weight).sum() / weight.sum()), abs=4)
@@ -224,7 +224,8 @@ def test_several_draws_are_the_mean_of_single_ones() -> None:
     generator = torch.Generator().manual_seed(7)
     loss = DiffLoss(tiny_prior())
     singles = torch.stack([loss(restored, clean, generator=generator).natural for _ in range(3)]).mean(0)
-    several = DiffLoss(tiny_prior(), draws=3)(restored, clean, generator=torch.Generator().manual_seed(7))
+    loss = DiffLossWithOptions(tiny_prior(), Settings(draws=3))
+    several = loss(restored, clean, generator=torch.Generator().manual_seed(7))
     torch.testing.assert_close(several.natural, singles)
 
 
@@ -234,11 +235,10 @@ def test_views_resize_both_images_and_pass_the_gradient() -> None:
     prior = tiny_prior()
     prior.unet.conv_in.register_forward_hook(lambda module, inputs, output: sizes.append(tuple(inputs[0].shape[2:])))
     leaf = restored.clone().requires_grad_()
-    total = DiffLoss(prior, views=Views("multi-scale", (16, 8)))(leaf, clean).total
+    settings = Settings(view="multi-scale", view_sizes=(16, 8))
+    total = DiffLossWithOptions(prior, settings)(leaf, clean).total
     assert sizes == [(16, 16)] * 2 + [(8, 8)] * 2
     assert gradient(total, leaf).abs().min() > 0
-    wide = Views("resize", (8,))(restored[..., :16], clean[..., :16], 4)
-    assert [tuple(image.shape[2:]) for image in wide[0]] == [(12, 8)] * 2
-    for wrong in (("square", (8,)), ("resize", (8, 16)), ("resize", (0,))):
-        with pytest.raises(LossError, match="view"):
-            Views(*wrong)
+    assert resize(restored[..., :16], 8, 4).shape[2:] == (12, 8)
+    with pytest.raises(LossError, match="restored: expected values in"):
+        DiffLossWithOptions(prior, settings)(restored * 255, clean)

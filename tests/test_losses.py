@@ -1,4 +1,4 @@
-from dataclasses import fields, is_dataclass
+import re
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +9,12 @@ import torchvision
 from test_prior import tiny_prior
 from torch import Tensor, nn
 
-from models.losses import LOSSES, build_objective, loss_names, needs_prior, needs_task
+from models.losses import LOSSES, build_objective, get_loss, get_settings, needs_prior, needs_task
 from models.losses.objective import Objective
 from models.losses.pixel import PIXEL_LOSSES
-from models.losses.term import LossError
+from models.losses.term import Loss, LossError
+from models.settings import Settings
+from pipeline.settings.grammar import GrammarError, objective_losses
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -38,7 +40,8 @@ class TaskNetwork(nn.Module):
 
 
 def build(name: str, settings: dict[str, Any] | None = None) -> Objective:
-    return build_objective(name, settings or {}, prior=tiny_prior(), task_features=TaskNetwork())
+    losses = objective_losses(name, settings or {})
+    return build_objective(losses, prior_folder=tiny_prior(), task_features=TaskNetwork())
 
 
 def gradient(objective: Objective, seed: int = 0) -> tuple[Tensor, dict[str, float]]:
@@ -48,49 +51,61 @@ def gradient(objective: Objective, seed: int = 0) -> tuple[Tensor, dict[str, flo
     return torch.autograd.grad(output.total, leaf)[0], output.logs
 
 
-def test_table_names_modules_and_settings_that_exist() -> None:
-    for name, spec in LOSSES.items():
-        assert is_dataclass(spec.settings) and all(field.name for field in fields(spec.settings))
-        spec.settings()
-        assert (Path(__file__).parents[1] / (spec.module.replace(".", "/") + ".py")).exists(), name
-    assert needs_prior("pixel + semantic") and not needs_prior("task")
-    assert needs_task("task") and not needs_task("diffloss")
+def test_every_entry_of_the_table_has_a_class_and_settings_with_defaults() -> None:
+    for kind in LOSSES:
+        assert issubclass(get_loss(kind), Loss)
+        assert issubclass(get_settings(kind), Settings) and get_settings(kind)()
+    with pytest.raises(LossError, match="loss 'perceptual' is unknown; there are pixel, natural"):
+        get_loss("perceptual")
+
+
+def test_what_the_losses_of_an_objective_need() -> None:
+    losses = {name: (name, {}) for name in LOSSES}
+    assert [name for name in LOSSES if needs_prior({name: losses[name]})] == ["natural", "semantic", "diffloss"]
+    assert [name for name in LOSSES if needs_task({name: losses[name]})] == ["task"]
+    assert needs_prior(losses) and needs_task(losses) and not needs_prior({})
 
 
 def test_objective_names_are_sums_and_always_hold_the_pixel_loss() -> None:
-    assert loss_names("pixel") == ("pixel",)
-    assert loss_names("diffloss") == loss_names("pixel + diffloss") == ("pixel", "diffloss")
-    assert loss_names("task+lpips") == ("pixel", "task", "lpips")
-    with pytest.raises(LossError, match="'perceptual' is unknown; there are pixel, natural"):
-        loss_names("pixel + perceptual")
-    with pytest.raises(LossError, match="occurs twice"):
-        loss_names("natural + natural")
+    assert list(objective_losses("pixel", {})) == ["pixel"]
+    assert (
+        list(objective_losses("diffloss", {}))
+        == list(objective_losses("pixel + diffloss", {}))
+        == ["pixel", "diffloss"]
+    )
+    assert list(objective_losses("task+lpips", {})) == ["pixel", "task", "lpips"]
+    with pytest.raises(GrammarError, match="'perceptual' is unknown; there are pixel, natural"):
+        objective_losses("pixel + perceptual", {})
+    with pytest.raises(GrammarError, match="occurs twice"):
+        objective_losses("natural + natural", {})
+
+
+def test_an_objective_needs_a_pixel_loss() -> None:
+    for losses in ({}, {"task": ("task", {})}, {"task": ("task", {}), "pixel": ("pixel", {})}):
+        with pytest.raises(LossError, match="expected a pixel loss first"):
+            build_objective(losses, task_features=TaskNetwork())
 
 
 def test_a_variant_of_the_pixel_loss_stands_in_its_place() -> None:
     settings = {"square": {"base": "pixel", "kind": "l2"}, "natural": {"weighting": "raw"}}
-    assert loss_names("square", settings) == ("square",)
-    assert loss_names("natural + square", settings) == ("square", "natural")
-    assert not needs_prior("square", settings)
+    assert list(objective_losses("square", settings)) == ["square"]
+    assert list(objective_losses("natural + square", settings)) == ["square", "natural"]
     torch.testing.assert_close(
         gradient(build("square", settings))[0], gradient(build("pixel", {"pixel": {"kind": "l2"}}))[0]
     )
     both, named = build("square + natural", settings), build("natural", {**settings, "pixel": {"kind": "l2"}})
     torch.testing.assert_close(gradient(both)[0], gradient(named)[0])
-    with pytest.raises(LossError, match="square and pixel are both pixel losses; choose one"):
-        loss_names("square + pixel", settings)
+    with pytest.raises(GrammarError, match="square and pixel are both pixel losses; choose one"):
+        objective_losses("square + pixel", settings)
 
 
 def test_a_variant_is_its_loss_with_settings_of_its_own() -> None:
     settings = {"strong": {"base": "natural", "strength": 2.0}, "natural": {"strength": 0.5}}
-    assert needs_prior("strong", settings) and not needs_task("strong", settings)
-    found = {}
-    for name in ("natural", "strong"):
-        found[name] = gradient(build(name, settings))[1]
-    assert found["natural"]["natural"] == found["strong"]["natural"]
-    assert found["strong"]["natural_ratio"] == pytest.approx(4 * found["natural"]["natural_ratio"])
-    with pytest.raises(LossError, match=r"'weak' is unknown; there are pixel, .*, strong, and sums"):
-        loss_names("weak", settings)
+    logs = {name: gradient(build(name, settings))[1] for name in ("natural", "strong")}
+    assert logs["natural"]["natural"] == logs["strong"]["natural"]
+    assert logs["strong"]["natural_ratio"] == pytest.approx(4 * logs["natural"]["natural_ratio"])
+    with pytest.raises(GrammarError, match=r"'weak' is unknown; there are pixel, .*, strong, and sums"):
+        objective_losses("weak", settings)
     with pytest.raises(LossError, match="component occurs twice"):
         build("natural + diffloss")
 
@@ -121,7 +136,7 @@ def test_every_objective_trains_every_weight_of_a_restorer(name: str) -> None:
     output = build(name)(restorer(restored), clean, generator())
     output.total.backward()
     assert all(parameter.grad is not None and parameter.grad.abs().sum() > 0 for parameter in restorer.parameters())
-    assert set(loss_names(name)) - {"diffloss"} <= set(output.logs)
+    assert set(objective_losses(name, {})) - {"diffloss"} <= set(output.logs)
 
 
 @pytest.mark.parametrize("name", [name for name in LOSSES if name not in ("pixel", "diffloss", "lpips")])
@@ -138,7 +153,7 @@ def test_strength_does_not_depend_on_the_scale_of_the_term() -> None:
     scaled.load_state_dict(plain.state_dict())
     totals = []
     for features in (plain, lambda images: [7 * layer for layer in scaled(images)]):
-        totals.append(gradient(build_objective("task", {}, task_features=features))[0])
+        totals.append(gradient(build_objective(objective_losses("task", {}), task_features=features))[0])
     torch.testing.assert_close(totals[0], totals[1])
 
 
@@ -204,7 +219,7 @@ def test_frozen_networks_are_no_parameters_but_follow_the_objective() -> None:
     objective = build("diffloss")
     assert not list(objective.parameters())
     objective.to(torch.float64)
-    assert objective._terms[0].loss.prior.dtype == torch.float64
+    assert objective._terms[0].diffloss.prior.dtype == torch.float64
 
 
 def test_raw_output_may_leave_the_range() -> None:
@@ -238,29 +253,65 @@ def test_a_term_without_gradient_adds_nothing() -> None:
 @pytest.mark.parametrize(
     ("name", "settings", "message"),
     [
-        ("natural", {"natural": {"strenght": 1}}, "unknown setting 'strenght'; there are weighting, strength"),
-        ("natural", {"natural": {"every": 0}}, "every and calibrate_every >= 1"),
-        ("natural", {"natural": {"strength": -1}}, "strength and from_step >= 0"),
-        ("natural", {"natural": {"from_step": -1}}, "strength and from_step >= 0"),
+        (
+            "natural",
+            {"natural": {"strenght": 1}},
+            "loss 'natural': strenght: unknown key; there are: weight",
+        ),
+        ("natural", {"natural": {"every": 0}}, "every: Input should be greater than or equal to 1, got 0"),
+        ("natural", {"natural": {"calibrate_every": 0}}, "calibrate_every: Input should be greater"),
+        ("natural", {"natural": {"strength": -1}}, "strength: Input should be greater than or equal to 0"),
+        ("natural", {"natural": {"strength": float("inf")}}, "strength: Input should be a finite number"),
+        ("natural", {"natural": {"from_step": -1}}, "from_step: Input should be greater than or equal to 0"),
+        ("late", {"late": {"base": "diffloss", "draws": 0}}, "loss 'late': draws: Input should be greater"),
         ("diffloss", {"diffloss": {"timesteps": [0, 2000]}}, "timestep range"),
-        ("diffloss", {"diffloss": {"bank": "disk"}}, "bank_folder"),
-        ("diffloss", {"diffloss": {"precision": "bfloat16", "compile": True}}, "use autocast"),
-        ("lpips", {"lpips": {"backbone": "resnet"}}, "alex, vgg, squeeze"),
+        (
+            "diffloss",
+            {"diffloss": {"timestep_sampling": "often"}},
+            "timestep_sampling: Input should be 'uniform'",
+        ),
+        ("diffloss", {"diffloss": {"distance": "euclid"}}, "distance: Input should be 'mse', 'channel' or 'cosine'"),
+        ("diffloss", {"diffloss": {"layers": []}}, "layers: Tuple should have at least 1 item"),
+        ("diffloss", {"diffloss": {"precision": "int8"}}, "precision: Input should be 'float32', 'mixed'"),
+        ("diffloss", {"diffloss": {"precision": "bfloat16", "compile": True}}, "use 'autocast'"),
+        ("diffloss", {"diffloss": {"precision": "mixed", "checkpointing": True}}, "use 'autocast'"),
+        ("diffloss", {"diffloss": {"view": "square"}}, "view: Input should be 'own', 'resize' or 'multi-scale'"),
+        ("diffloss", {"diffloss": {"view": "resize", "view_sizes": [8, 16]}}, "view 'resize' needs one view_sizes"),
+        ("diffloss", {"diffloss": {"view": "resize", "view_sizes": [0]}}, "view_sizes.0: Input should be greater"),
+        ("diffloss", {"diffloss": {"view": "multi-scale", "view_sizes": []}}, "view 'multi-scale' needs at least one"),
+        ("diffloss", {"diffloss": {"bank": "disk"}}, "bank: unknown key"),
+        (
+            "lpips",
+            {"lpips": {"backbone": "resnet"}},
+            "backbone: Input should be 'alex', 'vgg' or 'squeeze', got",
+        ),
+        ("pixel", {"pixel": {"kind": "l3"}}, "kind: Input should be 'l1', 'l2' or 'charbonnier', got 'l3'"),
     ],
 )
 def test_wrong_settings_are_named(name: str, settings: dict[str, Any], message: str) -> None:
-    with pytest.raises(LossError, match=message):
+    with pytest.raises(LossError, match=re.escape(message)) as caught:
         build(name, settings)
+    assert "\n" not in str(caught.value)
 
 
 def test_missing_networks_are_named() -> None:
     with pytest.raises(LossError, match="'semantic' needs a diffusion prior"):
-        build_objective("semantic", {})
-    with pytest.raises(LossError, match="task_features"):
-        build_objective("task", {})
+        build_objective(objective_losses("semantic", {}))
+    with pytest.raises(LossError, match="'task' needs the features of a task network: pass task_features"):
+        build_objective(objective_losses("task", {}))
     with pytest.raises(LossError, match="no gradient"):
         network = torch.no_grad()(TaskNetwork())
-        gradient(build_objective("task", {}, task_features=network))
+        gradient(build_objective(objective_losses("task", {}), task_features=network))
+
+
+def test_the_prior_is_loaded_once_and_only_if_a_loss_needs_it(tmp_path: Path) -> None:
+    prior = tiny_prior()
+    prior.save(tmp_path)
+    losses = objective_losses("natural + semantic", {})
+    loaded = build_objective(losses, prior_folder=str(tmp_path))
+    assert loaded._terms[0].diffloss.prior is loaded._terms[1].diffloss.prior
+    torch.testing.assert_close(gradient(loaded)[0], gradient(build_objective(losses, prior_folder=prior))[0])
+    build_objective(objective_losses("pixel", {}), prior_folder=tmp_path / "absent")
 
 
 def test_divergence_and_wrong_images_are_named() -> None:
@@ -272,15 +323,6 @@ def test_divergence_and_wrong_images_are_named() -> None:
         objective(restored, clean * 255, generator())
     with pytest.raises(LossError, match="one shape"):
         objective(restored[:1], clean, generator())
-
-
-def test_bank_on_disk_serves_an_objective(tmp_path: Path) -> None:
-    settings = {"diffloss": {"bank": "disk", "bank_draws": 1}}
-    first = gradient(build_objective("diffloss", settings, prior=tiny_prior(), bank_folder=tmp_path))[0]
-    stored = list(tmp_path.rglob("*.safetensors"))
-    assert len(stored) == 2
-    again = gradient(build_objective("diffloss", settings, prior=tiny_prior(), bank_folder=tmp_path))[0]
-    assert torch.equal(first, again)
 
 
 def test_lpips_without_its_backbone_says_where_to_put_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

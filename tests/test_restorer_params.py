@@ -2,11 +2,9 @@ from pathlib import Path
 
 import pytest
 
-from models.losses import FROZEN as LOSSES_FROZEN
-from models.losses import loss_names, needs_prior, needs_task
-from models.losses.term import LossError
 from models.restorers import CHECKPOINT, RESTORERS
 from pipeline.plan import check_names
+from pipeline.settings.grammar import GrammarError, objective_losses
 from pipeline.settings.params import Params, ParamsError, load_params
 from pipeline.settings.training import FROZEN, TrainRestorer
 
@@ -46,11 +44,10 @@ def test_a_restorer_is_chosen_by_its_file(tmp_path: Path) -> None:
 def test_frozen_is_an_objective_without_losses(tmp_path: Path) -> None:
     params = _load(tmp_path, CHOSEN, FILE, OBJECTIVES)
     check_names(params)
-    assert FROZEN == LOSSES_FROZEN
-    assert loss_names(FROZEN) == () and not needs_prior(FROZEN) and not needs_task(FROZEN)
+    assert objective_losses(FROZEN, {}) == {}
     assert params.losses_of(FROZEN) == {} and set(params.losses_of("pixel")) == {"pixel"}
-    with pytest.raises(LossError, match="'frozen' is unknown; there are pixel"):
-        loss_names("frozen + lpips")
+    with pytest.raises(GrammarError, match="'frozen' is unknown; there are pixel"):
+        objective_losses("frozen + lpips", {})
 
 
 FAULTS = [

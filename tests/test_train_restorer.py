@@ -15,6 +15,7 @@ from models.diffusion.unet import build_scheduler, build_unet
 from models.losses import build_objective
 from pipeline import train_restorer as stage
 from pipeline.running import digests
+from pipeline.settings.grammar import objective_losses
 from pipeline.settings.params import load_params
 from pipeline.settings.training import NafNet, TrainRestorer
 from pipeline.train_restorer import train_restorer
@@ -65,7 +66,7 @@ def train(make_dataset: Callable[..., Dataset], tmp_path: Path, prior: Diffusion
     def do(name: str, run: str = "a", settings: TrainRestorer = SETTINGS, **losses: Any) -> Any:
         batches = _Spy(PairBatches(split, split, 16, 2, 0))
         loop = Loop(name, tmp_path / run, 0, torch.device("cpu"))
-        objective = build_objective(name, losses, prior=prior)
+        objective = build_objective(objective_losses(name, losses), prior_folder=prior)
         restorer = train_restorer(batches, objective, settings, loop)
         return restorer.state_dict(), batches.seen, loop
 

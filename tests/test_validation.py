@@ -48,7 +48,7 @@ def train(data: tuple[Dataset, Dataset], tmp_path: Path) -> Callable[..., Any]:
         degraded, clean = (dataset.split("train") for dataset in data)
         batches = PairBatches(degraded, clean, 16, 2, 0)
         settings = SETTINGS.model_copy(update=changes)
-        return train_restorer(batches, build_objective("pixel", {}), settings, loop, validator), loop
+        return train_restorer(batches, build_objective({"pixel": ("pixel", {})}), settings, loop, validator), loop
 
     return do
 

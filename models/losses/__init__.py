@@ -1,144 +1,128 @@
-"""Training losses. `LOSSES` is the table of names that an objective may hold; objectives are sums of them."""
+"""Training losses. An objective, what a restorer is trained on, is a sum of them."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from .term import DiffusionSettings, LossError, LpipsSettings, PixelSettings, TaskSettings
+from pydantic import ValidationError
+from torch import Tensor
+
+from ..data_parallel import SINGLE_RANK, Rank
+from ..settings import Settings, first_mistake
+from .objective import Objective
+from .term import Loss, LossError, LossInputs
 
 if TYPE_CHECKING:
-    from ..data_parallel import BatchShare
     from ..diffusion.prior import DiffusionPrior
-    from .objective import Objective
 
-
-@dataclass(frozen=True)
-class LossSpec:
-    """Where a loss lives and what it needs.
-
-    `module` has a function build(name, settings, frozen, pixel_kind) -> Term (the pixel loss is built in).
-    """
-
-    module: str
-    settings: type[Any]
-    needs_prior: bool = False
-    needs_task: bool = False
-
-
-LOSSES: dict[str, LossSpec] = {
-    "pixel": LossSpec(".pixel", PixelSettings),
-    "natural": LossSpec(".diffusion_terms", DiffusionSettings, needs_prior=True),
-    "semantic": LossSpec(".diffusion_terms", DiffusionSettings, needs_prior=True),
-    "diffloss": LossSpec(".diffusion_terms", DiffusionSettings, needs_prior=True),
-    "lpips": LossSpec(".lpips", LpipsSettings),
-    "task": LossSpec(".task", TaskSettings, needs_task=True),
+LOSSES = {
+    "pixel": ".pixel:Pixel",
+    "natural": ".diffusion_terms:Natural",
+    "semantic": ".diffusion_terms:Semantic",
+    "diffloss": ".diffusion_terms:NaturalAndSemantic",
+    "lpips": ".lpips:Lpips",
+    "task": ".task:TaskFeatures",
 }
+PIXEL = "pixel"  # the loss that is part of every objective
 
-BASE = "base"  # in the settings of a variant: which loss it is one of
-FROZEN = "frozen"  # as an objective, alone: the restorer of a checkpoint is used as it is, nothing is trained
-
-
-def kind_of(name: str, settings: Mapping[str, Any] = MappingProxyType({})) -> str:
-    """The entry of `LOSSES` behind a name: itself, or for a variant what its settings say under `base`."""
-    given = settings.get(name)
-    return str(given.get(BASE, name)) if isinstance(given, Mapping) else name
+Losses = Mapping[str, tuple[str, Mapping[str, Any]]]  # name -> entry of LOSSES, and its settings
 
 
-def loss_names(objective: str, settings: Mapping[str, Any] = MappingProxyType({})) -> tuple[str, ...]:
-    """The losses in an objective such as "pixel + diffloss"; the pixel loss comes first, named or not.
-
-    There are none in `frozen`. A loss may be a variant: `settings` has a section of its name whose `base` is a name
-    of the table. A variant of the pixel loss stands in its place.
+def get_loss(kind: str) -> type[Loss]:
+    """The class of a loss, with the attributes `needs_prior` and `needs_task`.
 
     Raises:
-        LossError: a name that is not in the table, one that occurs twice, or two pixel losses.
+        LossError: there is no such loss.
     """
-    if objective == FROZEN:
-        return ()
-    names = [part.strip() for part in objective.split("+")]
-    for name in names:
-        if kind_of(name, settings) not in LOSSES:
-            known = dict.fromkeys([*LOSSES, *settings])
-            raise LossError(
-                f"objective {objective!r}: {name!r} is unknown; there are {', '.join(known)}, and sums; or {FROZEN}"
-            )
-        if names.count(name) > 1:
-            raise LossError(f"objective {objective!r}: {name!r} occurs twice")
-    pixel = [name for name in names if kind_of(name, settings) == "pixel"]
-    if len(pixel) > 1:
-        raise LossError(f"objective {objective!r}: {' and '.join(pixel)} are both pixel losses; choose one")
-    return (*(pixel or ["pixel"]), *(name for name in names if name not in pixel))
+    module, _, name = _entry(kind).partition(":")
+    loss: type[Loss] = getattr(import_module(module, __package__), name)
+    return loss
 
 
-def needs_prior(objective: str, settings: Mapping[str, Any] = MappingProxyType({})) -> bool:
-    """Whether an objective needs a diffusion prior."""
-    return any(LOSSES[kind].needs_prior for kind in _kinds(objective, settings))
+def get_settings(kind: str) -> type[Settings]:
+    """The class of a loss's settings.
+
+    Raises:
+        LossError: there is no such loss.
+    """
+    settings: type[Settings] = import_module(_entry(kind).partition(":")[0], __package__).Settings
+    return settings
 
 
-def needs_task(objective: str, settings: Mapping[str, Any] = MappingProxyType({})) -> bool:
-    """Whether an objective needs the features of a task network."""
-    return any(LOSSES[kind].needs_task for kind in _kinds(objective, settings))
+def needs_prior(losses: Losses) -> bool:
+    """Whether any of the losses needs a diffusion prior."""
+    return any(get_loss(kind).needs_prior for kind, _ in losses.values())
 
 
-def _kinds(objective: str, settings: Mapping[str, Any]) -> list[str]:
-    return [kind_of(name, settings) for name in loss_names(objective, settings)]
+def needs_task(losses: Losses) -> bool:
+    """Whether any of the losses needs the features of a task network."""
+    return any(get_loss(kind).needs_task for kind, _ in losses.values())
 
 
 def build_objective(
-    objective: str,
-    settings: Mapping[str, Any],
+    losses: Losses,
     *,
-    prior: "DiffusionPrior | None" = None,
-    task_features: Callable[..., Any] | None = None,
-    bank_folder: Path | None = None,
-    share: "BatchShare | None" = None,
-) -> "Objective":
-    """Build an objective from its name and the settings of its losses.
+    prior_folder: "str | Path | DiffusionPrior | None" = None,
+    task_features: Callable[[Tensor], list[Tensor]] | None = None,
+    rank: Rank = SINGLE_RANK,
+) -> Objective:
+    """The sum of some losses.
 
     Args:
-        objective: a name of the table or a sum of names; the pixel loss is always part of it.
-        settings: by loss name, a mapping of settings (or the settings object itself); defaults where absent. A
-            mapping with the key `base` makes a variant of that loss; it has all its settings itself.
-        prior: the diffusion prior, for losses that need one.
-        task_features: images (N,3,H,W) in [0,1] to a list of feature tensors, differentiable, for `task`.
-        bank_folder: where cached features of `bank: disk` lie.
-        share: which part of each batch it is given, where processes share a training; the whole by default.
+        losses: name -> entry of `LOSSES` and its settings; the pixel loss comes first.
+        prior_folder: of the diffusion prior, for losses that need one; or the prior itself.
+        task_features: images (N,3,H,W) in [0,1] to feature maps, differentiable, for losses that need them.
+        rank: this process of a data-parallel training.
 
     Raises:
-        LossError: an unknown loss or setting, or something missing that a loss needs.
+        LossError: an unknown loss or setting, or an input that is absent although a loss needs it.
     """
-    from ..data_parallel import WHOLE
-    from .objective import Objective
-    from .term import Frozen
+    if not losses or next(iter(losses.values()))[0] != PIXEL:
+        raise LossError(f"objective {' + '.join(losses)!r}: expected a pixel loss first")
+    for name, (kind, _) in losses.items():
+        if get_loss(kind).needs_prior and prior_folder is None:
+            raise LossError(f"loss {name!r} needs a diffusion prior: pass prior_folder")
+        if get_loss(kind).needs_task and task_features is None:
+            raise LossError(f"loss {name!r} needs the features of a task network: pass task_features")
+    settings = {name: read_settings(name, kind, section) for name, (kind, section) in losses.items()}
+    prior = _load_prior(prior_folder) if needs_prior(losses) else None
+    inputs = LossInputs(prior, task_features, rank=rank)
+    pixel_name, *names = losses
+    pixel: Any = get_loss(PIXEL)(settings[pixel_name], inputs)
+    inputs = replace(inputs, pixel_factor=pixel.symmetric_range_factor)
+    terms: dict[str, Any] = {name: get_loss(losses[name][0])(settings[name], inputs) for name in names}
+    return Objective(pixel, terms, rank)
 
-    share = share or WHOLE
-    names = loss_names(objective, settings)
-    frozen = Frozen(prior, task_features, bank_folder, share)
-    kinds = {name: kind_of(name, settings) for name in names}
-    read = {name: settings_of(kinds[name], settings.get(name, {})) for name in names}
-    pixel = read.pop(names[0])
-    terms = {
-        name: import_module(LOSSES[kinds[name]].module, __package__).build(kinds[name], own, frozen, pixel.kind)
-        for name, own in read.items()
-    }
-    return Objective(pixel, terms, share)
+
+def _load_prior(source: "str | Path | DiffusionPrior") -> "DiffusionPrior":
+    """The diffusion prior. It is imported by name, so that losses without a prior do not depend on its code."""
+    if not isinstance(source, str | Path):
+        return source
+    prior: DiffusionPrior = import_module("..diffusion.prior", __package__).DiffusionPrior.load(source)
+    return prior
 
 
-def settings_of(name: str, given: Any) -> Any:
-    """The settings of a loss from a mapping, or as they are.
+def read_settings(name: str, kind: str, section: Mapping[str, Any]) -> Any:
+    """The settings of a loss, with defaults for those that are absent.
+
+    Args:
+        name: of the loss in the objective, for the message.
+        kind: entry of `LOSSES`.
+        section: settings by name.
 
     Raises:
-        LossError: a setting that the loss does not have.
+        LossError: an unknown setting, or a value out of its range.
     """
-    kind = LOSSES[name].settings
-    if isinstance(given, kind):
-        return given
-    known = [field.name for field in fields(kind)]
-    given = {key: value for key, value in given.items() if key != BASE}
-    unknown = sorted(set(given) - set(known))
-    if unknown:
-        raise LossError(f"loss {name!r}: unknown setting {unknown[0]!r}; there are {', '.join(known)}")
-    return kind(**given)
+    settings = get_settings(kind)
+    try:
+        return settings.model_validate(section)
+    except ValidationError as error:
+        raise LossError(f"loss {name!r}: {first_mistake(error, settings)}") from error
+
+
+def _entry(kind: str) -> str:
+    if kind not in LOSSES:
+        raise LossError(f"loss {kind!r} is unknown; there are {', '.join(LOSSES)}")
+    return LOSSES[kind]

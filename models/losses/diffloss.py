@@ -1,83 +1,60 @@
 """DiffLoss: how differently a frozen diffusion model sees the restored and the clean image.
 
-Tan et al., "DiffLoss: unleashing diffusion model as constraint for training image restoration network", ACCV
-2024. Both images are noised with the same timestep t and the same noise e. The natural term compares the noise
-that the model predicts for them, the semantic term its h-space (the output of the middle block). The model is
-frozen; the gradient flows through it into the restored image.
+Tan et al., "DiffLoss: unleashing diffusion model as constraint for training image restoration network", ACCV 2024.
+Both images get the same timestep and the same noise. The natural term compares the noise that the model predicts for
+them, the semantic term its h-space (output of the middle block). The gradient flows through the model into the restored
+image. `models.losses.diffusion_terms` adds options to this loss: draws, views, layers, distances, precisions.
 """
 
-import hashlib
-from collections.abc import Callable, Sequence
-from functools import cached_property
-from typing import Self
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from ..data_parallel import WHOLE, BatchShare
-from ..diffusion.precision import PRECISIONS, at_precision
 from ..diffusion.prior import MIDDLE, NOISE, DiffusionPrior
-from .diffusion_options import TimestepSampler, Views, get_distance, mse
-from .feature_bank import FeatureBank
-from .term import LossError, check_images
+from .term import FrozenModule, LossError, check_images, check_noise, full_precision
+
+
+class NoisyPair(NamedTuple):
+    """Restored and clean images (N,3,H,W) under the same noise, and their timesteps (N,)."""
+
+    restored: Tensor
+    clean: Tensor
+    timesteps: Tensor
 
 
 class DiffLossTerms:
-    """Values of the two terms and their weighted sum.
+    """The two terms, (N,) mean squared differences for each image, and their weighted sum.
 
-    A term with weight zero costs nothing unless it is read: `natural` is then computed on first access.
+    Without a weight, the natural term is computed when it is first read.
     """
 
-    def __init__(
-        self,
-        natural: Tensor | Callable[[], Tensor],
-        semantic: Tensor,
-        natural_weight: float,
-        semantic_weight: float,
-    ) -> None:
-        self._natural = natural
-        self.semantic = semantic
-        self._weights = natural_weight, semantic_weight
+    def __init__(self, loss: "DiffLoss", pair: NoisyPair, semantic: Tensor, natural: Tensor | None) -> None:
+        self._loss, self._pair = loss, pair
+        self.semantic, self._natural = semantic, natural
 
     @property
     def natural(self) -> Tensor:
-        """(N,) mean squared difference of the predicted noise, for each image, unweighted."""
-        if not isinstance(self._natural, Tensor):
-            self._natural = self._natural()
+        """(N,) unweighted."""
+        if self._natural is None:
+            self._natural = self._loss.differences(self._pair, [NOISE])[NOISE]
         return self._natural
 
     @property
     def total(self) -> Tensor:
         """Scalar: mean over images of natural_weight * natural + semantic_weight * semantic."""
-        natural_weight, semantic_weight = self._weights
-        total = semantic_weight * self.semantic
-        if natural_weight:
-            total = total + natural_weight * self.natural
+        total = self._loss.semantic_weight * self.semantic  # (N,)
+        if self._loss.natural_weight:
+            total = total + self._loss.natural_weight * self.natural  # (N,)
         return total.mean()
 
 
-class DiffLoss(nn.Module):
+class DiffLoss(FrozenModule):
     """The loss. `DiffLoss(prior)(restored, clean).total.backward()` trains the network behind `restored`.
 
-    Args:
-        prior: the frozen diffusion model.
-        natural_weight: weight of the natural term in `total`, at least 0. With 0 the decoder is not run.
-        semantic_weight: weight of the semantic term, at least 0.
-        timestep_range: half-open window [low, high) from which t is drawn.
-        timestep_sampling: how, a key of `models.losses.diffusion_options.DENSITIES`.
-        draws: (t, e) pairs for each image and call; the terms are their means.
-        views: at which size or sizes the prior sees the images; their own by default.
-        bank: fixed (t, e) pairs with the clean branch's features cached; see `models.losses.feature_bank`.
-        precision: of the prior's evaluation, one of `models.diffusion.precision.PRECISIONS`.
-        layers: where in the U-Net the semantic term compares, names among `prior.layers`; the mean over them. The
-            paper's is the middle block alone.
-        distance: how it compares there, a key of `models.losses.diffusion_options.DISTANCES`.
-        channels_last: hand images to the prior in that memory format; faster convolutions on many CPUs and GPUs.
-        share: which part of each batch it is given; what is drawn does not depend on the number of parts.
-        seed: seed of the loss's own generator, which serves calls that bring none. No global state is used.
-
-    Raises:
-        LossError: a weight, window, number or name out of its range.
+    Weights are at least 0; the decoder does not run if `natural_weight` is 0. Timesteps are drawn from the half-open
+    `timestep_range`. `seed` is that of the loss's generator; global random state is neither read nor written.
     """
 
     def __init__(
@@ -87,37 +64,16 @@ class DiffLoss(nn.Module):
         semantic_weight: float = 1.0,
         timestep_range: tuple[int, int] = (0, 1000),
         *,
-        timestep_sampling: str = "uniform",
-        draws: int = 1,
-        views: Views | None = None,
-        bank: FeatureBank | None = None,
-        precision: str = "float32",
-        layers: Sequence[str] = (MIDDLE,),
-        distance: str = "mse",
-        channels_last: bool = False,
-        share: BatchShare = WHOLE,
         seed: int = 0,
     ) -> None:
         super().__init__()
         for name, weight in (("natural_weight", natural_weight), ("semantic_weight", semantic_weight)):
             if not 0 <= weight < float("inf"):
                 raise LossError(f"{name}={weight}: expected a finite number of at least 0")
-        if draws < 1:
-            raise LossError(f"draws={draws}: expected at least 1")
-        if precision not in PRECISIONS:
-            raise LossError(f"precision {precision!r} is unknown; there are {', '.join(PRECISIONS)}")
-        if not layers:
-            raise LossError(f"layers is empty; there are {', '.join(prior.layers)}")
-        prior.check_layers(layers)
-        self.prior = prior
-        self.layers, self.distance = tuple(layers), get_distance(distance)
-        self.natural_weight, self.semantic_weight = natural_weight, semantic_weight
-        self.sampler = TimestepSampler(prior.schedule, timestep_range, timestep_sampling)
-        self.draws = draws
-        self.views = views or Views()
-        self.bank = bank
-        self.precision, self.channels_last = precision, channels_last
-        self.share = share
+        self.low, self.high = timestep_range
+        if not 0 <= self.low < self.high <= (steps := prior.schedule.steps):
+            raise LossError(f"timestep range {self.low}..{self.high}: expected 0 <= low < high <= {steps}, half-open")
+        self.prior, self.natural_weight, self.semantic_weight = prior, natural_weight, semantic_weight
         self._generator = torch.Generator().manual_seed(seed)
 
     def forward(
@@ -129,134 +85,36 @@ class DiffLoss(nn.Module):
         *,
         generator: torch.Generator | None = None,
     ) -> DiffLossTerms:
-        """Compare restored with clean images.
-
-        Args:
-            restored: (N,3,H,W) in [0,1]; the gradient reaches it.
-            clean: (N,3,H,W) in [0,1].
-            timesteps: (N,) integers; drawn from the window where not given.
-            noise: standard normal noise of the images' shape; drawn where not given.
-            generator: source of what is drawn; the loss's own where not given.
-
-        Raises:
-            LossError, PriorError, ScheduleError: images, noise or timesteps that do not fit.
-        """
-        check_images(restored, clean)
+        """Compare images (N,3,H,W) in [0,1]. Timesteps (N,) and standard normal noise (N,3,H,W) are drawn if absent."""
+        check_images(restored, clean, self.prior.size_multiple)
         generator = generator or self._generator
-        scales = self.views(_working(restored), _working(clean), self.prior.size_multiple)
-        if (timesteps is not None or noise is not None) and self.draws * len(scales) > 1:
-            raise LossError("timesteps and noise can be given only with one draw and one view size")
-        terms = [
-            self._compare(seen, target, timesteps, noise, generator)
-            for seen, target in scales
-            for _ in range(self.draws)
-        ]
-        return self._mean(terms)
-
-    def train(self, mode: bool = True) -> Self:
-        """Stay in eval: nothing in here is trained."""
-        return super().train(False)
-
-    def requires_grad_(self, requires_grad: bool = True) -> Self:
-        """Stay frozen."""
-        return super().requires_grad_(False)
-
-    def _compare(
-        self,
-        restored: Tensor,
-        clean: Tensor,
-        timesteps: Tensor | None,
-        noise: Tensor | None,
-        generator: torch.Generator,
-    ) -> tuple[Tensor | Callable[[], Tensor], Tensor]:
-        """Both terms, (N,) each, for one view and one draw; the natural one deferred where it has no weight."""
-        seen = self.prior.encode(2 * restored - 1)
+        z = self.prior.encode(2 * full_precision(restored) - 1)  # (N,3,H,W) in [-1,1]; a latent prior: (N,C,h,w)
         with torch.no_grad():
-            target = self.prior.encode(2 * clean - 1)
-        keys: list[str] = []
-        if self.bank is not None and timesteps is None and noise is None:
-            keys, timesteps, noise = self.bank.draw(clean, target, self.sampler, generator, self.share)
-        if timesteps is None:
-            timesteps = self.share.of(lambda count: self.sampler.draw(count, generator), len(seen))
-        timesteps = timesteps.to(seen.device)
-        noise = self._draw_noise(target, generator) if noise is None else _checked_noise(noise, target)
-        noisy = self.prior.add_noise(seen, noise, timesteps)
-        noisy_target = self.prior.add_noise(target, noise, timesteps)
+            x = self.prior.encode(2 * full_precision(clean) - 1)  # (N,3,H,W), and so on for a latent prior
+        t = self.draw_timesteps(len(x), generator) if timesteps is None else timesteps  # (N,)
+        e = self.draw_noise(x.shape, generator) if noise is None else check_noise(noise, x.shape)  # (N,3,H,W)
+        t, e = t.to(x.device), e.to(x)
+        z_t, x_t = self.prior.add_noise(z, e, t), self.prior.add_noise(x, e, t)  # (N,3,H,W) each
+        return self.compare(NoisyPair(z_t, x_t, t))
 
-        def differences(layers: Sequence[str]) -> dict[str, Tensor]:
-            wanted = self._wanted(noisy_target, timesteps, keys, layers)
-            found = self._see(noisy, timesteps, layers)
-            return {name: self._difference(name, found[name], wanted[name]) for name in layers}
+    def compare(self, pair: NoisyPair) -> DiffLossTerms:
+        """Both terms, from one pass of the prior for each image."""
+        differences = self.differences(pair, [MIDDLE, NOISE] if self.natural_weight else [MIDDLE])  # (N,) each
+        return DiffLossTerms(self, pair, differences[MIDDLE], differences.get(NOISE))
 
-        full = self.natural_weight > 0
-        found = differences(list(dict.fromkeys((*self.layers, *([NOISE] if full else [])))))
-        semantic = torch.stack([found[name] for name in self.layers]).mean(0)
-        return found[NOISE] if full else lambda: differences([NOISE])[NOISE], semantic
-
-    def _difference(self, layer: str, seen: Tensor, wanted: Tensor) -> Tensor:
-        """(N,): mean square where noise is compared, else the chosen distance."""
-        return (mse if layer == NOISE else self.distance)(_working(seen), _working(wanted))
-
-    def _draw_noise(self, like: Tensor, generator: torch.Generator) -> Tensor:
-        def draw(count: int) -> Tensor:
-            return torch.randn((count, *like.shape[1:]), generator=generator, device=generator.device)
-
-        return self.share.of(draw, len(like)).to(device=like.device, dtype=like.dtype)
-
-    def _wanted(self, noisy: Tensor, timesteps: Tensor, keys: list[str], layers: Sequence[str]) -> dict[str, Tensor]:
-        """Features of the noisy clean images, without gradient, from the bank where there is one."""
+    def differences(self, pair: NoisyPair, layers: Sequence[str]) -> dict[str, Tensor]:
+        """Mean squared difference (N,) of the features at each layer; no gradient reaches the clean images."""
         with torch.no_grad():
-            if self.bank is None or not keys:
-                return self._see(noisy, timesteps, layers)
+            target = self.prior.maps(pair.clean, pair.timesteps, layers)  # layer -> (N,C,h,w)
+        seen = self.prior.maps(pair.restored, pair.timesteps, layers)  # layer -> (N,C,h,w)
+        squares = {name: (full_precision(seen[name]) - full_precision(target[name])).square() for name in layers}
+        return {name: square.flatten(1).mean(1) for name, square in squares.items()}  # layer -> (N,)
 
-            def compute(index: int) -> dict[str, Tensor]:
-                one = slice(index, index + 1)
-                features = self._see(noisy[one], timesteps[one], layers, reference=True)
-                return {name: value[0] for name, value in features.items()}
+    def draw_timesteps(self, count: int, generator: torch.Generator) -> Tensor:
+        """(count,) int64 timesteps, uniform."""
+        density = torch.ones(self.high - self.low, device=generator.device)
+        return self.low + torch.multinomial(density, count, replacement=True, generator=generator)
 
-            stored = self.bank.fetch(f"{self._scope}-{'-'.join(layers)}", keys, compute)
-            return {name: value.to(noisy.device) for name, value in stored.items()}
-
-    def _see(
-        self, noisy: Tensor, timesteps: Tensor, layers: Sequence[str], reference: bool = False
-    ) -> dict[str, Tensor]:
-        """The prior's features of noisy images; nothing is run beyond the last of the layers."""
-        if self.channels_last:
-            noisy = noisy.contiguous(memory_format=torch.channels_last)
-        with at_precision(self.precision, noisy.device, reference=reference):
-            return self.prior.maps(noisy, timesteps, layers)
-
-    @cached_property
-    def _scope(self) -> str:
-        """What cached features depend on besides the image: the prior's weights and how pairs are drawn."""
-        digest = hashlib.blake2b(digest_size=8)
-        for name, value in self.prior.state_dict().items():
-            digest.update(name.encode() + value.detach().cpu().float().contiguous().numpy().tobytes())
-        bank_seed = self.bank.seed if self.bank else 0
-        digest.update(repr((self.sampler.low, self.sampler.weights.tolist(), self.precision, bank_seed)).encode())
-        digest.update(self.prior.schedule.alphas_cumprod.numpy().tobytes())
-        digest.update(self.prior.schedule.prediction_type.encode())
-        return digest.hexdigest()
-
-    def _mean(self, terms: list[tuple[Tensor | Callable[[], Tensor], Tensor]]) -> DiffLossTerms:
-        def natural() -> Tensor:
-            values = [value if isinstance(value, Tensor) else value() for value, _ in terms]
-            return torch.stack(values).mean(0)
-
-        semantic = torch.stack([value for _, value in terms]).mean(0)
-        return DiffLossTerms(
-            natural() if self.natural_weight else natural, semantic, self.natural_weight, self.semantic_weight
-        )
-
-
-def _working(image: Tensor) -> Tensor:
-    """float32 at least: half-precision images would lose the small differences that the terms measure."""
-    return image if image.dtype == torch.float64 else image.float()
-
-
-def _checked_noise(noise: Tensor, like: Tensor) -> Tensor:
-    if noise.shape != like.shape:
-        raise LossError(f"noise: expected the shape {tuple(like.shape)} of what is noised, got {tuple(noise.shape)}")
-    if not torch.isfinite(noise).all():
-        raise LossError("noise: holds NaN or infinite values")
-    return noise.to(device=like.device, dtype=like.dtype)
+    def draw_noise(self, shape: torch.Size, generator: torch.Generator) -> Tensor:
+        """Standard normal noise of a shape."""
+        return torch.randn(shape, generator=generator, device=generator.device)

@@ -1,65 +1,216 @@
-"""The terms `natural`, `semantic` and `diffloss` of an objective: DiffLoss behind its settings."""
+"""The losses `natural`, `semantic` and `diffloss`: one or both terms of DiffLoss, with options."""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Annotated, ClassVar, Literal
 
 import torch
+from pydantic import Field, model_validator
 from torch import Tensor
 
-from .diffloss import DiffLoss
-from .diffusion_options import Views
-from .feature_bank import FeatureBank
-from .pixel import FACTOR_ON_SYMMETRIC_RANGE
-from .term import DiffusionSettings, Frozen, LossError, Term
+from ..data_parallel import SINGLE_RANK, Rank
+from ..diffusion.precision import at_precision
+from ..diffusion.prior import MIDDLE, NOISE, DiffusionPrior
+from ..settings import Count
+from .diffloss import DiffLoss, DiffLossTerms, NoisyPair
+from .diffusion_options import DENSITIES, DISTANCES, mse, resize
+from .term import LossError, LossInputs, Term, TermSettings, check_images, full_precision
 
-COMPONENTS = {"natural": ("natural",), "semantic": ("semantic",), "diffloss": ("natural", "semantic")}
+
+class Settings(TermSettings):
+    """Options of DiffLoss; docs/diffloss.md explains each.
+
+    Attributes:
+        natural_weight, semantic_weight: raw weights for [-1,1] images, as the method's authors released them.
+        timesteps: half-open window from which timesteps are drawn.
+        timestep_sampling: density over the window, a key of `DENSITIES`.
+        layers: of the U-Net, where the semantic term compares; the mean over them.
+        distance: how it compares there, a key of `DISTANCES`.
+        draws: timesteps and noises for each image and step; the terms are means over them.
+        view: "own": the prior sees the images as they are; "resize": with the one size in `view_sizes` as the shorter
+            side; "multi-scale": at all these sizes, and the terms are means over them.
+        view_sizes: in pixels, rounded to the prior's size multiple.
+        precision: of the prior's evaluation, see `models.diffusion.precision`.
+        channels_last: memory format of the prior's inputs; faster convolutions on many CPUs and GPUs.
+        compile: use torch.compile; the first steps then take a minute or more.
+        checkpointing: keep no activations for the backward pass; less memory, more time.
+    """
+
+    natural_weight: float = 1e-3
+    semantic_weight: float = 1e-6
+    timesteps: tuple[int, int] = (0, 1000)
+    timestep_sampling: Literal["uniform", "clean", "noisy"] = "uniform"
+    layers: Annotated[tuple[str, ...], Field(min_length=1)] = (MIDDLE,)
+    distance: Literal["mse", "channel", "cosine"] = "mse"
+    draws: Count = 1
+    view: Literal["own", "resize", "multi-scale"] = "own"
+    view_sizes: tuple[Count, ...] = (64,)
+    precision: Literal["float32", "mixed", "decoder", "bfloat16", "autocast"] = "float32"
+    channels_last: bool = False
+    compile: bool = False
+    checkpointing: bool = False
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> "Settings":
+        if self.view == "resize" and len(self.view_sizes) != 1:
+            raise ValueError(f"view 'resize' needs one view_sizes, got {list(self.view_sizes)}; use 'multi-scale'")
+        if self.view == "multi-scale" and not self.view_sizes:
+            raise ValueError("view 'multi-scale' needs at least one view_sizes, got []")
+        if self.precision not in ("float32", "autocast") and (self.checkpointing or self.compile):
+            raise ValueError(f"precision {self.precision!r} excludes checkpointing and compile; use 'autocast'")
+        return self
 
 
-class DiffusionTerm(Term):
-    """One or both terms of DiffLoss."""
+class MeanTerms(DiffLossTerms):
+    """Means over the terms of several draws and views."""
 
-    def __init__(self, loss: DiffLoss, settings: DiffusionSettings, raw_weights: dict[str, float]) -> None:
-        super().__init__(settings, raw_weights)
-        self.loss = loss
+    def __init__(self, loss: DiffLoss, terms: Sequence[DiffLossTerms]) -> None:
+        self._loss, self._terms = loss, terms
+        self.semantic = torch.stack([draw.semantic for draw in terms]).mean(0)  # (N,)
+
+    @property
+    def natural(self) -> Tensor:
+        """(N,) unweighted."""
+        return torch.stack([draw.natural for draw in self._terms]).mean(0)
+
+
+class DiffLossWithOptions(DiffLoss):
+    """DiffLoss with the options of its settings; their raw weights do not count here.
+
+    Args:
+        prior: the frozen diffusion model.
+        settings: options.
+        natural_weight, semantic_weight: as in `DiffLoss`.
+        rank: this process of a data-parallel training; draws do not depend on the number of ranks.
+        seed: as in `DiffLoss`.
+
+    Raises:
+        LossError, PriorError: a weight, window or layer that does not fit the prior.
+    """
+
+    def __init__(
+        self,
+        prior: DiffusionPrior,
+        settings: Settings,
+        natural_weight: float = 1.0,
+        semantic_weight: float = 1.0,
+        rank: Rank = SINGLE_RANK,
+        *,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(prior, natural_weight, semantic_weight, settings.timesteps, seed=seed)
+        prior.check_layers(settings.layers)
+        self.settings, self.rank = settings, rank
+        self._density = DENSITIES[settings.timestep_sampling](prior.schedule.alphas_cumprod[self.low : self.high])
+
+    def forward(
+        self,
+        restored: Tensor,
+        clean: Tensor,
+        timesteps: Tensor | None = None,
+        noise: Tensor | None = None,
+        *,
+        generator: torch.Generator | None = None,
+    ) -> DiffLossTerms:
+        """Compare images (N,3,H,W) in [0,1], as `DiffLoss`; means over views and draws.
+
+        Raises:
+            LossError, PriorError, ScheduleError: as `DiffLoss`; or timesteps or noise for several draws or views.
+        """
+        views = self._views(restored, clean)
+        if (timesteps is not None or noise is not None) and self.settings.draws * len(views) > 1:
+            raise LossError("timesteps and noise are possible only with one draw and one view size")
+        terms = [
+            super(DiffLossWithOptions, self).forward(*view, timesteps, noise, generator=generator)
+            for view in views
+            for _ in range(self.settings.draws)
+        ]
+        return terms[0] if len(terms) == 1 else MeanTerms(self, terms)
+
+    def compare(self, pair: NoisyPair) -> DiffLossTerms:
+        """Both terms, from one pass of the prior for each image; the semantic one is the mean over the layers."""
+        layers = [*self.settings.layers, *([NOISE] if self.natural_weight else [])]
+        differences = self.differences(pair, list(dict.fromkeys(layers)))  # (N,) each
+        semantic = torch.stack([differences[layer] for layer in self.settings.layers]).mean(0)  # (N,)
+        return DiffLossTerms(self, pair, semantic, differences.get(NOISE))
+
+    def differences(self, pair: NoisyPair, layers: Sequence[str]) -> dict[str, Tensor]:
+        """The distance (N,) of the features at each layer; of predicted noise always the mean squared difference."""
+        with torch.no_grad():
+            target = self._features(pair.clean, pair.timesteps, layers)  # layer -> (N,C,h,w)
+        seen = self._features(pair.restored, pair.timesteps, layers)  # layer -> (N,C,h,w)
+        differences = {}
+        for layer in layers:
+            distance = mse if layer == NOISE else DISTANCES[self.settings.distance]
+            differences[layer] = distance(full_precision(seen[layer]), full_precision(target[layer]))  # (N,)
+        return differences
+
+    def draw_timesteps(self, count: int, generator: torch.Generator) -> Tensor:
+        """(count,) int64 timesteps with the density of the settings, this rank's slice."""
+        return self.rank.slice_of(partial(self._draw_batch_timesteps, generator), count)
+
+    def draw_noise(self, shape: torch.Size, generator: torch.Generator) -> Tensor:
+        """Standard normal noise of a shape, this rank's slice."""
+        return self.rank.slice_of(partial(self._draw_batch_noise, generator, shape[1:]), shape[0])
+
+    def _draw_batch_timesteps(self, generator: torch.Generator, count: int) -> Tensor:
+        density = self._density.float().to(generator.device)
+        return self.low + torch.multinomial(density, count, replacement=True, generator=generator)
+
+    def _draw_batch_noise(self, generator: torch.Generator, shape: torch.Size, count: int) -> Tensor:
+        return super().draw_noise(torch.Size((count, *shape)), generator)
+
+    def _features(self, noisy: Tensor, timesteps: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
+        if self.settings.channels_last:
+            noisy = noisy.contiguous(memory_format=torch.channels_last)
+        with at_precision(self.settings.precision, noisy.device):
+            return self.prior.maps(noisy, timesteps, layers)
+
+    def _views(self, restored: Tensor, clean: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """The pairs of images that the prior sees."""
+        if self.settings.view == "own":
+            return [(restored, clean)]
+        check_images(restored, clean)
+        restored, clean, multiple = full_precision(restored), full_precision(clean), self.prior.size_multiple
+        return [(resize(restored, size, multiple), resize(clean, size, multiple)) for size in self.settings.view_sizes]
+
+
+class NaturalAndSemantic(Term):
+    """Both terms of DiffLoss."""
+
+    needs_prior = True
+    components: ClassVar[tuple[str, ...]] = ("natural", "semantic")
+    settings: Settings
+
+    def __init__(self, settings: Settings, inputs: LossInputs) -> None:
+        super().__init__(settings, inputs)
+        natural_weight, semantic_weight = (float(name in self.components) for name in ("natural", "semantic"))
+        self._pixel_factor = inputs.pixel_factor
+        self.diffloss = DiffLossWithOptions(inputs.prior, settings, natural_weight, semantic_weight, inputs.rank)
+        if settings.checkpointing:
+            inputs.prior.checkpoint()
+        if settings.compile:
+            inputs.prior.compile_passes()
+
+    @property
+    def raw_weights(self) -> dict[str, float]:
+        """The raw weights, which are for [-1,1] images, beside a pixel loss on [0,1] images."""
+        weights = {"natural": self.settings.natural_weight, "semantic": self.settings.semantic_weight}
+        return {name: weights[name] / self._pixel_factor for name in self.components}
 
     def forward(self, restored: Tensor, clean: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
-        terms = self.loss(restored, clean, generator=generator)
-        return {name: getattr(terms, name).mean() for name in self.raw_weights}
+        """The components `natural`, `semantic` or both."""
+        terms = self.diffloss(restored, clean, generator=generator)
+        return {name: getattr(terms, name).mean() for name in self.components}
 
 
-def build(name: str, settings: DiffusionSettings, frozen: Frozen, pixel_kind: str) -> DiffusionTerm:
-    """Build the term `name`. Raw weights are stated for [-1,1] images and converted to a [0,1] pixel loss."""
-    if frozen.prior is None:
-        raise LossError(f"objective {name!r} needs a diffusion prior")
-    if settings.precision not in ("float32", "autocast") and (settings.checkpointing or settings.compile):
-        raise LossError(
-            f"{name}: precision {settings.precision} goes with neither checkpointing nor compile; use autocast"
-        )
-    wanted = COMPONENTS[name]
-    loss = DiffLoss(
-        frozen.prior,
-        natural_weight=float("natural" in wanted),
-        semantic_weight=float("semantic" in wanted),
-        timestep_range=(settings.timesteps[0], settings.timesteps[1]),
-        timestep_sampling=settings.timestep_sampling,
-        draws=settings.draws,
-        views=Views(settings.view, settings.view_sizes),
-        bank=_bank(settings, frozen),
-        precision=settings.precision,
-        layers=settings.layers,
-        distance=settings.distance,
-        channels_last=settings.channels_last,
-        share=frozen.share,
-    )
-    if settings.checkpointing:
-        frozen.prior.checkpoint()
-    if settings.compile:
-        frozen.prior.compile_passes()
-    raw = {"natural": settings.natural_weight, "semantic": settings.semantic_weight}
-    factor = FACTOR_ON_SYMMETRIC_RANGE[pixel_kind]
-    return DiffusionTerm(loss, settings, {component: raw[component] / factor for component in wanted})
+class Natural(NaturalAndSemantic):
+    """The natural term of DiffLoss alone."""
+
+    components = ("natural",)
 
 
-def _bank(settings: DiffusionSettings, frozen: Frozen) -> FeatureBank | None:
-    if settings.bank == "off":
-        return None
-    if settings.bank == "disk" and frozen.bank_folder is None:
-        raise LossError("bank 'disk' needs a folder: pass bank_folder, or use 'memory'")
-    return FeatureBank(settings.bank_draws, frozen.bank_folder if settings.bank == "disk" else None)
+class Semantic(NaturalAndSemantic):
+    """The semantic term of DiffLoss alone."""
+
+    components = ("semantic",)

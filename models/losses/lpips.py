@@ -1,15 +1,16 @@
-"""The term `lpips`: learned perceptual image patch similarity, as torchmetrics implements it.
+"""The loss `lpips`: learned perceptual image patch similarity, as torchmetrics implements it.
 
-Zhang et al., "The unreasonable effectiveness of deep features as a perceptual metric", CVPR 2018. The linear heads
-come with torchmetrics; the backbone's ImageNet weights do not, and are never downloaded here.
+Zhang et al., "The unreasonable effectiveness of deep features as a perceptual metric", CVPR 2018. torchmetrics has the
+linear heads. The backbone's ImageNet weights must be in torch's cache; they are never downloaded.
 """
 
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from .term import Frozen, LossError, LpipsSettings, Term
+from .term import LossError, LossInputs, Term, TermSettings
 
 # The files that torchvision looks for, by backbone.
 BACKBONE_FILES = {
@@ -19,44 +20,52 @@ BACKBONE_FILES = {
 }
 
 
-class LpipsTerm(Term):
-    """LPIPS of restored against clean images, the mean over the batch."""
+class Settings(TermSettings):
+    """Which backbone, and the raw weight for [0,1] images."""
 
-    def __init__(self, network: nn.Module, settings: LpipsSettings) -> None:
-        super().__init__(settings, {"lpips": settings.raw_weight})
-        self.network = network.eval().requires_grad_(False)
+    raw_weight: float = 0.1
+    backbone: Literal["alex", "vgg", "squeeze"] = "alex"
+
+
+class Lpips(Term):
+    """LPIPS of restored against clean images, the mean over the batch.
+
+    Raises:
+        LossError: the backbone's weights are not in torch's cache, or cannot be read.
+    """
+
+    settings: Settings
+
+    def __init__(self, settings: Settings, inputs: LossInputs) -> None:
+        super().__init__(settings, inputs)
+        path = backbone_file(settings.backbone)
+        if not path.exists():
+            raise LossError(
+                f"lpips: the backbone's weights are not at {path}. Put torchvision's {path.name} there "
+                "(or set TORCH_HOME to the folder that has hub/checkpoints), or choose another objective."
+            )
+        self.network = load_network(settings.backbone)
+
+    @property
+    def raw_weights(self) -> dict[str, float]:
+        """The weight of the only component."""
+        return {"lpips": self.settings.raw_weight}
 
     def forward(self, restored: Tensor, clean: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+        """The component `lpips`."""
         return {"lpips": self.network(restored, clean, normalize=True).mean()}
 
 
-def build(name: str, settings: LpipsSettings, frozen: Frozen, pixel_kind: str) -> LpipsTerm:
-    """Build the term from cached backbone weights.
-
-    Raises:
-        LossError: an unknown backbone, or its weights are not in torch's cache.
-    """
-    if settings.backbone not in BACKBONE_FILES:
-        raise LossError(f"lpips: backbone {settings.backbone!r} is unknown; there are {', '.join(BACKBONE_FILES)}")
-    path = backbone_file(settings.backbone)
-    if not path.exists():
-        raise LossError(
-            f"lpips: the backbone's weights are not at {path}; put torchvision's {path.name} there "
-            "(or set TORCH_HOME to the folder that has hub/checkpoints), or choose another objective"
-        )
-    return LpipsTerm(load_network(settings.backbone), settings)
-
-
 def backbone_file(backbone: str) -> Path:
-    """Where torch's cache has, or would have, a backbone's weights."""
+    """The path of a backbone's weights in torch's cache, whether or not they exist."""
     return Path(torch.hub.get_dir()) / "checkpoints" / BACKBONE_FILES[backbone]
 
 
 def load_network(backbone: str) -> nn.Module:
-    """The frozen network (images (N,3,H,W), others, normalize=True for [0,1]) -> LPIPS; its weights must be cached.
+    """The frozen network: two batches (N,3,H,W), in [0,1] with `normalize=True`, to LPIPS.
 
     Raises:
-        LossError: the file of the weights is damaged, or holds more than weights: nothing in it was run.
+        LossError: the file of the backbone's weights is damaged, or holds more than weights. Nothing in it was run.
     """
     path = backbone_file(backbone)
     try:  # torchvision would unpickle whatever lies there

@@ -1,49 +1,58 @@
-"""The term `task`: how differently a frozen task network sees the restored and the clean image."""
-
-from collections.abc import Callable, Iterable
+"""The loss `task`: how differently a frozen task network sees the restored and the clean image."""
 
 import torch
 from torch import Tensor
 
-from ..data_parallel import WHOLE, BatchShare
-from .term import Frozen, LossError, TaskSettings, Term
+from .term import LossError, LossInputs, Term, TermSettings
 
 
-class TaskTerm(Term):
-    """Mean squared distance of the task network's features, each layer against its power on the clean image.
+class Settings(TermSettings):
+    """Whose features, and the raw weight.
 
-    The division makes layers of any scale count the same; it is 1 where the restored features are unrelated zeros.
+    Attributes:
+        network: the task whose trained network gives the features.
+        raw_weight: for [0,1] images.
     """
 
-    def __init__(
-        self, features: Callable[[Tensor], Iterable[Tensor]], settings: TaskSettings, share: BatchShare = WHOLE
-    ) -> None:
-        super().__init__(settings, {"task": settings.raw_weight})
-        self._features = features
-        self._share = share
+    network: str = "detection"
+    raw_weight: float = 0.1
+
+
+class TaskFeatures(Term):
+    """Mean squared difference of the network's features, relative to their mean square on the clean image.
+
+    The value is the mean over layers. The division makes layers of any scale count the same.
+    """
+
+    needs_task = True
+    settings: Settings
+
+    def __init__(self, settings: Settings, inputs: LossInputs) -> None:
+        super().__init__(settings, inputs)
+        self._features, self._rank = inputs.task_features, inputs.rank
+
+    @property
+    def raw_weights(self) -> dict[str, float]:
+        """The weight of the only component."""
+        return {"task": self.settings.raw_weight}
 
     def forward(self, restored: Tensor, clean: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+        """The component `task`.
+
+        Raises:
+            LossError: the features of the two images do not match, or carry no gradient.
+        """
         with torch.no_grad():
-            wanted = list(self._features(clean))
-        seen = list(self._features(restored))
-        if not seen or len(seen) != len(wanted):
-            raise LossError(f"task: the network gave {len(seen)} and {len(wanted)} feature maps for one pair")
-        if torch.is_grad_enabled() and restored.requires_grad and not any(layer.requires_grad for layer in seen):
+            targets = list(self._features(clean))  # (N,C,h,w) each
+        features = list(self._features(restored))  # (N,C,h,w) each
+        if not features or len(features) != len(targets):
+            raise LossError(f"task: the network gave {len(features)} and {len(targets)} feature maps for one pair")
+        if torch.is_grad_enabled() and restored.requires_grad and not any(layer.requires_grad for layer in features):
             raise LossError("task: the network's features carry no gradient; do not compute them under no_grad")
-        distances = [self._relative_distance(*pair) for pair in zip(seen, wanted, strict=True)]
+        distances = [self._distance(*layer) for layer in zip(features, targets, strict=True)]
         return {"task": torch.stack(distances).mean()}
 
-    def _relative_distance(self, seen: Tensor, wanted: Tensor) -> Tensor:
-        power = self._share.mean(wanted.float().square().mean()).clamp_min(torch.finfo(torch.float32).tiny)
-        return (seen.float() - wanted.float()).square().mean() / power
-
-
-def build(name: str, settings: TaskSettings, frozen: Frozen, pixel_kind: str) -> TaskTerm:
-    """Build the term from the features that the training run lends.
-
-    Raises:
-        LossError: there are none.
-    """
-    if frozen.task_features is None:
-        raise LossError("objective 'task' needs the features of a task network: pass task_features")
-    return TaskTerm(frozen.task_features, settings, frozen.share)
+    def _distance(self, features: Tensor, target: Tensor) -> Tensor:
+        """Scalar for one layer; the mean square of the target is that of the batch of all ranks."""
+        power = self._rank.mean(target.float().square().mean()).clamp_min(torch.finfo(torch.float32).tiny)
+        return (features.float() - target.float()).square().mean() / power

@@ -1,97 +1,129 @@
-"""The settings of every loss: plain types and defaults, readable without torch. docs/diffloss.md explains each."""
+"""The contract of a loss: its base classes and settings, what a training lends to it, and the checks of images.
+
+A loss is one module with a class `Settings` and a subclass of `Loss`, and one line in `models.losses.LOSSES`.
+"""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
-from ..data_parallel import WHOLE, BatchShare
-
-if TYPE_CHECKING:
-    from ..diffusion.prior import DiffusionPrior
+from ..data_parallel import SINGLE_RANK, Rank
+from ..settings import Count, NonNegative, Settings
 
 
 class LossError(ValueError):
-    """A setting or an input that a loss cannot take; the text names it."""
+    """A setting or an input that a loss cannot use; the text is one line that names it."""
 
 
 @dataclass(frozen=True)
-class PixelSettings:
-    """The pixel term, part of every objective."""
+class LossInputs:
+    """What a training lends to its losses.
 
-    kind: Literal["l1", "l2", "charbonnier"] = "l1"
-    weight: float = 1.0
+    Attributes:
+        prior: a `models.diffusion.prior.DiffusionPrior`, for losses that need one.
+        task_features: images (N,3,H,W) in [0,1] to feature maps of a task network, for losses that need them.
+        pixel_factor: the pixel loss on [-1,1] images divided by the pixel loss on [0,1] images.
+        rank: this process of a data-parallel training.
+    """
+
+    prior: Any = None
+    task_features: Callable[[Tensor], list[Tensor]] | None = None
+    pixel_factor: float = 1.0
+    rank: Rank = SINGLE_RANK
 
 
-@dataclass(frozen=True)
-class TermSettings:
-    """How a term is added to the pixel loss.
+class Loss(nn.Module, ABC):
+    """A loss of restored against clean images.
 
-    weighting "ratio": `strength` is the norm of the term's gradient at the restored image, against the pixel loss's.
-    weighting "raw": the term is multiplied by its raw weight.
+    Args:
+        settings: an instance of the class `Settings` in the loss's module.
+        inputs: what the training lends to the loss.
+
+    Attributes:
+        needs_prior: whether the loss needs a diffusion prior.
+        needs_task: whether the loss needs the features of a task network.
+    """
+
+    needs_prior: ClassVar[bool] = False
+    needs_task: ClassVar[bool] = False
+
+    def __init__(self, settings: Any, inputs: LossInputs) -> None:
+        super().__init__()
+        self.settings = settings
+
+    @property
+    @abstractmethod
+    def raw_weights(self) -> Mapping[str, float]:
+        """The components, and the factor of each beside a pixel loss on [0,1] images under weighting "raw"."""
+
+    @abstractmethod
+    def forward(self, restored: Tensor, clean: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+        """The components, scalars by name, of images (N,3,H,W) in [0,1]; differentiable in `restored`."""
+
+
+class TermSettings(Settings):
+    """How a loss is added to the pixel loss.
+
+    Attributes:
+        weighting: "ratio": by `strength`; "raw": by the raw weights.
+        strength: norm of the gradient at the restored image, divided by the pixel loss's.
+        from_step: the loss is left out before this step, so that only the last part of a training takes longer.
+        every: the loss is evaluated at each k-th step only, with k times the weight.
+        calibrate_every: evaluations between two measurements of the gradient norms.
     """
 
     weighting: Literal["ratio", "raw"] = "ratio"
-    strength: float = 0.5
-    from_step: int = 0  # leave the term out before this step: its cost falls on the end of the training alone
-    every: int = 1  # evaluate the term at each k-th step only, and weigh it k times
-    calibrate_every: int = 20  # steps between two measurements of the gradient norms
-
-    def __post_init__(self) -> None:
-        if min(self.every, self.calibrate_every) < 1 or min(self.strength, self.from_step) < 0:
-            raise LossError("expected every and calibrate_every >= 1, strength and from_step >= 0")
+    strength: Annotated[float, Field(ge=0)] = 0.5
+    from_step: NonNegative = 0
+    every: Count = 1
+    calibrate_every: Count = 20
 
 
-@dataclass(frozen=True)
-class DiffusionSettings(TermSettings):
-    """The terms `natural`, `semantic` and `diffloss` (both)."""
+class Term(Loss):
+    """A loss that an objective adds to the pixel loss."""
 
-    natural_weight: float = 1e-3  # raw, on [-1,1] images, as the method's authors released them
-    semantic_weight: float = 1e-6
-    timesteps: tuple[int, int] = (0, 1000)
-    timestep_sampling: Literal["uniform", "clean", "noisy"] = "uniform"
-    layers: tuple[str, ...] = ("middle",)  # of the U-Net, where the semantic term compares
-    distance: Literal["mse", "channel", "cosine"] = "mse"  # how it compares there
-    draws: int = 1  # (t, noise) pairs for each image and step
-    view: Literal["own", "resize", "multi-scale"] = "own"
-    view_sizes: tuple[int, ...] = (64,)
-    bank: Literal["off", "memory", "disk"] = "off"
-    bank_draws: int = 4  # fixed (t, noise) pairs for each clean view
-    precision: Literal["float32", "mixed", "decoder", "bfloat16", "autocast"] = "float32"
-    channels_last: bool = False
-    compile: bool = False
-    checkpointing: bool = False  # less memory, more time
+    settings: TermSettings
 
 
-@dataclass(frozen=True)
-class LpipsSettings(TermSettings):
-    """The term `lpips`."""
+class FrozenModule(nn.Module):
+    """A module of frozen networks: `.train()` and `.requires_grad_()` leave it in eval mode and frozen."""
 
-    raw_weight: float = 0.1
-    backbone: Literal["alex", "vgg", "squeeze"] = "alex"
+    def train(self, mode: bool = True) -> Self:
+        """Stay in eval mode."""
+        return super().train(False)
 
-
-@dataclass(frozen=True)
-class TaskSettings(TermSettings):
-    """The term `task`."""
-
-    network: str = "detection"  # the task whose trained network gives the features
-    raw_weight: float = 0.1
+    def requires_grad_(self, requires_grad: bool = True) -> Self:
+        """Stay frozen."""
+        return super().requires_grad_(False)
 
 
-ROUNDING = 1e-3  # how far a value may leave [0,1] and still pass as rounding: a quarter of an 8-bit step
+ROUNDING = 1e-3  # how far values may leave [0,1]: a quarter of an 8-bit step
 
 
-def check_images(restored: Tensor, clean: Tensor) -> None:
-    """Raise LossError unless both are finite (N,3,H,W) floats in [0,1] of one shape on one device."""
+def full_precision(image: Tensor) -> Tensor:
+    """The image in float32 or float64: half precision hides the small differences that losses measure."""
+    return image if image.dtype == torch.float64 else image.float()
+
+
+def check_images(restored: Tensor, clean: Tensor, multiple: int = 1) -> None:
+    """Check that both images are finite (N,3,H,W) floats in [0,1] of one shape on one device.
+
+    Args:
+        restored, clean: images.
+        multiple: of which H and W must be multiples.
+
+    Raises:
+        LossError: they are not.
+    """
     for name, image in (("restored", restored), ("clean", clean)):
         if not torch.is_tensor(image) or not image.is_floating_point():
-            got = image.dtype if torch.is_tensor(image) else type(image).__name__
-            raise LossError(f"{name}: expected a float tensor with values in [0,1], got {got}")
+            kind = image.dtype if torch.is_tensor(image) else type(image).__name__
+            raise LossError(f"{name}: expected a float tensor with values in [0,1], got {kind}")
         if image.ndim != 4 or image.shape[1] != 3 or 0 in image.shape:
             raise LossError(f"{name}: expected (N,3,H,W) RGB images, got {tuple(image.shape)}")
     if restored.shape != clean.shape:
@@ -100,43 +132,38 @@ def check_images(restored: Tensor, clean: Tensor) -> None:
         raise LossError(f"restored is on {restored.device}, clean on {clean.device}: expected one device")
     for name, image in (("restored", restored), ("clean", clean)):
         check_range(name, image)
+    if restored.shape[2] % multiple or restored.shape[3] % multiple:
+        raise LossError(
+            f"images of {restored.shape[2]}x{restored.shape[3]}: the prior needs sides that are multiples of {multiple}. "
+            "Crop to such a size, or use a resized view."
+        )
 
 
 def check_range(name: str, image: Tensor) -> None:
-    """Raise LossError for values that are not finite or leave [0,1] by more than rounding."""
+    """Check that values are finite and leave [0,1] by no more than rounding.
+
+    Raises:
+        LossError: they do not.
+    """
     low, high = (float(bound) for bound in torch.aminmax(image.detach()))
     if low >= -ROUNDING and high <= 1 + ROUNDING:
         return
     if not torch.isfinite(image).all():
         raise LossError(f"{name}: holds NaN or infinite values")
     raise LossError(
-        f"{name}: expected values in [0,1], got {low:.4g} to {high:.4g}; "
-        "divide 8-bit images by 255, map [-1,1] images by (x + 1) / 2, clamp a network's raw output"
+        f"{name}: expected values in [0,1], got {low:.4g} to {high:.4g}. "
+        "Divide 8-bit images by 255, map [-1,1] images by (x + 1) / 2, clamp a network's raw output."
     )
 
 
-@dataclass(frozen=True)
-class Frozen:
-    """What a training run can lend to its terms: frozen networks, a folder for cached features, its share."""
+def check_noise(noise: Tensor, shape: torch.Size) -> Tensor:
+    """Return noise that is finite and has a shape.
 
-    prior: "DiffusionPrior | None" = None
-    task_features: Callable[[Tensor], list[Tensor]] | None = None
-    bank_folder: Path | None = None
-    share: BatchShare = WHOLE
-
-
-class Term(nn.Module, ABC):
-    """One entry of an objective besides the pixel loss.
-
-    `raw_weights` names the components and the factor of each under weighting "raw", for a pixel loss on [0,1]
-    images.
+    Raises:
+        LossError: it is not, or has not.
     """
-
-    def __init__(self, settings: TermSettings, raw_weights: Mapping[str, float]) -> None:
-        super().__init__()
-        self.settings = settings
-        self.raw_weights = dict(raw_weights)
-
-    @abstractmethod
-    def forward(self, restored: Tensor, clean: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
-        """Scalar components by name; images (N,3,H,W) in [0,1], differentiable in `restored`."""
+    if noise.shape != shape:
+        raise LossError(f"noise: expected the shape {tuple(shape)} of the images or latents, got {tuple(noise.shape)}")
+    if not torch.isfinite(noise).all():
+        raise LossError("noise: holds NaN or infinite values")
+    return noise

@@ -14,9 +14,8 @@ from numpy.typing import NDArray
 from data import images
 from data.dataset import Split
 from models.diffusion.prior import DiffusionPrior
-from models.losses import settings_of
-from models.losses.diffloss import DiffLoss
-from models.losses.diffusion_options import Views
+from models.losses import read_settings
+from models.losses.diffusion_terms import DiffLossWithOptions, Settings
 from pipeline.metrics import MeanRecords
 from pipeline.running.seeds import seed_for
 
@@ -34,12 +33,13 @@ class PriorTerms:
     """
 
     def __init__(self, prior: DiffusionPrior, section: Mapping[str, Any], seed: int) -> None:
-        settings = settings_of("diffloss", section)
-        views = Views(settings.view, settings.view_sizes)
+        settings = read_settings("diffloss", "diffloss", section)
+        view = {"view": settings.view, "view_sizes": settings.view_sizes}
         self.seed, self.device = seed, next(prior.parameters()).device
         self._multiple = prior.size_multiple if settings.view == "own" else 1
         self._losses = [
-            DiffLoss(prior, timestep_range=(step, step + 1), views=views) for step in fixed_steps(settings.timesteps)
+            DiffLossWithOptions(prior, Settings(timesteps=(step, step + 1), **view))
+            for step in fixed_steps(settings.timesteps)
         ]
 
     def __call__(self, image: Image, clean: Image, id: str) -> dict[str, float]:

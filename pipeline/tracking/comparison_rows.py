@@ -13,7 +13,7 @@ from pipeline.reporting import pictures
 from pipeline.running.artifacts import CLEAN, objective_of, row_identity
 from pipeline.running.atomic_outputs import read_table
 from pipeline.running.digests import data_digest
-from pipeline.settings.grammar import CLEAN_RESTORED, DEGRADED, RETRAINED
+from pipeline.settings.grammar import CLEAN_RESTORED, DEGRADED, RETRAINED, objective_losses
 from pipeline.settings.params import Params
 from pipeline.tracking.logged_model import RestorerFile
 from pipeline.tracking.runs import DataUsed, Row
@@ -56,7 +56,7 @@ class Ledger:
         """Every variant of results.csv for each degradation; `clean` once. `tags` are added to every row's."""
         for degradation, variant in self._variants():
             objective = objective_of(self.params, variant)
-            prior = objective is not None and needs_prior(objective, self.params.losses)
+            prior = objective is not None and needs_prior(objective_losses(objective, self.params.losses))
             curve = self._curve(degradation, variant)
             yield Row(
                 identity=row_identity(self.params, degradation, variant, prior),

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from models.data_parallel import BatchShare
+from models.data_parallel import Rank
 from pipeline.running.atomic_outputs import WORK
 from pipeline.running.entry import OUR_PACKAGES
 from pipeline.running.seeds import choose_device
@@ -34,7 +34,7 @@ class TeamError(RuntimeError):
     """A training that cannot be shared, or one of its processes that died; the text is one line."""
 
 
-class Team(BatchShare):
+class Team(Rank):
     """A training's process by itself."""
 
     def __init__(self, device: torch.device) -> None:
@@ -85,26 +85,26 @@ class _Member(Team):
         super().__init__(torch.device("cpu") if device.type == "cpu" else device)  # torch.load knows no "cpu:0"
         self.index, self.count = self._accelerator.process_index, self._accelerator.num_processes
 
-    def add_up(self, value: torch.Tensor) -> torch.Tensor:
+    def sum_over_ranks(self, value: torch.Tensor) -> torch.Tensor:
         total: torch.Tensor = self._accelerator.reduce(value.to(self.device), "sum")
         return total.to(value.device)
 
     def agree(self, wish: bool) -> bool:
-        return bool(self.add_up(torch.tensor(float(wish))))
+        return bool(self.sum_over_ranks(torch.tensor(float(wish))))
 
     def wrap(self, network: torch.nn.Module) -> torch.nn.Module:
         wrapped: torch.nn.Module = self._accelerator.prepare_model(network)
         return wrapped
 
     def mean_of(self, values: Mapping[str, float]) -> dict[str, float]:
-        means = self.add_up(torch.tensor(list(values.values()), dtype=torch.float64)) / self.count
+        means = self.sum_over_ranks(torch.tensor(list(values.values()), dtype=torch.float64)) / self.count
         return dict(zip(values, means.tolist(), strict=True))
 
     def collect(self, values: Mapping[int, float], count: int) -> list[float]:
         table = torch.zeros(count, dtype=torch.float64)
         for place, value in values.items():
             table[place] = value
-        return self.add_up(table).tolist()
+        return self.sum_over_ranks(table).tolist()
 
     def end(self) -> None:
         self._accelerator.end_training()
