@@ -8,7 +8,7 @@ from pathlib import Path
 
 from data import images
 from data.dataset import Dataset, Split
-from models.losses import needs_prior
+from models.losses import get_loss
 from pipeline.metrics import MeanRecords
 from pipeline.metrics.diffloss_terms import load_terms
 from pipeline.metrics.image_quality import METRICS, Image, Metric, available, blur
@@ -18,7 +18,7 @@ from pipeline.running.atomic_outputs import replacing_folder
 from pipeline.running.entry import parse_arguments, run_stage
 from pipeline.running.execution import Kind, in_parallel
 from pipeline.running.seeds import choose_device
-from pipeline.settings.grammar import DEGRADED
+from pipeline.settings.grammar import DEGRADED, objective_losses
 from pipeline.settings.params import Params, load_params
 
 
@@ -74,7 +74,8 @@ def measure_all(
     others, missing = available(clean, device)
     chosen = evenly(clean.ids, params.quality.prior_images)
     terms = None
-    if not any(needs_prior(objective, params.losses) for objective in params.objectives):
+    kinds = [kind for name in params.objectives for kind, _ in objective_losses(name, params.losses).values()]
+    if not any(get_loss(kind).needs_prior for kind in kinds):
         missing["natural, semantic"] = "no objective needs a diffusion prior, so that there is none"
     elif not chosen:
         missing["natural, semantic"] = "quality.prior_images is 0"

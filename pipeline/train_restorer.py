@@ -18,7 +18,7 @@ import torch
 from data.batches import PairBatches
 from data.dataset import Dataset
 from models.diffusion.prior import DiffusionPrior
-from models.losses import FROZEN, build_objective, needs_prior, needs_task
+from models.losses import build_objective, get_loss
 from models.losses.objective import ObjectiveOutput
 from models.restorers import CHECKPOINT, RESTORERS, build_restorer, load_restorer, save_restorer
 from models.restorers.contract import Restorer
@@ -28,6 +28,7 @@ from pipeline.running.atomic_outputs import WORK, read_json, replacing_folder
 from pipeline.running.digests import checkpoint_folder, fingerprint
 from pipeline.running.entry import parse_arguments, run_stage
 from pipeline.running.seeds import choose_device, seed_for
+from pipeline.settings.grammar import BASE, FROZEN
 from pipeline.settings.params import Params, load_params
 from pipeline.settings.training import TrainRestorer
 from pipeline.tracking import streaming
@@ -137,17 +138,18 @@ def _train(
     inputs = fingerprint(*_inputs(settings, degraded, clean, validator))
     own = {name: value for name, value in settings.used.items() if name != "repeats"}
     work = checkpoint_folder(_code(settings), params.seed, own, description, inputs, number)
-    losses = description["losses"]
-    prior = DiffusionPrior.load(Path(options.prior)) if needs_prior(name, losses) else None
-    features = _task_features(Path(options.tasks), description, device) if needs_task(name, losses) else None
+    losses = {loss: {BASE: about["kind"], **about["settings"]} for loss, about in description["losses"].items()}
+    needs_prior = any(get_loss(about["kind"]).needs_prior for about in description["losses"].values())
+    prior = DiffusionPrior.load(Path(options.prior)) if needs_prior else None
+    features = _task_features(Path(options.tasks), description, device) if description["network"] else None
     objective = build_objective(
-        name, losses, prior=prior, task_features=features, bank_folder=work / "bank", share=team
+        " + ".join(losses), losses, prior=prior, task_features=features, bank_folder=work / "bank", share=team
     )
     seed = seed_for(params.seed, "restorer", *([number] if number > 1 else []))
     splits, share = (degraded.split("train"), clean.split("train")), (team.index, team.count)
     batches = PairBatches(*splits, settings.crop, settings.batch, seed, share, settings.clean_share)
     tags = {"degradation": options.degradation, "variant": name}
-    identity = row_identity(params, options.degradation, name, needs_prior(name, losses))
+    identity = row_identity(params, options.degradation, name, needs_prior)
     title = f"{options.degradation} · {name}"
     system = params.tracking.system_metrics
     live = partial(streaming.live, clean.info.name, title, tags, identity, work.name, system)

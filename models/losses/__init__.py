@@ -37,6 +37,12 @@ LOSSES: dict[str, LossSpec] = {
     "task": LossSpec(".task", TaskSettings, needs_task=True),
 }
 
+
+def get_loss(kind: str) -> LossSpec:
+    """What a loss needs: `needs_prior`, `needs_task`."""
+    return LOSSES[kind]
+
+
 BASE = "base"  # in the settings of a variant: which loss it is one of
 FROZEN = "frozen"  # as an objective, alone: the restorer of a checkpoint is used as it is, nothing is trained
 
