@@ -1,7 +1,7 @@
 """Stage plan: check all names and settings in params.yaml before any work.
 
-All other stages follow it. It writes what the objectives need, and which files from elsewhere the tasks and the restorer
-are made of: DVC cannot know these files, because params.yaml names them.
+All other stages follow it. It writes what the objectives need, and the digests of the files from elsewhere that tasks
+and restorer start from: DVC cannot know these files, because params.yaml names them.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""Rivals of a restorer: which images they get, by which network they are judged, with what they are compared."""
+"""Arms: which images they get, by which network they are judged, with what they are compared."""
 
 import json
 import shutil
@@ -17,7 +17,7 @@ from pipeline import arm, arm_images
 from pipeline.metrics import MeanRecords
 from pipeline.reporting import tables
 from pipeline.running.artifacts import RECORDS_FILE
-from pipeline.settings.grammar import Arm, arm_fault, parse_arm
+from pipeline.settings.grammar import Arm, arm_error, parse_arm
 from pipeline.settings.params import Params, ParamsError, load_params
 from pipeline.statistics.resampling import resample_weights
 from pipeline.statistics.scores import Resampled
@@ -49,8 +49,8 @@ def test_names(name: str, wanted: Arm | None) -> None:
         ("clean-restored-degraded", "'degraded' is not among objectives"),
     ],
 )
-def test_faults_of_names(name: str, words: str) -> None:
-    assert words in str(arm_fault(name, ["pixel", "diffloss"]))
+def test_errors_of_names(name: str, words: str) -> None:
+    assert words in str(arm_error(name, ["pixel", "diffloss"]))
     with pytest.raises(ValueError, match="arms: "):
         Params.model_validate({**PARAMS.model_dump(by_alias=True), "arms": [name]})
 
@@ -171,7 +171,7 @@ def _cell(names: list[str]) -> dict[str, Resampled]:
     }
 
 
-def test_comparisons_have_the_rivals_beside_them() -> None:
+def test_comparisons_have_the_arms_beside_them() -> None:
     names = [
         "clean",
         "degraded",
@@ -192,11 +192,11 @@ def test_comparisons_have_the_rivals_beside_them() -> None:
     assert pairs == expected
     cell["longer"] = cell["pixel"]
     with_two = tables.gain_rows("t", "fog", cell, 0.95, ["pixel", "longer"])
-    rivals = {("longer", "degraded"), ("longer", "degraded-retrained"), ("longer", "pixel"), ("diffloss", "longer")}
-    assert {(row["variant"], row["versus"]) for row in with_two} == expected | rivals
+    added = {("longer", "degraded"), ("longer", "degraded-retrained"), ("longer", "pixel"), ("diffloss", "longer")}
+    assert {(row["variant"], row["versus"]) for row in with_two} == expected | added
 
 
-def test_an_objective_can_be_a_rival_of_the_others() -> None:
+def test_an_objective_can_be_a_baseline_of_the_others() -> None:
     cell = _cell(["degraded", "pixel", "task", "task-seg", "diffloss"])
     gains = tables.gain_rows("t", "fog", cell, 0.95, ["pixel"], ["task", "task-seg", "absent"])
     pairs = [(row["variant"], row["versus"]) for row in gains if row["versus"] not in ("degraded", "pixel")]

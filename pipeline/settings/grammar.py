@@ -5,7 +5,8 @@ An objective is what a restorer is trained on:
     longer                          a variant of a loss: a section of params.yaml, `losses.longer: {base: pixel}`
     frozen                          the weights of a checkpoint are used as they are; nothing is trained
 
-A variant is a row of the tables: clean, degraded, an objective, or an arm. An arm is a comparison beside the objectives:
+A variant is a row of the tables: clean, degraded, an objective, or an arm.
+An arm is a comparison beside the objectives:
     degraded-retrained              the task network is trained and tested on degraded images
     <objective>-retrained           the task network is trained and tested on restored images
     clean-restored-<objective>      the task network is trained on clean images, and tested on clean images that went
