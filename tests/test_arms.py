@@ -17,42 +17,13 @@ from pipeline import arm, arm_images
 from pipeline.metrics import MeanRecords
 from pipeline.reporting import tables
 from pipeline.running.artifacts import RECORDS_FILE
-from pipeline.settings.grammar import Arm, arm_error, parse_arm
-from pipeline.settings.params import Params, ParamsError, load_params
+from pipeline.settings.params import ParamsError, load_params
 from pipeline.statistics.resampling import resample_weights
 from pipeline.statistics.scores import Resampled
 from pipeline.training import task_networks
 
 PARAMS = load_params(Path(__file__).parents[1] / "params.tiny.yaml")
 SMALL = {"width": 4, "encoder_blocks": [1], "middle_blocks": 1, "decoder_blocks": [1]}
-
-
-@pytest.mark.parametrize(
-    ("name", "wanted"),
-    [
-        ("degraded-retrained", Arm("degraded-retrained", "degraded", True)),
-        ("pixel + diffloss-retrained", Arm("pixel + diffloss-retrained", "pixel + diffloss", True)),
-        ("clean-restored-pixel", Arm("clean-restored-pixel", "pixel", False)),
-        ("retrained", None),
-        ("-retrained", None),
-    ],
-)
-def test_names(name: str, wanted: Arm | None) -> None:
-    assert parse_arm(name) == wanted
-
-
-@pytest.mark.parametrize(
-    ("name", "words"),
-    [
-        ("pixel-trained", "expected degraded-retrained, <objective>-retrained or clean-restored-<objective>"),
-        ("lpips-retrained", "'lpips' is not among objectives: pixel, diffloss"),
-        ("clean-restored-degraded", "'degraded' is not among objectives"),
-    ],
-)
-def test_errors_of_names(name: str, words: str) -> None:
-    assert words in str(arm_error(name, ["pixel", "diffloss"]))
-    with pytest.raises(ValueError, match="arms: "):
-        Params.model_validate({**PARAMS.model_dump(by_alias=True), "arms": [name]})
 
 
 @pytest.fixture

@@ -14,12 +14,14 @@ from pydantic import (
     Discriminator,
     Field,
     Tag,
+    ValidationError,
     create_model,
     field_validator,
     model_validator,
 )
 
 from models.settings import Count, Names, Settings, Share
+from pipeline.settings.errors import PARAMS_FILE, ParamsError, one_line
 
 Section = Settings
 PROJECT = Path(__file__).parents[2]
@@ -53,7 +55,11 @@ def with_defaults(kind: str, name: str, section: dict[str, Any]) -> dict[str, An
     """A source's section with the defaults that sources without `Settings` leave to their caller."""
     if hasattr(import_module(plugin_modules(kind)[name]), "Settings"):
         return section
-    return settings_before_they_moved(kind, name).model_validate(section).model_dump(by_alias=True)
+    model = settings_before_they_moved(kind, name)
+    try:
+        return model.model_validate(section).model_dump(by_alias=True)
+    except ValidationError as error:
+        raise ParamsError(f"{PARAMS_FILE}: {one_line(error, model, f'data.{name}')}") from error
 
 
 def settings_before_they_moved(kind: str, name: str) -> type[BaseModel]:
