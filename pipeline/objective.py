@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from models.losses import get_loss
+from models.losses import get_loss, needs_prior
 from pipeline.running.atomic_outputs import StageFileError, replacing
 from pipeline.running.digests import digest_files
 from pipeline.running.entry import parse_arguments, run_stage
@@ -36,14 +36,13 @@ def describe(objective: str, params: Params, prior: Path, tasks: Path, code: Pat
         StageFileError: the stage `code` has not run.
     """
     losses = objective_losses(objective, params.losses)
-    needs_prior = any(get_loss(kind).needs_prior for kind, _ in losses.values())
     network = _task_network(losses, params.tasks)
     return {
         "objective": objective,
         "losses": {name: {"kind": kind, "settings": settings} for name, (kind, settings) in losses.items()},
         "steps": params.train_restorer.of(objective).steps,
         "code": _code_digest(code / "objectives" / objective),
-        "prior": _folder_digest(prior) if needs_prior else None,
+        "prior": _folder_digest(prior) if needs_prior(losses) else None,
         "network": network,
         "weights": _folder_digest(tasks / network) if network else None,
         "network code": _code_digest(code / "tasks" / network) if network else None,

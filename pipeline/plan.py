@@ -13,7 +13,7 @@ from data.degradations import require_still_pixels
 from data.degradations.effects import DegradationError
 from data.degradations.recipes import RECIPES
 from models.diffusion.unet import NetworkError, check_sizes
-from models.losses import get_loss
+from models.losses import needs_prior
 from models.restorers import load_restorer
 from models.restorers.contract import RestorerError
 from models.tasks import TaskError, get_task
@@ -207,8 +207,7 @@ def check_complete(stages: Mapping[str, Any]) -> None:
 
 def needs(params: Params) -> dict[str, bool]:
     """What must be trained before the restorers."""
-    kinds = [kind for name in params.objectives for kind, _ in objective_losses(name, params.losses).values()]
-    return {"prior": any(get_loss(kind).needs_prior for kind in kinds)}
+    return {"prior": any(needs_prior(objective_losses(name, params.losses)) for name in params.objectives)}
 
 
 def describe_task(task: str, settings: Mapping[str, Any], watched: Path) -> dict[str, Any]:

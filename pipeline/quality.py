@@ -8,7 +8,7 @@ from pathlib import Path
 
 from data import images
 from data.dataset import Dataset, Split
-from models.losses import get_loss
+from models.losses import needs_prior
 from pipeline.metrics import MeanRecords
 from pipeline.metrics.diffloss_terms import load_terms
 from pipeline.metrics.image_quality import METRICS, Image, Metric, available, blur
@@ -74,8 +74,7 @@ def measure_all(
     others, missing = available(clean, device)
     chosen = evenly(clean.ids, params.quality.prior_images)
     terms = None
-    kinds = [kind for name in params.objectives for kind, _ in objective_losses(name, params.losses).values()]
-    if not any(get_loss(kind).needs_prior for kind in kinds):
+    if not any(needs_prior(objective_losses(objective, params.losses)) for objective in params.objectives):
         missing["natural, semantic"] = "no objective needs a diffusion prior, so that there is none"
     elif not chosen:
         missing["natural, semantic"] = "quality.prior_images is 0"

@@ -18,7 +18,7 @@ import torch
 from data.batches import PairBatches
 from data.dataset import Dataset
 from models.diffusion.prior import DiffusionPrior
-from models.losses import build_objective, get_loss
+from models.losses import build_objective, needs_prior
 from models.losses.objective import ObjectiveOutput
 from models.restorers import CHECKPOINT, RESTORERS, build_restorer, load_restorer, save_restorer
 from models.restorers.contract import Restorer
@@ -138,18 +138,18 @@ def _train(
     inputs = fingerprint(*_inputs(settings, degraded, clean, validator))
     own = {name: value for name, value in settings.used.items() if name != "repeats"}
     work = checkpoint_folder(_code(settings), params.seed, own, description, inputs, number)
-    losses = {loss: {BASE: about["kind"], **about["settings"]} for loss, about in description["losses"].items()}
-    needs_prior = any(get_loss(about["kind"]).needs_prior for about in description["losses"].values())
-    prior = DiffusionPrior.load(Path(options.prior)) if needs_prior else None
+    losses = {loss: (about["kind"], about["settings"]) for loss, about in description["losses"].items()}
+    sections = {loss: {BASE: kind, **settings} for loss, (kind, settings) in losses.items()}
+    prior = DiffusionPrior.load(Path(options.prior)) if needs_prior(losses) else None
     features = _task_features(Path(options.tasks), description, device) if description["network"] else None
     objective = build_objective(
-        " + ".join(losses), losses, prior=prior, task_features=features, bank_folder=work / "bank", share=team
+        " + ".join(losses), sections, prior=prior, task_features=features, bank_folder=work / "bank", share=team
     )
     seed = seed_for(params.seed, "restorer", *([number] if number > 1 else []))
     splits, share = (degraded.split("train"), clean.split("train")), (team.index, team.count)
     batches = PairBatches(*splits, settings.crop, settings.batch, seed, share, settings.clean_share)
     tags = {"degradation": options.degradation, "variant": name}
-    identity = row_identity(params, options.degradation, name, needs_prior)
+    identity = row_identity(params, options.degradation, name, needs_prior(losses))
     title = f"{options.degradation} · {name}"
     system = params.tracking.system_metrics
     live = partial(streaming.live, clean.info.name, title, tags, identity, work.name, system)

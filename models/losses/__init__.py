@@ -79,8 +79,12 @@ def loss_names(objective: str, settings: Mapping[str, Any] = MappingProxyType({}
     return (*(pixel or ["pixel"]), *(name for name in names if name not in pixel))
 
 
-def needs_prior(objective: str, settings: Mapping[str, Any] = MappingProxyType({})) -> bool:
-    """Whether an objective needs a diffusion prior."""
+def needs_prior(
+    objective: str | Mapping[str, tuple[str, Any]], settings: Mapping[str, Any] = MappingProxyType({})
+) -> bool:
+    """Whether an objective, or losses as `objective_losses` returns them, need a diffusion prior."""
+    if isinstance(objective, Mapping):
+        return any(LOSSES[kind].needs_prior for kind, _ in objective.values())
     return any(LOSSES[kind].needs_prior for kind in _kinds(objective, settings))
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from data.dataset import Dataset
-from models.losses import get_loss
+from models.losses import needs_prior
 from pipeline.reporting import pictures
 from pipeline.running.artifacts import CLEAN, row_identity
 from pipeline.running.atomic_outputs import read_table
@@ -56,8 +56,7 @@ class Ledger:
         """Every variant of results.csv for each degradation; `clean` once. `tags` are added to every row's."""
         for degradation, variant in self._variants():
             objective = objective_of(variant, self.params.objectives)
-            losses = objective_losses(objective, self.params.losses) if objective else {}
-            prior = any(get_loss(kind).needs_prior for kind, _ in losses.values())
+            prior = objective is not None and needs_prior(objective_losses(objective, self.params.losses))
             curve = self._curve(degradation, variant)
             yield Row(
                 identity=row_identity(self.params, degradation, variant, prior),
