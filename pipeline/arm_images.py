@@ -14,7 +14,7 @@ from pipeline.running.entry import parse_arguments, run_stage
 from pipeline.running.progress import progress
 from pipeline.running.restoring import restore_image
 from pipeline.running.seeds import choose_device
-from pipeline.settings.grammar import DEGRADED, Arm, arm_fault, parse_arm
+from pipeline.settings.grammar import DEGRADED, Arm, arm_error, parse_arm
 from pipeline.settings.params import ParamsError, load_params
 from pipeline.settings.training import Restore
 
@@ -58,7 +58,7 @@ def main() -> None:
     params = load_params()
     arm = parse_arm(options.arm)
     if arm is None:
-        raise ParamsError(f"--arm {arm_fault(options.arm, params.objectives)}")
+        raise ParamsError(f"--arm {arm_error(options.arm, params.objectives)}")
     clean, degraded = (Dataset.open(Path(path)) for path in (options.clean, options.degraded))
     restorer = None
     if arm.source != DEGRADED:

@@ -1,75 +1,83 @@
-"""Stage objective: what one objective is made of. A restorer is trained again when, and only when, that changes.
+"""Stage objective: everything that one objective is made of. A restorer is trained again if, and only if, that changes.
 
-DVC cannot say "this item of a matrix needs the prior and that one does not". So this stage writes down the
-settings of the objective's own losses, the digest of their code and, where they need one, of the prior.
+DVC cannot say that one item of a matrix needs the prior and another does not. So this stage writes down the settings of
+the objective's losses, the digest of their code, and the digests of the networks that they need.
 """
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from models.losses import LOSSES, get_loss, get_settings, needs_prior
-from models.tasks import TASKS
-from pipeline.running.atomic_outputs import replacing
-from pipeline.running.digests import closure, digest_files
+from models.losses import get_loss, needs_prior
+from pipeline.running.atomic_outputs import StageFileError, replacing
+from pipeline.running.digests import digest_files
 from pipeline.running.entry import parse_arguments, run_stage
 from pipeline.settings.grammar import objective_losses
 from pipeline.settings.params import PARAMS_FILE, Params, ParamsError, load_params
+from pipeline.settings.plugins import check_section
+
+Losses = Mapping[str, tuple[str, Mapping[str, Any]]]  # name -> kind and settings, as `objective_losses` returns them
 
 
-def describe(objective: str, params: Params, prior: Path, tasks: Path) -> dict[str, Any]:
-    """Everything that a training with this objective depends on and another one may not.
+def describe(objective: str, params: Params, prior: Path, tasks: Path, code: Path) -> dict[str, Any]:
+    """Everything that a training with this objective depends on, and a training with another one may not.
+
+    Args:
+        objective: its name.
+        params: losses, tasks and numbers of steps.
+        prior: folder of the prior.
+        tasks: folder of the trained task networks.
+        code: folder of the digests that the stage `code` wrote.
 
     Raises:
         GrammarError: an unknown loss in the objective.
+        ParamsError: a loss needs a task network that is not trained in this pipeline.
+        StageFileError: the stage `code` has not run.
     """
     losses = objective_losses(objective, params.losses)
-    kinds = {name: kind for name, (kind, _) in losses.items()}
+    network = _task_network(losses, params.tasks)
     return {
         "objective": objective,
-        "losses": {name: params.loss_settings[name] for name in kinds if name in params.losses},
+        "losses": {name: {"kind": kind, "settings": settings} for name, (kind, settings) in losses.items()},
         "steps": params.train_restorer.of(objective).steps,
-        "code": {kind: digest_files(*closure(_module(kind), Path())) for kind in kinds.values()},
-        "prior": digest_files(*_files(prior)) if needs_prior(losses) else None,
-        **_task_network(kinds, params, tasks),
-    }
-
-
-def _task_network(kinds: dict[str, str], params: Params, tasks: Path) -> dict[str, Any]:
-    """Which trained task network the objective's features come from, with the digests of its weights and code.
-
-    Raises:
-        ParamsError: the network that the loss names is not trained in this pipeline.
-    """
-    names = [name for name, kind in kinds.items() if get_loss(kind).needs_task]
-    if not names:
-        return {"network": None}
-    settings = objective_losses(names[0], params.losses)[names[0]][1]
-    network = get_settings(kinds[names[0]])(**settings).network
-    if network not in params.tasks:
-        raise ParamsError(
-            f"{PARAMS_FILE}: losses.{names[0]}.network: {network!r} is not among tasks: {', '.join(params.tasks)}"
-        )
-    module = TASKS[network].split(":")[0]
-    return {
+        "code": _code_digest(code / "objectives" / objective),
+        "prior": _folder_digest(prior) if needs_prior(losses) else None,
         "network": network,
-        "weights": digest_files(*_files(tasks / network)),
-        "task code": digest_files(*closure(module, Path())),
+        "weights": _folder_digest(tasks / network) if network else None,
+        "network code": _code_digest(code / "tasks" / network) if network else None,
     }
 
 
-def _module(kind: str) -> str:
-    return "models.losses" + LOSSES[kind].partition(":")[0]
+def _task_network(losses: Losses, tasks: list[str]) -> str | None:
+    """The task whose trained network gives the features of the first loss that needs them; None if no loss does."""
+    for name, (kind, settings) in losses.items():
+        if get_loss(kind).needs_task:
+            network: str = check_section("losses", kind, settings, f"losses.{name}").network
+            if network not in tasks:
+                raise ParamsError(
+                    f"{PARAMS_FILE}: losses.{name}.network: {network!r} is not among tasks: {', '.join(tasks)}"
+                )
+            return network
+    return None
 
 
-def _files(folder: Path) -> list[Path]:
-    return [path for path in folder.rglob("*") if path.is_file()]
+def _code_digest(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8").strip()
+    except OSError as error:
+        raise StageFileError(f"{path}: missing. Run `dvc repro -s code` first.") from error
+
+
+def _folder_digest(folder: Path) -> str:
+    return digest_files(*(path for path in folder.rglob("*") if path.is_file()))
 
 
 def main() -> None:
     """Command line."""
-    options = parse_arguments("objective", "prior", "tasks", "out")
-    description = describe(options.objective, load_params(), Path(options.prior), Path(options.tasks))
+    options = parse_arguments("objective", "prior", "tasks", "code", "out")
+    folders = Path(options.prior), Path(options.tasks), Path(options.code)
+    description = describe(options.objective, load_params(), *folders)
     with replacing(Path(options.out)) as scratch:
         scratch.write_text(json.dumps(description, indent=1) + "\n")
 

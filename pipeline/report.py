@@ -59,7 +59,7 @@ COSTS = [
 def write_tables(params: Params, degraded: Path, evaluations: Path, quality: Path, out: Path) -> Tables:
     """Write results.csv, gains.csv, severities.csv and robustness.csv; returns all of them by name."""
     rows: dict[str, list[dict[str, Any]]] = {name: [] for name in COLUMNS}
-    level, rivals = params.statistics.level, (params.pixel_objectives, params.statistics.rivals)
+    level, baselines = params.statistics.level, (params.pixel_objectives, params.statistics.baselines)
     severities = {name: _severities(degraded / name) for name in params.degradations}
     for task in [*params.tasks, tables.QUALITY]:
         folders = {name: record_folders(params, task, name, evaluations, quality) for name in params.degradations}
@@ -67,7 +67,7 @@ def write_tables(params: Params, degraded: Path, evaluations: Path, quality: Pat
         cells = {name: read_cells(params, own, severities[name]) for name, own in folders.items() if own}
         for degradation, own in cells.items():
             rows["results"] += tables.result_rows(task, degradation, own.whole, level)
-            rows["gains"] += tables.gain_rows(task, degradation, own.whole, level, *rivals)
+            rows["gains"] += tables.gain_rows(task, degradation, own.whole, level, *baselines)
             rows["severities"] += tables.severity_rows(task, degradation, own, level)
         rows["robustness"] += tables.robustness_rows(task, list(cells.values()), level)
     found = {name: tables.write_table(rows[name], columns, out / f"{name}.csv") for name, columns in COLUMNS.items()}

@@ -27,7 +27,7 @@ from pipeline.running.atomic_outputs import WORK, read_json, replacing_folder
 from pipeline.running.digests import checkpoint_folder, fingerprint
 from pipeline.running.entry import parse_arguments, run_stage
 from pipeline.running.seeds import choose_device, seed_for
-from pipeline.settings.grammar import FROZEN, objective_losses
+from pipeline.settings.grammar import FROZEN
 from pipeline.settings.params import Params, load_params
 from pipeline.settings.training import TrainRestorer
 from pipeline.tracking import streaming
@@ -137,7 +137,7 @@ def _train(
     inputs = fingerprint(*_inputs(settings, degraded, clean, validator))
     own = {name: value for name, value in settings.used.items() if name != "repeats"}
     work = checkpoint_folder(_code(settings), params.seed, own, description, inputs, number)
-    losses = objective_losses(name, description["losses"])
+    losses = {loss: (about["kind"], about["settings"]) for loss, about in description["losses"].items()}
     features = _task_features(Path(options.tasks), description, device) if needs_task(losses) else None
     objective = build_objective(losses, prior_folder=Path(options.prior), task_features=features, rank=team)
     seed = seed_for(params.seed, "restorer", *([number] if number > 1 else []))

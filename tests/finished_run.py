@@ -16,6 +16,7 @@ from models.tasks.segmentation import Segmentation
 from models.tasks.smp_networks import SegmentationSettings, start
 from pipeline.metrics.evaluation import evaluate
 from pipeline.reporting.tables import RESULTS
+from pipeline.settings.grammar import objective_losses
 from pipeline.settings.params import load_params
 from pipeline.statistics.verdicts import COLUMNS
 
@@ -46,7 +47,8 @@ def make(folder: Path, make_dataset: Callable[..., Dataset], **counts: int) -> N
 def write_objective(folder: Path, **changed: object) -> None:
     """What the stage `objective` leaves behind, as far as it is settings."""
     params = load_params(folder / "params.yaml")
-    steps, losses = params.train_restorer.of(OBJECTIVE).steps, params.losses_of(OBJECTIVE)
+    steps, summed = params.train_restorer.of(OBJECTIVE).steps, objective_losses(OBJECTIVE, params.losses)
+    losses = {name: {"kind": kind, "settings": settings} for name, (kind, settings) in summed.items()}
     path = folder / "artifacts" / "objectives" / f"{OBJECTIVE}.json"
     path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps({"objective": OBJECTIVE, "steps": steps, "losses": losses, **changed}))

@@ -23,7 +23,7 @@ from models.losses.objective import Objective
 from pipeline.running.entry import run_stage
 from pipeline.settings.grammar import objective_losses
 from pipeline.settings.params import PriorNetwork, Schedule, TrainPrior
-from pipeline.settings.training import NafNet, TrainRestorer, Validation
+from pipeline.settings.training import TrainRestorer, Validation
 from pipeline.train_prior import train_prior
 from pipeline.train_restorer import start, train_restorer
 from pipeline.training.distributed import Team, gathered, started
@@ -32,15 +32,17 @@ from pipeline.training.optimisation import TrainingError
 from pipeline.training.validation import build_validator
 
 STEPS, BATCH, CROP = 6, 4, 16
-SETTINGS = TrainRestorer(
-    restorer="nafnet",
-    nafnet=NafNet(width=8, encoder_blocks=[1], middle_blocks=1, decoder_blocks=[1]),
-    crop=CROP,
-    steps=STEPS,
-    batch=BATCH,
-    learning_rate=1e-3,
-    ema=0.9,
-    validation=Validation(every=2, metric="psnr", images=None, keep_best=True, patience=None),
+SETTINGS = TrainRestorer.model_validate(
+    {
+        "restorer": "nafnet",
+        "nafnet": {"width": 8, "encoder_blocks": [1], "middle_blocks": 1, "decoder_blocks": [1]},
+        "crop": CROP,
+        "steps": STEPS,
+        "batch": BATCH,
+        "learning_rate": 1e-3,
+        "ema": 0.9,
+        "validation": Validation(every=2, metric="psnr", images=None, keep_best=True, patience=None),
+    }
 )
 LOSSES = {"diffloss": {"strength": 1.0, "timesteps": [5, 300]}}
 OBJECTIVES = ("pixel", "diffloss", "task")

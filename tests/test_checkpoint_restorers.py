@@ -17,7 +17,7 @@ from models.restorers import build_restorer, load_restorer, save_restorer
 from models.restorers.contract import RestorerError, restore_tiled
 from pipeline import train_restorer
 from pipeline.restore import restore_split
-from pipeline.settings.training import Checkpoint, Restore, TrainRestorer
+from pipeline.settings.training import Restore, TrainRestorer
 from pipeline.training.loop import Loop
 
 ROOT = Path(__file__).parents[1]
@@ -42,7 +42,7 @@ def test_training_starts_from_the_file(make_dataset: Callable[..., Dataset], tmp
     file = _weights(tmp_path / name)
     settings = TrainRestorer(
         restorer="checkpoint",
-        checkpoint=Checkpoint(weights=str(file)),
+        checkpoint={"weights": str(file)},
         crop=16,
         steps=3,
         batch=2,

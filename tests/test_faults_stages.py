@@ -35,7 +35,11 @@ EVALUATE += ["--restored", "restored", "--out", "out"]
 
 
 def _objective(folder: Path, **changes: Any) -> None:
-    content = {"objective": "pixel", "losses": {"pixel": {"kind": "l1"}}, "network": None} | changes
+    content = {
+        "objective": "pixel",
+        "losses": {"pixel": {"kind": "pixel", "settings": {"kind": "l1"}}},
+        "network": None,
+    } | changes
     (folder / "objective.json").write_text(json.dumps(content))
 
 

@@ -1,24 +1,36 @@
 """What makes a restorer train again: its own objective's settings, code and networks, and nothing else."""
 
+import json
+import shutil
 from pathlib import Path
 
 import pytest
 
-from pipeline.objective import describe
+from pipeline.objective import describe, main
+from pipeline.running.atomic_outputs import StageFileError
 from pipeline.settings.params import Params, ParamsError, load_params
 
 ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture
-def networks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path]:
-    monkeypatch.chdir(ROOT)
+def folders(tmp_path: Path) -> tuple[Path, Path, Path]:
+    """Those of the prior, of the task networks, and of the digests of code."""
     (tmp_path / "prior").mkdir()
     (tmp_path / "prior" / "weights").write_text("one")
     for task in ("detection", "segmentation"):
         (tmp_path / "tasks" / task).mkdir(parents=True)
         (tmp_path / "tasks" / task / "weights").write_text(task)
-    return tmp_path / "prior", tmp_path / "tasks"
+    for name in ("objectives/pixel", "objectives/diffloss", "objectives/task", "objectives/pixel + task"):
+        _write_digest(tmp_path / "code" / name)
+    for name in ("objectives/late", "tasks/detection", "tasks/segmentation"):
+        _write_digest(tmp_path / "code" / name)
+    return tmp_path / "prior", tmp_path / "tasks", tmp_path / "code"
+
+
+def _write_digest(path: Path, text: str = "0123") -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text + "\n")
 
 
 def _params(**losses: object) -> Params:
@@ -26,54 +38,82 @@ def _params(**losses: object) -> Params:
     return params.model_copy(update={"losses": {**params.losses, **losses}})
 
 
-def test_only_those_who_need_the_prior_depend_on_it(networks: tuple[Path, Path]) -> None:
-    before = {name: describe(name, _params(), *networks) for name in ("pixel", "diffloss", "task")}
-    (networks[0] / "weights").write_text("another")
-    after = {name: describe(name, _params(), *networks) for name in before}
+def test_only_those_who_need_the_prior_depend_on_it(folders: tuple[Path, Path, Path]) -> None:
+    before = {name: describe(name, _params(), *folders) for name in ("pixel", "diffloss", "task")}
+    (folders[0] / "weights").write_text("another")
+    after = {name: describe(name, _params(), *folders) for name in before}
     assert before["pixel"] == after["pixel"] and before["task"] == after["task"]
     assert before["diffloss"] != after["diffloss"]
 
 
-def test_only_the_losses_of_the_objective_count(networks: tuple[Path, Path]) -> None:
+def test_only_the_losses_of_the_objective_count(folders: tuple[Path, Path, Path]) -> None:
     before, after = _params(), _params(diffloss={"strength": 0.9})
-    assert describe("pixel", before, *networks) == describe("pixel", after, *networks)
-    assert describe("diffloss", before, *networks) != describe("diffloss", after, *networks)
+    assert describe("pixel", before, *folders) == describe("pixel", after, *folders)
+    assert describe("diffloss", before, *folders) != describe("diffloss", after, *folders)
     everyone = _params(pixel={"kind": "l2"})
-    assert describe("diffloss", before, *networks) != describe("diffloss", everyone, *networks)
+    assert describe("diffloss", before, *folders) != describe("diffloss", everyone, *folders)
 
 
-def test_only_an_objective_with_steps_of_its_own_changes_with_them(networks: tuple[Path, Path]) -> None:
+def test_only_an_objective_with_steps_of_its_own_changes_with_them(folders: tuple[Path, Path, Path]) -> None:
     params = _params()
     restorer = params.train_restorer.model_copy(update={"steps_of": {"pixel": 9}})
     longer = params.model_copy(update={"train_restorer": restorer})
-    assert describe("pixel", longer, *networks) != describe("pixel", params, *networks)
-    assert describe("diffloss", longer, *networks) == describe("diffloss", params, *networks)
+    assert describe("pixel", longer, *folders) != describe("pixel", params, *folders)
+    assert describe("diffloss", longer, *folders) == describe("diffloss", params, *folders)
 
 
-def test_a_variant_is_described_with_all_its_settings(networks: tuple[Path, Path]) -> None:
+def test_a_variant_is_described_with_all_its_settings(folders: tuple[Path, Path, Path]) -> None:
     params = _params(late={"base": "diffloss", "timesteps": [400, 900]})
-    found = describe("late", params, *networks)
-    assert found["losses"]["late"] == {**params.losses["diffloss"], "base": "diffloss", "timesteps": [400, 900]}
-    assert found["prior"] and set(found["code"]) == {"pixel", "diffloss"}
-    assert describe("late", _params(late={"base": "task", "network": "segmentation"}), *networks)["network"] == (
+    description = describe("late", params, *folders)
+    settings = {**params.losses["diffloss"], "timesteps": [400, 900]}
+    assert description["losses"] == {
+        "pixel": {"kind": "pixel", "settings": {"kind": "l1"}},
+        "late": {"kind": "diffloss", "settings": settings},
+    }
+    assert description["prior"] and description["network"] is None
+    assert describe("late", _params(late={"base": "task", "network": "segmentation"}), *folders)["network"] == (
         "segmentation"
     )
 
 
-def test_the_task_objective_depends_on_its_network(networks: tuple[Path, Path]) -> None:
-    before = describe("pixel + task", _params(), *networks)
+def test_the_task_objective_depends_on_its_network(folders: tuple[Path, Path, Path]) -> None:
+    before = describe("pixel + task", _params(), *folders)
     assert before["network"] == "detection"
-    (networks[1] / "segmentation" / "weights").write_text("another")
-    assert describe("pixel + task", _params(), *networks) == before
-    (networks[1] / "detection" / "weights").write_text("another")
-    assert describe("pixel + task", _params(), *networks) != before
+    (folders[1] / "segmentation" / "weights").write_text("another")
+    assert describe("pixel + task", _params(), *folders) == before
+    (folders[1] / "detection" / "weights").write_text("another")
+    assert describe("pixel + task", _params(), *folders) != before
     with pytest.raises(ParamsError, match=r"losses\.task\.network: 'depth' is not among tasks: detection"):
-        describe("task", _params(task={"network": "depth"}), *networks)
+        describe("task", _params(task={"network": "depth"}), *folders)
 
 
-def test_code_of_the_diffusion_terms_is_no_part_of_pixel(networks: tuple[Path, Path]) -> None:
-    from pipeline.running.digests import closure
+def test_the_code_of_the_objective_and_of_its_network_count(folders: tuple[Path, Path, Path]) -> None:
+    before = {name: describe(name, _params(), *folders) for name in ("pixel", "task")}
+    assert before["pixel"]["code"] == before["task"]["code"] == before["task"]["network code"] == "0123"
+    assert before["pixel"]["network code"] is None
+    _write_digest(folders[2] / "tasks" / "detection", "4567")
+    assert describe("pixel", _params(), *folders) == before["pixel"]
+    assert describe("task", _params(), *folders)["network code"] == "4567"
+    _write_digest(folders[2] / "objectives" / "pixel", "89ab")
+    assert describe("pixel", _params(), *folders)["code"] == "89ab"
+    (folders[2] / "objectives" / "pixel").unlink()
+    with pytest.raises(StageFileError, match=r"code/objectives/pixel: missing. Run `dvc repro -s code` first."):
+        describe("pixel", _params(), *folders)
 
-    pixel = {path.as_posix() for path in closure("models.losses.pixel", Path())}
-    assert "models/diffusion/prior.py" not in pixel
-    assert "models/diffusion/prior.py" in {p.as_posix() for p in closure("models.losses.diffusion_terms", Path())}
+
+def test_frozen_is_described_without_losses(folders: tuple[Path, Path, Path]) -> None:
+    _write_digest(folders[2] / "objectives" / "frozen")
+    description = describe("frozen", _params(), *folders)
+    assert description["losses"] == {} and description["prior"] is None and description["network"] is None
+
+
+def test_the_stage_writes_what_train_restorer_reads(
+    folders: tuple[Path, Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prior, tasks, code = (str(folder) for folder in folders)
+    monkeypatch.chdir(tmp_path)
+    shutil.copyfile(ROOT / "params.yaml", tmp_path / "params.yaml")
+    words = ["--objective", "diffloss", "--prior", prior, "--tasks", tasks, "--code", code, "--out", "out/x.json"]
+    monkeypatch.setattr("sys.argv", ["objective", *words])
+    main()
+    assert json.loads(Path("out/x.json").read_text()) == describe("diffloss", _params(), *folders)

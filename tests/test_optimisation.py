@@ -9,18 +9,20 @@ from torch import nn
 
 from models.losses.objective import ObjectiveOutput
 from models.restorers.contract import Restorer
-from pipeline.settings.training import NafNet, TrainRestorer
+from pipeline.settings.training import TrainRestorer
 from pipeline.train_restorer import train_restorer
 from pipeline.training.loop import Loop
 from pipeline.training.optimisation import LOWEST_RATE, Optimisation, TrainingError
 
-SETTINGS = TrainRestorer(
-    restorer="nafnet",
-    nafnet=NafNet(width=8, encoder_blocks=[1], middle_blocks=1, decoder_blocks=[1]),
-    crop=16,
-    steps=8,
-    batch=2,
-    learning_rate=1e-2,
+SETTINGS = TrainRestorer.model_validate(
+    {
+        "restorer": "nafnet",
+        "nafnet": {"width": 8, "encoder_blocks": [1], "middle_blocks": 1, "decoder_blocks": [1]},
+        "crop": 16,
+        "steps": 8,
+        "batch": 2,
+        "learning_rate": 1e-2,
+    }
 )
 
 

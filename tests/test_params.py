@@ -49,13 +49,13 @@ FAULTS = [
     ("[pixel, diffloss]", "[pixel, difloss]", "objectives: objective 'difloss'"),
     ("[detection, segmentation]", "[detektion]", "tasks: 'detektion' is unknown; there are: detection, instance-s"),
     ("strength: 2.0", "strengh: 2.0", "losses.diffloss.strengh: unknown key; known here: weighting, strength"),
-    ("timesteps: [5, 300]", "timesteps: 5", "losses.diffloss.timesteps: Input should be a valid tuple"),
+    ("timesteps: [5, 300]", "timesteps: 5", "losses.diffloss.timesteps: Input should be a valid array, got 5"),
     ("image_size: 224", "image_size: 220", "train_task.detection.image_size: Input should be a multiple of 32"),
     ("source: scenes", "source: masks", "a section data.masks is needed"),
     (
         "source: scenes",
         "source: photos",
-        "data.source: 'photos' is unknown; there are: scenes, coco, exdark, folders, masks, voc",
+        "data.source: 'photos' is unknown; there are: coco, exdark, folders, masks, scenes, voc, yolo",
     ),
     ("decoder_blocks: [1, 1, 1]", "decoder_blocks: [1, 1]", "must have the same length"),
     (
@@ -78,11 +78,17 @@ FAULTS = [
     ("processes: 1", "processes: 5", "processes is 5, so that train_prior.batch must be a multiple; got 12"),
     ("image_size: 224", "device: 'gpu', image_size: 224", "train_task.detection.device: String should match pattern"),
     (
-        "rivals: []",
-        "rivals: [task]",
-        "statistics.rivals has 'task': expected one of the objectives beside the pixel loss",
+        "baselines: []",
+        "baselines: [task]",
+        "statistics.baselines has 'task': expected one of the objectives beside the pixel loss, which is always a "
+        "baseline: diffloss",
     ),
-    ("rivals: []", "rivals: [pixel]", "statistics.rivals has 'pixel': expected one of the objectives beside the pixel"),
+    ("baselines: []", "baselines: [pixel]", "statistics.baselines has 'pixel': expected one of the objectives beside"),
+    (
+        "baselines: []",
+        "rivals: [diffloss]",
+        "params.yaml: statistics.rivals: this key is now called statistics.baselines. Rename it",
+    ),
     ("resamples: 2000", "resamples: 5", "statistics.resamples: Input should be greater than or equal to 100"),
 ]
 
@@ -247,10 +253,18 @@ def test_a_variant_takes_over_what_it_does_not_say() -> None:
         ("late", {"timesteps": [4, 9]}, r"losses: 'late' is unknown; .* needs its name as base"),
         ("late", {"base": "diffloss", "strenght": 1}, r"losses\.late\.strenght: unknown key; known here: weighting"),
         ("late", {"base": "diffloss", "timesteps": [400, 2000]}, r"losses\.late\.timesteps: expected 0 <= low < high"),
-        ("late", {"base": "diffloss", "from_step": "5"}, r"losses\.late\.from_step: expected 5, got '5'"),
-        ("late", {"base": "diffloss", "timesteps": ["5", 9]}, r"losses\.late\.timesteps: expected \[5, 9\], got \['5'"),
-        ("late", {"base": "diffloss", "from_step": -5}, r"losses\.late: expected .*, strength and from_step >= 0"),
-        ("late", {"base": "diffloss", "every": 0}, r"losses\.late: expected every and calibrate_every >= 1"),
+        ("late", {"base": "diffloss", "from_step": "5"}, r"losses\.late\.from_step: .* valid integer, got '5'"),
+        ("late", {"base": "diffloss", "timesteps": ["5", 9]}, r"losses\.late\.timesteps\.0: .* valid integer, got '5'"),
+        (
+            "late",
+            {"base": "diffloss", "from_step": -5},
+            r"losses\.late.*(strength and from_step >= 0|than or equal to 0)",
+        ),
+        (
+            "late",
+            {"base": "diffloss", "every": 0},
+            r"losses\.late.*(every and calibrate_every >= 1|than or equal to 1)",
+        ),
         ("lpips", {"base": "diffloss"}, r"losses\.lpips: no name for a variant"),
         ("degraded", {"base": "diffloss"}, r"losses\.degraded: no name for a variant"),
         ("pixel-retrained", {"base": "diffloss"}, r"losses\.pixel-retrained: no name for a variant"),
@@ -272,7 +286,7 @@ def _with_data(tmp_path: Path, section: str) -> str:
     path = tmp_path / "params.yaml"
     path.write_text("".join([*lines[:start], f"data: {section}\n", *lines[end:]]))
     with pytest.raises(ParamsError) as caught:
-        load_params(path)
+        check_names(load_params(path))
     assert "\n" not in str(caught.value)
     return str(caught.value)
 

@@ -2,11 +2,11 @@ from pathlib import Path
 
 import pytest
 
-from models.restorers import CHECKPOINT, RESTORERS
-from pipeline.plan import check_names
-from pipeline.settings.grammar import GrammarError, objective_losses
+from models.restorers import RESTORERS
+from pipeline.plan import check_names, needs
+from pipeline.settings.grammar import CHECKPOINT, FROZEN, GrammarError, objective_losses
 from pipeline.settings.params import Params, ParamsError, load_params
-from pipeline.settings.training import FROZEN, TrainRestorer
+from pipeline.settings.training import TrainRestorer
 
 ROOT = Path(__file__).parents[1]
 
@@ -29,7 +29,7 @@ def test_a_restorer_is_chosen_by_its_name_alone(tmp_path: Path, name: str) -> No
 
 
 def test_every_restorer_can_be_chosen() -> None:
-    assert set(TrainRestorer.choices()) == {*RESTORERS, CHECKPOINT}
+    assert set(TrainRestorer.plugin_names()) == {*RESTORERS, CHECKPOINT}
 
 
 CHOSEN = ("restorer: nafnet", "restorer: checkpoint")
@@ -44,10 +44,10 @@ def test_a_restorer_is_chosen_by_its_file(tmp_path: Path) -> None:
 def test_frozen_is_an_objective_without_losses(tmp_path: Path) -> None:
     params = _load(tmp_path, CHOSEN, FILE, OBJECTIVES)
     check_names(params)
-    assert objective_losses(FROZEN, {}) == {}
+    assert objective_losses(FROZEN, params.losses) == {} and needs(params) == {"prior": False}
     assert params.losses_of(FROZEN) == {} and set(params.losses_of("pixel")) == {"pixel"}
     with pytest.raises(GrammarError, match="'frozen' is unknown; there are pixel"):
-        objective_losses("frozen + lpips", {})
+        objective_losses("frozen + lpips", params.losses)
 
 
 FAULTS = [
@@ -85,7 +85,7 @@ FAULTS = [
 @pytest.mark.parametrize(("changes", "message"), FAULTS, ids=[message for _, message in FAULTS])
 def test_a_mistake_is_one_line_that_names_the_key(tmp_path: Path, changes: list[tuple[str, str]], message: str) -> None:
     with pytest.raises(ParamsError) as caught:
-        _load(tmp_path, *changes)
+        check_names(_load(tmp_path, *changes))
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 

@@ -17,7 +17,7 @@ from pipeline import train_restorer as stage
 from pipeline.running import digests
 from pipeline.settings.grammar import objective_losses
 from pipeline.settings.params import load_params
-from pipeline.settings.training import NafNet, TrainRestorer
+from pipeline.settings.training import TrainRestorer
 from pipeline.train_restorer import train_restorer
 from pipeline.training.distributed import Team
 from pipeline.training.loop import Loop
@@ -25,13 +25,15 @@ from pipeline.training.optimisation import TrainingError
 
 ROOT = Path(__file__).parents[1]
 
-SETTINGS = TrainRestorer(
-    restorer="nafnet",
-    nafnet=NafNet(width=8, encoder_blocks=[1], middle_blocks=1, decoder_blocks=[1]),
-    crop=16,
-    steps=6,
-    batch=2,
-    learning_rate=1e-3,
+SETTINGS = TrainRestorer.model_validate(
+    {
+        "restorer": "nafnet",
+        "nafnet": {"width": 8, "encoder_blocks": [1], "middle_blocks": 1, "decoder_blocks": [1]},
+        "crop": 16,
+        "steps": 6,
+        "batch": 2,
+        "learning_rate": 1e-3,
+    }
 )
 DIFFLOSS = {"diffloss": {"strength": 1.0, "timesteps": [5, 300]}}
 
@@ -123,7 +125,7 @@ def test_the_stage_trains_for_the_objectives_own_steps_with_the_share_of_clean_p
     monkeypatch.setattr(stage, "PairBatches", lambda *given: shares.append(given[-1]) or PairBatches(*given))
     data = str(make_dataset("clean", (48, 48), train=2).folder)
     options = Namespace(degradation="fog", degraded=data, clean=data, prior="", tasks="")
-    description = {"objective": "pixel", "losses": {}}
+    description = {"objective": "pixel", "losses": {"pixel": {"kind": "pixel", "settings": {}}}, "network": None}
     _, loop = stage._train(options, params, description, 2, Team(torch.device("cpu")))
     assert loop.steps_run == 3 and shares == [0.5]
 

@@ -15,19 +15,21 @@ from models.restorers import save_restorer
 from models.restorers.contract import Restorer
 from pipeline.quality import FolderReader, measure
 from pipeline.restore import restore_split
-from pipeline.settings.training import NO_VALIDATION, NafNet, Restore, TrainRestorer, Validation
+from pipeline.settings.training import NO_VALIDATION, Restore, TrainRestorer, Validation
 from pipeline.train_restorer import train_restorer
 from pipeline.training.loop import Loop
 from pipeline.training.optimisation import TrainingError
 from pipeline.training.validation import Validator, build_validator
 
-SETTINGS = TrainRestorer(
-    restorer="nafnet",
-    nafnet=NafNet(width=4, encoder_blocks=[1], middle_blocks=1, decoder_blocks=[1]),
-    crop=16,
-    steps=12,
-    batch=2,
-    learning_rate=1e-3,
+SETTINGS = TrainRestorer.model_validate(
+    {
+        "restorer": "nafnet",
+        "nafnet": {"width": 4, "encoder_blocks": [1], "middle_blocks": 1, "decoder_blocks": [1]},
+        "crop": 16,
+        "steps": 12,
+        "batch": 2,
+        "learning_rate": 1e-3,
+    }
 )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from data.dataset import Dataset
 from pipeline.running.artifacts import trained_files
 from pipeline.running.atomic_outputs import read_json
+from pipeline.settings.grammar import objective_losses
 from pipeline.settings.params import PARAMS_FILE, Params, ParamsError, load_params, read_yaml
 
 DAG = Path("dvc.yaml")
@@ -112,7 +113,8 @@ class Finished:
                 f"{PARAMS_FILE}: {self.objective!r} has {steps} steps, this restorer was trained for "
                 f"{trained['steps']}; {NEXT}"
             )
-        losses = self.params.losses_of(self.objective)
+        summed = objective_losses(self.objective, self.params.losses)
+        losses = {name: {"kind": kind, "settings": settings} for name, (kind, settings) in summed.items()}
         changed = [name for name in {**trained["losses"], **losses} if trained["losses"].get(name) != losses.get(name)]
         if changed:
             raise FinishedError(

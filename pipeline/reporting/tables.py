@@ -8,13 +8,11 @@ import numpy as np
 import pandas as pd
 
 from pipeline.running.artifacts import CLEAN
-from pipeline.settings.grammar import DEGRADED, RETRAINED, parse_arm
+from pipeline.settings.grammar import DEGRADED, DEGRADED_RETRAINED, PIXEL, parse_arm
 from pipeline.statistics.resampling import interval, paired_gain, recovered
 from pipeline.statistics.scores import Cell, Cells, Resampled
 
 QUALITY = "quality"
-PIXEL = "pixel"
-RIVAL = f"{DEGRADED}{RETRAINED}"  # what usually wins in the literature
 RESULTS = ["task", "degradation", "variant", "metric", "value", "ci_low", "ci_high", "n_images"]
 GAINS = ["task", "degradation", "variant", "versus", "metric", "gain", "ci_low", "ci_high", "p_value", "recovered"]
 SEVERITIES = ["task", "degradation", "severity", *RESULTS[2:], "gain", "gain_low", "gain_high"]
@@ -134,8 +132,8 @@ def _comparisons(cell: Cell, pixels: Sequence[str], rivals: Sequence[str]) -> li
     for rival in (name for name in rivals if name in others):
         others.remove(rival)
         pairs += [(variant, rival) for variant in others]
-    if RIVAL in cell:
-        pairs += [(variant, RIVAL) for variant in (*objectives, *retrained)]
+    if DEGRADED_RETRAINED in cell:
+        pairs += [(variant, DEGRADED_RETRAINED) for variant in (*objectives, *retrained)]
     return pairs + [(variant, CLEAN) for variant in harms if CLEAN in cell]
 
 

@@ -6,10 +6,10 @@ from collections.abc import Collection
 from pathlib import Path
 
 from pipeline.running.atomic_outputs import ADVICE, StageFileError
-from pipeline.settings.grammar import parse_arm
+from pipeline.settings.grammar import CLEAN as CLEAN
+from pipeline.settings.grammar import objective_of
 from pipeline.settings.params import ELSEWHERE, Params
 
-CLEAN = "clean"
 FROZEN_NETWORK = "frozen"  # folder of the variants that are judged by the network trained on clean images
 TRAINING = "~"  # <split>~2: the same split restored by the second training of a restorer
 RECORDS_FILE = "records.npz"  # the scores of one variant on one split, in a folder <variant>/<split>
@@ -30,20 +30,13 @@ def variant_folder(evaluations: Path, task: str, degradation: str, variant: str,
     return folder / variant if variant in arms else folder / FROZEN_NETWORK / variant
 
 
-def objective_of(params: Params, variant: str) -> str | None:
-    """The objective whose restorer a variant went through; None where there was none."""
-    arm = parse_arm(variant)
-    own = arm.source if arm else variant
-    return own if own in params.objectives else None
-
-
 def row_identity(params: Params, degradation: str | None, variant: str, needs_prior: bool = False) -> str:
     """A digest of the parameters behind one row: a degradation and a variant (`clean`, `degraded`, an objective, ...).
 
     What a row does not depend on is left out, so that changing it makes no second row of the same.
     """
     unused = LISTS | {"losses", "degrade"}
-    objective = objective_of(params, variant)
+    objective = objective_of(variant, params.objectives)
     if objective is None:
         unused |= {"train_restorer", "restore"}
     if not needs_prior:

@@ -1,11 +1,11 @@
-"""The section `degrade` of params.yaml: severities, own chains of effects, and real degraded photos. Not a stage."""
+"""The section `degrade` of params.yaml: severities, own chains of effects, and real degraded photos."""
 
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
+from models.settings import Settings
 from pipeline.settings.data import Data
-from pipeline.settings.sections import Section
 
 
 def _all_different(values: tuple[int, ...]) -> tuple[int, ...]:
@@ -19,20 +19,20 @@ Severities = Annotated[tuple[Severity, ...], Field(min_length=2), AfterValidator
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")]
 
 
-class RandomSeverity(Section):
+class RandomSeverity(Settings):
     """Every image gets one of these severities."""
 
     random: Severities
 
 
-class Paired(Section):
+class Paired(Settings):
     """Real degraded photos of the clean images: <folder>/<split>/<id>.png (or .jpg) below data.root."""
 
     kind: Literal["paired"]
     folder: str
 
 
-class Unpaired(Section):
+class Unpaired(Settings):
     """Real degraded photos with labels and without clean counterparts; restorers are trained on `recipe`."""
 
     kind: Literal["unpaired"]
@@ -40,7 +40,7 @@ class Unpaired(Section):
     data: Data
 
 
-class Degrade(Section):
+class Degrade(Settings):
     severity: Severity | Severities | RandomSeverity
     severity_of: dict[Name, Severity] = Field(default={})  # degradations with one of their own
     recipes: dict[Name, Annotated[list[dict[str, Any]], Field(min_length=1)]] = Field(default={})

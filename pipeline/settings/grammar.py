@@ -1,51 +1,36 @@
-"""The rivals of a restorer, by name: what a task network is trained or tested on. Not a stage.
+"""The names of objectives, variants and arms, and what they mean. Nothing else takes these names apart.
 
-degraded-retrained         trained on degraded images, tested on degraded ones
-<objective>-retrained      trained on restored images, tested on restored ones
-clean-restored-<objective> the network trained on clean images, tested on clean images that went through the restorer
+An objective is what a restorer is trained on:
+    pixel, diffloss, pixel + task   a sum of losses; the pixel loss is part of each
+    longer                          a variant of a loss: a section of params.yaml, `losses.longer: {base: pixel}`
+    frozen                          the weights of a checkpoint are used as they are; nothing is trained
+
+A variant is a row of the tables: clean, degraded, an objective, or an arm.
+An arm is a comparison beside the objectives:
+    degraded-retrained              the task network is trained and tested on degraded images
+    <objective>-retrained           the task network is trained and tested on restored images
+    clean-restored-<objective>      the task network is trained on clean images, and tested on clean images that went
+                                    through the restorer
 """
 
-from collections.abc import Mapping
+import re
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from importlib import import_module
 from typing import Any
+
+from pipeline.settings.transition import plugin_modules
 
 CLEAN = "clean"
 DEGRADED = "degraded"
 FROZEN = "frozen"  # as an objective
-PIXEL = "pixel"
+PIXEL = "pixel"  # the loss that is part of every objective
+CHECKPOINT = "checkpoint"  # as a restorer: the network that a file holds
 BASE = "base"  # in the section of a loss: the name of the loss that it is a variant of
+SUM = "+"
 RETRAINED = "-retrained"
 CLEAN_RESTORED = "clean-restored-"
-
-
-@dataclass(frozen=True)
-class Arm:
-    """One rival: `source` is the objective of the restorer, or "degraded" for none."""
-
-    name: str
-    source: str
-    retrained: bool
-
-
-def parse_arm(name: str) -> Arm | None:
-    """The arm of that name, or None where the name has neither form."""
-    if name.endswith(RETRAINED) and len(name) > len(RETRAINED):
-        return Arm(name, name.removesuffix(RETRAINED), True)
-    if name.startswith(CLEAN_RESTORED) and len(name) > len(CLEAN_RESTORED):
-        return Arm(name, name.removeprefix(CLEAN_RESTORED), False)
-    return None
-
-
-def arm_fault(name: str, objectives: list[str]) -> str | None:
-    """What is wrong with an arm's name, in words; None if nothing."""
-    arm = parse_arm(name)
-    if arm is None:
-        return f"{name!r}: expected {DEGRADED}{RETRAINED}, <objective>{RETRAINED} or {CLEAN_RESTORED}<objective>"
-    known = [*objectives, DEGRADED] if arm.retrained else objectives
-    if arm.source not in known:
-        return f"{name!r}: {arm.source!r} is not among objectives: {', '.join(objectives)}"
-    return None
+DEGRADED_RETRAINED = f"{DEGRADED}{RETRAINED}"
+LOSS_NAME = re.compile(r"\w[\w.-]*", re.ASCII)
 
 
 class GrammarError(ValueError):
@@ -54,6 +39,10 @@ class GrammarError(ValueError):
 
 def objective_losses(objective: str, losses: Mapping[str, Mapping[str, Any]]) -> dict[str, tuple[str, dict[str, Any]]]:
     """The losses that an objective is a sum of, the pixel loss first; it is added if the objective names none.
+
+    Args:
+        objective: names of losses, with "+" between them.
+        losses: the section `losses` of params.yaml.
 
     Returns:
         For each loss: its name -> the name of its plug-in, and its settings. A variant has the settings of its base
@@ -64,30 +53,115 @@ def objective_losses(objective: str, losses: Mapping[str, Mapping[str, Any]]) ->
     """
     if objective == FROZEN:
         return {}
-    names = [part.strip() for part in objective.split("+")]
-    kinds = {name: _kind(name, losses) for name in names}
-    table = import_module("models.losses").LOSSES
-    for name, kind in kinds.items():
-        if kind not in table:
-            choices = ", ".join(dict.fromkeys([*table, *losses]))
+    names = _summands(objective)
+    known = plugin_modules("losses")
+    for name in names:
+        if loss_kind(name, losses) not in known:
+            choices = ", ".join(dict.fromkeys([*known, *losses]))
             raise GrammarError(
                 f"objective {objective!r}: {name!r} is unknown; there are {choices}, and sums; or {FROZEN}"
             )
         if names.count(name) > 1:
             raise GrammarError(f"objective {objective!r}: {name!r} occurs twice")
-    pixel = [name for name in names if kinds[name] == PIXEL]
+    pixel = [name for name in names if is_pixel_objective(name, losses)]
     if len(pixel) > 1:
         raise GrammarError(f"objective {objective!r}: {' and '.join(pixel)} are both pixel losses; choose one")
     ordered = [*(pixel or [PIXEL]), *(name for name in names if name not in pixel)]
-    return {name: (kinds.get(name, PIXEL), _settings(name, losses)) for name in ordered}
+    return {name: (loss_kind(name, losses), loss_settings(name, losses)) for name in ordered}
 
 
-def _kind(name: str, losses: Mapping[str, Mapping[str, Any]]) -> str:
+def loss_kind(name: str, losses: Mapping[str, Mapping[str, Any]]) -> str:
+    """The plug-in behind the name of a loss: for a variant its base, otherwise the loss itself."""
     section = losses.get(name)
     return str(section.get(BASE, name)) if isinstance(section, Mapping) else name
 
 
-def _settings(name: str, losses: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+def loss_settings(name: str, losses: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """The settings of a loss, those of a variant's base included."""
     section = losses.get(name, {})
     merged = {**losses.get(section.get(BASE, ""), {}), **section}
     return {key: value for key, value in merged.items() if key != BASE}
+
+
+def is_loss_name(name: str) -> bool:
+    """Whether a variant of a loss may have a name: the name must have no other meaning."""
+    taken = {*plugin_modules("losses"), CLEAN, DEGRADED, FROZEN}
+    return name not in taken and parse_arm(name) is None and LOSS_NAME.fullmatch(name) is not None
+
+
+def is_pixel_objective(objective: str, losses: Mapping[str, Mapping[str, Any]]) -> bool:
+    """Whether an objective is the pixel loss alone, or a variant of it."""
+    return loss_kind(objective.strip(), losses) == PIXEL
+
+
+def same_losses(objective: str) -> frozenset[str]:
+    """A key that is equal for all spellings of one sum. The pixel loss counts only if it stands alone."""
+    names = frozenset(_summands(objective))
+    return names - {PIXEL} or names
+
+
+def _summands(objective: str) -> list[str]:
+    return [part.strip() for part in objective.split(SUM)]
+
+
+@dataclass(frozen=True)
+class Arm:
+    """A comparison beside the objectives.
+
+    Attributes:
+        name: as in params.yaml.
+        source: the objective of the restorer; "degraded" if there is no restorer.
+        retrained: whether the task network is trained on the arm's images.
+    """
+
+    name: str
+    source: str
+    retrained: bool
+
+
+def parse_arm(name: str) -> Arm | None:
+    """The arm of a name, or None for any other name."""
+    if name.endswith(RETRAINED) and len(name) > len(RETRAINED):
+        return Arm(name, name.removesuffix(RETRAINED), True)
+    if name.startswith(CLEAN_RESTORED) and len(name) > len(CLEAN_RESTORED):
+        return Arm(name, name.removeprefix(CLEAN_RESTORED), False)
+    return None
+
+
+def arm_error(name: str, objectives: Collection[str]) -> str | None:
+    """What is wrong with the name of an arm, in words; None if nothing is."""
+    arm = parse_arm(name)
+    if arm is None:
+        return f"{name!r}: expected {DEGRADED_RETRAINED}, <objective>{RETRAINED} or {CLEAN_RESTORED}<objective>"
+    known = {*objectives, DEGRADED} if arm.retrained else {*objectives}
+    if arm.source not in known:
+        return f"{name!r}: {arm.source!r} is not among objectives: {', '.join(objectives)}"
+    return None
+
+
+def is_retrained(variant: str) -> bool:
+    """Whether a variant is scored by a task network that was trained on the variant's images."""
+    arm = parse_arm(variant)
+    return arm is not None and arm.retrained
+
+
+def is_clean_restored(variant: str) -> bool:
+    """Whether a variant shows what a restorer does to clean images."""
+    arm = parse_arm(variant)
+    return arm is not None and not arm.retrained
+
+
+def objective_of(variant: str, objectives: Collection[str]) -> str | None:
+    """The objective of the restorer that a variant's images went through; None if there was no restorer."""
+    arm = parse_arm(variant)
+    source = arm.source if arm else variant
+    return source if source in objectives else None
+
+
+def variant_kind(variant: str, objectives: Collection[str]) -> str:
+    """The kind of a row: clean, degraded, restored, retrained or clean-restored."""
+    if variant in objectives:
+        return "restored"
+    if is_retrained(variant):
+        return RETRAINED.removeprefix("-")
+    return CLEAN_RESTORED.removesuffix("-") if is_clean_restored(variant) else variant

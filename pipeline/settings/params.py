@@ -1,45 +1,73 @@
 """params.yaml as typed, checked values. The only reader of params.yaml.
 
-Types, ranges and keys are checked here, by every stage; names of degradations, and names and settings of losses
-and tasks, by the stage `plan`, which comes first: if they were checked here, every stage would depend on the code
-of all of them.
+Every stage reads the whole file and checks its types, ranges and keys. The stage `plan`, which comes first, checks all
+names of plug-ins and their sections: reading the file does not load any plug-in.
 """
 
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic_core import InitErrorDetails, PydanticCustomError
 from ruamel.yaml import YAML
 
+from models.settings import Count, Names, NonNegative, Positive, Settings, Share
 from pipeline.settings.data import Data
 from pipeline.settings.degrade import Degrade
-from pipeline.settings.grammar import arm_fault
-from pipeline.settings.sections import Count, Names, Positive, Section, Share
-from pipeline.settings.training import FROZEN, Restore, TrainRestorer
+from pipeline.settings.errors import PARAMS_FILE, ParamsError, one_line
+from pipeline.settings.grammar import BASE, CHECKPOINT, FROZEN, arm_error, is_pixel_objective, objective_losses
+from pipeline.settings.training import Restore, TrainRestorer
 
-PARAMS_FILE = Path("params.yaml")
-ELSEWHERE = {"tracking", "engine", "processes"}  # what no result depends on: nothing runs again for it
-LONGEST_VALUE = 200  # characters of a wrong value that a message shows
+__all__ = ["ELSEWHERE", "PARAMS_FILE", "Params", "ParamsError", "load_params", "read_yaml"]
 
-
-class ParamsError(ValueError):
-    """params.yaml cannot be used; the text is one line that names the key and the choices."""
+ELSEWHERE = {"tracking", "engine", "processes"}  # no result depends on these keys: changing them re-runs nothing
 
 
-class PriorNetwork(Section):
+def load_params(path: Path = PARAMS_FILE) -> "Params":
+    """Read and check params.yaml.
+
+    Raises:
+        ParamsError: the file is missing or no YAML, or a key, type or range is wrong.
+    """
+    content = read_yaml(path, hint="run in the project's root")
+    try:
+        return Params.model_validate(content)
+    except ValidationError as error:
+        raise ParamsError(f"{path}: {one_line(error, Params)}") from error
+
+
+def read_yaml(path: Path, hint: str) -> Any:
+    """The content of a YAML file.
+
+    Args:
+        path: of the file.
+        hint: what to do if the file is missing.
+
+    Raises:
+        ParamsError: the file is missing or no YAML.
+    """
+    try:
+        return YAML(typ="safe").load(path)  # YAML 1.2, as DVC reads it
+    except OSError as error:
+        raise ParamsError(f"{path}: cannot be read ({error.strerror}); {hint}") from error
+    except Exception as error:  # YAMLError, and Python errors about the values of tags (!!int x, 2001-99-99)
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ParamsError(f"{path}: not valid YAML: {reason}") from error
+
+
+class PriorNetwork(Settings):
     size: Annotated[int, Field(ge=8)]
     channels: Annotated[list[Annotated[int, Field(ge=8)]], Field(min_length=2)]
     blocks: Count
     attention: list[Count]
 
 
-class Schedule(Section):
+class Schedule(Settings):
     steps: Count
     kind: Literal["linear", "squaredcos_cap_v2", "scaled_linear"]
 
 
-class TrainPrior(Section):
+class TrainPrior(Settings):
     pretrained: str | None
     adm_settings: str | None
     network: PriorNetwork
@@ -53,30 +81,39 @@ class TrainPrior(Section):
     precision: Literal["full", "bf16"] = "full"
 
 
-class Statistics(Section):
+class Statistics(Settings):
     resamples: Annotated[int, Field(ge=100)]
     level: Annotated[float, Field(gt=0.5, lt=1)]
     margin: Annotated[float, Field(ge=0)] = 0.005
-    rivals: list[str] = Field(default=[])
+    baselines: list[str] = Field(default=[])
+
+    @model_validator(mode="before")
+    @classmethod
+    def _has_new_names(cls, content: Any) -> Any:
+        if isinstance(content, dict) and "rivals" in content:
+            renamed = PydanticCustomError("value_error", "this key is now called statistics.baselines. Rename it")
+            mistake = InitErrorDetails(type=renamed, loc=("rivals",), input=content["rivals"])
+            raise ValidationError.from_exception_data(cls.__name__, [mistake])
+        return content
 
 
-class Quality(Section):
-    prior_images: Annotated[int, Field(ge=0)] = 32
+class Quality(Settings):
+    prior_images: NonNegative = 32
 
 
-class Report(Section):
+class Report(Settings):
     pictures: Count
     extremes: Count = 10
 
 
-class Tracking(Section):
+class Tracking(Settings):
     system_metrics: bool
 
 
-class Params(Section):
+class Params(Settings):
     """The whole of params.yaml."""
 
-    seed: Annotated[int, Field(ge=0, lt=2**63)]  # what torch's generators take
+    seed: Annotated[int, Field(ge=0, lt=2**63)]  # the range of torch's generators
     data: Data
     degradations: Names
     objectives: Names
@@ -95,22 +132,6 @@ class Params(Section):
     engine: Literal["local", "ray"] = "local"
     processes: Count = 1
 
-    @model_validator(mode="after")
-    def _can_be_frozen(self) -> "Params":
-        if FROZEN in self.objectives and self.train_restorer.restorer != "checkpoint":
-            raise ValueError(
-                f"objectives has {FROZEN!r}, a restorer used as it is, so that train_restorer.restorer must be "
-                "checkpoint, with its file in train_restorer.checkpoint.weights"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _can_be_shared(self) -> "Params":
-        for name, batch in (("train_prior", self.train_prior.batch), ("train_restorer", self.train_restorer.batch)):
-            if batch % self.processes:
-                raise ValueError(f"processes is {self.processes}, so that {name}.batch must be a multiple; got {batch}")
-        return self
-
     @field_validator("degradations", "objectives", "tasks", "arms")
     @classmethod
     def _are_different(cls, names: list[str]) -> list[str]:
@@ -120,19 +141,36 @@ class Params(Section):
         return names
 
     @model_validator(mode="after")
-    def _arms_exist(self) -> "Params":
-        faults = [fault for name in self.arms if (fault := arm_fault(name, self.objectives))]
-        if faults:
-            raise ValueError(f"arms: {faults[0]}")
+    def _can_be_frozen(self) -> "Params":
+        if FROZEN in self.objectives and self.train_restorer.restorer != CHECKPOINT:
+            raise ValueError(
+                f"objectives has {FROZEN!r}, a restorer used as it is, so that train_restorer.restorer must be "
+                f"{CHECKPOINT}, with its file in train_restorer.{CHECKPOINT}.weights"
+            )
         return self
 
     @model_validator(mode="after")
-    def _rivals_exist(self) -> "Params":
-        for name in self.statistics.rivals:
+    def _batches_can_be_split(self) -> "Params":
+        for name, batch in (("train_prior", self.train_prior.batch), ("train_restorer", self.train_restorer.batch)):
+            if batch % self.processes:
+                raise ValueError(f"processes is {self.processes}, so that {name}.batch must be a multiple; got {batch}")
+        return self
+
+    @model_validator(mode="after")
+    def _arms_exist(self) -> "Params":
+        for name in self.arms:
+            if error := arm_error(name, self.objectives):
+                raise ValueError(f"arms: {error}")
+        return self
+
+    @model_validator(mode="after")
+    def _baselines_exist(self) -> "Params":
+        for name in self.statistics.baselines:
             if name not in self.objectives or name in self.pixel_objectives:
+                choices = [objective for objective in self.objectives if objective not in self.pixel_objectives]
                 raise ValueError(
-                    f"statistics.rivals has {name!r}: expected one of the objectives beside the pixel loss, with which "
-                    "the others are compared anyway"
+                    f"statistics.baselines has {name!r}: expected one of the objectives beside the pixel loss, which "
+                    f"is always a baseline: {', '.join(choices)}"
                 )
         return self
 
@@ -140,7 +178,7 @@ class Params(Section):
         """The section train_task.<task>.
 
         Raises:
-            ParamsError: there is none.
+            ParamsError: there is no such section.
         """
         if task not in self.train_task:
             raise ParamsError(
@@ -149,89 +187,17 @@ class Params(Section):
             )
         return self.train_task[task]
 
-    def losses_of(self, objective: str) -> dict[str, Any]:
-        """The sections of losses that an objective is a sum of; empty for `clean`, `degraded` and `frozen`."""
-        if objective not in self.objectives or objective == FROZEN:
+    def losses_of(self, objective: str) -> dict[str, dict[str, Any]]:
+        """The sections of an objective's losses, for display; {} for variants that are no objective."""
+        if objective not in self.objectives:
             return {}
-        names = {name.strip() for name in objective.split("+")}
-        if not any(self._is_pixel(name) for name in names):
-            names.add("pixel")
-        return {name: section for name, section in self.loss_settings.items() if name in names}
+        sections = {}
+        for name, (kind, settings) in objective_losses(objective, self.losses).items():
+            if name in self.losses:
+                sections[name] = settings if kind == name else {BASE: kind, **settings}
+        return sections
 
     @property
     def pixel_objectives(self) -> list[str]:
-        """The objectives that are the pixel loss alone, or a variant of it: what every other one is compared with."""
-        return [name for name in self.objectives if self._is_pixel(name.strip())]
-
-    def _is_pixel(self, loss: str) -> bool:
-        return bool(self.losses.get(loss, {}).get("base", loss) == "pixel")
-
-    @property
-    def loss_settings(self) -> dict[str, Any]:
-        """The sections of losses; a variant, one with the key `base`, takes over what it does not say itself."""
-        return {
-            name: {**self.losses.get(section.get("base", ""), {}), **section} for name, section in self.losses.items()
-        }
-
-
-def load_params(path: Path = PARAMS_FILE) -> Params:
-    """Read and check params.yaml.
-
-    Raises:
-        ParamsError: no such file, no YAML, or a key, type or range that does not fit.
-    """
-    content = read_yaml(path, hint="run in the project's root")
-    try:
-        return Params.model_validate(content)
-    except ValidationError as error:
-        raise ParamsError(f"{path}: {one_line(error, Params)}") from error
-
-
-def read_yaml(path: Path, hint: str) -> Any:
-    """The content of a YAML file; `hint` is what to do where there is none.
-
-    Raises:
-        ParamsError: no such file, or no YAML.
-    """
-    try:
-        return YAML(typ="safe").load(path)  # YAML 1.2, as DVC reads it
-    except OSError as error:
-        raise ParamsError(f"{path}: cannot be read ({error.strerror}); {hint}") from error
-    except Exception as error:  # beside YAMLError, values of a tag (!!int x, 2001-99-99) fail in Python's own ways
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise ParamsError(f"{path}: not valid YAML: {reason}") from error
-
-
-def one_line(error: ValidationError, model: type[Section]) -> str:
-    """The first mistake in one line, with its key, what is known there, and how many more there are."""
-    # A misspelt key is both unknown and missing: the unknown one says which.
-    first, *others = sorted(error.errors(), key=lambda entry: entry["type"] != "extra_forbidden")
-    key = ".".join(str(part) for part in first["loc"]) or "checked together"
-    if first["type"] == "extra_forbidden":
-        text = f"unknown key; known here: {', '.join(_known_keys(model, first['loc'][:-1]))}"
-    else:
-        text = first["msg"].removeprefix("Value error, ")
-        text += "" if first["type"] in ("value_error", "missing") else f", got {_short(first['input'])}"
-    return " ".join(f"{key}: {text}".split()) + (f" (and {len(others)} more)" if others else "")
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= LONGEST_VALUE else f"{text[:LONGEST_VALUE]}..."
-
-
-def _known_keys(section: Any, location: tuple[int | str, ...]) -> list[str]:
-    """The keys of the section at a location below another."""
-    for part in location:
-        field = section.model_fields.get(part)
-        if field is not None:  # else the key of a mapping, or one of several types
-            section = next(_sections(field.annotation), section)
-    return [field.alias or name for name, field in section.model_fields.items()]
-
-
-def _sections(annotation: Any) -> Iterator[type[Section]]:
-    """The sections in a type, at any depth."""
-    if isinstance(annotation, type) and not get_args(annotation) and issubclass(annotation, Section):
-        yield annotation
-    for part in get_args(annotation):
-        yield from _sections(part)
+        """The objectives that are the pixel loss alone, or a variant of it: the first baselines of all others."""
+        return [name for name in self.objectives if is_pixel_objective(name, self.losses)]

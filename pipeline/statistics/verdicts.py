@@ -8,9 +8,8 @@ import pandas as pd
 from scipy import special
 
 from pipeline.running.artifacts import CLEAN
-from pipeline.settings.grammar import DEGRADED, RETRAINED
+from pipeline.settings.grammar import DEGRADED, FROZEN, is_retrained
 from pipeline.settings.params import Params, Statistics
-from pipeline.settings.training import FROZEN
 from pipeline.statistics.resampling import holm, one_sided_p_value, resamples_for
 
 HELPS, HURTS, NO_HELP, UNKNOWN = "helps", "hurts", "doesn't help", "can't tell"
@@ -93,7 +92,7 @@ def cautions(results: pd.DataFrame, gains: pd.DataFrame, comparisons: int, own: 
             f"{row.metric}, so that there is nothing to recover."
         )
     above = gains[(gains.recovered > 1) & (gains.versus == DEGRADED) & (gains.variant != CLEAN)]
-    above = above[~above.variant.str.endswith(RETRAINED)]
+    above = above[~above.variant.map(is_retrained).astype(bool)]
     for row in above.itertuples():
         found.append(
             f"{row.task}, {row.degradation}, {row.variant}: restored images score above clean ones in {row.metric}: "
@@ -121,7 +120,7 @@ def _verdict(row: dict[str, Any], images: int, resamples: int | None, own: Stati
 
 
 def _sentence(row: dict[str, Any]) -> str:
-    what = "retraining" if row["variant"].endswith(RETRAINED) else "restoring"
+    what = "retraining" if is_retrained(row["variant"]) else "restoring"
     text = {
         HELPS: f"{what} helps",
         HURTS: f"{what} hurts",

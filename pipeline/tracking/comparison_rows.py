@@ -10,10 +10,10 @@ import pandas as pd
 from data.dataset import Dataset
 from models.losses import needs_prior
 from pipeline.reporting import pictures
-from pipeline.running.artifacts import CLEAN, objective_of, row_identity
+from pipeline.running.artifacts import CLEAN, row_identity
 from pipeline.running.atomic_outputs import read_table
 from pipeline.running.digests import data_digest
-from pipeline.settings.grammar import CLEAN_RESTORED, DEGRADED, RETRAINED, objective_losses
+from pipeline.settings.grammar import DEGRADED, is_clean_restored, objective_losses, objective_of, variant_kind
 from pipeline.settings.params import Params
 from pipeline.tracking.logged_model import RestorerFile
 from pipeline.tracking.runs import DataUsed, Row
@@ -55,7 +55,7 @@ class Ledger:
     def rows(self, tags: Mapping[str, str]) -> Iterator[Row]:
         """Every variant of results.csv for each degradation; `clean` once. `tags` are added to every row's."""
         for degradation, variant in self._variants():
-            objective = objective_of(self.params, variant)
+            objective = objective_of(variant, self.params.objectives)
             prior = objective is not None and needs_prior(objective_losses(objective, self.params.losses))
             curve = self._curve(degradation, variant)
             yield Row(
@@ -87,8 +87,8 @@ class Ledger:
             "dataset": self.clean.info.name,
             "degradation": degradation or "none",
             "variant": variant,
-            "objective": objective_of(self.params, variant) or "none",
-            "arm": _arm(self.params, variant),
+            "objective": objective_of(variant, self.params.objectives) or "none",
+            "arm": variant_kind(variant, self.params.objectives),
             **{f"task.{task}": "yes" for task in self.params.tasks},
         }
 
@@ -103,7 +103,7 @@ class Ledger:
         }
         if degradation:
             sections["degrade"] = params.degrade.only(degradation)
-        objective = objective_of(params, variant)
+        objective = objective_of(variant, params.objectives)
         if objective:
             own = params.train_restorer.of(objective)
             sections["train_restorer"] = {**own.training, **own.network}
@@ -140,19 +140,19 @@ class Ledger:
     def _costs(self, degradation: str | None, variant: str) -> dict[str, float]:
         """What the restorer costs: nothing where there is none."""
         columns = [name for name in self.costs.columns if name not in NO_COSTS]
-        objective = objective_of(self.params, variant)
+        objective = objective_of(variant, self.params.objectives)
         if objective is None:
             return {f"cost/{name}": 0.0 for name in columns}
         mine = self.costs[(self.costs.degradation == degradation) & (self.costs.variant == objective)]
         return {f"cost/{name}": row[name] for _, row in mine.head(1).iterrows() for name in columns}
 
     def _data(self, degradation: str | None, variant: str) -> Iterator[DataUsed]:
-        if degradation is None or variant.startswith(CLEAN_RESTORED):
+        if degradation is None or is_clean_restored(variant):
             yield from data_used(self.clean, [self.clean.evaluation_split], "evaluation")
         if degradation is None:
             return
         degraded = Dataset.open(self.folders.degraded / degradation)
-        if not variant.startswith(CLEAN_RESTORED):
+        if not is_clean_restored(variant):
             yield from data_used(degraded, degraded.evaluation_splits, "evaluation", degradation)
         if variant != DEGRADED and "train" in degraded.info.splits:
             yield from data_used(degraded, ["train"], "training", degradation)
@@ -185,15 +185,6 @@ class Ledger:
             loss = {step: values["loss"] for step, values in curve.items()}
             pictures.plot_curves({variant: loss}, f"{degradation}, {variant}", plot)
             yield plot
-
-
-def _arm(params: Params, variant: str) -> str:
-    """What kind of row it is: clean, degraded, restored, retrained or clean-restored."""
-    if variant in params.objectives:
-        return "restored"
-    if variant.endswith(RETRAINED):
-        return RETRAINED.removeprefix("-")
-    return CLEAN_RESTORED.removesuffix("-") if variant.startswith(CLEAN_RESTORED) else variant
 
 
 def _gain(versus: str, task: str, metric: str, gain: float, low: float, high: float) -> dict[str, float]:

@@ -12,7 +12,7 @@ import pandas as pd
 from pipeline.reporting.html.ledger import of_tasks
 from pipeline.reporting.tables import QUALITY
 from pipeline.running.artifacts import CLEAN
-from pipeline.settings.grammar import DEGRADED, parse_arm
+from pipeline.settings.grammar import DEGRADED, is_clean_restored
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -101,7 +101,11 @@ def image_scatter(images: pd.DataFrame) -> Iterator[Picture]:
     """For each task and degradation: the score of each restored image against that of the degraded one."""
     for (task, degradation, metric), rows in of_tasks(images).groupby(["task", "degradation", "metric"], sort=False):
         table = rows.pivot_table(index="id", columns="variant", values="score")
-        arms = [name for name in dict.fromkeys(rows.variant) if name not in (CLEAN, DEGRADED) and not _is_harm(name)]
+        arms = [
+            name
+            for name in dict.fromkeys(rows.variant)
+            if name not in (CLEAN, DEGRADED) and not is_clean_restored(name)
+        ]
         if DEGRADED not in table or not arms:
             continue
         figure, axes = _figure(3.4)
@@ -138,12 +142,6 @@ def training_curves(curves: pd.DataFrame) -> Iterator[Picture]:
         _legend(axes)
         title = f"{degradation}: training loss"
         yield _picture(figure, title, f"Curves of {', '.join(arms)}; losses of different objectives do not compare")
-
-
-def _is_harm(variant: str) -> bool:
-    """Whether a variant is of clean images: its scores and those of degraded images are no before and after."""
-    arm = parse_arm(variant)
-    return arm is not None and not arm.retrained
 
 
 def _scatter(axes: "Axes", both: pd.DataFrame) -> None:

@@ -1,4 +1,4 @@
-"""What the plan finds out about tasks before any work, and writes down for the stages that use them."""
+"""The stage plan: mistakes that only the plug-ins know, and the files from elsewhere that tasks and restorer use."""
 
 import json
 import shutil
@@ -7,19 +7,22 @@ from pathlib import Path
 import pytest
 import torch
 
+from models.restorers import build_restorer, save_restorer
 from models.tasks import TASKS
 from pipeline import plan
+from pipeline.plan import describe_restorer
 from pipeline.settings.params import ParamsError, load_params
+from pipeline.settings.training import TrainRestorer
 
 ROOT = Path(__file__).parents[1]
+NAFNET = {"width": 8, "encoder_blocks": [1], "middle_blocks": 1, "decoder_blocks": [1]}
 pytestmark = pytest.mark.filterwarnings("ignore")  # of the libraries behind the tasks
 
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of the code, with all tasks in its params.yaml, as the working folder."""
-    for name in ("models", "pipeline", "data", "weights"):
-        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    """A working folder with params.yaml, in which all tasks are chosen, and a folder for weights."""
+    (tmp_path / "weights").mkdir()
     text = (ROOT / "params.tiny.yaml").read_text()
     text = text.replace("tasks: [detection, segmentation]", f"tasks: [{', '.join(TASKS)}]")
     (tmp_path / "params.yaml").write_text(text)
@@ -38,24 +41,6 @@ def _run(monkeypatch: pytest.MonkeyPatch) -> dict[str, dict[str, object]]:
     monkeypatch.setattr("sys.argv", ["plan", *outs.split(), "--weights", "weights", "--dag", str(ROOT / "dvc.yaml")])
     plan.main()
     return {path.stem: json.loads(path.read_text()) for path in Path("out/tasks").iterdir()}
-
-
-def test_editing_the_code_of_one_task_changes_that_task_only(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = _run(monkeypatch)
-    assert set(before) == set(TASKS)
-    for module, touched in {
-        "segmentation": {"segmentation"},
-        "classification_records": set(TASKS),  # all records are read through one table
-        "yolo_training": {"detection", "instance-segmentation"},
-        "instance_segmentation": {"instance-segmentation"},
-    }.items():
-        path = project / "models" / "tasks" / f"{module}.py"
-        text = path.read_text()
-        path.write_text(text + "# changed\n")
-        after = _run(monkeypatch)
-        assert {task for task in TASKS if after[task] != before[task]} == touched, module
-        path.write_text(text)
-    assert _run(monkeypatch) == before
 
 
 def test_weights_count_by_their_content(
@@ -110,3 +95,38 @@ def test_sections_are_as_they_stand_in_the_file(project: Path) -> None:
     _edit("  classification:", "  other:")
     with pytest.raises(ParamsError, match=r"a section train_task\.classification is needed; there are: .*other"):
         load_params().task_settings("classification")
+
+
+def _settings(restorer: str, weights: str | None = None) -> TrainRestorer:
+    sections = {"nafnet": NAFNET, "checkpoint": {"weights": weights}}
+    numbers = {"crop": 16, "steps": 1, "batch": 1, "learning_rate": 1e-3}
+    return TrainRestorer.model_validate({"restorer": restorer, **sections, **numbers})
+
+
+def _weights(path: Path, seed: int) -> str:
+    torch.manual_seed(seed)
+    restorer = build_restorer("nafnet", NAFNET)
+    if path.suffix == ".safetensors":
+        save_restorer(path, restorer)
+    else:
+        torch.save(restorer.network.state_dict(), path)
+    return str(path)
+
+
+def test_the_content_of_a_checkpoint_counts(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    inside, outside = (Path(_weights(project / place, 0)) for place in ("weights/a.pth", "a.pth"))
+    before = describe_restorer(_settings("checkpoint", str(inside)), project / "weights")
+    assert not capsys.readouterr().out
+    _weights(inside, 1)
+    assert describe_restorer(_settings("checkpoint", str(inside)), project / "weights") != before
+    describe_restorer(_settings("checkpoint", str(outside)), project / "weights")
+    assert "train_restorer.checkpoint.weights" in capsys.readouterr().out
+
+
+def test_a_checkpoint_that_cannot_be_used_stops_the_plan(project: Path) -> None:
+    (project / "weights" / "broken.pth").write_bytes(b"nonsense")
+    for name, message in (("broken.pth", "not readable as weights alone"), ("no.pth", "no such restorer checkpoint")):
+        with pytest.raises(ParamsError) as caught:
+            describe_restorer(_settings("checkpoint", str(project / "weights" / name)), project / "weights")
+        assert "params.yaml: train_restorer.checkpoint.weights: " in str(caught.value)
+        assert message in str(caught.value) and "\n" not in str(caught.value)

@@ -1,0 +1,83 @@
+"""Sections of params.yaml that belong to plug-ins: which there are, and whether their content is valid.
+
+A plug-in's module has a class `Settings` for its section. Reading params.yaml needs only the plug-ins' names: the stage
+`plan` checks every section, and a plug-in checks its section again when it is used.
+"""
+
+import json
+from importlib import import_module
+from typing import Any, ClassVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic_core import InitErrorDetails
+
+from models.settings import Settings
+from pipeline.settings.errors import PARAMS_FILE, ParamsError, one_line
+from pipeline.settings.transition import plugin_modules, settings_before_they_moved
+
+
+def check_section(kind: str, name: str, section: Any, key: str) -> Any:
+    """Check a plug-in's section against the `Settings` in its module.
+
+    Args:
+        kind: of the plug-in: "sources", "restorers", "losses" or "tasks".
+        name: of the plug-in, in the table of its kind.
+        section: as it stands in params.yaml. Values of another type, such as "5" for a number, are mistakes.
+        key: of the section, such as "losses.diffloss", for the message.
+
+    Returns:
+        The plug-in's Settings.
+
+    Raises:
+        ParamsError: the first mistake, in one line.
+    """
+    module = import_module(plugin_modules(kind)[name])
+    model: type[BaseModel] = getattr(module, "Settings", None) or settings_before_they_moved(kind, name)
+    try:
+        content = json.dumps(section)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ParamsError(f"{PARAMS_FILE}: {key}: expected numbers, texts, lists and keys ({error})") from error
+    try:
+        return model.model_validate_json(content, strict=True)
+    except ValidationError as error:
+        raise ParamsError(f"{PARAMS_FILE}: {one_line(error, model, key)}") from error
+
+
+class PluginSections(Settings):
+    """A section that chooses a plug-in by its name, and has a section for each plug-in below it, as in the file."""
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, dict[str, Any] | None]
+    kind: ClassVar[str]  # of the plug-ins
+
+    @classmethod
+    def plugin_names(cls) -> list[str]:
+        """The plug-ins that can be chosen: the keys of the sections below this one."""
+        return list(plugin_modules(cls.kind))
+
+    @classmethod
+    def check_choice(cls, name: str) -> str:
+        """Return the name of a plug-in.
+
+        Raises:
+            ValueError: there is no such plug-in; the text lists them.
+        """
+        if name not in cls.plugin_names():
+            raise ValueError(f"{name!r} is unknown; there are: {', '.join(cls.plugin_names())}")
+        return name
+
+    @property
+    def sections(self) -> dict[str, dict[str, Any]]:
+        """The plug-ins' sections, by name."""
+        return {name: section for name, section in self.__pydantic_extra__.items() if section is not None}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _has_known_keys(cls, content: Any) -> Any:
+        known = {*cls.model_fields, *cls.plugin_names()}
+        if isinstance(content, dict) and (unknown := [key for key in content if key not in known]):
+            mistakes = [
+                InitErrorDetails(type="extra_forbidden", loc=(str(key),), input=content[key]) for key in unknown
+            ]
+            raise ValidationError.from_exception_data(cls.__name__, mistakes)
+        return content
