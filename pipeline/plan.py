@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from pydantic import ValidationError, create_model
+from pydantic import BaseModel, ValidationError, create_model
 
 from data.degradations import require_still_pixels
 from data.degradations.effects import DegradationError
@@ -50,7 +50,7 @@ def check_names(params: Params) -> None:
         params.task_settings(task)
     for task, section in params.train_task.items():
         _check_name("train_task", task, TASKS)
-        _check_section(f"train_task.{task}", get_task(task).Settings, section)
+        _check_section(f"train_task.{task}", get_task(task).settings_type, section)
     for arm in params.arms:
         _check_arm(params, arm)
     for degradation in params.degradations:
@@ -219,10 +219,13 @@ def _check_name(key: str, name: str, table: Iterable[str]) -> None:
 
 
 def _check_section(key: str, kind: type[Any], section: Any) -> None:
-    """Check a section against the settings that a loss or a task declares as a dataclass."""
-    types = get_type_hints(kind, include_extras=True)
-    fields: dict[str, Any] = {field.name: (types[field.name], field.default) for field in dataclasses.fields(kind)}
-    model = create_model(kind.__name__, __base__=Section, **fields)
+    """Check a section against the settings of a loss or a task."""
+    if issubclass(kind, BaseModel):
+        model: Any = kind
+    else:
+        types = get_type_hints(kind, include_extras=True)
+        fields: dict[str, Any] = {field.name: (types[field.name], field.default) for field in dataclasses.fields(kind)}
+        model = create_model(kind.__name__, __base__=Section, **fields)
     try:
         read = model.model_validate(section).model_dump(mode="json")
     except ValidationError as error:
