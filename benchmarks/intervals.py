@@ -18,9 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from models.tasks.predictions import DetectionPrediction
 from pipeline.metrics import Records
-from pipeline.metrics.detection import DetectionRecords, match_detections
-from pipeline.metrics.matching import Boxes, DetectionPrediction
+from pipeline.metrics.detection import Boxes, match_detections
+from pipeline.metrics.detection_records import DetectionRecords
 from pipeline.metrics.segmentation import PixelCounts, SegmentationRecords
 from pipeline.statistics.resampling import LEVEL, percentile_interval, resample_weights
 

@@ -1,4 +1,4 @@
-"""Stage arm: one task judged on the images of one rival, by a network that was trained on them where the rival asks."""
+"""Stage arm: one task evaluated on the images of one arm, with a network that is trained on them if the arm says so."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Stage evaluate: one task on clean, degraded and restored images of one degradation."""
+"""Stage evaluate: one task on the clean, degraded and restored images of one degradation."""
 
 from functools import partial
 from pathlib import Path
@@ -23,34 +23,29 @@ def main() -> None:
     params = load_params()
     clean, degraded = (Dataset.open(Path(path)) for path in (options.clean, options.degraded))
     load = partial(_load, options.task, Path(options.network))
-    task, on_cluster = load(), load if params.engine == "ray" else None
+    task, load_on_cluster = load(), load if params.engine == "ray" else None
     with replacing_folder(Path(options.out)) as out:
         if degraded.has_clean_images:
             truth = clean.split(clean.evaluation_split)
             read, target = partial(_read, truth.folder / "images"), out / CLEAN / clean.evaluation_split
-            evaluate(task, truth, read, target, f"{options.task} on {CLEAN}", on_cluster)
+            evaluate(task, truth, read, target, f"{options.task} on {CLEAN}", load_on_cluster)
         for split in degraded.evaluation_splits:
+            truth = degraded.split(split)
             folders = {(DEGRADED, split): degraded.folder / split / "images"}
             for objective in params.objectives:
                 restored = trainings(Path(options.restored) / objective, split)
                 folders |= {(objective, folder.name): folder for folder in restored}
             for (variant, name), folder in folders.items():
-                evaluate(
-                    task,
-                    degraded.split(split),
-                    partial(_read, folder),
-                    out / variant / name,
-                    f"{options.task} on {variant} {name}",
-                    on_cluster,
-                )
+                description = f"{options.task} on {variant} {name}"
+                evaluate(task, truth, partial(_read, folder), out / variant / name, description, load_on_cluster)
 
 
 def _load(task: str, network: Path) -> Task[Any]:
     return get_task(task).load(network, choose_device())
 
 
-def _read(folder: Path, id: str) -> Image:
-    return read_image(folder / f"{id}.png")
+def _read(folder: Path, image_id: str) -> Image:
+    return read_image(folder / f"{image_id}.png")
 
 
 if __name__ == "__main__":

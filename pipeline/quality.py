@@ -1,17 +1,17 @@
-"""Stage quality: PSNR, SSIM and other metrics of degraded and restored images against the clean ones."""
+"""Stage quality: PSNR, SSIM and other metrics of degraded and restored images against the clean images."""
 
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from data import images
 from data.dataset import Dataset, Split
 from models.losses import needs_prior
-from pipeline.metrics import MeanRecords
-from pipeline.metrics.diffloss_terms import load_terms
-from pipeline.metrics.image_quality import METRICS, Image, Metric, available, blur
+from pipeline.metrics import QUALITY, MeanRecords, get_scoring
+from pipeline.metrics.fidelity import FIDELITY, Image, Measure
 from pipeline.reporting.pictures import evenly
 from pipeline.running.artifacts import DIFFLOSS_FILE, LEFT_OUT_FILE, RECORDS_FILE, trainings
 from pipeline.running.atomic_outputs import replacing_folder
@@ -23,70 +23,80 @@ from pipeline.settings.params import Params, load_params
 
 
 def measure(
-    clean: Split, read: Callable[[str], Image], others: Mapping[str, Metric] | None = None, engine: Kind = "local"
+    clean: Split,
+    read: Callable[[str], Image],
+    torch_measures: Mapping[str, Measure] | None = None,
+    engine: Kind = "local",
 ) -> MeanRecords:
     """Every metric for every image of a split.
 
     Args:
-        clean: what is compared with.
-        read: gives the image to compare by its id.
-        others: metrics that are computed here, and not in parallel: those of torch.
-        engine: where the rest is computed.
+        clean: the clean images.
+        read: image id -> the image that is compared with the clean one.
+        torch_measures: measures that need torch; they are computed here and not in parallel.
+        engine: where the other measures are computed.
     """
-    one = partial(_measure_image, replace(clean, ids=()), read)  # the ids would go to every worker
-    rows = in_parallel(one, ((id,) for id in clean.ids), engine)
-    found: dict[str, dict[str, float]] = dict(zip(clean.ids, rows, strict=True))
-    for id in clean.ids if others else ():
-        image, reference = read(id), clean.image(id)
-        found[id] |= {name: metric(image, reference) for name, metric in (others or {}).items()}
-    return MeanRecords.from_values(found)
+    measure_image = partial(_measure_image, replace(clean, ids=()), read)  # without ids, which all workers would get
+    rows = in_parallel(measure_image, ((image_id,) for image_id in clean.ids), engine)
+    values: dict[str, dict[str, float]] = dict(zip(clean.ids, rows, strict=True))
+    if torch_measures:
+        for image_id in clean.ids:
+            image, reference = read(image_id), clean.image(image_id)
+            values[image_id] |= {name: measure(image, reference) for name, measure in torch_measures.items()}
+    return MeanRecords.from_values(values)
 
 
-def _measure_image(clean: Split, read: Callable[[str], Image], id: str) -> dict[str, float]:
-    reference, image = clean.image(id), read(id)
-    return {name: metric(image, reference) for name, metric in {**METRICS, "blur": blur}.items()}
+def _measure_image(clean: Split, read: Callable[[str], Image], image_id: str) -> dict[str, float]:
+    quality: Any = get_scoring(QUALITY)
+    reference, image = clean.image(image_id), read(image_id)
+    return {name: measure(image, reference) for name, measure in quality.measures.items()}
 
 
 class FolderReader:
-    """Reads <folder>/<id>.png; a class, so that it can be sent to another process."""
+    """Reads <folder>/<image id>.png; a class, so that it can be sent to another process."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def __call__(self, id: str) -> Image:
-        return images.read_image(self.folder / f"{id}.png")
+    def __call__(self, image_id: str) -> Image:
+        return images.read_image(self.folder / f"{image_id}.png")
 
 
 def measure_all(
     params: Params, clean: Split, degraded: Dataset, restored: Path, prior: Path, out: Path
 ) -> dict[str, str]:
-    """Write the records of the degraded images and of every restorer; returns which metrics were left out, and why.
+    """Write the records of the degraded images and of every restorer.
 
     Args:
-        params: objectives, the settings of DiffLoss and how many images its terms are measured on.
+        params: objectives, the settings of DiffLoss and the number of images on which its terms are measured.
         clean: the clean images.
         degraded: the degraded dataset.
         restored: folder of the restored images, by objective and split.
         prior: folder of the prior.
         out: an existing folder.
+
+    Returns:
+        The metrics that were left out, with the reason.
     """
+    quality: Any = get_scoring(QUALITY)
     device = choose_device()
-    others, missing = available(clean, device)
-    chosen = evenly(clean.ids, params.quality.prior_images)
+    torch_measures, left_out = quality.available(clean, device)
+    some_ids = evenly(clean.ids, params.quality.prior_images)
     terms = None
     if not any(needs_prior(objective_losses(objective, params.losses)) for objective in params.objectives):
-        missing["natural, semantic"] = "no objective needs a diffusion prior, so that there is none"
-    elif not chosen:
-        missing["natural, semantic"] = "quality.prior_images is 0"
+        left_out["natural, semantic"] = "no objective needs a diffusion prior, so that there is none"
+    elif not some_ids:
+        left_out["natural, semantic"] = "quality.prior_images is 0"
     else:
-        terms = load_terms(prior, params.losses.get("diffloss", {}), params.seed, device)
+        terms = quality.diffloss_terms(prior, params.losses.get("diffloss", {}), params.seed, device)
     for (variant, name), folder in _folders(params, degraded, restored).items():
         target = out / variant / name
         target.mkdir(parents=True)
-        measure(clean, FolderReader(folder), others, params.engine).save(target / RECORDS_FILE)
+        read = FolderReader(folder)
+        measure(clean, read, torch_measures, params.engine).save(target / RECORDS_FILE)
         if terms:
-            terms.measure(clean, FolderReader(folder), chosen).save(target / DIFFLOSS_FILE)
-    return missing
+            terms.measure(clean, read, some_ids).save(target / DIFFLOSS_FILE)
+    return dict(left_out)
 
 
 def _folders(params: Params, degraded: Dataset, restored: Path) -> dict[tuple[str, str], Path]:
@@ -106,14 +116,13 @@ def main() -> None:
     params = load_params()
     with replacing_folder(Path(options.out)) as out:
         if not degraded.has_clean_images:
-            print(
-                f"{options.degraded}: real photos without clean counterparts, so that {', '.join(METRICS)} are left out"
-            )
+            names = ", ".join(FIDELITY)
+            print(f"{options.degraded}: real photos without clean counterparts, so that {names} are left out")
             return
         split = clean.split(clean.evaluation_split)
-        missing = measure_all(params, split, degraded, Path(options.restored), Path(options.prior), out)
-        (out / LEFT_OUT_FILE).write_text(json.dumps(missing, indent=1) + "\n")
-    for name, reason in missing.items():
+        left_out = measure_all(params, split, degraded, Path(options.restored), Path(options.prior), out)
+        (out / LEFT_OUT_FILE).write_text(json.dumps(left_out, indent=1) + "\n")
+    for name, reason in left_out.items():
         print(f"{options.degraded}: {name} left out: {reason}")
 
 

@@ -11,9 +11,9 @@ import pandas as pd
 
 from data import images
 from data.dataset import Dataset, Split
-from models.tasks import get_task
 from pipeline.commands import compare
 from pipeline.datasets.manifests import read_manifest
+from pipeline.metrics import get_scoring
 from pipeline.reporting import (
     breakdown,
     breakdown_text,
@@ -27,7 +27,7 @@ from pipeline.reporting import (
 )
 from pipeline.reporting.html.origin import describe
 from pipeline.reporting.html.sliders import Sliders
-from pipeline.running.artifacts import CLEAN, FROZEN_NETWORK, LEFT_OUT_FILE, variant_folder
+from pipeline.running.artifacts import CLEAN, CLEAN_TRAINED_FOLDER, LEFT_OUT_FILE, variant_folder
 from pipeline.running.atomic_outputs import read_json, replacing_folder
 from pipeline.running.entry import parse_arguments, run_stage
 from pipeline.settings.grammar import DEGRADED
@@ -133,7 +133,12 @@ def draw_pictures(params: Params, clean: Dataset, folders: dict[str, Path], eval
             sources[CLEAN] = clean.split(clean.evaluation_split).folder / "images"
         for task in params.tasks:
             columns = _columns(
-                task, degraded.split(split), sources, evaluations / task / degradation / FROZEN_NETWORK, chosen, clean
+                task,
+                degraded.split(split),
+                sources,
+                evaluations / task / degradation / CLEAN_TRAINED_FOLDER,
+                chosen,
+                clean,
             )
             images.write_image(out / f"{degradation}-{task}.png", pictures.grid(columns))
             sliders.add(degradation, task, chosen, columns)
@@ -143,18 +148,18 @@ def draw_pictures(params: Params, clean: Dataset, folders: dict[str, Path], eval
 def _columns(
     name: str, truth: Split, sources: dict[str, Path], evaluation: Path, chosen: list[str], clean: Dataset
 ) -> dict[str, list[pictures.Image]]:
-    kind = get_task(name)
-    classes = clean.info.classes[kind.labels]
+    scoring = get_scoring(name)
+    classes = clean.info.classes[scoring.labels]
     columns = {}
     for variant, source in sources.items():
         split = clean.evaluation_split if variant == CLEAN else truth.folder.name
-        predictions = kind.read(evaluation / variant / split / "predictions")
+        predictions = scoring.read(evaluation / variant / split / "predictions")
         columns[variant] = [
-            kind.draw(images.read_image(source / f"{id}.png"), predictions[id], classes) for id in chosen
+            scoring.draw(images.read_image(source / f"{id}.png"), predictions[id], classes) for id in chosen
         ]
     background = sources.get(CLEAN, sources[DEGRADED])
     columns["labels"] = [
-        kind.draw(images.read_image(background / f"{id}.png"), kind.truth(truth, id), classes) for id in chosen
+        scoring.draw(images.read_image(background / f"{id}.png"), scoring.truth(truth, id), classes) for id in chosen
     ]
     return columns
 

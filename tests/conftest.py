@@ -22,7 +22,7 @@ import pytest
 from data.dataset import Dataset, DatasetInfo, write_info
 from data.labels import Instance
 from data.samples import Sample, write_sample
-from pipeline.metrics.instance_segmentation import encode
+from models.tasks.predictions import encode_masks
 
 CLASSES = {
     "detection": ["square", "bar"],
@@ -41,7 +41,7 @@ def _sample(split: str, index: int, size: tuple[int, int]) -> Sample:
     mask[:3] = 255
     image[10:30, 8:28] = [200, 40, 40]
     boxes = np.array([[0, 18 / width, 20 / height, 20 / width, 20 / height]])
-    counts = encode((mask == 1).astype(np.uint8)[None])[0]
+    counts = encode_masks((mask == 1).astype(np.uint8)[None])[0]
     objects = (Instance(0, counts),)
     return Sample(f"{split}{index}", split, image, boxes, mask, instances=objects, category=index % 2)
 

@@ -13,7 +13,7 @@ from data import images
 from data.dataset import Dataset, Split
 from models.restorers import build_restorer, load_restorer, save_restorer
 from models.tasks.segmentation import Segmentation
-from models.tasks.smp_networks import SegmentationSettings, start
+from models.tasks.smp_networks import start
 from pipeline.metrics.evaluation import evaluate
 from pipeline.reporting.tables import RESULTS
 from pipeline.settings.grammar import objective_losses
@@ -84,7 +84,7 @@ def restored(artifacts: Path, split: Split, id: str) -> np.ndarray:
 def _write_task(artifacts: Path, clean: Dataset, degraded: Dataset) -> None:
     torch.manual_seed(2)
     classes = clean.info.classes[TASK]
-    network, description = start(SegmentationSettings(encoder="tu-mobilenetv3_small_050"), len(classes))
+    network, description = start({"architecture": "unet", "encoder": "tu-mobilenetv3_small_050"}, None, len(classes))
     task = Segmentation(network, classes, description, torch.device("cpu"))
     folder = artifacts / "tasks" / TASK
     folder.mkdir(parents=True)

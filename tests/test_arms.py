@@ -107,7 +107,7 @@ def test_a_network_is_trained_only_where_the_arm_asks(
     images = _images(name, clean, degraded, restorers, monkeypatch)
     section = {**PARAMS.train_task["segmentation"], "steps": 2, "batch": 2, "crop": 32}
     params = PARAMS.model_copy(update={"train_task": {"segmentation": section}})
-    from models.tasks import get_task
+    from pipeline.metrics import get_scoring
 
     plan = tmp_path / "segmentation.json"
     plan.write_text(json.dumps({}))
@@ -128,7 +128,7 @@ def test_a_network_is_trained_only_where_the_arm_asks(
     arm.main()
     assert bool(trained) == (name == "degraded-retrained")
     assert (tmp_path / "out" / "test" / RECORDS_FILE).exists()
-    assert get_task("segmentation").read(tmp_path / "out" / "test" / "predictions").keys() == set(
+    assert get_scoring("segmentation").read(tmp_path / "out" / "test" / "predictions").keys() == set(
         images.split("test").ids
     )
 

@@ -8,11 +8,10 @@ import pandas as pd
 import pytest
 
 from data.dataset import Dataset
-from models.tasks.detection import Detection
+from models.tasks.predictions import DetectionPrediction
 from pipeline.metrics import MeanRecords
 from pipeline.metrics.classification import ClassificationRecords
-from pipeline.metrics.detection import match_detections
-from pipeline.metrics.matching import Boxes, DetectionPrediction
+from pipeline.metrics.detection import Boxes, DetectionScoring, match_detections
 from pipeline.metrics.object_changes import ObjectRuns
 from pipeline.metrics.segmentation import SegmentationRecords, count_segmentation
 from pipeline.reporting import breakdown, breakdown_text, extremes, scatter_plots, tables
@@ -58,14 +57,16 @@ def _seen(found: bool, wrong: bool) -> DetectionPrediction:
 
 def _store(folder: Path, found: Mapping[str, DetectionPrediction]) -> None:
     (folder / "predictions").mkdir(parents=True)
-    Detection.write(folder / "predictions", found)
+    with DetectionScoring.writer(folder / "predictions") as writer:
+        for id, prediction in found.items():
+            writer.write(id, prediction)
     truth = {id: Boxes(np.array([OBJECT]), np.array([0])) for id in found}
     match_detections(found, truth, ("square", "bar"), dict.fromkeys(found, (48, 64))).save(folder / RECORDS_FILE)
 
 
 @pytest.fixture
 def runs(clean: Dataset, tmp_path: Path) -> ObjectRuns:
-    return ObjectRuns(Detection, "detection", clean, Dataset.open(tmp_path / "fog"))
+    return ObjectRuns(DetectionScoring, "detection", clean, Dataset.open(tmp_path / "fog"))
 
 
 def test_the_only_class_and_size_gain_what_the_task_gains(

@@ -8,8 +8,9 @@ import pytest
 from faster_coco_eval import COCO, COCOeval_faster
 from numpy.typing import NDArray
 
-from pipeline.metrics.detection import DetectionRecords, match_detections
-from pipeline.metrics.matching import Boxes, DetectionPrediction
+from models.tasks.predictions import DetectionPrediction
+from pipeline.metrics.detection import Boxes, match_detections
+from pipeline.metrics.detection_records import DetectionRecords
 from pipeline.metrics.records import RecordsError
 
 SIDE = 200
@@ -128,7 +129,7 @@ def test_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     records = match(*random_split(1))
     weights = np.random.default_rng(0).integers(0, 3, (50, len(records.image_ids)))
     whole = records.metrics(weights)
-    monkeypatch.setattr("pipeline.metrics.detection.CHUNK_ELEMENTS", 400)
+    monkeypatch.setattr("pipeline.metrics.detection_records.CHUNK_ELEMENTS", 400)
     for name, values in records.metrics(weights).items():
         np.testing.assert_array_equal(values, whole[name])
 

@@ -2,7 +2,6 @@
 
 import json
 import tracemalloc
-from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,24 +9,23 @@ from typing import Any
 import numpy as np
 import pytest
 
-from models.tasks.detection import Detection
-from models.tasks.segmentation import Segmentation
-from pipeline.metrics.detection import match_detections
+from models.tasks.predictions import DetectionPrediction
+from pipeline.metrics.detection import Boxes, DetectionScoring, coco_predictions, coco_truth, match_detections
 from pipeline.metrics.evaluation import evaluate
-from pipeline.metrics.matching import BLOCK, Boxes, DetectionPrediction, coco_predictions, coco_truth
+from pipeline.metrics.matching import BLOCK
 from pipeline.metrics.object_changes import match_by_size
-from pipeline.metrics.records import RecordsError, read_rows, reading, write_rows
+from pipeline.metrics.prediction_files import naming_file, read_rows, row_writer
+from pipeline.metrics.records import RecordsError
 
 SIDE = 512
 MASK_BYTES = SIDE * SIDE
 
 
 class _Segmenter:
-    """Predicts a mask that fills some memory; stores and reads as the real one."""
+    """Predicts a mask that fills some memory."""
 
+    name = "segmentation"
     classes = ("ground", "sky")
-    write, read = staticmethod(Segmentation.write), staticmethod(Segmentation.read)
-    score = Segmentation.score
 
     def predict(self, image: Any) -> Any:
         return np.full((SIDE, SIDE), int(image) % 2, dtype=np.uint8)
@@ -45,39 +43,23 @@ def test_masks_are_not_kept(tmp_path: Path) -> None:
     assert len(list((tmp_path / "predictions").glob("*.png"))) == len(ids)
 
 
-class _Boxes(Mapping[str, DetectionPrediction]):
-    """Makes each prediction when asked, once."""
-
-    def __init__(self, made: Mapping[str, DetectionPrediction]) -> None:
-        self.made, self.asked = made, list[str]()
-
-    def __getitem__(self, name: str) -> DetectionPrediction:
-        self.asked.append(name)
-        return self.made[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.made)
-
-    def __len__(self) -> int:
-        return len(self.made)
-
-
 def _some(generator: np.random.Generator, count: int) -> DetectionPrediction:
     corner = generator.uniform(0, 40, (count, 2)).round(3)
     boxes = np.hstack([corner, corner + generator.uniform(5, 20, (count, 2)).round(3)])
     return DetectionPrediction(boxes, generator.uniform(0, 1, count).round(6), generator.integers(0, 3, count))
 
 
-def test_boxes_are_asked_for_once_and_come_back(tmp_path: Path) -> None:
+def test_stored_boxes_come_back(tmp_path: Path) -> None:
     generator = np.random.default_rng(0)
-    made = _Boxes({f"{number}": _some(generator, number % 4) for number in range(9)})
-    Detection.write(tmp_path, made)
-    assert sorted(made.asked) == sorted(made.made)
-    back = Detection.read(tmp_path)
-    assert set(back) == set(made.made)
+    made = {f"{number}": _some(generator, number % 4) for number in range(9)}
+    with DetectionScoring.writer(tmp_path) as writer:
+        for name, prediction in made.items():
+            writer.write(name, prediction)
+    back = DetectionScoring.read(tmp_path)
+    assert set(back) == set(made)
     for name, found in back.items():
-        np.testing.assert_allclose(found.boxes, made.made[name].boxes, atol=2e-3)
-        np.testing.assert_array_equal(found.classes, made.made[name].classes)
+        np.testing.assert_allclose(found.boxes, made[name].boxes, atol=2e-3)
+        np.testing.assert_array_equal(found.classes, made[name].classes)
     assert len(json.loads((tmp_path / "predictions.json").read_text())["detections"]) == 12
 
 
@@ -110,11 +92,17 @@ def test_sizes_are_matched_in_blocks_too(monkeypatch: pytest.MonkeyPatch) -> Non
     assert whole.correct.any()
 
 
+def _write(path: Path, *rows: dict[str, Any]) -> None:
+    with row_writer(path, "things") as writer:
+        for row in rows:
+            writer.write(row)
+
+
 def test_rows_that_cannot_be_read_are_named(tmp_path: Path) -> None:
     path = tmp_path / "rows.json"
-    write_rows(path, "things", iter([{"a": 1}, {"b": [2]}]))
+    _write(path, {"a": 1}, {"b": [2]})
     assert list(read_rows(path, "things")) == [{"a": 1}, {"b": [2]}]
-    write_rows(path, "things", [])
+    _write(path)
     assert list(read_rows(path, "things")) == [] and json.loads(path.read_text()) == {"things": []}
     for text, words in (
         ('{"others": [\n]}\n', "expected a list of things"),
@@ -122,8 +110,8 @@ def test_rows_that_cannot_be_read_are_named(tmp_path: Path) -> None:
         ('{"things": [\n{"a": \n]}\n', "rows.json: not readable predictions"),
     ):
         path.write_text(text)
-        with pytest.raises(RecordsError, match=words), reading(path):
+        with pytest.raises(RecordsError, match=words), naming_file(path):
             list(read_rows(path, "things"))
     missing = tmp_path / "none.json"
-    with pytest.raises(RecordsError, match=r"none\.json: not readable predictions"), reading(missing):
+    with pytest.raises(RecordsError, match=r"none\.json: not readable predictions"), naming_file(missing):
         list(read_rows(missing, "things"))

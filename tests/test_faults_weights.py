@@ -18,8 +18,8 @@ from models.diffusion.schedule import ScheduleError
 from models.restorers import FORMAT, HEADER, build_restorer, load_restorer, save_restorer
 from models.restorers.contract import RestorerError
 from models.tasks import TaskError, get_task
-from pipeline.metrics import MeanRecords, load_records
-from pipeline.metrics.matching import DetectionPrediction
+from models.tasks.predictions import DetectionPrediction
+from pipeline.metrics import MeanRecords, get_scoring, load_records
 from pipeline.metrics.records import RecordsError
 from tests.adm_reference import TINY, reference_run
 from tests.fault_table import Fault, cut, edit, names, refuses
@@ -39,7 +39,9 @@ def _task(name: str, folder: Path) -> None:
         about = {"architecture": "unet", "encoder": "tu-mobilenetv3_small_050"}
         task = get_task(name)(smp_networks.build(about, 2, None), CLASSES, about, CPU)
     elif name == "detection":
-        task = get_task(name)(parts("detect").model("yolo11n.yaml", nc=2, verbose=False), CLASSES, 64, CPU)
+        task = get_task(name)(
+            parts("detect").model("yolo11n.yaml", nc=2, verbose=False), CLASSES, {"image_size": 64}, CPU
+        )
     else:
         about = {"model": "resnet10t", "image_size": 64}
         task = get_task(name)(classification._build("resnet10t", 2, False), CLASSES, about, CPU)
@@ -60,9 +62,11 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     MeanRecords(("a", "b"), {"PSNR": np.array([20.0, 30.0])}).save(folder / "records.npz")
     (folder / "found").mkdir()
     found = DetectionPrediction(np.array([[0, 0, 5, 5.0]]), np.array([0.5]), np.array([1]))
-    get_task("detection").write(folder / "found", {"a": found})
+    with get_scoring("detection").writer(folder / "found") as writer:
+        writer.write("a", found)
     (folder / "masks").mkdir()
-    get_task("segmentation").write(folder / "masks", {"a": np.zeros((8, 8), np.uint8)})
+    with get_scoring("segmentation").writer(folder / "masks") as writer:
+        writer.write("a", np.zeros((8, 8), np.uint8))
     return folder
 
 
@@ -108,7 +112,7 @@ def _load(name: str) -> Callable[[Path], Any]:
 
 
 def _found(name: str) -> Callable[[Path], Any]:
-    return lambda folder: dict(get_task(name).read(folder / ("masks" if name == "segmentation" else "found")))
+    return lambda folder: dict(get_scoring(name).read(folder / ("masks" if name == "segmentation" else "found")))
 
 
 def _restorer(folder: Path) -> None:

@@ -14,7 +14,7 @@ import pytest
 
 from data import images
 from data.dataset import Dataset
-from models.tasks.classification import Label
+from models.tasks.predictions import DetectionPrediction, Label
 from pipeline.commands import gate, gate_cases, gate_report, photo_folders, restore_files
 from pipeline.commands.finished_runs import Finished
 from pipeline.commands.gate_model import (
@@ -28,7 +28,6 @@ from pipeline.commands.gate_model import (
     output_features,
 )
 from pipeline.metrics import load_records
-from pipeline.metrics.matching import DetectionPrediction
 from pipeline.settings.params import ParamsError, load_params
 from pipeline.statistics.resampling import resample_weights
 

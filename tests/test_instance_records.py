@@ -8,9 +8,10 @@ import pytest
 from faster_coco_eval import COCO, COCOeval_faster
 from numpy.typing import NDArray
 
-from models.tasks.yolo_training import outline
-from pipeline.metrics.detection import DetectionRecords
-from pipeline.metrics.instance_segmentation import InstancePrediction, Masks, decode, encode, match_instances
+from models.tasks.predictions import InstancePrediction, decode_mask, encode_masks
+from models.tasks.yolo_dataset import outline
+from pipeline.metrics.detection_records import DetectionRecords
+from pipeline.metrics.instance_segmentation import Masks, match_instances
 from pipeline.metrics.records import RecordsError
 
 SIZE = (60, 80)
@@ -30,11 +31,11 @@ def random_split(seed: int, images: int = 12) -> tuple[dict[str, InstancePredict
     for index in range(images):
         count = int(generator.choice([0, 1, 4]))
         masks, classes = discs(generator, count), generator.integers(0, 2, count)
-        truth[f"{index:02d}"] = Masks(encode(masks), classes, generator.random(count) < 0.2)
+        truth[f"{index:02d}"] = Masks(encode_masks(masks), classes, generator.random(count) < 0.2)
         shifted = np.roll(masks, generator.integers(-2, 3), axis=2)
         invented = discs(generator, 3)
         labels = np.concatenate([classes, generator.integers(0, 3, 3)])
-        seen = encode(np.concatenate([shifted, invented]))
+        seen = encode_masks(np.concatenate([shifted, invented]))
         found[f"{index:02d}"] = InstancePrediction(SIZE, seen, generator.random(count + 3), labels)
     return found, truth
 
@@ -45,7 +46,7 @@ def coco_stats(found: dict[str, InstancePrediction], truth: dict[str, Masks]) ->
     for number, name in enumerate(sorted(truth)):
         true, seen = truth[name], found[name]
         for counts, category, crowd in zip(true.masks, true.classes, true.crowd, strict=True):
-            area = int(decode(counts, SIZE).sum())
+            area = int(decode_mask(counts, SIZE).sum())
             run = {"size": list(SIZE), "counts": counts}
             entry = {"id": len(annotations) + 1, "image_id": number, "category_id": int(category), "area": area}
             annotations.append(entry | {"segmentation": run, "iscrowd": int(crowd), "bbox": [0, 0, 1, 1]})
@@ -78,16 +79,16 @@ def test_masks_that_share_their_box_are_told_apart() -> None:
     """Two triangles of one square: their boxes are equal, their masks hardly meet."""
     lower = np.tril(np.ones((1, 40, 40), np.uint8))
     upper = np.triu(np.ones((1, 40, 40), np.uint8))
-    truth = {"a": Masks(encode(lower), np.array([0]), np.array([False]))}
+    truth = {"a": Masks(encode_masks(lower), np.array([0]), np.array([False]))}
     for mask, expected in ((lower, 1.0), (upper, 0.0)):
-        found = {"a": InstancePrediction((40, 40), encode(mask), np.array([0.9]), np.array([0]))}
+        found = {"a": InstancePrediction((40, 40), encode_masks(mask), np.array([0.9]), np.array([0]))}
         assert match_instances(found, truth, CLASSES).metrics()["mAP50"] == pytest.approx([expected])
 
 
 def test_encoding_is_exact_and_records_survive_storage(tmp_path: object) -> None:
     masks = discs(np.random.default_rng(0), 4)
-    for mask, counts in zip(masks, encode(masks), strict=True):
-        assert np.array_equal(decode(counts, SIZE), mask)
+    for mask, counts in zip(masks, encode_masks(masks), strict=True):
+        assert np.array_equal(decode_mask(counts, SIZE), mask)
     records = match_instances(*random_split(1), CLASSES)
     path = tmp_path / "records.npz"  # type: ignore[operator]
     records.save(path)

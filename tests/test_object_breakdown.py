@@ -7,13 +7,12 @@ import pytest
 from test_detection_records import CLASSES, SIDE, coco_evaluator, random_split, replicate
 
 from data.dataset import Dataset
-from models.tasks.instance_segmentation import InstanceSegmentation
+from models.tasks.predictions import DetectionPrediction, InstancePrediction, encode_masks
 from pipeline.metrics import MeanRecords
 from pipeline.metrics.classification import ClassificationRecords
-from pipeline.metrics.detection import match_detections
-from pipeline.metrics.instance_segmentation import InstancePrediction, encode
-from pipeline.metrics.matching import Boxes, DetectionPrediction, coco_predictions, coco_truth
-from pipeline.metrics.object_changes import Run, count_changes, match_by_size, read_run
+from pipeline.metrics.detection import Boxes, coco_predictions, coco_truth, match_detections
+from pipeline.metrics.instance_segmentation import InstanceScoring
+from pipeline.metrics.object_changes import Detected, count_changes, match_by_size, match_sure_detections
 from pipeline.metrics.segmentation import PixelCounts, SegmentationRecords
 
 
@@ -78,9 +77,9 @@ AFTER = {
 CLEAN = {"a": _seen((_box(140), 0.3, 0)), "b": _seen((_box(160), 0.9, 0))}
 
 
-def _run(found: dict[str, DetectionPrediction]) -> tuple[dict, Run]:
+def _run(found: dict[str, DetectionPrediction]) -> tuple[dict, Detected]:
     labels = coco_truth(TRUTH, ("a", "b"), 2, {"a": (200, 200), "b": (200, 200)})
-    return labels, read_run(labels, coco_predictions(found, ("a", "b")), "bbox")
+    return labels, match_sure_detections(labels, coco_predictions(found, ("a", "b")), "bbox")
 
 
 def test_changes_worked_out_by_hand() -> None:
@@ -126,19 +125,19 @@ def _masks(*corners: tuple[int, int]) -> InstancePrediction:
     masks = np.zeros((len(corners), 48, 64), np.uint8)
     for mask, (top, left) in zip(masks, corners, strict=True):
         mask[top : top + 20, left : left + 20] = 1
-    return InstancePrediction((48, 64), encode(masks), np.full(len(corners), 0.9), np.zeros(len(corners), int))
+    return InstancePrediction((48, 64), encode_masks(masks), np.full(len(corners), 0.9), np.zeros(len(corners), int))
 
 
 def test_objects_by_their_masks(make_dataset: Callable[..., Dataset]) -> None:
     """The fixture's images have one object of 20 x 20 pixels at (10, 8)."""
     split = make_dataset(test=2).split("test")
-    labels = InstanceSegmentation.coco_labels(split, 2)
+    labels = InstanceScoring.coco_labels(split, 2)
     found = {"before": [(10, 8)], "after": [(25, 40)], "clean": [(10, 8), (26, 41)]}
     results = {
-        name: list(InstanceSegmentation.coco_results({"test0": _masks(*corners), "test1": _masks((10, 8))}))
+        name: list(InstanceScoring.coco_results({"test0": _masks(*corners), "test1": _masks((10, 8))}))
         for name, corners in found.items()
     }
-    before, after, clean = (read_run(labels, results[name], "segm") for name in found)
+    before, after, clean = (match_sure_detections(labels, results[name], "segm") for name in found)
     changes = count_changes(labels, after, before, [], "segm")
     assert {name: counts.tolist() for name, counts in changes.items()} == {
         "invented": [1, 0],

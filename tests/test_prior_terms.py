@@ -8,7 +8,7 @@ from test_prior import tiny_prior
 from torch import Tensor
 
 from models.diffusion.prior import DiffusionPrior
-from pipeline.metrics.diffloss_terms import PriorTerms, fixed_steps
+from pipeline.metrics.diffloss_terms import DiffLossTerms, fixed_steps
 from pipeline.running.seeds import seed_for
 
 SECTION = {"timesteps": [5, 300], "view": "resize", "view_sizes": [16]}
@@ -26,12 +26,12 @@ def _pair() -> tuple[np.ndarray, np.ndarray]:
 
 
 def test_the_same_timesteps_and_noise_for_every_variant_of_an_image(prior: DiffusionPrior) -> None:
-    terms = PriorTerms(prior, SECTION, seed=3)
+    terms = DiffLossTerms(prior, SECTION, seed=3)
     noisy, clean = _pair()
     found = terms(noisy, clean, "a")
-    assert found == terms(noisy, clean, "a") == PriorTerms(prior, SECTION, seed=3)(noisy, clean, "a")
+    assert found == terms(noisy, clean, "a") == DiffLossTerms(prior, SECTION, seed=3)(noisy, clean, "a")
     assert found != terms(noisy, clean, "b")
-    assert found != PriorTerms(prior, SECTION, seed=4)(noisy, clean, "a")
+    assert found != DiffLossTerms(prior, SECTION, seed=4)(noisy, clean, "a")
     assert terms(clean, clean, "a") == {"natural": 0, "semantic": 0}
     assert fixed_steps([5, 300]) == [41, 115, 189, 263]
     assert fixed_steps([7, 9]) == [7, 8]
@@ -39,7 +39,7 @@ def test_the_same_timesteps_and_noise_for_every_variant_of_an_image(prior: Diffu
 
 def test_terms_are_the_papers(prior: DiffusionPrior) -> None:
     noisy, clean = _pair()
-    found = PriorTerms(prior, SECTION, seed=3)(noisy, clean, "a")
+    found = DiffLossTerms(prior, SECTION, seed=3)(noisy, clean, "a")
     natural, semantic = _by_hand(prior, noisy, clean)
     assert found["natural"] == pytest.approx(natural, rel=1e-4)
     assert found["semantic"] == pytest.approx(semantic, rel=1e-4)
@@ -73,4 +73,4 @@ def _small(image: np.ndarray) -> Tensor:
 
 def test_images_of_any_size_are_seen_at_their_own(prior: DiffusionPrior) -> None:
     image = np.random.default_rng(0).integers(0, 256, (35, 51, 3), dtype=np.uint8)
-    assert PriorTerms(prior, {"view": "own"}, seed=0)(image[::-1].copy(), image, "a")["natural"] > 0
+    assert DiffLossTerms(prior, {"view": "own"}, seed=0)(image[::-1].copy(), image, "a")["natural"] > 0

@@ -13,7 +13,8 @@ from torchmetrics.functional.image import (
 )
 
 from data.dataset import Dataset
-from pipeline.metrics.image_quality import LARGEST_PSNR, available, blur, ms_ssim, psnr, ssim
+from pipeline.metrics.fidelity import LARGEST_PSNR, psnr, ssim
+from pipeline.metrics.image_quality import available, blur, ms_ssim
 from pipeline.quality import FolderReader, measure
 
 CPU = torch.device("cpu")

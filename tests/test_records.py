@@ -12,7 +12,7 @@ from torchmetrics.classification import MulticlassJaccardIndex
 
 from benchmarks.intervals import detection_pair
 from pipeline.metrics import MeanRecords, load_records
-from pipeline.metrics.detection import DetectionRecords
+from pipeline.metrics.detection_records import DetectionRecords
 from pipeline.metrics.records import RecordsError
 from pipeline.metrics.segmentation import SegmentationRecords, count_segmentation
 

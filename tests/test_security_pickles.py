@@ -148,7 +148,7 @@ def test_the_description_of_a_saved_detector_is_not_evaluated(tmp_path: Path, ma
     from models.tasks.yolo_library import parts
 
     network = parts("detect").model("yolo11n.yaml", nc=2, verbose=False)
-    get_task("detection")(network, ["a", "b"], 64, CPU).save(tmp_path)
+    get_task("detection")(network, ["a", "b"], {"image_size": 64}, CPU).save(tmp_path)
     content = json.loads((tmp_path / "task.json").read_text())
     call = f"__import__('os').mkdir({str(mark)!r})"
     for layer in content["model"]["backbone"]:

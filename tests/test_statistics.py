@@ -9,7 +9,7 @@ from scipy import stats
 
 from benchmarks.intervals import Simulation, coverage, detection_pair, segmentation_pair
 from pipeline.metrics import MeanRecords
-from pipeline.metrics.detection import DetectionRecords
+from pipeline.metrics.detection_records import DetectionRecords
 from pipeline.statistics.resampling import (
     bootstrap_p_value,
     holm,

@@ -13,7 +13,8 @@ from data.dataset import Dataset, Split
 from data.labels import Instance, write_boxes, write_instances
 from models.tasks import TaskError, get_task
 from models.tasks.contract import Task
-from models.tasks.weights import match_classes
+from models.tasks.saved_networks import match_classes
+from pipeline.metrics import get_scoring
 from pipeline.training.loop import Loop
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of the libraries behind the tasks
@@ -76,7 +77,12 @@ def test_a_frozen_detector_with_classes_in_another_order_scores_the_same(
         found.append({id: task.predict(split.image(id)) for id in split.ids})
         if run == 0:
             _label_every_third(split, found[0])
-        scores.append({key: float(value[0]) for key, value in task.score(found[run], split).metrics().items()})
+        scores.append(
+            {
+                key: float(value[0])
+                for key, value in get_scoring(name).score(found[run], split, task.classes).metrics().items()
+            }
+        )
     assert {index for row in found[0].values() for index in row.classes.tolist()} == {0, 1}
     for id in split.ids:
         assert found[0][id].classes.tolist() == found[1][id].classes.tolist()
@@ -129,7 +135,7 @@ def test_training_starts_from_weights_with_other_classes(clean: Dataset, tmp_pat
     torch.save({"model": start}, path)
     few = {"image_size": 64, "epochs": 1, "batch": 4, "learning_rate": 1e-7, "mosaic": 0.0}
     task = _fit("detection", clean, tmp_path, weights=str(path), trust_pickle=True, **few)
-    assert task.known == task.classes == ["square", "bar"]
+    assert task.network_classes == task.classes == ["square", "bar"]
     first = "model.0.conv.weight"
     torch.testing.assert_close(task.network.state_dict()[first], start.state_dict()[first], rtol=0, atol=1e-4)
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from data.batches import MaskBatches
 from data.dataset import Dataset
 from models.tasks import TASKS, TaskError, get_task
 from models.tasks.contract import Task
+from pipeline.metrics import METRICS, QUALITY, get_scoring, main_metric
 from pipeline.training.loop import Loop
 
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -80,22 +82,41 @@ def test_save_load_predict_write_read(
     predictions = {id: task.predict(split.image(id)) for id in split.ids}
     task.save(tmp_path)
     loaded = get_task(name).load(tmp_path, torch.device("cpu"))
-    task.write(tmp_path, predictions)
-    stored = loaded.read(tmp_path)
+    scoring = get_scoring(name)
+    with scoring.writer(tmp_path) as writer:
+        for id, prediction in predictions.items():
+            writer.write(id, prediction)
+    stored = scoring.read(tmp_path)
     assert set(stored) == set(predictions)
     for id in split.ids:
         assert _same(loaded.predict(split.image(id)), predictions[id])
         assert _same(stored[id], predictions[id], atol=1e-3)
-        drawn = task.draw(split.image(id), predictions[id], task.classes)
+        drawn = scoring.draw(split.image(id), predictions[id], task.classes)
         assert drawn.shape == split.image(id).shape and drawn.dtype == np.uint8
 
 
 @each
-def test_the_labels_score_perfectly(name: str, fit: Callable[..., Task[Any]], make_dataset: Any) -> None:
-    task = fit(name)
-    split = make_dataset("other").split("test")
-    metrics = task.score({id: task.truth(split, id) for id in split.ids}, split).metrics()
-    assert metrics and all(value[0] == pytest.approx(1.0) for value in metrics.values())
+def test_the_labels_score_perfectly(name: str, make_dataset: Any) -> None:
+    dataset, scoring = make_dataset("other"), get_scoring(name)
+    split = dataset.split("test")
+    truth = {id: scoring.truth(split, id) for id in split.ids}
+    records: Any = scoring.score(truth, split, dataset.info.classes[scoring.labels])
+    assert all(value[0] == pytest.approx(1.0) for value in records.metrics().values())
+    declared = [[metric.name for metric in metrics] for metrics in (scoring.metrics, scoring.image_metrics)]
+    assert [list(records.metrics()), list(records.image_scores())] == declared
+    assert all(list(metrics) == [m.name for m in scoring.class_metrics] for metrics in records.per_class().values())
+
+
+@each
+def test_a_task_is_scored_with_the_labels_that_it_is_trained_on(name: str) -> None:
+    scoring, task = get_scoring(name), get_task(name)
+    assert scoring.labels == task.labels and task.name == name
+    assert main_metric(name) in scoring.metrics
+    assert task.settings_type is import_module(task.__module__).Settings
+
+
+def test_every_task_has_a_scoring() -> None:
+    assert list(METRICS) == [*TASKS, QUALITY]
 
 
 @each
@@ -145,6 +166,8 @@ def test_settings_are_checked_before_any_work(name: str) -> None:
     assert task.check(SETTINGS[name]) == task.check({}) == []
     with pytest.raises(TaskError, match=rf"train_task\.{name}: unknown setting 'stepps'; there are"):
         task.check({**SETTINGS[name], "stepps": 3})
+    with pytest.raises(TaskError, match=rf"train_task\.{name}\.batch: .* greater than or equal to 2, got 1$"):
+        task.check({**SETTINGS[name], "batch": 1})
 
 
 def test_unknown_task() -> None:

@@ -1,6 +1,7 @@
-"""Recognition tasks: networks that are trained on clean images and then judge restored ones.
+"""Recognition tasks: networks that are trained on clean images and then predict on any images.
 
-To add one, write a module with a class that obeys models.tasks.contract.Task and add a line to TASKS.
+To add one, write a module with a class that implements `models.tasks.contract.Task`, a line in TASKS, and a line in
+`pipeline.metrics.METRICS` that says how its predictions are scored.
 """
 
 from importlib import import_module
@@ -11,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class TaskError(ValueError):
-    """A task that cannot be built, loaded or trained with what it was given."""
+    """A task that cannot be built, loaded or trained; the text says which setting or file is wrong."""
 
 
 TASKS = {
@@ -23,10 +24,10 @@ TASKS = {
 
 
 def get_task(name: str) -> "type[Task[Any]]":
-    """Look a task class up by name; its libraries are imported only now.
+    """The class of a task, by its name in TASKS; its libraries are imported only now.
 
     Raises:
-        TaskError: no such task; the text lists what exists.
+        TaskError: no such task; the text lists the tasks.
     """
     if name not in TASKS:
         raise TaskError(f"no task {name!r}; there are: {', '.join(TASKS)}")

@@ -1,110 +1,62 @@
-"""Classification of whole images with any network of timm. The only file that imports it."""
+"""Classification of whole images with any network of timm. Only this module imports timm."""
 
-import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
-from pipeline.metrics.classification import ClassificationRecords
-from pipeline.metrics.records import PREDICTIONS_FILE, reading
-
+from ..settings import Positive
+from ..settings import Settings as BaseSettings
 from . import TaskError
-from .contract import Image, LabelledSplit, MakeBatches, Task, TrainingLoop
-from .palette import color
-from .weights import (
-    DESCRIPTION_FILE,
-    IMAGENET,
-    WEIGHTS_FILE,
-    Batch,
-    Positive,
-    Side,
-    Steps,
-    from_cache_only,
-    is_saved_task,
-    match_classes,
-    normalise,
-    read_settings,
-    read_task_file,
-    weight_files,
-)
+from .contract import BatchSize, Image, LabelledSplit, MakeBatches, Side, Steps, Task, TrainingLoop
+from .imagenet import IMAGENET, from_cache_only, normalise
+from .predictions import Label
+from .saved_networks import DESCRIPTION_FILE, WEIGHTS_FILE, is_saved_task, read_task_file, weight_files
 
 SMALLEST_CROP = 0.6  # of each side of a training image
 
 
-@dataclass(frozen=True)
-class ClassificationSettings:
+class Settings(BaseSettings):
     """Settings of the task classification."""
 
-    model: str = "resnet18"  # a name of timm; not looked at where weights is a folder
+    model: str = "resnet18"  # timm's name; unused if weights is a folder
     weights: str | None = None  # imagenet, or a folder that this task saved
-    frozen: bool = False  # judge with the weights as they are: no training, classes matched by name
+    frozen: bool = False  # use the weights as they are: no training, classes matched by name
     image_size: Side = 224  # images are resized to squares of this side
     steps: Steps = 5000
-    batch: Batch = 32
+    batch: BatchSize = 32
     learning_rate: Positive = 1e-3
 
 
-class Label(NamedTuple):
-    """The likeliest class of an image."""
-
-    category: int  # class index
-    score: float  # its probability
-
-
 class Classification(Task[Label]):
-    """A classifier, scored with accuracy and balanced accuracy.
+    """A classifier of whole images.
 
-    Args:
-        network: its head has one output for each of `known`.
-        classes: the data's classes, in their index order.
-        description: timm's name of the network, and the side of the squares that it looks at.
-        device: where it runs.
-        known: the network's own classes, in its index order; None: those of the data. Where the network knows
-            more, an image gets the likeliest of the data's classes.
+    `description` has timm's name of the network (`model`) and the side of its square input (`image_size`).
     """
 
     name = "classification"
     labels = "classification"
-    Settings = ClassificationSettings
-
-    def __init__(
-        self,
-        network: torch.nn.Module,
-        classes: list[str],
-        description: dict[str, Any],
-        device: torch.device,
-        known: list[str] | None = None,
-    ) -> None:
-        self.network = network.eval().requires_grad_(False).to(device)
-        self.network.zero_grad()  # what training left behind
-        self.classes = classes
-        self.known = known or classes
-        self.places = match_classes(self.name, self.known, classes)
-        self.description = description
-        self.device = device
+    settings_type = Settings
 
     @classmethod
-    def check(cls, settings: Mapping[str, Any]) -> list[Path]:
-        """As the contract says. The network is built once, which also finds out whether published weights are there."""
-        given: ClassificationSettings = read_settings(cls.Settings, cls.name, settings)
-        if given.weights in (None, IMAGENET):
-            if given.frozen:
+    def check(cls, section: Mapping[str, Any]) -> list[Path]:
+        """See `Task.check`. Builds the network once, which also checks that published weights are in the cache."""
+        settings: Settings = cls.parse_settings(section)
+        if settings.weights in (None, IMAGENET):
+            if settings.frozen:
                 raise TaskError(f"train_task.{cls.name}.frozen: true needs weights: a folder with a trained network")
-            _build(given.model, 2, given.weights == IMAGENET)
+            _build(settings.model, 2, settings.weights == IMAGENET)
             return []
-        files = weight_files(cls.name, given.weights, given.frozen)
-        if not is_saved_task(Path(str(given.weights))):
+        files = weight_files(cls.name, settings.weights, settings.frozen)
+        if not is_saved_task(Path(str(settings.weights))):
             raise TaskError(
-                f"train_task.{cls.name}.weights: {given.weights}: expected {IMAGENET}, or a folder with "
+                f"train_task.{cls.name}.weights: {settings.weights}: expected {IMAGENET}, or a folder with "
                 f"{DESCRIPTION_FILE} and {WEIGHTS_FILE}"
             )
         return files
@@ -115,113 +67,75 @@ class Classification(Task[Label]):
         split: LabelledSplit,
         make_batches: MakeBatches,
         classes: list[str],
-        settings: Mapping[str, Any],
+        section: Mapping[str, Any],
         loop: TrainingLoop,
     ) -> "Classification":
-        """Train with cross-entropy, AdamW and a one-cycle schedule; last weights are kept.
-
-        Raises:
-            TaskError: there are no categories, the network cannot be built, or frozen classes do not match.
-        """
-        given: ClassificationSettings = read_settings(cls.Settings, cls.name, settings)
-        if given.frozen:
-            cls.check(settings)
-            trained = _read(Path(str(given.weights)))
-            return cls(trained.network, classes, trained.description, loop.device, trained.known)
+        """Train with cross-entropy, AdamW and a one-cycle schedule; the last weights are kept. See `Task.fit`."""
+        settings: Settings = cls.parse_settings(section)
+        if settings.frozen:
+            cls.check(section)
+            saved = _read(Path(str(settings.weights)))
+            return cls(saved.network, classes, saved.description, loop.device, saved.network_classes)
         if not (split.folder / "categories").is_dir():
             raise TaskError(f"{split.folder}: no categories folder; take {cls.name} out of tasks, or choose other data")
         torch.manual_seed(loop.seed)
-        network, model = _start(given, len(classes))
-        _train(network.to(loop.device).train(), split, given, loop)
-        return cls(network, classes, {"model": model, "image_size": given.image_size}, loop.device)
-
-    def save(self, folder: Path) -> None:
-        state = {name: value.contiguous().cpu() for name, value in self.network.state_dict().items()}
-        save_file(state, folder / WEIGHTS_FILE)
-        content = {"network": self.description, "classes": self.classes, "known": self.known}
-        (folder / DESCRIPTION_FILE).write_text(json.dumps(content, indent=1) + "\n")
+        network, model = _start(settings, len(classes))
+        _train(network.to(loop.device).train(), split, settings, loop)
+        return cls(network, classes, {"model": model, "image_size": settings.image_size}, loop.device)
 
     @classmethod
     def load(cls, folder: Path, device: torch.device) -> "Classification":
-        trained = _read(folder)
-        return cls(trained.network, trained.classes, trained.description, device, trained.known)
+        saved = _read(folder)
+        return cls(saved.network, saved.classes, saved.description, device, saved.network_classes)
 
     @torch.inference_mode()
     def predict(self, image: Image) -> Label:
-        logits = self.network(self._seen(_to_tensor(image)[None].to(self.device)))[0]
-        chances = logits[self.places].softmax(dim=0)
-        best = int(chances.argmax())
-        return Label(best, float(chances[best]))
+        logits = self.network(self._input(_to_tensor(image)[None].to(self.device)))[0]
+        probabilities = logits[self.outputs].softmax(dim=0)
+        category = int(probabilities.argmax())
+        return Label(category, float(probabilities[category]))
 
     def features(self, images: torch.Tensor) -> list[torch.Tensor]:
-        """The maps after each stage of the network, of the square that it looks at."""
+        """The maps after each stage of the network, of the resized images. See `Task.features`."""
         network: Any = self.network
-        maps: list[torch.Tensor] = network.forward_intermediates(self._seen(images), intermediates_only=True)
+        maps: list[torch.Tensor] = network.forward_intermediates(self._input(images), intermediates_only=True)
         return maps
 
-    def _seen(self, images: torch.Tensor) -> torch.Tensor:
+    def _input(self, images: torch.Tensor) -> torch.Tensor:
+        """(N, 3, H, W) in [0, 1], resized to squares and normalised."""
         return normalise(_resize(images, self.description["image_size"]))
 
-    @staticmethod
-    def truth(split: LabelledSplit, name: str) -> Label:
-        return Label(split.category(name), 1.0)
 
-    def score(self, predictions: Mapping[str, Label], split: LabelledSplit) -> ClassificationRecords:
-        truth = {name: split.category(name) for name in predictions}
-        predicted = {name: found.category for name, found in predictions.items()}
-        return ClassificationRecords.gather(truth, predicted, self.classes)
+class _Saved(NamedTuple):
+    """The content of a folder that the task saved."""
 
-    @staticmethod
-    def write(folder: Path, predictions: Mapping[str, Label]) -> None:
-        rows = {name: {"category_id": c, "score": round(score, 6)} for name, (c, score) in sorted(predictions.items())}
-        (folder / PREDICTIONS_FILE).write_text(json.dumps(rows) + "\n")
-
-    @staticmethod
-    def read(folder: Path) -> dict[str, Label]:
-        with reading(folder / PREDICTIONS_FILE):
-            stored = json.loads((folder / PREDICTIONS_FILE).read_text())
-            return {name: Label(int(row["category_id"]), float(row["score"])) for name, row in stored.items()}
-
-    @staticmethod
-    def draw(image: Image, prediction: Label, classes: list[str]) -> Image:
-        canvas = np.ascontiguousarray(image).copy()
-        height, width = canvas.shape[:2]
-        shade = color(prediction.category)
-        cv2.rectangle(canvas, (0, 0), (width - 1, height - 1), shade, 2)
-        size = max(height, 64) / 400
-        place = (4, height - 6)
-        cv2.putText(canvas, classes[prediction.category], place, cv2.FONT_HERSHEY_SIMPLEX, size, shade, 1, cv2.LINE_AA)
-        return canvas
-
-
-class _Trained(NamedTuple):
     network: torch.nn.Module
     description: dict[str, Any]
     classes: list[str]
-    known: list[str]
+    network_classes: list[str]
 
 
-def _read(folder: Path) -> _Trained:
+def _read(folder: Path) -> _Saved:
     try:
         content = read_task_file(folder, "network", "classes", "known")
         network = _build(content["network"]["model"], len(content["known"]), False)
         network.load_state_dict(load_file(folder / WEIGHTS_FILE))
-        return _Trained(network, content["network"], content["classes"], content["known"])
+        return _Saved(network, content["network"], content["classes"], content["known"])
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         raise TaskError(
             f"{folder}: not a saved classification network ({' '.join(str(error).split())[:300]})"
         ) from error
 
 
-def _start(settings: ClassificationSettings, classes: int) -> tuple[torch.nn.Module, str]:
-    """The network that training starts from, on the CPU, and its name; of a folder's weights all that fit are taken."""
+def _start(settings: Settings, classes: int) -> tuple[torch.nn.Module, str]:
+    """The network that training starts from, on the CPU, and its name; takes all weights of a folder that fit."""
     if settings.weights in (None, IMAGENET):
         return _build(settings.model, classes, settings.weights == IMAGENET), settings.model
-    trained = _read(Path(settings.weights))
-    model = trained.description["model"]
+    saved = _read(Path(settings.weights))
+    model = saved.description["model"]
     network = _build(model, classes, False)
-    own, given = network.state_dict(), trained.network.state_dict()
-    network.load_state_dict(own | {name: value for name, value in given.items() if value.shape == own[name].shape})
+    state, weights = network.state_dict(), saved.network.state_dict()
+    network.load_state_dict(state | {name: w for name, w in weights.items() if w.shape == state[name].shape})
     return network, model
 
 
@@ -241,9 +155,7 @@ def _build(model: str, classes: int, pretrained: bool) -> torch.nn.Module:
     return network
 
 
-def _train(
-    network: torch.nn.Module, split: LabelledSplit, settings: ClassificationSettings, loop: TrainingLoop
-) -> None:
+def _train(network: torch.nn.Module, split: LabelledSplit, settings: Settings, loop: TrainingLoop) -> None:
     steps, rate = settings.steps, settings.learning_rate
     optimizer = torch.optim.AdamW(network.parameters(), lr=rate, weight_decay=1e-4)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=rate, total_steps=steps, pct_start=0.1)
@@ -257,18 +169,16 @@ def _train(
         loop.log(step + 1, loss=loss.item())
 
 
-def _batch(
-    split: LabelledSplit, step: int, settings: ClassificationSettings, seed: int
-) -> tuple[torch.Tensor, torch.Tensor]:
+def _batch(split: LabelledSplit, step: int, settings: Settings, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Views (B, 3, S, S) in [0, 1] and class indices (B,) of one step: epochs of permutations, random crops, flips."""
     images, categories = [], []
     for index in range(step * settings.batch, (step + 1) * settings.batch):
-        epoch, place = divmod(index, len(split.ids))
+        epoch, position = divmod(index, len(split.ids))
         order = np.random.default_rng([seed, epoch]).permutation(len(split.ids))
-        name = split.ids[int(order[place])]
-        view = _random_view(_to_tensor(split.image(name)), np.random.default_rng([seed, epoch, place]))
+        image_id = split.ids[int(order[position])]
+        view = _random_view(_to_tensor(split.image(image_id)), np.random.default_rng([seed, epoch, position]))
         images.append(_resize(view[None], settings.image_size)[0])
-        categories.append(split.category(name))
+        categories.append(split.category(image_id))
     return torch.stack(images), torch.tensor(categories)
 
 
@@ -286,4 +196,5 @@ def _resize(images: torch.Tensor, side: int) -> torch.Tensor:
 
 
 def _to_tensor(image: Image) -> torch.Tensor:
+    """uint8 (H, W, 3) to (3, H, W) in [0, 1]."""
     return torch.from_numpy(image).permute(2, 0, 1).float() / 255

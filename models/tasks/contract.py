@@ -1,38 +1,44 @@
-"""What every recognition task provides, and what it is given. A task never knows who calls it."""
+"""The contract of a recognition task: a network that is trained, predicts and gives features."""
 
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Generic, Protocol, TypeVar
+from typing import Annotated, Any, ClassVar, Generic, Protocol, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import Field, ValidationError
+from safetensors.torch import save_file
 
-from pipeline.metrics import Records
-from pipeline.metrics.matching import Overlap
+from ..settings import Settings
+from . import TaskError
+from .predictions import Image
+from .saved_networks import DESCRIPTION_FILE, WEIGHTS_FILE, match_classes
 
-Image = NDArray[np.uint8]  # (H, W, 3) RGB
 Prediction = TypeVar("Prediction")
+Self = TypeVar("Self", bound="Task[Any]")
+
+Steps = Annotated[int, Field(ge=2)]  # a one-cycle schedule rises and falls
+BatchSize = Annotated[int, Field(ge=2)]  # batch normalisation needs two images
+Side = Annotated[int, Field(ge=32, multiple_of=32)]  # of an image, in pixels
 
 
 class LabelledSplit(Protocol):
-    """One split of a dataset on disk, in the canonical layout (data.dataset has it)."""
+    """One split of a canonical dataset on disk; `data.dataset.Split` implements it."""
 
     @property
     def folder(self) -> Path: ...
     @property
     def ids(self) -> tuple[str, ...]: ...
-    def image(self, name: str) -> Image: ...
-    def mask(self, name: str) -> NDArray[np.uint8]: ...
-    def boxes(self, name: str) -> NDArray[np.float64]: ...
-    def ignored(self, name: str) -> NDArray[np.float64]: ...
-    def instances(self, name: str) -> tuple[Any, ...]: ...
-    def category(self, name: str) -> int: ...
+    def image(self, image_id: str, /) -> NDArray[np.uint8]: ...
+    def instances(self, image_id: str, /) -> tuple[Any, ...]: ...
+    def category(self, image_id: str, /) -> int: ...
 
 
 class TrainingLoop(Protocol):
-    """The loop a training runs in: it owns progress, checkpoints, seeds and curves."""
+    """The loop that a training runs in: it owns progress, checkpoints, seed and curves."""
 
     seed: int
     device: torch.device
@@ -47,11 +53,11 @@ class TrainingLoop(Protocol):
         ...
 
     def count(self, seconds: float) -> None:
-        """Add a step to the costs, for trainers that bring a loop of their own."""
+        """Add a step to the costs; for a trainer with its own loop."""
         ...
 
     def bar(self, total: int) -> Any:
-        """A tqdm progress bar, for trainers that bring a loop of their own."""
+        """A tqdm progress bar; for a trainer with its own loop."""
         ...
 
 
@@ -60,24 +66,70 @@ MakeBatches = Callable[[int, int], Batches]
 
 
 class Task(ABC, Generic[Prediction]):
-    """A frozen recognition network together with its training, its predictions and their scores."""
+    """A recognition network in eval mode, whose weights need no gradient.
 
-    name: str
-    labels: ClassVar[str]  # what it is judged by: a key of the classes in dataset.json, such as "detection"
-    Settings: ClassVar[type[Any]]  # a dataclass: the keys, types, ranges and defaults of train_task.<name>
-    network: torch.nn.Module
-    classes: list[str]
+    Args:
+        network: its head has one output for each of `network_classes`.
+        classes: the data's classes, in index order.
+        description: what the network is rebuilt from, beside its weights; JSON values.
+        device: where it runs.
+        network_classes: the network's classes, in its index order; None: those of the data. If the network knows
+            more classes than the data, it predicts the data's classes only.
+
+    Attributes:
+        outputs: for each of the data's classes, its index in `network_classes`.
+
+    Raises:
+        models.tasks.TaskError: the network does not know a class of the data.
+    """
+
+    name: ClassVar[str]
+    labels: ClassVar[str]  # what it is trained on: a key of the classes in dataset.json, such as "detection"
+    settings_type: ClassVar[type[Settings]]  # the module's class Settings, of the section train_task.<name>
+
+    def __init__(
+        self,
+        network: torch.nn.Module,
+        classes: list[str],
+        description: dict[str, Any],
+        device: torch.device,
+        network_classes: list[str] | None = None,
+    ) -> None:
+        self.network = network.eval().requires_grad_(False).to(device)
+        self.network.zero_grad()  # drops what training left behind
+        self.classes = classes
+        self.network_classes = network_classes or classes
+        self.outputs = match_classes(self.name, self.network_classes, classes)
+        self.description = description
+        self.device = device
+
+    @classmethod
+    def parse_settings(cls, section: Mapping[str, Any]) -> Any:
+        """The section train_task.<name> of params.yaml as its `Settings`, with defaults filled in.
+
+        Raises:
+            models.tasks.TaskError: an unknown key, or a value that does not fit; one line.
+        """
+        try:
+            return cls.settings_type(**section)
+        except ValidationError as error:
+            first = min(error.errors(), key=lambda entry: entry["type"] != "extra_forbidden")
+            key = ".".join(str(part) for part in first["loc"])
+            if first["type"] == "extra_forbidden":
+                known = ", ".join(cls.settings_type.model_fields)
+                raise TaskError(f"train_task.{cls.name}: unknown setting {key!r}; there are {known}") from error
+            raise TaskError(f"train_task.{cls.name}.{key}: {first['msg']}, got {first['input']!r}") from error
 
     @classmethod
     @abstractmethod
-    def check(cls, settings: Mapping[str, Any]) -> list[Path]:
-        """Check, before any work, that the names in the settings exist and that their files are there.
+    def check(cls, section: Mapping[str, Any]) -> list[Path]:
+        """Check, before any work, that what the settings name exists.
 
         Args:
-            settings: this task's section of the parameters.
+            section: train_task.<name> of params.yaml.
 
         Returns:
-            The files from elsewhere that the task is made of: it is trained anew when their content changes.
+            The files from elsewhere that the task uses. A change of their content means a new training.
 
         Raises:
             models.tasks.TaskError: one line that names the key, the value and the choices.
@@ -86,77 +138,46 @@ class Task(ABC, Generic[Prediction]):
     @classmethod
     @abstractmethod
     def fit(
-        cls,
+        cls: type[Self],
         split: LabelledSplit,
         make_batches: MakeBatches,
         classes: list[str],
-        settings: Mapping[str, Any],
+        section: Mapping[str, Any],
         loop: TrainingLoop,
-    ) -> "Task[Prediction]":
-        """Train from scratch, or from `settings["weights"]`, on clean data; frozen weights are only loaded.
+    ) -> Self:
+        """Train from scratch or from `weights`; with `frozen: true` only load the weights.
 
         Args:
             split: the training split, for trainers that read folders themselves.
             make_batches: (crop, batch size) -> a function from the step to augmented
-                (images (B, 3, crop, crop) in [0, 1], masks (B, crop, crop) int64), for the others.
-            classes: class names in index order.
-            settings: this task's section of the parameters.
+                (images (B, 3, crop, crop) in [0, 1], masks (B, crop, crop) int64).
+            classes: the data's class names in index order.
+            section: train_task.<name> of params.yaml.
             loop: progress, checkpoints, seed, device.
+
+        Raises:
+            models.tasks.TaskError: labels are missing, or the network or its weights cannot be used.
         """
 
-    @abstractmethod
     def save(self, folder: Path) -> None:
-        """Write weights (safetensors) and settings (JSON) into an existing folder."""
+        """Write weights (safetensors) and description (JSON) into an existing folder."""
+        state = {name: value.contiguous().cpu() for name, value in self.network.state_dict().items()}
+        save_file(state, folder / WEIGHTS_FILE)
+        (folder / DESCRIPTION_FILE).write_text(json.dumps(self.saved_description(), indent=1) + "\n")
+
+    def saved_description(self) -> dict[str, Any]:
+        """The content of the description file; `load` reads it."""
+        return {"network": self.description, "classes": self.classes, "known": self.network_classes}
 
     @classmethod
     @abstractmethod
-    def load(cls, folder: Path, device: torch.device) -> "Task[Prediction]":
-        """Read what `save` wrote; the network comes back frozen and in eval mode."""
+    def load(cls: type[Self], folder: Path, device: torch.device) -> Self:
+        """Read what `save` wrote."""
 
     @abstractmethod
     def predict(self, image: Image) -> Prediction:
-        """Predict on one uint8 RGB image of any size; deterministic."""
+        """The prediction on one uint8 RGB image (H, W, 3) of any size; deterministic."""
 
     @abstractmethod
     def features(self, images: torch.Tensor) -> list[torch.Tensor]:
-        """Feature maps of a batch (N, 3, H, W) in [0, 1], from fine to coarse; a gradient flows into the images."""
-
-    @staticmethod
-    @abstractmethod
-    def truth(split: LabelledSplit, name: str) -> Prediction:
-        """The labels of one image in the form of a perfect prediction."""
-
-    @abstractmethod
-    def score(self, predictions: Mapping[str, Prediction], split: LabelledSplit) -> Records:
-        """Compare predictions with the labels of `split`: per-image records for metrics and resampling."""
-
-    @staticmethod
-    @abstractmethod
-    def write(folder: Path, predictions: Mapping[str, Prediction]) -> None:
-        """Store predictions below `folder`, each of them as soon as it is asked for: that is where it is made."""
-
-    @staticmethod
-    @abstractmethod
-    def read(folder: Path) -> Mapping[str, Prediction]:
-        """Read back what `write` stored; large predictions are read when they are asked for."""
-
-    @staticmethod
-    @abstractmethod
-    def draw(image: Image, prediction: Prediction, classes: list[str]) -> Image:
-        """The image with the prediction drawn onto a copy."""
-
-
-class ObjectTask(Task[Prediction]):
-    """A task that finds objects one by one, by boxes or by masks: labels and predictions in COCO's form."""
-
-    overlap: ClassVar[Overlap]
-
-    @staticmethod
-    @abstractmethod
-    def coco_labels(split: LabelledSplit, classes: int) -> dict[str, Any]:
-        """COCO's annotations of a split; image number n, in the order of the ids, has id n + 1, class c has c + 1."""
-
-    @staticmethod
-    @abstractmethod
-    def coco_results(predictions: Mapping[str, Prediction]) -> Iterator[dict[str, Any]]:
-        """COCO's results, image by image, with the ids of `coco_labels`."""
+        """Feature maps of images (N, 3, H, W) in [0, 1], from fine to coarse; gradients flow into the images."""

@@ -1,8 +1,7 @@
-"""Networks of segmentation-models-pytorch: from names, from its own folders, and from those of a saved task."""
+"""Networks of segmentation-models-pytorch, built from names, from save_pretrained folders and from saved tasks."""
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,51 +10,28 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from . import TaskError
-from .weights import (
-    DESCRIPTION_FILE,
-    IMAGENET,
-    WEIGHTS_FILE,
-    Batch,
-    Positive,
-    Side,
-    Steps,
-    from_cache_only,
-    is_saved_task,
-)
+from .imagenet import IMAGENET, from_cache_only
+from .saved_networks import DESCRIPTION_FILE, WEIGHTS_FILE, is_saved_task
 
-FROM_SMP = "config.json", "model.safetensors"  # what the library's save_pretrained writes
+FROM_SMP = "config.json", "model.safetensors"  # the files that the library's save_pretrained writes
 
 
-@dataclass(frozen=True)
-class SegmentationSettings:
-    """Settings of the task segmentation."""
+def read_description(
+    folder: Path, model_classes: Sequence[str] | None = None
+) -> tuple[dict[str, Any], list[str] | None]:
+    """The description of the network in a folder, and its class names if they are known.
 
-    architecture: str = "unet"  # or a model YAML of ultralytics, such as yolo26n-sem.yaml
-    encoder: str = "resnet18"  # not looked at with a YAML
-    weights: str | None = None  # imagenet (the encoder's), or a folder of save_pretrained or of this task
-    frozen: bool = False  # judge with the weights as they are: no training, classes matched by name
-    model_classes: tuple[str, ...] | None = None  # of a save_pretrained folder, which holds no names; index order
-    steps: Steps = 10000
-    batch: Batch = 8
-    crop: Side = 256
-    learning_rate: Positive = 1e-3
-
-
-def described(settings: SegmentationSettings) -> dict[str, Any]:
-    """What a network is built from that the settings name."""
-    return {"architecture": settings.architecture, "encoder": settings.encoder}
-
-
-def read_description(folder: Path, settings: SegmentationSettings) -> tuple[dict[str, Any], list[str] | None]:
-    """What the network in a folder is built from, and its class names where they are known.
+    Args:
+        folder: of a saved task or of save_pretrained.
+        model_classes: the network's class names in its index order; None: those of the saved task.
 
     Raises:
-        TaskError: the folder holds neither a saved task nor what save_pretrained writes.
+        TaskError: the folder holds neither a saved task nor the files of save_pretrained.
     """
-    named = list(settings.model_classes) if settings.model_classes else None
+    names = list(model_classes) if model_classes else None
     if is_saved_task(folder):
         content = _json(folder / DESCRIPTION_FILE)
-        return content["network"], named or content["known"]
+        return content["network"], names or content["known"]
     if not all((folder / name).is_file() for name in FROM_SMP):
         raise TaskError(
             f"train_task.segmentation.weights: {folder}: expected {IMAGENET}, or a folder with "
@@ -65,7 +41,7 @@ def read_description(folder: Path, settings: SegmentationSettings) -> tuple[dict
     architecture = str(content.get("_model_class", "")).lower()
     description = {"architecture": architecture, "encoder": content.get("encoder_name")}
     left_out = ("_model_class", "encoder_name", "encoder_weights", "in_channels", "classes", "aux_params")
-    return description | {key: value for key, value in content.items() if key not in left_out}, named
+    return description | {key: value for key, value in content.items() if key not in left_out}, names
 
 
 def _json(path: Path) -> dict[str, Any]:
@@ -76,21 +52,27 @@ def _json(path: Path) -> dict[str, Any]:
     return content
 
 
-def start(settings: SegmentationSettings, classes: int) -> tuple[torch.nn.Module, dict[str, Any]]:
-    """The network that training starts from, on the CPU; of weights in a folder all that fit are taken."""
-    if settings.weights in (None, IMAGENET):
-        return build(described(settings), classes, settings.weights), described(settings)
-    folder = Path(settings.weights)
-    description, _ = read_description(folder, settings)
+def start(description: dict[str, Any], weights: str | None, classes: int) -> tuple[torch.nn.Module, dict[str, Any]]:
+    """The network that training starts from, on the CPU, and its description.
+
+    Args:
+        description: architecture and encoder, which a folder of weights replaces by its own.
+        weights: `imagenet`, or a folder, of which all weights that fit are taken; None: random weights.
+        classes: number of classes.
+    """
+    if weights in (None, IMAGENET):
+        return build(description, classes, weights), description
+    folder = Path(weights)
+    description, _ = read_description(folder)
     network = build(description, classes, None)
-    own, given = network.state_dict(), _state(folder)
-    fitting = {name: value for name, value in given.items() if name in own and value.shape == own[name].shape}
-    network.load_state_dict(own | fitting)
+    state = network.state_dict()
+    saved = {name: w for name, w in _state(folder).items() if name in state and w.shape == state[name].shape}
+    network.load_state_dict(state | saved)
     return network, description
 
 
 def load(folder: Path, description: Mapping[str, Any], classes: int) -> torch.nn.Module:
-    """A trained network, as it is.
+    """A trained network with its weights unchanged.
 
     Raises:
         TaskError: the weights do not fit the description, or the number of class names.
@@ -99,14 +81,15 @@ def load(folder: Path, description: Mapping[str, Any], classes: int) -> torch.nn
     try:
         network.load_state_dict(_state(folder))
     except RuntimeError as error:
-        words = " ".join(str(error).split())[:300]
-        raise TaskError(f"{folder}: the weights do not fit a network of {classes} classes: {words}") from error
+        reason = " ".join(str(error).split())[:300]
+        raise TaskError(f"{folder}: the weights do not fit a network of {classes} classes: {reason}") from error
     return network
 
 
 def _state(folder: Path) -> dict[str, torch.Tensor]:
-    own = folder / WEIGHTS_FILE
-    path = own if own.is_file() else folder / FROM_SMP[1]
+    path = folder / WEIGHTS_FILE
+    if not path.is_file():
+        path = folder / FROM_SMP[1]
     try:
         state = load_file(path)
     except SafetensorError as error:
@@ -140,10 +123,10 @@ def build(description: Mapping[str, Any], classes: int, weights: str | None) -> 
     except (AttributeError, KeyError, TypeError, ValueError, RuntimeError, AssertionError) as error:
         if isinstance(error, TaskError):
             raise
-        words = " ".join(str(error).split())[:600]
+        reason = " ".join(str(error).split())[:600]
         raise TaskError(
             f"train_task.segmentation: segmentation-models-pytorch cannot build architecture {architecture!r} "
-            f"with encoder {encoder!r}: {words}"
+            f"with encoder {encoder!r}: {reason}"
         ) from error
     return network
 

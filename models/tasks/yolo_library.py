@@ -1,4 +1,4 @@
-"""Ultralytics, kept quiet and offline, and networks from its files. Only the modules yolo*.py import it.
+"""The library ultralytics, kept quiet and offline, and networks from its files. Only the modules yolo*.py import it.
 
 No telemetry, no downloads, no callbacks into trackers, no settings in the home folder, no augmentation that
 depends on which other packages are installed.
@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 
 from . import TaskError
-from .weights import DESCRIPTION_FILE, WEIGHTS_FILE
+from .saved_networks import DESCRIPTION_FILE, WEIGHTS_FILE
 
 TRACKERS = ("mlflow", "dvc", "clearml", "comet", "raytune", "tensorboard", "wandb", "sync", "vscode_msg")
 
@@ -52,7 +52,7 @@ def read_network(path: Path, kind: str, task: str) -> Any:
     wanted = parts(kind).model
     from ultralytics.nn import tasks
 
-    tasks.SAFE_LOAD = False  # the user trusts this file: see YoloSettings
+    tasks.SAFE_LOAD = False  # the user trusts this file: see YoloSettings.trust_pickle
     try:
         network, _ = tasks.load_checkpoint(path)
     except Exception as error:  # whatever a foreign pickle raises

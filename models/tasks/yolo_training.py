@@ -1,100 +1,62 @@
-"""A training split as ultralytics wants to find it on disk."""
+"""Training of YOLO networks with ultralytics' trainer, in this process or in one process for each GPU."""
 
-import json
 import math
 import os
 import shutil
 import subprocess
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Annotated, Any
 
-import cv2
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from pydantic import Field
 
+from ..settings import Count, Positive, Settings, Share
 from . import TaskError
-from .contract import LabelledSplit, TrainingLoop
-from .yolo_library import Parts, device_name, library
+from .contract import BatchSize, Side, TrainingLoop
+from .yolo_dataset import DATA_FILE
+from .yolo_library import Parts, device_name
 from .yolo_resume import Checkpoint, Progress
 
-if TYPE_CHECKING:
-    from .yolo import YoloSettings
-
-DATA_FILE = "data.yaml"
+AVERAGED_FILE = "averaged.pt"  # ultralytics' processes hand back the averaged weights in it
 
 
-def training_view(split: LabelledSplit, classes: list[str], folder: Path, labels: Callable[[str], str]) -> Path:
-    """Copy a split's images and write its labels into a scratch folder with ultralytics' layout and description.
+class YoloSettings(Settings):
+    """Settings that the YOLO tasks share."""
 
-    Real copies: ultralytics writes its label cache beside the labels, and follows links to where they lead.
-
-    Args:
-        split: the training split.
-        classes: names, in index order.
-        folder: what is there is removed.
-        labels: image id -> the lines of its label file.
-
-    Returns:
-        The folder; its `data.yaml` names the images and the classes.
-    """
-    shutil.rmtree(folder, ignore_errors=True)
-    for kind in ("images", "labels"):
-        (folder / kind / "train").mkdir(parents=True)
-    for name in split.ids:
-        shutil.copyfile(split.folder / "images" / f"{name}.png", folder / "images" / "train" / f"{name}.png")
-        (folder / "labels" / "train" / f"{name}.txt").write_text(labels(name))
-    description = {
-        "path": str(folder.resolve()),
-        "train": "images/train",
-        "val": "images/train",
-        "names": dict(enumerate(classes)),
-    }
-    (folder / DATA_FILE).write_text(json.dumps(description))  # JSON is YAML
-    return folder
-
-
-def outline(mask: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """(P, 2) x and y in pixels of one polygon around all parts of a mask; holes are filled."""
-    library()
-    from ultralytics.data.converter import merge_multi_segment
-
-    found, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
-    shapes = [part.reshape(-1, 2) for part in found]
-    shapes = [part if len(part) >= 3 else _frame(part) for part in shapes]
-    if not shapes:
-        return np.zeros((0, 2))
-    if len(shapes) > 1:
-        shapes = merge_multi_segment([part.ravel().tolist() for part in shapes])
-    return np.concatenate(shapes).astype(np.float64)
-
-
-def _frame(part: NDArray[Any]) -> NDArray[Any]:
-    """The corners of a part that is a point or a line, and so has no polygon."""
-    x, y, width, height = cv2.boundingRect(part)
-    return np.array([[x, y], [x + width, y], [x + width, y + height], [x, y + height]])
-
-
-AVERAGED_FILE = "averaged.pt"  # the weights that ultralytics' own processes hand back
+    model: str  # a YAML file that ultralytics ships, or a path; unused if there are weights
+    weights: str | None = None  # a .pt file, or a folder that this task saved
+    frozen: bool = False  # use the weights as they are: no training, classes matched by name
+    trust_pickle: bool = False  # consent to load a .pt file, which can run code
+    image_size: Side = 640
+    epochs: Count = 100
+    batch: BatchSize = 16
+    learning_rate: Positive = 1e-3
+    mosaic: Share = 1.0
+    device: Annotated[str, Field(pattern=r"^\d+(,\d+)*$")] | None = None  # GPU numbers such as "0,1"; null: one device
 
 
 def train(
-    parts: Parts, task: str, start: torch.nn.Module | None, settings: "YoloSettings", loop: TrainingLoop, view: Path
+    parts: Parts,
+    task: str,
+    start: torch.nn.Module | None,
+    settings: YoloSettings,
+    loop: TrainingLoop,
+    dataset: Path,
 ) -> torch.nn.Module:
-    """Train from scratch, or from the weights of `start`, on a training view; the view is removed at the end.
+    """Train from scratch, or from the weights of `start`, on a dataset in ultralytics' layout; removes the dataset.
 
     Returns:
         The network with the averaged (EMA) weights after the last epoch.
 
     Raises:
-        TaskError: the model cannot be built, the loss stops being finite, or there are no such GPUs.
+        TaskError: the model cannot be built, the loss stops being finite, or a GPU does not exist.
     """
-    trainer = _trainer(parts, task, start, settings, loop, view)
+    trainer = _trainer(parts, task, start, settings, loop, dataset)
     if trainer.ddp:
-        network = _train_in_processes(trainer, task, start, settings, loop, view)
-        shutil.rmtree(view)
+        network = _train_in_processes(trainer, task, start, settings, loop, dataset)
+        shutil.rmtree(dataset)
         return network
     checkpoint = Checkpoint(loop.work / "yolo-checkpoint.pt")
     progress = Progress()
@@ -105,89 +67,114 @@ def train(
     trainer.train()
     network = trainer.ema.ema.float()
     checkpoint.path.unlink(missing_ok=True)
-    shutil.rmtree(view)
+    shutil.rmtree(dataset)
     return network
 
 
+class _FixedLengthTrainer:
+    """Mixed into ultralytics' trainers: trains to the last epoch, without validation and without files.
+
+    Class attributes replace arguments: ultralytics' own processes rebuild the trainer from its class alone.
+    """
+
+    task_name: str
+    model_name: str
+    start_network: torch.nn.Module | None
+    averaged_file: Path | None  # the first process writes the averaged weights to it; None: there is one process
+
+    def get_model(self, cfg: Any = None, weights: Any = None, verbose: bool = True) -> Any:
+        build = super().get_model  # type: ignore[misc]
+        if self.start_network is not None:
+            return build(self.start_network.yaml, self.start_network, verbose)
+        try:
+            return build(cfg, weights, verbose)
+        except Exception as error:  # the library raises anything for a YAML file that is no model
+            raise TaskError(
+                f"train_task.{self.task_name}.model: ultralytics cannot build {self.model_name!r} ({error}); "
+                "give a model YAML that it ships, such as yolo11n.yaml, or the path of a file"
+            ) from error
+
+    def validate(self) -> tuple[dict[str, float], float]:
+        return {}, 0.0
+
+    def final_eval(self) -> None:
+        if self.averaged_file and int(os.environ.get("RANK", "-1")) in (-1, 0):
+            trainer: Any = self
+            torch.save(trainer.ema.ema.float().state_dict(), self.averaged_file)
+
+    def save_model(self) -> bool:
+        return False
+
+    def save_metrics(self, metrics: dict[str, float]) -> None: ...
+
+
 def _trainer(
-    parts: Parts, task: str, start: torch.nn.Module | None, settings: "YoloSettings", loop: TrainingLoop, view: Path
+    parts: Parts,
+    task: str,
+    start: torch.nn.Module | None,
+    settings: YoloSettings,
+    loop: TrainingLoop,
+    dataset: Path,
 ) -> Any:
-    averaged, in_processes = view.resolve() / AVERAGED_FILE, "," in (settings.device or "")
-
-    class Trainer(parts.trainer):  # type: ignore[name-defined]
-        """Neither validates nor writes more than the end: no epoch is chosen, and outputs are ours."""
-
-        def get_model(self, cfg: Any = None, weights: Any = None, verbose: bool = True) -> Any:
-            if start is not None:
-                return super().get_model(start.yaml, start, verbose)
-            try:
-                return super().get_model(cfg, weights, verbose)
-            except Exception as error:  # whatever a YAML that is no model makes the library raise
-                raise TaskError(
-                    f"train_task.{task}.model: ultralytics cannot build {settings.model!r} ({error}); "
-                    "give a model YAML that it ships, such as yolo11n.yaml, or the path of a file"
-                ) from error
-
-        def validate(self) -> tuple[dict[str, float], float]:
-            return {}, 0.0
-
-        def final_eval(self) -> None:
-            if in_processes and int(os.environ.get("RANK", "-1")) in (-1, 0):
-                torch.save(self.ema.ema.float().state_dict(), averaged)
-
-        def save_model(self) -> bool:
-            return False
-
-        def save_metrics(self, metrics: dict[str, float]) -> None: ...
-
-    return Trainer(
-        overrides={
-            "model": settings.model,
-            "pretrained": False,
-            "data": str(view / DATA_FILE),
-            "epochs": settings.epochs,
-            "batch": settings.batch,
-            "nbs": settings.batch,
-            "imgsz": settings.image_size,
-            "optimizer": "AdamW",
-            "lr0": settings.learning_rate,
-            "cos_lr": True,
-            "close_mosaic": settings.epochs // 5,
-            "mosaic": settings.mosaic,
-            "augmentations": [],
-            "amp": False,
-            "seed": loop.seed,
-            "deterministic": True,
-            "workers": 0,
-            "device": _devices(task, settings, loop),
-            "project": str(view.resolve()),
-            "name": "run",
-            "exist_ok": True,
-            "save": False,
-            "val": False,
-            "plots": False,
-            "verbose": False,
-        }
-    )
+    several_gpus = "," in (settings.device or "")
+    attributes = {
+        "task_name": task,
+        "model_name": settings.model,
+        "start_network": start,
+        "averaged_file": dataset.resolve() / AVERAGED_FILE if several_gpus else None,
+    }
+    trainer_class = type("Trainer", (_FixedLengthTrainer, parts.trainer), attributes)
+    return trainer_class(overrides=_overrides(settings, loop, dataset, _devices(task, settings, loop)))
 
 
-def _devices(task: str, settings: "YoloSettings", loop: TrainingLoop) -> str:
-    """The GPUs that the settings name, or the loop's device, as ultralytics spells them.
+def _overrides(settings: YoloSettings, loop: TrainingLoop, dataset: Path, devices: str) -> dict[str, Any]:
+    """The arguments of ultralytics' trainer."""
+    return {
+        "model": settings.model,
+        "pretrained": False,
+        "data": str(dataset / DATA_FILE),
+        "epochs": settings.epochs,
+        "batch": settings.batch,
+        "nbs": settings.batch,
+        "imgsz": settings.image_size,
+        "optimizer": "AdamW",
+        "lr0": settings.learning_rate,
+        "cos_lr": True,
+        "close_mosaic": settings.epochs // 5,
+        "mosaic": settings.mosaic,
+        "augmentations": [],
+        "amp": False,
+        "seed": loop.seed,
+        "deterministic": True,
+        "workers": 0,
+        "device": devices,
+        "project": str(dataset.resolve()),
+        "name": "run",
+        "exist_ok": True,
+        "save": False,
+        "val": False,
+        "plots": False,
+        "verbose": False,
+    }
+
+
+def _devices(task: str, settings: YoloSettings, loop: TrainingLoop) -> str:
+    """The GPUs of the settings, or the loop's device, as ultralytics spells them.
 
     Raises:
-        TaskError: this machine has no such GPUs, or they cannot share a batch evenly.
+        TaskError: this machine has no such GPUs, or the batch cannot be split evenly among them.
     """
     if settings.device is None:
         return device_name(loop.device)
-    count, wanted = torch.cuda.device_count(), settings.device.split(",")
-    if not all(int(number) < count for number in wanted) or len(set(wanted)) < len(wanted):
+    count, numbers = torch.cuda.device_count(), settings.device.split(",")
+    if not all(int(number) < count for number in numbers) or len(set(numbers)) < len(numbers):
         raise TaskError(
             f"train_task.{task}.device: {settings.device!r}: this machine has {count} GPUs; name some of theirs, which "
             "are counted from 0, once each, or set device: null"
         )
-    if settings.batch % len(wanted):
+    if settings.batch % len(numbers):
         raise TaskError(
-            f"train_task.{task}.batch: {settings.batch} cannot be shared evenly by the {len(wanted)} GPUs of device"
+            f"train_task.{task}.batch: {settings.batch} cannot be shared evenly by the {len(numbers)} GPUs of device"
         )
     return settings.device
 
@@ -196,11 +183,11 @@ def _train_in_processes(
     trainer: Any,
     task: str,
     start: torch.nn.Module | None,
-    settings: "YoloSettings",
+    settings: YoloSettings,
     loop: TrainingLoop,
-    view: Path,
+    dataset: Path,
 ) -> torch.nn.Module:
-    """Let ultralytics train in processes of its own, one for each GPU, and read what they come to."""
+    """Let ultralytics train in one process for each GPU, and read the averaged weights that they write."""
     began = time.perf_counter()
     try:
         trainer.train()
@@ -212,10 +199,10 @@ def _train_in_processes(
     network: torch.nn.Module = trainer.get_model(settings.model if start is None else start.yaml, verbose=False)
     trainer.model = network
     trainer.set_model_attributes()
-    network.load_state_dict(torch.load(view / AVERAGED_FILE, map_location=loop.device, weights_only=True))
+    network.load_state_dict(torch.load(dataset / AVERAGED_FILE, map_location=loop.device, weights_only=True))
     if not all(bool(torch.isfinite(weight).all()) for weight in network.parameters()):
         raise TaskError(f"train_task.{task}: the weights are no longer finite; lower learning_rate")
-    images = len(list((view / "images" / "train").iterdir()))
+    images = len(list((dataset / "images" / "train").iterdir()))
     steps = settings.epochs * math.ceil(images / settings.batch)
     for _ in range(steps):
         loop.count((time.perf_counter() - began) / steps)
@@ -223,6 +210,7 @@ def _train_in_processes(
 
 
 def _report(trainer: Any, task: str, progress: Progress, loop: TrainingLoop) -> None:
+    """Report every step and epoch of the trainer to the loop and to a progress bar."""
     bar: Any = None
     before = 0.0
 
@@ -245,22 +233,22 @@ def _report(trainer: Any, task: str, progress: Progress, loop: TrainingLoop) -> 
         bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
         bar.update()
 
-    def note(trainer: Any) -> None:
-        values = {name: float(value) for name, value in trainer.tloss.items()}
-        progress.curve[trainer.epoch + 1] = values
-        loop.log(trainer.epoch + 1, **values)
+    def log_epoch(trainer: Any) -> None:
+        losses = {name: float(value) for name, value in trainer.tloss.items()}
+        progress.curve[trainer.epoch + 1] = losses
+        loop.log(trainer.epoch + 1, **losses)
 
     trainer.add_callback("on_train_start", start)
     trainer.add_callback("on_train_batch_end", advance)
-    trainer.add_callback("on_train_epoch_end", note)
+    trainer.add_callback("on_train_epoch_end", log_epoch)
     trainer.add_callback("on_train_end", lambda _: bar.close())
     trainer.add_callback("teardown", lambda _: bar.close() if bar else None)
 
 
 def _resume(trainer: Any, checkpoint: Checkpoint, progress: Progress, loop: TrainingLoop) -> None:
-    """Go on from the last checkpoint, if there is one; its curve and costs are told to the loop again."""
+    """Restore the last checkpoint, if any, and report its curve and costs to the loop again."""
     checkpoint.restore(trainer, progress)
-    for epoch, values in progress.curve.items():
-        loop.log(epoch, **values)
+    for epoch, losses in progress.curve.items():
+        loop.log(epoch, **losses)
     for _ in range(progress.steps):
         loop.count(progress.seconds / progress.steps)

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.commands.revisions import Cells, Revision, flat
+from pipeline.metrics import find_metric
 from pipeline.reporting.markdown import table
 from pipeline.running.artifacts import CLEAN, TRAINING
 from pipeline.settings.grammar import DEGRADED, parse_arm
@@ -217,7 +218,7 @@ def _only_one(before: Revision, after: Revision, theirs: Cells, ours: Cells) -> 
 
 
 def _row(change: Change, level: float) -> list[str]:
-    digits = 2 if change.metric == "PSNR" else 4
+    digits = find_metric(change.metric).gain_digits
     sign = "+" if change.kind == GAIN else ""
     return [
         *(change.task, change.degradation, change.variant, change.metric),

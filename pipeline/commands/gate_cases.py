@@ -19,7 +19,7 @@ from models.tasks import get_task
 from models.tasks.contract import Image, Task
 from pipeline.commands.finished_runs import Finished
 from pipeline.commands.gate_model import ALWAYS, NEVER, GateError, image_features, output_features
-from pipeline.metrics import MeanRecords, load_records
+from pipeline.metrics import MeanRecords, get_scoring, load_records
 from pipeline.metrics.evaluation import evaluate
 from pipeline.running.artifacts import CLEAN, RECORDS_FILE, TRAINING, variant_folder
 from pipeline.running.digests import checkpoint_folder, fingerprint
@@ -105,7 +105,7 @@ class Cases:
 
     def predictions(self, folder: Path) -> Mapping[str, Any]:
         """By image id, what lies in the folder of one side of a part."""
-        return get_task(self.name).read(folder / "predictions")
+        return get_scoring(self.name).read(folder / "predictions")
 
     def _part(self, dataset: Dataset, split: str, before: str, after: str) -> Part:
         truth = dataset.split(split)

@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from models.tasks import get_task
-from pipeline.metrics.detection import SURE
+from pipeline.metrics.detection_records import SURE
 from pipeline.running.seeds import choose_device
 
 UNSURE = 0.05  # below that confidence a detection says nothing

@@ -1,155 +1,100 @@
-"""Scores stored per image, so that a dataset's metric can be computed again on any resample of its images.
+"""Metrics: how predictions and images are scored. A plug-in is a module with a line in METRICS.
 
-- detection_records.py: matches of boxes, for mAP50-95 and mAP50
-- segmentation_records.py: counts of pixels, for mIoU
-- classification_records.py: true and predicted classes, for accuracy
-- here: one number an image, for its mean (PSNR, SSIM)
+Scores are stored per image (`records`), so that a metric can be computed again on any resample of the images.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
-from typing import ClassVar, Protocol
+from typing import Any, cast
 
-import numpy as np
-from numpy.typing import ArrayLike, NDArray
-
-from pipeline.metrics.classification import ClassificationRecords
-from pipeline.metrics.detection import DetectionRecords, match_detections
-from pipeline.metrics.matching import Boxes, DetectionPrediction
-from pipeline.metrics.records import RecordsError, check_weights, names_of, read_arrays, read_kind, write_arrays
-from pipeline.metrics.segmentation import PixelCounts, SegmentationRecords, count_segmentation
+from pipeline.metrics.records import MeanRecords, Records, RecordsError, Scores, read_arrays
+from pipeline.metrics.scoring import Metric, ObjectScoring, Scoring, main_of
 
 __all__ = [
-    "RECORDS",
-    "Boxes",
-    "ClassificationRecords",
-    "DetectionPrediction",
-    "DetectionRecords",
+    "METRICS",
+    "QUALITY",
     "MeanRecords",
-    "PixelCounts",
+    "Metric",
+    "ObjectScoring",
     "Records",
     "RecordsError",
     "Scores",
-    "SegmentationRecords",
-    "count_segmentation",
+    "Scoring",
+    "find_metric",
+    "get_scoring",
     "load_records",
-    "match_detections",
+    "main_metric",
+    "main_of",
+    "task_metrics",
 ]
 
+QUALITY = "quality"  # image quality, which the tables list like a task
 
-class Scores(Protocol):
-    """Scores of one system on N images that can be computed on any resample of them."""
+METRICS = {
+    "detection": ".detection:DetectionScoring",
+    "instance-segmentation": ".instance_segmentation:InstanceScoring",
+    "segmentation": ".segmentation:SegmentationScoring",
+    "classification": ".classification:ClassificationScoring",
+    "quality": ".image_quality:ImageQuality",
+}
 
-    @property
-    def image_ids(self) -> tuple[str, ...]:
-        """N ids, in the order of the columns of `weights`."""
-
-    def metrics(self, weights: ArrayLike | None = None) -> dict[str, NDArray[np.float64]]:
-        """The dataset's metrics in each of R resamples, each (R,); NaN where a metric is undefined.
-
-        Args:
-            weights: (R, N), how often each image is taken; None: each once, R = 1.
-
-        Raises:
-            RecordsError: weights of another shape, negative or not finite.
-        """
-
-
-class Records(Scores, Protocol):
-    """Per-image scores of one system, as they are stored."""
-
-    def image_scores(self) -> dict[str, NDArray[np.float64]]:
-        """Scores of each image by itself, (N,) each; NaN where undefined."""
-
-    def save(self, path: Path) -> None:
-        """Write an .npz file; the same records give the same bytes."""
-
-
-@dataclass(frozen=True)
-class MeanRecords:
-    """Metrics that are means of one number an image; `values` maps a metric's name to (N,) numbers.
-
-    A value may be infinite (the PSNR of two equal images): the mean is infinite where that image is taken.
-    """
-
-    kind: ClassVar[str] = "mean"
-
-    image_ids: tuple[str, ...]
-    values: dict[str, NDArray[np.float64]]
-
-    @classmethod
-    def from_values(cls, values: Mapping[str, Mapping[str, float]]) -> "MeanRecords":
-        """Gather {image id: {metric: value}}; images are put in the order of their ids.
-
-        Raises:
-            RecordsError: an image lacks a metric that another has, or a value is NaN.
-        """
-        ids = tuple(sorted(values))
-        metrics = tuple(dict.fromkeys(metric for name in ids for metric in values[name]))
-        for name in ids:
-            for metric in metrics:
-                if np.isnan(values[name].get(metric, np.nan)):
-                    raise RecordsError(f"image {name!r}: expected a number for {metric}, got none or NaN")
-        columns = {metric: np.array([values[name][metric] for name in ids], float) for metric in metrics}
-        return cls(ids, columns)
-
-    def metrics(self, weights: ArrayLike | None = None) -> dict[str, NDArray[np.float64]]:
-        """Weighted means, each (R,); NaN for a resample without images. See `Records.metrics`."""
-        taken = check_weights(weights, len(self.image_ids))
-        return {metric: _weighted_mean(values, taken) for metric, values in self.values.items()}
-
-    def image_scores(self) -> dict[str, NDArray[np.float64]]:
-        """The values themselves."""
-        return self.values
-
-    def save(self, path: Path) -> None:
-        """Write an .npz file; the same records give the same bytes."""
-        table = np.array(list(self.values.values()), float).reshape(len(self.values), len(self.image_ids))
-        names = {"image_ids": np.array(self.image_ids, str), "metric_names": np.array(list(self.values), str)}
-        write_arrays(path, self.kind, {**names, "values": table})
-
-    @classmethod
-    def load(cls, path: Path) -> "MeanRecords":
-        """Read what `save` wrote.
-
-        Raises:
-            RecordsError: the file is missing or broken, or holds other records.
-        """
-        stored = read_kind(path, cls.kind)
-        metrics = names_of(stored, "metric_names")
-        return cls(names_of(stored, "image_ids"), dict(zip(metrics, stored["values"], strict=True)))
-
-
-def _weighted_mean(values: NDArray[np.float64], taken: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(R,) means; infinite values are kept out of the product, where 0 * inf would give NaN."""
-    mean = np.full(len(taken), np.nan)
-    total = taken.sum(axis=1)
-    finite = np.isfinite(values)
-    np.divide(taken @ np.where(finite, values, 0), total, out=mean, where=total > 0)
-    for sign in (np.inf, -np.inf):
-        mean[(taken[:, values == sign] > 0).any(axis=1)] += sign
-    return mean
-
-
-AnyRecords = DetectionRecords | SegmentationRecords | ClassificationRecords | MeanRecords
-RECORDS: dict[str, type[AnyRecords]] = {
-    kind.kind: kind for kind in (DetectionRecords, SegmentationRecords, ClassificationRecords, MeanRecords)
+RECORDS = {  # the entry `kind` of a file of records: its class
+    "detection": ".detection_records:DetectionRecords",
+    "segmentation": ".segmentation:SegmentationRecords",
+    "classification": ".classification:ClassificationRecords",
+    "mean": ".records:MeanRecords",
 }
 
 
-def load_records(path: Path) -> AnyRecords:
-    """Read records of whichever kind the file holds.
+def get_scoring(task: str) -> type[Scoring[Any]]:
+    """The entry of METRICS for a task: how its predictions are stored, read, scored and drawn.
+
+    The entry for "quality" has metrics only.
 
     Raises:
-        RecordsError: the file is missing, broken or holds no records of a known kind.
+        KeyError: there is none.
+    """
+    return cast(type[Scoring[Any]], _load(METRICS[task]))
+
+
+def task_metrics(task: str) -> tuple[Metric, ...]:
+    """The metrics of a task or of "quality", in the order of the tables."""
+    return get_scoring(task).metrics
+
+
+def main_metric(task: str) -> Metric:
+    """The metric of a task or of "quality" that summaries show."""
+    return main_of(task_metrics(task))
+
+
+def find_metric(name: str) -> Metric:
+    """The metric of this name, of any task, of its classes or images; a default one if none declares it."""
+    for task in METRICS:
+        scoring = get_scoring(task)
+        for metric in (*scoring.metrics, *scoring.class_metrics, *scoring.image_metrics):
+            if metric.name == name:
+                return metric
+    return Metric(name)
+
+
+def load_records(path: Path) -> Records:
+    """Read records of any kind.
+
+    Raises:
+        RecordsError: the file is missing, damaged, or holds no records of a known kind.
     """
     kind = str(read_arrays(path)["kind"])
     if kind not in RECORDS:
         raise RecordsError(f"{path}: unknown records {kind!r}; there are {', '.join(RECORDS)}")
     try:
-        return RECORDS[kind].load(path)
+        return cast(Records, _load(RECORDS[kind]).load(path))
     except (KeyError, IndexError, TypeError, ValueError) as error:
         if isinstance(error, RecordsError):
             raise
         raise RecordsError(f"{path}: {kind} records of another version, or damaged ({error})") from error
+
+
+def _load(entry: str) -> Any:
+    """The class behind an entry of a table; its module is imported only now."""
+    module, attribute = entry.split(":")
+    return getattr(import_module(module, __package__), attribute)

@@ -1,13 +1,19 @@
-"""Classification scores stored per image: its class and the class that was predicted."""
+"""Scoring of classification: accuracy and balanced accuracy of whole images."""
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from data.dataset import Split
+from models.tasks.predictions import Label
+from pipeline.metrics.prediction_files import PREDICTIONS_FILE, naming_file
 from pipeline.metrics.records import (
     RecordsError,
     check_weights,
@@ -17,6 +23,63 @@ from pipeline.metrics.records import (
     read_kind,
     write_arrays,
 )
+from pipeline.metrics.scoring import Image, Metric, Scoring, class_color
+
+
+class ClassificationScoring(Scoring[Label]):
+    """Shares of images whose most probable class is the true one."""
+
+    labels = "classification"
+    metrics = (Metric("accuracy", main=True), Metric("balanced accuracy"))
+    class_metrics = (Metric("recall", main=True),)
+    image_metrics = (Metric("accuracy", main=True),)
+
+    @staticmethod
+    def truth(split: Split, image_id: str) -> Label:
+        return Label(split.category(image_id), 1.0)
+
+    @staticmethod
+    @contextmanager
+    def writer(folder: Path) -> Iterator["_LabelWriter"]:
+        writer = _LabelWriter()
+        yield writer
+        rows = {
+            image_id: {"category_id": category, "score": round(score, 6)}
+            for image_id, (category, score) in sorted(writer.labels.items())
+        }
+        (folder / PREDICTIONS_FILE).write_text(json.dumps(rows) + "\n")
+
+    @staticmethod
+    def read(folder: Path) -> dict[str, Label]:
+        with naming_file(folder / PREDICTIONS_FILE):
+            rows = json.loads((folder / PREDICTIONS_FILE).read_text())
+            return {image_id: Label(int(row["category_id"]), float(row["score"])) for image_id, row in rows.items()}
+
+    @staticmethod
+    def score(predictions: Mapping[str, Label], split: Split, classes: list[str]) -> "ClassificationRecords":
+        truth = {image_id: split.category(image_id) for image_id in predictions}
+        predicted = {image_id: label.category for image_id, label in predictions.items()}
+        return ClassificationRecords.gather(truth, predicted, classes)
+
+    @staticmethod
+    def draw(image: Image, prediction: Label, classes: list[str]) -> Image:
+        canvas = np.ascontiguousarray(image).copy()
+        height, width = canvas.shape[:2]
+        color, text = class_color(prediction.category), classes[prediction.category]
+        cv2.rectangle(canvas, (0, 0), (width - 1, height - 1), color, 2)
+        size = max(height, 64) / 400
+        cv2.putText(canvas, text, (4, height - 6), cv2.FONT_HERSHEY_SIMPLEX, size, color, 1, cv2.LINE_AA)
+        return canvas
+
+
+class _LabelWriter:
+    """Collects the labels, which are small."""
+
+    def __init__(self) -> None:
+        self.labels: dict[str, Label] = {}
+
+    def write(self, image_id: str, label: Label, /) -> None:
+        self.labels[image_id] = label
 
 
 @dataclass(frozen=True)
@@ -41,12 +104,14 @@ class ClassificationRecords:
         """
         if not truth or truth.keys() != predicted.keys():
             raise RecordsError(f"expected predictions of {len(truth)} images with labels, got {len(predicted)}")
-        for name in truth:
-            for what, index in (("class", truth[name]), ("prediction", predicted[name])):
+        for image_id in truth:
+            for what, index in (("class", truth[image_id]), ("prediction", predicted[image_id])):
                 if not 0 <= index < len(class_names):
-                    raise RecordsError(f"image {name!r}: expected a {what} of 0..{len(class_names) - 1}, got {index}")
+                    raise RecordsError(
+                        f"image {image_id!r}: expected a {what} of 0..{len(class_names) - 1}, got {index}"
+                    )
         ids = tuple(sorted(truth))
-        columns = [np.array([table[name] for name in ids], np.int64) for table in (truth, predicted)]
+        columns = [np.array([table[image_id] for image_id in ids], np.int64) for table in (truth, predicted)]
         return cls(ids, tuple(class_names), *columns)
 
     def metrics(self, weights: ArrayLike | None = None) -> dict[str, NDArray[np.float64]]:

@@ -1,129 +1,138 @@
-"""Detection scores stored per image: which boxes matched, so that COCO's mAP can be resampled over images.
+"""Scoring of detections: boxes are matched as COCO does and scored with COCO's average precision."""
 
-Matching is faster-coco-eval's; the average precision of a resample is computed here from its matches.
-"""
-
-from collections.abc import Mapping, Sequence
+import json
+from array import array
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any
 
+import cv2
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
-from pipeline.metrics.matching import IOU_THRESHOLDS, Boxes, DetectionPrediction, Matches, match_images
-from pipeline.metrics.records import check_weights, mean_of_defined, names_of, ratio, read_kind, write_arrays
-
-SURE = 0.25  # confidence from which a detection counts where one threshold has to be set; ultralytics' default
-RECALL_POINTS = np.linspace(0, 1, 101)  # COCO interpolates precision at these recalls
-CHUNK_ELEMENTS = 2**20  # of an array (resamples, detections): 8 MiB, of which a handful live at once
+from data.dataset import Split
+from models.tasks.predictions import DetectionPrediction
+from pipeline.metrics.detection_records import SURE, DetectionRecords, records_of
+from pipeline.metrics.matching import Matches, check_images, coco_frame, match_blocks, match_objects
+from pipeline.metrics.prediction_files import (
+    IMAGES_FILE,
+    PREDICTIONS_FILE,
+    RowWriter,
+    naming_file,
+    read_rows,
+    row_writer,
+)
+from pipeline.metrics.records import RecordsError
+from pipeline.metrics.scoring import Image, Metric, ObjectScoring, class_color
 
 
 @dataclass(frozen=True)
-class DetectionRecords:
-    """Matched detections of N images and C classes at T = 10 IoU thresholds, 0.50 to 0.95.
+class Boxes:
+    """The true boxes of one image; G may be 0."""
 
-    The D detections are sorted by class, then by falling score; equal scores keep the order of the images
-    and, within an image, the order in which they came: that is COCO's order.
-    """
+    boxes: NDArray[np.floating]  # (G, 4) left, top, right, bottom in pixels
+    classes: NDArray[np.integer]  # (G,) class indices
+    crowd: NDArray[np.bool_] | None = None  # (G,) groups of objects, on which detections are not counted as wrong
 
-    kind: ClassVar[str] = "detection"
 
-    image_ids: tuple[str, ...]
-    class_names: tuple[str, ...]
-    truth: NDArray[np.int64]  # (N, C) objects to be found, crowds not counted
-    image: NDArray[np.int64]  # (D,) index of the detection's image
-    category: NDArray[np.int64]  # (D,) class index
-    score: NDArray[np.float64]  # (D,)
-    correct: NDArray[np.bool_]  # (D, T) matched an object
-    ignored: NDArray[np.bool_]  # (D, T) matched a crowd: neither right nor wrong
+class DetectionScoring(ObjectScoring[DetectionPrediction]):
+    """COCO's mAP of boxes."""
 
-    def metrics(self, weights: ArrayLike | None = None) -> dict[str, NDArray[np.float64]]:
-        """COCO's mAP (area all, at most 100 boxes for each image and class) in each of R resamples.
+    labels = "detection"
+    metrics = (Metric("mAP50-95", main=True), Metric("mAP50"))
+    class_metrics = (Metric("AP50-95", main=True), Metric("AP50"))
+    image_metrics = (Metric("F1", main=True),)
+    overlap = "bbox"
 
-        Precision is interpolated at 101 recalls and averaged over the classes that have objects in the
-        resample; mAP50-95 is also averaged over the ten IoU thresholds. NaN where no class has an object.
-        Source: Lin et al., "Microsoft COCO", ECCV 2014, and the COCO detection evaluation.
+    @staticmethod
+    def truth(split: Split, image_id: str) -> DetectionPrediction:
+        objects = split.boxes(image_id)
+        corners = _to_corners(objects[:, 1:], split.image(image_id).shape[:2])
+        return DetectionPrediction(corners, np.ones(len(objects)), objects[:, 0].astype(np.int64))
 
-        Args:
-            weights: (R, N) how often each image is taken; None: each once, R = 1.
+    @staticmethod
+    @contextmanager
+    def writer(folder: Path) -> Iterator["_BoxWriter"]:
+        with row_writer(folder / PREDICTIONS_FILE, "detections") as rows:
+            writer = _BoxWriter(rows)
+            yield writer
+        (folder / IMAGES_FILE).write_text(json.dumps(sorted(writer.image_ids)) + "\n")
 
-        Returns:
-            {"mAP50-95": (R,), "mAP50": (R,)}, in [0, 1]
-
-        Raises:
-            RecordsError: weights of another shape, negative or not finite.
-        """
-        precision = self._average_precision(weights)
+    @staticmethod
+    def read(folder: Path) -> dict[str, DetectionPrediction]:
+        with naming_file(folder / IMAGES_FILE):
+            values = {image_id: array("d") for image_id in json.loads((folder / IMAGES_FILE).read_text())}
+        with naming_file(folder / PREDICTIONS_FILE):
+            for row in read_rows(folder / PREDICTIONS_FILE, "detections"):
+                x, y, w, h = row["bbox"]
+                values[row["image_id"]].extend([x, y, x + w, y + h, row["score"], row["category_id"]])
+        tables = {image_id: np.array(numbers, dtype=np.float64).reshape(-1, 6) for image_id, numbers in values.items()}
         return {
-            "mAP50-95": mean_of_defined(precision.mean(axis=2)),
-            "mAP50": mean_of_defined(precision[:, :, 0]),
+            image_id: DetectionPrediction(table[:, :4], table[:, 4], table[:, 5].astype(np.int64))
+            for image_id, table in tables.items()
         }
 
-    def per_class(self, weights: ArrayLike | None = None) -> dict[str, dict[str, NDArray[np.float64]]]:
-        """{class name: {"AP50-95": (R,), "AP50": (R,)}}, NaN where the class has no object in a resample."""
-        precision = self._average_precision(weights)
-        return {
-            name: {"AP50-95": precision[:, index].mean(axis=1), "AP50": precision[:, index, 0]}
-            for index, name in enumerate(self.class_names)
-        }
+    @staticmethod
+    def score(predictions: Mapping[str, DetectionPrediction], split: Split, classes: list[str]) -> DetectionRecords:
+        sizes = {image_id: split.image(image_id).shape[:2] for image_id in predictions}
+        truth = {image_id: _labels(split, image_id, sizes[image_id]) for image_id in predictions}
+        return match_detections(predictions, truth, classes, sizes)
 
-    def class_objects(self) -> dict[str, int]:
-        """How many objects of each class there are to be found."""
-        return dict(zip(self.class_names, self.truth.sum(axis=0).tolist(), strict=True))
+    @staticmethod
+    def draw(image: Image, prediction: DetectionPrediction, classes: list[str]) -> Image:
+        canvas = np.ascontiguousarray(image).copy()
+        sure = prediction.scores >= SURE
+        for (x0, y0, x1, y1), category in zip(prediction.boxes[sure], prediction.classes[sure], strict=True):
+            cv2.rectangle(canvas, (round(x0), round(y0)), (round(x1), round(y1)), class_color(int(category)), 1)
+        return canvas
 
-    def image_scores(self) -> dict[str, NDArray[np.float64]]:
-        """{"F1": (N,)} of each image by itself, at IoU 0.5 over detections with a confidence of at least 0.25.
-
-        2 TP / (2 TP + FP + FN); 1 where there is nothing to find and nothing was found. The average precision of
-        one image says little: it has few objects, and no threshold that a user would set.
-        """
-        sure = (self.score >= SURE) & ~self.ignored[:, 0]
-        images = len(self.image_ids)
-        listed = np.bincount(self.image[sure], minlength=images).astype(np.float64)
-        right = np.bincount(self.image[sure & self.correct[:, 0]], minlength=images)
-        objects = listed + self.truth.sum(axis=1)  # TP + FP + TP + FN
-        return {"F1": np.divide(2.0 * right, objects, out=np.ones(images), where=objects > 0)}
-
-    def _average_precision(self, weights: ArrayLike | None) -> NDArray[np.float64]:
-        """(R, C, T)."""
-        taken = check_weights(weights, len(self.image_ids))
-        result = np.empty((len(taken), len(self.class_names), len(IOU_THRESHOLDS)))
-        for index in range(len(self.class_names)):
-            rows = self.category == index
-            image, correct, ignored = self.image[rows], self.correct[rows], self.ignored[rows]
-            step = max(1, CHUNK_ELEMENTS // max(1, len(image)))
-            for start in range(0, len(taken), step):
-                chunk = taken[start : start + step]
-                objects = chunk @ self.truth[:, index]
-                precision = average_precision(chunk[:, image], objects, correct, ignored)
-                result[start : start + step, index] = precision
-        return result
-
-    def save(self, path: Path) -> None:
-        """Write an .npz file; the same records give the same bytes."""
-        names = {"image_ids": np.array(self.image_ids, str), "class_names": np.array(self.class_names, str)}
-        fields = ("truth", "image", "category", "score", "correct", "ignored")
-        write_arrays(path, self.kind, {**names, **{field: getattr(self, field) for field in fields}})
-
-    @classmethod
-    def load(cls, path: Path) -> "DetectionRecords":
-        """Read what `save` wrote.
-
-        Raises:
-            RecordsError: the file is missing or broken, or holds other records.
-        """
-        stored = read_kind(path, cls.kind)
-        return cls(
-            image_ids=names_of(stored, "image_ids"),
-            class_names=names_of(stored, "class_names"),
-            truth=stored["truth"],
-            image=stored["image"],
-            category=stored["category"],
-            score=stored["score"],
-            correct=stored["correct"],
-            ignored=stored["ignored"],
+    @staticmethod
+    def coco_labels(split: Split, classes: int) -> dict[str, Any]:
+        ids = tuple(sorted(split.ids))
+        sizes = {image_id: split.image(image_id).shape[:2] for image_id in ids}
+        return coco_truth(
+            {image_id: _labels(split, image_id, sizes[image_id]) for image_id in ids}, ids, classes, sizes
         )
+
+    @staticmethod
+    def coco_results(predictions: Mapping[str, DetectionPrediction]) -> Iterator[dict[str, Any]]:
+        return coco_predictions(predictions, tuple(sorted(predictions)))
+
+
+class _BoxWriter:
+    """Writes a row for each box, and collects the ids of the images."""
+
+    def __init__(self, rows: RowWriter) -> None:
+        self._rows, self.image_ids = rows, list[str]()
+
+    def write(self, image_id: str, prediction: DetectionPrediction, /) -> None:
+        boxes = prediction.boxes.tolist()
+        for (x0, y0, x1, y1), score, category in zip(boxes, prediction.scores, prediction.classes, strict=True):
+            self._rows.write(
+                {
+                    "image_id": image_id,
+                    "category_id": int(category),
+                    "bbox": [round(value, 3) for value in (x0, y0, x1 - x0, y1 - y0)],
+                    "score": round(float(score), 6),
+                }
+            )
+        self.image_ids.append(image_id)
+
+
+def _labels(split: Split, image_id: str, size: tuple[int, int]) -> Boxes:
+    objects, crowds = split.boxes(image_id), split.ignored(image_id)
+    rows = np.concatenate([objects, crowds])
+    is_crowd = np.arange(len(rows)) >= len(objects)
+    return Boxes(_to_corners(rows[:, 1:], size), rows[:, 0].astype(np.int64), is_crowd)
+
+
+def _to_corners(boxes: NDArray[np.float64], size: tuple[int, int]) -> NDArray[np.float64]:
+    """(K, 4) centre and size in [0, 1] to pixel corners."""
+    height, width = size
+    centre, extent = boxes[:, :2], boxes[:, 2:]
+    return np.concatenate([centre - extent / 2, centre + extent / 2], axis=1) * [width, height, width, height]
 
 
 def match_detections(
@@ -135,7 +144,7 @@ def match_detections(
     """Match predicted boxes to true ones as COCO does, image by image and class by class.
 
     Args:
-        predictions: by image id; an image with no boxes has empty arrays.
+        predictions: by image id; an image without boxes has empty arrays.
         truth: by image id; the records' images are these, in the order of their ids.
         class_names: C names, in index order.
         image_sizes: (height, width) in pixels by image id.
@@ -144,72 +153,92 @@ def match_detections(
         RecordsError: predictions, truth and sizes are not of the same images; a box is malformed, a true box
             lies outside its image, or a class index is outside 0..C-1. The text names the image.
     """
-    ids = tuple(sorted(truth))
-    matches = match_images(predictions, truth, ids, len(class_names), image_sizes)
-    return records_of(matches, ids, class_names)
+    ids, classes = tuple(sorted(truth)), len(class_names)
+    check_images(predictions, truth, image_sizes)
+    for image_id in ids:
+        _check_truth(image_id, truth[image_id], classes, image_sizes[image_id])
+        _check_prediction(image_id, predictions[image_id], classes)
+
+    def match(block: tuple[str, ...]) -> Matches:
+        labels = coco_truth(truth, block, classes, image_sizes)
+        return match_objects(labels, coco_predictions(predictions, block), "bbox")
+
+    return records_of(match_blocks(ids, match), ids, class_names)
 
 
-def records_of(matches: Matches, image_ids: Sequence[str], class_names: Sequence[str]) -> DetectionRecords:
-    """Matches that come image by image, in COCO's order."""
-    order = np.lexsort((-matches.score, matches.category))  # stable, so that equal scores stay as they came
-    return DetectionRecords(
-        image_ids=tuple(image_ids),
-        class_names=tuple(class_names),
-        truth=matches.truth,
-        image=matches.image[order],
-        category=matches.category[order],
-        score=matches.score[order],
-        correct=matches.correct[order],
-        ignored=matches.ignored[order],
-    )
+def coco_truth(
+    truth: Mapping[str, Boxes],
+    image_ids: tuple[str, ...],
+    classes: int,
+    image_sizes: Mapping[str, tuple[int, int]],
+) -> dict[str, Any]:
+    """COCO's annotations of some images; image n has id n + 1, class c has id c + 1."""
+    annotations: list[dict[str, Any]] = []
+    for number, image_id in enumerate(image_ids, start=1):
+        objects = truth[image_id]
+        crowd = objects.crowd if objects.crowd is not None else np.zeros(len(objects.classes), dtype=bool)
+        for box, category, is_crowd in zip(_xywh(objects.boxes), objects.classes, crowd, strict=True):
+            annotations.append(
+                {
+                    "id": len(annotations) + 1,  # from 1: the library takes id 0 for "not matched"
+                    "image_id": number,
+                    "category_id": int(category) + 1,
+                    "bbox": box,
+                    "area": box[2] * box[3],
+                    "iscrowd": int(is_crowd),
+                }
+            )
+    return coco_frame([image_sizes[image_id] for image_id in image_ids], classes) | {"annotations": annotations}
 
 
-def average_precision(
-    taken: NDArray[np.float64],
-    objects: NDArray[np.float64],
-    correct: NDArray[np.bool_],
-    ignored: NDArray[np.bool_],
-) -> NDArray[np.float64]:
-    """COCO's average precision of one class in each of R resamples, at each of T IoU thresholds.
-
-    Args:
-        taken: (R, D) how often each detection is in each resample; detections by falling score.
-        objects: (R,) objects to be found in each resample.
-        correct: (D, T) the detection matched an object.
-        ignored: (D, T) the detection matched a crowd and does not count.
-
-    Returns:
-        (R, T) in [0, 1], NaN where there is no object.
-    """
-    listed = np.cumsum(taken, axis=1)
-    columns = [
-        _at_one_threshold(taken, listed, objects, hit, skip) for hit, skip in zip(correct.T, ignored.T, strict=True)
-    ]
-    return np.where(objects[:, None] > 0, np.stack(columns, axis=1), np.nan)
+def coco_predictions(
+    predictions: Mapping[str, DetectionPrediction], image_ids: tuple[str, ...]
+) -> Iterator[dict[str, Any]]:
+    """COCO's results one by one, with the ids of `coco_truth`."""
+    for number, image_id in enumerate(image_ids, start=1):
+        prediction = predictions[image_id]
+        boxes = _xywh(prediction.boxes)
+        for box, category, score in zip(boxes, prediction.classes, prediction.scores, strict=True):
+            yield {"image_id": number, "category_id": int(category) + 1, "bbox": box, "score": float(score)}
 
 
-def _at_one_threshold(
-    taken: NDArray[np.float64],
-    listed: NDArray[np.float64],
-    objects: NDArray[np.float64],
-    correct: NDArray[np.bool_],
-    ignored: NDArray[np.bool_],
-) -> NDArray[np.float64]:
-    """(R,). Only correct detections are visited: a wrong one raises neither recall nor the envelope."""
-    hits = np.flatnonzero(correct)
-    if not hits.size:
-        return np.zeros(len(taken))
-    found = np.cumsum(taken[:, hits], axis=1)
-    counted = listed[:, hits]
-    if ignored.any():
-        skipped = np.flatnonzero(ignored)
-        passed = np.cumsum(taken[:, skipped], axis=1)
-        before = np.searchsorted(skipped, hits)  # how many skipped ones precede each correct one
-        counted = counted - np.where(before > 0, passed[:, np.maximum(before - 1, 0)], 0)
-    precision = np.divide(found, counted, out=np.zeros_like(found), where=counted > 0)
-    envelope = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
-    recall = ratio(found, objects[:, None])
-    # Each correct detection supplies the recall points that it is the first to reach.
-    reached = np.searchsorted(RECALL_POINTS, recall, side="right")
-    newly = np.diff(reached, axis=1, prepend=0)
-    return (envelope * newly).sum(axis=1) / len(RECALL_POINTS)
+def _xywh(boxes: NDArray[np.floating]) -> list[list[float]]:
+    corners = np.asarray(boxes, dtype=np.float64).reshape(-1, 4)
+    return np.hstack([corners[:, :2], corners[:, 2:] - corners[:, :2]]).tolist()
+
+
+def _check_truth(image_id: str, truth: Boxes, classes: int, size: tuple[int, int]) -> None:
+    fail = _failure(f"image {image_id!r}, truth")
+    _check_boxes(truth.boxes, truth.classes, classes, fail)
+    if truth.crowd is not None and len(truth.crowd) != len(truth.classes):
+        raise fail(f"{len(truth.classes)} boxes, but {len(truth.crowd)} crowd flags")
+    boxes, (height, width) = truth.boxes, size
+    outside = (boxes[:, 0] >= width) | (boxes[:, 1] >= height) | (boxes[:, 2] <= 0) | (boxes[:, 3] <= 0)
+    if outside.any():
+        raise fail(f"box {boxes[outside][0].tolist()} lies outside the image of {height} x {width} pixels")
+
+
+def _check_prediction(image_id: str, prediction: DetectionPrediction, classes: int) -> None:
+    fail = _failure(f"image {image_id!r}, prediction")
+    _check_boxes(prediction.boxes, prediction.classes, classes, fail)
+    if prediction.scores.shape != prediction.classes.shape or not np.isfinite(prediction.scores).all():
+        raise fail(f"expected {len(prediction.classes)} finite scores, got {prediction.scores.shape}")
+
+
+def _check_boxes(
+    boxes: NDArray[np.floating],
+    indices: NDArray[np.integer],
+    classes: int,
+    fail: Callable[[str], RecordsError],
+) -> None:
+    if boxes.ndim != 2 or boxes.shape[1] != 4 or indices.shape != (len(boxes),):
+        raise fail(f"expected boxes (K, 4) and classes (K,), got {boxes.shape} and {indices.shape}")
+    wrong = ~np.isfinite(boxes).all(axis=1) | (boxes[:, 2:] < boxes[:, :2]).any(axis=1)
+    if wrong.any():
+        raise fail(f"expected left <= right and top <= bottom in pixels, got {boxes[wrong][0].tolist()}")
+    if indices.size and not (indices.min() >= 0 and indices.max() < classes):
+        raise fail(f"expected class indices 0..{classes - 1}, got {indices.min()}..{indices.max()}")
+
+
+def _failure(where: str) -> Callable[[str], RecordsError]:
+    return lambda what: RecordsError(f"{where}: {what}")

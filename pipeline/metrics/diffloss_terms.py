@@ -1,6 +1,6 @@
-"""DiffLoss's two terms as measures of image quality: how a frozen prior tells an image from the clean one. Not a stage.
+"""DiffLoss's two terms as metrics: how differently a diffusion prior sees an image and its clean counterpart.
 
-They cost several passes of the prior for an image, so that only some of the test images are measured.
+They cost several passes of the prior for each image, so that only some of the test images are measured.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -16,19 +16,19 @@ from data.dataset import Split
 from models.diffusion.prior import DiffusionPrior
 from models.losses import read_settings
 from models.losses.diffusion_terms import DiffLossWithOptions, Settings
-from pipeline.metrics import MeanRecords
+from pipeline.metrics.records import MeanRecords
 from pipeline.running.seeds import seed_for
 
-Image = NDArray[np.uint8]
-STEPS = 4  # timesteps, evenly over the window in which the loss draws its own
+Image = NDArray[np.uint8]  # (H, W, 3)
+STEPS = 4  # timesteps, evenly over the window from which the loss draws
 
 
-class PriorTerms:
-    """The terms at fixed timesteps, the noise fixed for each image: the same for every variant.
+class DiffLossTerms:
+    """The terms at fixed timesteps, with noise that is fixed for each image: the same for every variant.
 
     Args:
-        prior: the run's.
-        section: `losses.diffloss` in params.yaml: its window of timesteps and its view.
+        prior: the run's diffusion prior.
+        section: `losses.diffloss` in params.yaml, of which the window of timesteps and the view are used.
         seed: of the noise.
     """
 
@@ -42,31 +42,31 @@ class PriorTerms:
             for step in fixed_steps(settings.timesteps)
         ]
 
-    def __call__(self, image: Image, clean: Image, id: str) -> dict[str, float]:
+    def __call__(self, image: Image, clean: Image, image_id: str) -> dict[str, float]:
         """The means over the timesteps of "natural" and "semantic", for uint8 images (H, W, 3)."""
         height, width = (side - side % self._multiple for side in clean.shape[:2])
-        pair = [images.to_tensor(one[:height, :width])[None].to(self.device) for one in (image, clean)]
+        pair = [images.to_tensor(array[:height, :width])[None].to(self.device) for array in (image, clean)]
         with torch.inference_mode():
-            terms = [loss(*pair, generator=self._generator(id, place)) for place, loss in enumerate(self._losses)]
+            terms = [loss(*pair, generator=self._generator(image_id, n)) for n, loss in enumerate(self._losses)]
         return {
-            "natural": float(np.mean([float(one.natural) for one in terms])),
-            "semantic": float(np.mean([float(one.semantic) for one in terms])),
+            "natural": float(np.mean([float(term.natural) for term in terms])),
+            "semantic": float(np.mean([float(term.semantic) for term in terms])),
         }
 
-    def measure(self, clean: Split, read: Callable[[str], Image], ids: Sequence[str]) -> MeanRecords:
+    def measure(self, clean: Split, read: Callable[[str], Image], image_ids: Sequence[str]) -> MeanRecords:
         """The terms of some images of a split; `read` gives the image to compare by its id."""
-        return MeanRecords.from_values({id: self(read(id), clean.image(id), id) for id in ids})
+        return MeanRecords.from_values({name: self(read(name), clean.image(name), name) for name in image_ids})
 
-    def _generator(self, id: str, place: int) -> torch.Generator:
-        return torch.Generator().manual_seed(seed_for(self.seed, "prior terms", id, place))
+    def _generator(self, image_id: str, timestep_number: int) -> torch.Generator:
+        return torch.Generator().manual_seed(seed_for(self.seed, "prior terms", image_id, timestep_number))
 
 
 def fixed_steps(window: Sequence[int], count: int = STEPS) -> list[int]:
-    """The middles of `count` equal parts of a half-open window of timesteps; fewer where it is shorter."""
+    """The middles of `count` equal parts of a half-open window of timesteps; fewer if the window is shorter."""
     low, high = window
-    return sorted({low + int((high - low) * (place + 0.5) / count) for place in range(count)})
+    return sorted({low + int((high - low) * (part + 0.5) / count) for part in range(count)})
 
 
-def load_terms(folder: Path, section: Mapping[str, Any], seed: int, device: torch.device) -> PriorTerms:
-    """From a prior's folder; see `PriorTerms`."""
-    return PriorTerms(DiffusionPrior.load(folder).to(device), section, seed)
+def load_terms(folder: Path, section: Mapping[str, Any], seed: int, device: torch.device) -> DiffLossTerms:
+    """The terms with the prior of a folder; see `DiffLossTerms`."""
+    return DiffLossTerms(DiffusionPrior.load(folder).to(device), section, seed)

@@ -1,39 +1,23 @@
-"""How near an image is to another one: PSNR and SSIM. Not a stage."""
+"""Image quality: PSNR, SSIM, blur, MS-SSIM, LPIPS and DiffLoss's terms of images against their clean counterparts."""
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from functools import partial
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from data import images
 from data.dataset import Split
-from models.losses.lpips import backbone_file, load_network
+from pipeline.metrics.fidelity import FIDELITY, Image, Measure
+from pipeline.metrics.scoring import Metric
 
-Image = NDArray[np.uint8]
-LARGEST_PSNR = 100.0  # of equal images, where the formula gives infinity
+if TYPE_CHECKING:
+    from pipeline.metrics.diffloss_terms import DiffLossTerms
 
-
-def psnr(image: Image, clean: Image) -> float:
-    """Peak signal-to-noise ratio in dB over all pixels and channels of 8-bit images, at most 100."""
-    error = np.mean((image.astype(np.float64) - clean) ** 2)
-    return float(min(10 * np.log10(255**2 / error), LARGEST_PSNR)) if error else LARGEST_PSNR
-
-
-def ssim(image: Image, clean: Image) -> float:
-    """Structural similarity by scikit-image with the settings of Wang et al. 2004 (Gaussian window, sigma 1.5)."""
-    from skimage.metrics import structural_similarity
-
-    return float(
-        structural_similarity(
-            image, clean, channel_axis=2, data_range=255, gaussian_weights=True, sigma=1.5, use_sample_covariance=False
-        )
-    )
-
-
-METRICS: dict[str, Callable[[Image, Image], float]] = {"PSNR": psnr, "SSIM": ssim}
+LARGEST_TOO_SMALL = 175  # pixels of the shorter side: MS-SSIM halves it four times and needs windows of 11
+BACKBONE = "alex"  # of LPIPS, as its authors advise for comparing images
 
 
 def blur(image: Image, clean: Image) -> float:
@@ -47,49 +31,73 @@ def blur(image: Image, clean: Image) -> float:
     return float(blur_effect(image, h_size=11, channel_axis=2))
 
 
-Metric = Callable[[Image, Image], float]
-LARGEST_TOO_SMALL = 160  # pixels of the shorter side: MS-SSIM halves it four times, under windows of 11
-BACKBONE = "alex"  # of LPIPS, as its authors advise for comparing images
-
-
 def ms_ssim(image: Image, clean: Image) -> float:
     """Multi-scale structural similarity by torchmetrics, with the five weights of Wang et al. 2003; 0 to 1.
 
-    In float32, much cheaper on a CPU than float64: off by less than 1e-4 also on bright and nearly flat images.
+    In float32, which is much faster on a CPU than float64. The error is below 1e-4, on bright and nearly flat
+    images, too.
     """
     from torchmetrics.functional.image import multiscale_structural_similarity_index_measure
 
-    seen, target = (torch.from_numpy(one).permute(2, 0, 1)[None].float() for one in (image, clean))
-    return float(multiscale_structural_similarity_index_measure(seen, target, data_range=255.0))
+    predicted, target = (torch.from_numpy(array).permute(2, 0, 1)[None].float() for array in (image, clean))
+    return float(multiscale_structural_similarity_index_measure(predicted, target, data_range=255.0))
 
 
-def available(clean: Split, device: torch.device) -> tuple[dict[str, Metric], dict[str, str]]:
-    """The metrics that this split and the weights at hand allow, and why the others are left out, by name.
+def available(clean: Split, device: torch.device) -> tuple[dict[str, Measure], dict[str, str]]:
+    """The measures that need torch and can be computed on a split, and why the others cannot, by name.
 
     Args:
-        clean: the images that others are compared with.
+        clean: the clean images.
         device: for LPIPS.
     """
-    found: dict[str, Metric] = {}
-    missing: dict[str, str] = {}
-    sides = {id: min(clean.image(id).shape[:2]) for id in clean.ids}
-    smallest = min(sides, key=lambda id: sides[id])
+    from models.losses.lpips import backbone_file, load_network
+
+    measures: dict[str, Measure] = {}
+    left_out: dict[str, str] = {}
+    sides = {image_id: min(clean.image(image_id).shape[:2]) for image_id in clean.ids}
+    smallest = min(sides, key=lambda image_id: sides[image_id])
     if sides[smallest] > LARGEST_TOO_SMALL:
-        found["MS-SSIM"] = ms_ssim
+        measures["MS-SSIM"] = ms_ssim
     else:
-        missing["MS-SSIM"] = (
+        left_out["MS-SSIM"] = (
             f"needs more than {LARGEST_TOO_SMALL} pixels on each side, and {smallest!r} has {sides[smallest]}"
         )
     weights = backbone_file(BACKBONE)
     if weights.exists():
-        found["LPIPS"] = partial(_lpips, load_network(BACKBONE).to(device))
+        measures["LPIPS"] = partial(_lpips, load_network(BACKBONE).to(device))
     else:
-        missing["LPIPS"] = f"its backbone's weights, {weights.name}, are not in torch's cache"
-    return found, missing
+        left_out["LPIPS"] = f"its backbone's weights, {weights.name}, are not in torch's cache"
+    return measures, left_out
 
 
 def _lpips(network: torch.nn.Module, image: Image, clean: Image) -> float:
     device = next(network.parameters()).device
-    pair: list[Any] = [images.to_tensor(one)[None].to(device) for one in (image, clean)]
+    pair: list[Any] = [images.to_tensor(np.asarray(array))[None].to(device) for array in (image, clean)]
     with torch.inference_mode():
         return float(network(*pair, normalize=True))
+
+
+class ImageQuality:
+    """The entry of METRICS for "quality": its metrics and what computes them."""
+
+    metrics: ClassVar[tuple[Metric, ...]] = (
+        Metric("PSNR", unit="dB", digits=2, main=True, gain_digits=2),
+        Metric("SSIM"),
+        Metric("blur", higher_is_better=False),
+        Metric("MS-SSIM"),
+        Metric("LPIPS", higher_is_better=False),
+        Metric("natural", higher_is_better=False),
+        Metric("semantic", higher_is_better=False),
+    )
+    class_metrics: ClassVar[tuple[Metric, ...]] = ()
+    image_metrics: ClassVar[tuple[Metric, ...]] = metrics
+
+    measures: ClassVar[Mapping[str, Measure]] = {**FIDELITY, "blur": blur}  # for every image, without torch
+    available = staticmethod(available)
+
+    @staticmethod
+    def diffloss_terms(prior: Path, section: Mapping[str, Any], seed: int, device: torch.device) -> "DiffLossTerms":
+        """What measures "natural" and "semantic"; see `diffloss_terms`."""
+        from pipeline.metrics.diffloss_terms import load_terms
+
+        return load_terms(prior, section, seed, device)

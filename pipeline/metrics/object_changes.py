@@ -1,4 +1,4 @@
-"""Average precision by the size of objects, with COCO's ranges of areas."""
+"""Average precision by object size, and the objects that a restorer invents, clears, loses and finds again."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -9,14 +9,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from data.dataset import Dataset, Split
-from models.tasks.contract import ObjectTask
-from pipeline.metrics.detection import SURE, DetectionRecords, records_of
-from pipeline.metrics.matching import Matches, Overlap, blocks_of, join_blocks, match_objects, pair_objects
-from pipeline.running.artifacts import TRAINING
-from pipeline.statistics.scores import read_trainings
+from pipeline.metrics.detection_records import SURE, DetectionRecords, records_of
+from pipeline.metrics.matching import Matches, join_blocks, match_objects, pair_objects, split_into_blocks
+from pipeline.metrics.scoring import ObjectScoring, Overlap
+from pipeline.running.artifacts import TRAINING, record_files
 
-# In square pixels, of the box or of the mask, both ends included, as COCO has them.
+# COCO's sizes in square pixels, of the box or of the mask; both ends are included.
 SIZES = {"small": (0.0, 32.0**2), "medium": (32.0**2, 96.0**2), "large": (96.0**2, 1e10)}
+THRESHOLD = 0.5  # of the intersection over union, for changes
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class RecordsBySize:
         return next(iter(self.sizes.values())).image_ids
 
     def metrics(self, weights: ArrayLike | None = None) -> dict[str, NDArray[np.float64]]:
-        """COCO's average precision for each size, each (R,); NaN where a resample has no object of it.
+        """COCO's average precision for each size, each (R,); NaN if a resample has no object of that size.
 
         Args:
             weights: (R, N) how often each image is taken; None: each once, R = 1.
@@ -61,40 +61,39 @@ def match_by_size(
     Objects of other sizes are ignored, and so are detections of other sizes that match nothing.
 
     Args:
-        labels: COCO's annotations, where image number n of `ids` has id n + 1.
+        labels: COCO's annotations, in which image number n of `ids` has id n + 1.
         results: COCO's results, image by image.
         overlap: of boxes or of masks.
         ids: N images.
         classes: C names.
     """
-    found: dict[str, list[tuple[int, Matches]]] = {size: [] for size in SIZES}
-    for start, own, some in blocks_of(labels, results):
+    blocks: dict[str, list[tuple[int, Matches]]] = {size: [] for size in SIZES}
+    for start, block_labels, block_results in split_into_blocks(labels, results):
         for size, areas in SIZES.items():
-            found[size].append((start, match_objects(own, some, overlap, areas)))
-    return RecordsBySize({size: _pruned(records_of(join_blocks(own), ids, classes)) for size, own in found.items()})
+            blocks[size].append((start, match_objects(block_labels, block_results, overlap, areas)))
+    return RecordsBySize(
+        {size: _pruned(records_of(join_blocks(matches), ids, classes)) for size, matches in blocks.items()}
+    )
 
 
 def _pruned(records: DetectionRecords) -> DetectionRecords:
-    """Without the detections that count at no threshold: most of them, and resampling would carry them along."""
+    """The records without detections that count at no threshold, which are most of them and slow resampling down."""
     kept = ~records.ignored.all(axis=1)
     rows = {field: getattr(records, field)[kept] for field in ("image", "category", "score", "correct", "ignored")}
     return replace(records, **rows)
 
 
-THRESHOLD = 0.5  # of the intersection over union
-
-
 @dataclass(frozen=True)
-class Run:
-    """What one run found in N images with G objects, crowds included."""
+class Detected:
+    """The sure detections of one variant on N images with G objects, crowds included."""
 
-    sure: list[dict[str, Any]]  # COCO's results with enough confidence
+    sure: list[dict[str, Any]]  # COCO's results of enough confidence
     wrong: NDArray[np.bool_]  # (len(sure),) matched no object and no crowd
     found: NDArray[np.bool_]  # (G,) objects that a detection matched; never a crowd
 
 
-def read_run(labels: dict[str, Any], results: Iterable[dict[str, Any]], overlap: Overlap) -> Run:
-    """Match the detections of a run with the objects.
+def match_sure_detections(labels: dict[str, Any], results: Iterable[dict[str, Any]], overlap: Overlap) -> Detected:
+    """Match the sure detections of a variant with the objects.
 
     Args:
         labels: COCO's annotations; ids count from 1 in the order of the list.
@@ -104,45 +103,45 @@ def read_run(labels: dict[str, Any], results: Iterable[dict[str, Any]], overlap:
     sure = [result for result in results if result["score"] >= SURE]
     wrong = np.ones(len(sure), dtype=bool)
     found = np.zeros(len(labels["annotations"]), dtype=bool)
-    for result, place in pair_objects(labels, sure, overlap, THRESHOLD):
-        wrong[result] = False
-        found[place] = not labels["annotations"][place]["iscrowd"]
-    return Run(sure, wrong, found)
+    for detection, target in pair_objects(labels, sure, overlap, THRESHOLD):
+        wrong[detection] = False
+        found[target] = not labels["annotations"][target]["iscrowd"]
+    return Detected(sure, wrong, found)
 
 
 def count_changes(
-    labels: dict[str, Any], run: Run, before: Run, others: Sequence[Run], overlap: Overlap
+    labels: dict[str, Any], after: Detected, before: Detected, references: Sequence[Detected], overlap: Overlap
 ) -> dict[str, NDArray[np.int64]]:
-    """Changes from one run to another, for each of the N images.
+    """Changes from one variant to another, for each of the N images.
 
     Args:
-        labels: as in `read_run`.
-        run: after restoring.
+        labels: as in `match_sure_detections`.
+        after: on the restored images.
         before: on the degraded images.
-        others: further runs that show what a detector sees in these places without the restorer: on clean images.
-        overlap: as in `read_run`.
+        references: on the clean images, to know what the detector sees there without a restorer.
+        overlap: as in `match_sure_detections`.
 
     Returns:
-        (N,) each: "invented", wrong detections with no detection of the same class and place before or in the
-        others; "cleared", wrong detections before with none in `run`; "lost", objects found before and not in
-        `run`; "found_again", objects found in `run` and not before.
+        (N,) each: "invented", wrong detections that overlap no detection of the same class before or in the
+        references; "cleared", wrong detections before that overlap none after; "lost", objects found before and not
+        after; "found_again", objects found after and not before.
     """
     images = len(labels["images"])
     owners = np.array([entry["image_id"] - 1 for entry in labels["annotations"]], dtype=np.int64)
     return {
-        "invented": _count(_new(run, [before, *others], overlap), images),
-        "cleared": _count(_new(before, [run], overlap), images),
-        "lost": np.bincount(owners[before.found & ~run.found], minlength=images),
-        "found_again": np.bincount(owners[run.found & ~before.found], minlength=images),
+        "invented": _count(_new(after, [before, *references], overlap), images),
+        "cleared": _count(_new(before, [after], overlap), images),
+        "lost": np.bincount(owners[before.found & ~after.found], minlength=images),
+        "found_again": np.bincount(owners[after.found & ~before.found], minlength=images),
     }
 
 
-def _new(run: Run, others: Sequence[Run], overlap: Overlap) -> list[dict[str, Any]]:
-    """Wrong detections of a run that overlap no detection of the same class and image in the others."""
+def _new(detected: Detected, references: Sequence[Detected], overlap: Overlap) -> list[dict[str, Any]]:
+    """Wrong detections that overlap no detection of the same class and image in the references."""
     known: dict[tuple[int, int], list[dict[str, Any]]] = {}
-    for result in (result for other in others for result in other.sure):
+    for result in (result for reference in references for result in reference.sure):
         known.setdefault((result["image_id"], result["category_id"]), []).append(result)
-    wrong = [result for result, is_wrong in zip(run.sure, run.wrong, strict=True) if is_wrong]
+    wrong = [result for result, is_wrong in zip(detected.sure, detected.wrong, strict=True) if is_wrong]
     return [
         result
         for result in wrong
@@ -150,14 +149,14 @@ def _new(run: Run, others: Sequence[Run], overlap: Overlap) -> list[dict[str, An
     ]
 
 
-def _overlaps(result: dict[str, Any], others: Sequence[dict[str, Any]], overlap: Overlap) -> bool:
+def _overlaps(result: dict[str, Any], known: Sequence[dict[str, Any]], overlap: Overlap) -> bool:
     from faster_coco_eval.core import mask as coco
 
-    if not others:
+    if not known:
         return False
     field = "bbox" if overlap == "bbox" else "segmentation"
-    shared = coco.iou([result[field]], [other[field] for other in others], [0] * len(others))
-    return bool(np.max(shared) >= THRESHOLD)
+    overlaps = coco.iou([result[field]], [other[field] for other in known], [0] * len(known))
+    return bool(np.max(overlaps) >= THRESHOLD)
 
 
 def _count(results: Sequence[dict[str, Any]], images: int) -> NDArray[np.int64]:
@@ -167,7 +166,7 @@ def _count(results: Sequence[dict[str, Any]], images: int) -> NDArray[np.int64]:
 
 @dataclass(frozen=True)
 class Changes:
-    """What one variant changed."""
+    """The changes that one variant brings."""
 
     counts: dict[str, NDArray[np.float64]]  # (N,) each, of each image; summed over the copies of the split
     objects: int  # to be found, in all copies
@@ -175,65 +174,70 @@ class Changes:
 
 
 class ObjectRuns:
-    """The runs of one task on one degradation and its clean counterpart; labels are read once.
+    """The predicted objects of one task on one degradation and on clean images; labels are read once.
 
     Args:
-        kind: of the task.
+        scoring: of the task.
         task: its name.
         clean: the clean dataset.
-        degraded: the degraded one.
+        degraded: the degraded dataset.
     """
 
-    def __init__(self, kind: type[ObjectTask[Any]], task: str, clean: Dataset, degraded: Dataset) -> None:
-        self.kind, self.clean, self.degraded = kind, clean, degraded
-        self.classes = clean.info.classes_of(kind.labels, task)
+    def __init__(self, scoring: type[ObjectScoring[Any]], task: str, clean: Dataset, degraded: Dataset) -> None:
+        self.scoring, self.clean, self.degraded = scoring, clean, degraded
+        self.classes = clean.info.classes_of(scoring.labels, task)
         self._labels: dict[Path, dict[str, Any]] = {}
 
     def by_size(self, records: Path) -> RecordsBySize:
         """The predictions beside a file of records, matched for each size of objects."""
         split = self._split(records.parent)
         results = self._results(records.parent)
-        return match_by_size(self._labels_of(split), results, self.kind.overlap, sorted(split.ids), self.classes)
+        return match_by_size(self._labels_of(split), results, self.scoring.overlap, sorted(split.ids), self.classes)
 
     def objects_by_size(self) -> dict[str, int]:
-        """How many objects of each size one copy of the split has, crowds left out."""
+        """The number of objects of each size in one copy of the split, without crowds."""
         labels = self._labels_of(self.degraded.split(self.degraded.evaluation_splits[0]))
         areas = np.array([entry["area"] for entry in labels["annotations"] if not entry["iscrowd"]])
         return {size: int(np.count_nonzero((areas >= low) & (areas <= high))) for size, (low, high) in SIZES.items()}
 
     def changes(self, variant: Path, before: Path, clean: Path | None) -> Changes:
-        """What a variant changed against another one, over all splits that both have.
+        """The changes from a baseline to a variant, over all splits that both have.
 
         Args:
-            variant: folder of its splits, several for each where its restorer was trained several times.
-            before: folder of what it is compared with.
-            clean: folder of the run on clean images, which shows what is seen there without any restorer.
+            variant: folder of its splits, several for each if its restorer was trained several times.
+            before: folder of the baseline.
+            clean: folder of the predictions on clean images, which show what is detected without any restorer.
         """
-        trainings, reference = read_trainings(variant, self._run), read_trainings(before, self._run)
-        others = [own[0] for own in read_trainings(clean, self._run).values()] if clean else []
+        variant_files, before_files = record_files(variant), record_files(before)
+        clean_files = record_files(clean) if clean else {}
+        references = [self._detected(files[0]) for files in clean_files.values()]
         counts: list[dict[str, NDArray[np.float64]]] = []
         objects = images = 0
-        for split, runs in trainings.items():
+        for split, files in variant_files.items():
             labels = self._labels_of(self._split(variant / split))
-            found = [count_changes(labels, run, reference[split][0], others, self.kind.overlap) for run in runs]
-            counts.append({name: np.mean([one[name] for one in found], axis=0) for name in found[0]})
+            baseline = self._detected(before_files[split][0])
+            trainings = [
+                count_changes(labels, self._detected(file), baseline, references, self.scoring.overlap)
+                for file in files
+            ]
+            counts.append({name: np.mean([changes[name] for changes in trainings], axis=0) for name in trainings[0]})
             objects += sum(not entry["iscrowd"] for entry in labels["annotations"])
             images += len(labels["images"])
-        return Changes({name: np.sum([one[name] for one in counts], axis=0) for name in counts[0]}, objects, images)
+        return Changes({name: np.sum([part[name] for part in counts], axis=0) for name in counts[0]}, objects, images)
 
-    def _run(self, records: Path) -> Run:
+    def _detected(self, records: Path) -> Detected:
         labels = self._labels_of(self._split(records.parent))
-        return read_run(labels, self._results(records.parent), self.kind.overlap)
+        return match_sure_detections(labels, self._results(records.parent), self.scoring.overlap)
 
     def _results(self, folder: Path) -> Iterator[dict[str, Any]]:
-        return self.kind.coco_results(self.kind.read(folder / "predictions"))
+        return self.scoring.coco_results(self.scoring.read(folder / "predictions"))
 
     def _split(self, folder: Path) -> Split:
-        """The labels that the predictions in a folder were scored with."""
+        """The split whose labels belong to the predictions in a folder."""
         name = folder.name.partition(TRAINING)[0]
         return (self.degraded if name in self.degraded.evaluation_splits else self.clean).split(name)
 
     def _labels_of(self, split: Split) -> dict[str, Any]:
         if split.folder not in self._labels:
-            self._labels[split.folder] = self.kind.coco_labels(split, len(self.classes))
+            self._labels[split.folder] = self.scoring.coco_labels(split, len(self.classes))
         return self._labels[split.folder]

@@ -1,20 +1,47 @@
-"""What all records share: the check of resampling weights, safe ratios, and their files on disk."""
+"""Records: scores stored per image, from which a metric is computed on any resample of the images.
 
-import json
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+Here are their contract and files, the records of metrics that are means over images, and shared arithmetic.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-PREDICTIONS_FILE = "predictions.json"  # of objects: one on each line
-IMAGES_FILE = "images.json"  # which images the objects are of: some have none
-
 
 class RecordsError(ValueError):
     """Scores that cannot be stored, read or resampled; the text says which and what was expected."""
+
+
+class Scores(Protocol):
+    """Scores of one system on N images that can be computed on any resample of them."""
+
+    @property
+    def image_ids(self) -> tuple[str, ...]:
+        """N ids, in the order of the columns of `weights`."""
+
+    def metrics(self, weights: ArrayLike | None = None) -> dict[str, NDArray[np.float64]]:
+        """The dataset's metrics in each of R resamples, each (R,); NaN where a metric is undefined.
+
+        Args:
+            weights: (R, N), how often each image is taken; None: each once, R = 1.
+
+        Raises:
+            RecordsError: weights of another shape, negative or not finite.
+        """
+
+
+class Records(Scores, Protocol):
+    """Per-image scores of one system, in a form that can be stored."""
+
+    def image_scores(self) -> dict[str, NDArray[np.float64]]:
+        """Scores of each image by itself, (N,) each; NaN where undefined."""
+
+    def save(self, path: Path) -> None:
+        """Write an .npz file; the same records give the same bytes."""
 
 
 def check_weights(weights: ArrayLike | None, images: int) -> NDArray[np.float64]:
@@ -85,47 +112,72 @@ def read_kind(path: Path, kind: str) -> dict[str, NDArray[Any]]:
     return arrays
 
 
-def write_rows(path: Path, kind: str, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Write rows as a JSON list under the key `kind`, one on each line, without keeping them."""
-    with path.open("w") as file:
-        file.write(f'{{"{kind}": [')
-        for number, row in enumerate(rows):
-            file.write((",\n" if number else "\n") + json.dumps(row))
-        file.write("\n]}\n")
-
-
-def read_rows(path: Path, kind: str) -> Iterator[dict[str, Any]]:
-    """Yield what `write_rows` wrote, row by row; inside `reading`, which names the file.
-
-    Raises:
-        RecordsError: the file is cut off or holds something else.
-    """
-    ended = False
-    with path.open() as file:
-        if next(file, "") != f'{{"{kind}": [\n':
-            raise RecordsError(f"expected a list of {kind}, one on each line")
-        for line in file:
-            ended = line == "]}\n"
-            if line.strip() and not ended:
-                yield json.loads(line.rstrip(",\n"))
-    if not ended:
-        raise RecordsError("cut off")
-
-
-@contextmanager
-def reading(path: Path) -> Iterator[None]:
-    """What goes wrong while stored predictions are read, as an error that names the file.
-
-    Raises:
-        RecordsError: the file is missing, broken or of another version.
-    """
-    try:
-        yield
-    except Exception as error:  # JSON of any content
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise RecordsError(f"{path}: not readable predictions, or of another version ({reason})") from error
-
-
 def names_of(arrays: Mapping[str, NDArray[Any]], entry: str) -> tuple[str, ...]:
     """A stored one-dimensional array of text as a tuple."""
     return tuple(str(name) for name in arrays[entry])
+
+
+@dataclass(frozen=True)
+class MeanRecords:
+    """Metrics that are means of one number an image; `values` maps a metric's name to (N,) numbers.
+
+    A value may be infinite (the PSNR of two equal images): the mean is infinite where that image is taken.
+    """
+
+    kind: ClassVar[str] = "mean"
+
+    image_ids: tuple[str, ...]
+    values: dict[str, NDArray[np.float64]]
+
+    @classmethod
+    def from_values(cls, values: Mapping[str, Mapping[str, float]]) -> "MeanRecords":
+        """Gather {image id: {metric: value}}; images are put in the order of their ids.
+
+        Raises:
+            RecordsError: an image lacks a metric that another has, or a value is NaN.
+        """
+        ids = tuple(sorted(values))
+        metrics = tuple(dict.fromkeys(metric for name in ids for metric in values[name]))
+        for name in ids:
+            for metric in metrics:
+                if np.isnan(values[name].get(metric, np.nan)):
+                    raise RecordsError(f"image {name!r}: expected a number for {metric}, got none or NaN")
+        columns = {metric: np.array([values[name][metric] for name in ids], float) for metric in metrics}
+        return cls(ids, columns)
+
+    def metrics(self, weights: ArrayLike | None = None) -> dict[str, NDArray[np.float64]]:
+        """Weighted means, each (R,); NaN for a resample without images. See `Records.metrics`."""
+        taken = check_weights(weights, len(self.image_ids))
+        return {metric: _weighted_mean(values, taken) for metric, values in self.values.items()}
+
+    def image_scores(self) -> dict[str, NDArray[np.float64]]:
+        """The values themselves."""
+        return self.values
+
+    def save(self, path: Path) -> None:
+        """Write an .npz file; the same records give the same bytes."""
+        table = np.array(list(self.values.values()), float).reshape(len(self.values), len(self.image_ids))
+        names = {"image_ids": np.array(self.image_ids, str), "metric_names": np.array(list(self.values), str)}
+        write_arrays(path, self.kind, {**names, "values": table})
+
+    @classmethod
+    def load(cls, path: Path) -> "MeanRecords":
+        """Read what `save` wrote.
+
+        Raises:
+            RecordsError: the file is missing or broken, or holds other records.
+        """
+        stored = read_kind(path, cls.kind)
+        metrics = names_of(stored, "metric_names")
+        return cls(names_of(stored, "image_ids"), dict(zip(metrics, stored["values"], strict=True)))
+
+
+def _weighted_mean(values: NDArray[np.float64], taken: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(R,) means; infinite values are kept out of the product, where 0 * inf would give NaN."""
+    mean = np.full(len(taken), np.nan)
+    total = taken.sum(axis=1)
+    finite = np.isfinite(values)
+    np.divide(taken @ np.where(finite, values, 0), total, out=mean, where=total > 0)
+    for sign in (np.inf, -np.inf):
+        mean[(taken[:, values == sign] > 0).any(axis=1)] += sign
+    return mean

@@ -1,13 +1,18 @@
-"""Segmentation scores stored per image: true and false positives and false negatives of each class."""
+"""Scoring of semantic segmentation: pixels are counted for each class and scored with the mean IoU."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from data.dataset import IGNORE_INDEX, Split
+from models.tasks.predictions import Mask
+from pipeline.metrics.prediction_files import naming_file
 from pipeline.metrics.records import (
     RecordsError,
     check_weights,
@@ -17,6 +22,76 @@ from pipeline.metrics.records import (
     read_kind,
     write_arrays,
 )
+from pipeline.metrics.scoring import Image, Metric, Scoring, class_color
+
+
+class SegmentationScoring(Scoring[Mask]):
+    """Mean intersection over union over a whole split."""
+
+    labels = "segmentation"
+    metrics = (Metric("mIoU", main=True),)
+    class_metrics = (Metric("IoU", main=True),)
+    image_metrics = (Metric("mIoU", main=True),)
+
+    @staticmethod
+    def truth(split: Split, image_id: str) -> Mask:
+        return split.mask(image_id)
+
+    @staticmethod
+    @contextmanager
+    def writer(folder: Path) -> Iterator["_MaskWriter"]:
+        yield _MaskWriter(folder)
+
+    @staticmethod
+    def read(folder: Path) -> Mapping[str, Mask]:
+        return _StoredMasks(folder)
+
+    @staticmethod
+    def score(predictions: Mapping[str, Mask], split: Split, classes: list[str]) -> "SegmentationRecords":
+        ids = sorted(predictions)
+        counts = [
+            count_segmentation(predictions[image_id], split.mask(image_id), len(classes), IGNORE_INDEX)
+            for image_id in ids
+        ]
+        return SegmentationRecords.stack(ids, counts, classes)
+
+    @staticmethod
+    def draw(image: Image, prediction: Mask, classes: list[str]) -> Image:
+        colors = np.zeros((256, 3), dtype=np.float32)
+        colors[: len(classes)] = [class_color(index) for index in range(len(classes))]
+        blend = np.where((prediction != IGNORE_INDEX)[:, :, None], 0.5 * image + 0.5 * colors[prediction], image)
+        return blend.astype(np.uint8)
+
+
+class _MaskWriter:
+    """Writes each mask as <folder>/<image id>.png."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def write(self, image_id: str, mask: Mask, /) -> None:
+        _, buffer = cv2.imencode(".png", mask)
+        (self._folder / f"{image_id}.png").write_bytes(buffer.tobytes())
+
+
+class _StoredMasks(Mapping[str, Mask]):
+    """The masks of a folder; each access reads one, because all of them may not fit into memory."""
+
+    def __init__(self, folder: Path) -> None:
+        self._paths = {path.stem: path for path in sorted(folder.glob("*.png"))}
+
+    def __getitem__(self, image_id: str) -> Mask:
+        with naming_file(self._paths[image_id]):
+            mask = cv2.imread(str(self._paths[image_id]), cv2.IMREAD_UNCHANGED)
+            if mask is None or mask.ndim != 2 or mask.dtype != np.uint8:
+                raise RecordsError("expected one 8-bit channel of class indices")
+            return np.asarray(mask, dtype=np.uint8)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._paths)
+
+    def __len__(self) -> int:
+        return len(self._paths)
 
 
 @dataclass(frozen=True)
@@ -81,12 +156,11 @@ class SegmentationRecords:
         """
         if len(image_ids) != len(counts) or len(set(image_ids)) != len(image_ids):
             raise RecordsError(f"expected {len(counts)} distinct ids, one an image, got {list(image_ids)}")
-        given = dict(zip(image_ids, counts, strict=True))
-        by_id = {name: given[name] for name in sorted(given)}
-        for name, count in by_id.items():
+        by_id = dict(sorted(zip(image_ids, counts, strict=True), key=lambda pair: pair[0]))
+        for image_id, count in by_id.items():
             if count.tp.shape != (len(class_names),):
                 raise RecordsError(
-                    f"image {name!r}: expected counts of {len(class_names)} classes, got {count.tp.shape}"
+                    f"image {image_id!r}: expected counts of {len(class_names)} classes, got {count.tp.shape}"
                 )
         tables = np.array([(count.tp, count.fp, count.fn) for count in by_id.values()], dtype=np.int64)
         tp, fp, fn = tables.reshape(len(by_id), 3, len(class_names)).transpose(1, 0, 2)

@@ -13,9 +13,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from data.dataset import Dataset
-from models.tasks import get_task
-from models.tasks.contract import ObjectTask
-from pipeline.metrics import Scores, load_records
+from pipeline.metrics import ObjectScoring, Scores, get_scoring, load_records
 from pipeline.metrics.object_changes import ObjectRuns
 from pipeline.reporting.tables import QUALITY, write_table
 from pipeline.running.artifacts import CLEAN, DIFFLOSS_FILE
@@ -83,9 +81,9 @@ def write_breakdown(
                 rows["images"] += image_rows(task, degradation, folders)
             if folders and task != QUALITY:
                 rows["classes"] += class_rows(params, task, degradation, folders)
-            kind = get_task(task) if task != QUALITY else None
-            if folders and kind and issubclass(kind, ObjectTask):
-                runs = ObjectRuns(kind, task, clean, Dataset.open(degraded / degradation))
+            scoring = get_scoring(task)
+            if folders and issubclass(scoring, ObjectScoring):
+                runs = ObjectRuns(scoring, task, clean, Dataset.open(degraded / degradation))
                 rows["sizes"] += size_rows(params, task, degradation, folders, runs)
                 rows["objects"] += object_rows(params, task, degradation, folders, runs)
     found = {name: write_table(rows[name], columns, out / f"{name}.csv") for name, columns in COLUMNS.items()}

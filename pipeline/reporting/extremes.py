@@ -11,7 +11,7 @@ import pandas as pd
 
 from data import images
 from data.dataset import Dataset
-from models.tasks import get_task
+from pipeline.metrics import get_scoring
 from pipeline.reporting import pictures
 from pipeline.running.artifacts import CLEAN
 from pipeline.settings.grammar import DEGRADED
@@ -87,11 +87,11 @@ class Painter:
         split = self.clean.evaluation_split if variant == CLEAN else place.split
         folder = self.predictions[variant] / split / "predictions"
         if folder not in self._read:
-            self._read[folder] = get_task(self.name).read(folder)
+            self._read[folder] = get_scoring(self.name).read(folder)
         return self._draw(self._image(variant, place), self._read[folder][place.id])
 
     def _labels(self, place: Place) -> pictures.Image:
-        truth = get_task(self.name).truth(self.degraded.split(place.split), place.id)
+        truth = get_scoring(self.name).truth(self.degraded.split(place.split), place.id)
         return self._draw(self._image(CLEAN if self.degraded.has_clean_images else DEGRADED, place), truth)
 
     def _image(self, variant: str, place: Place) -> pictures.Image:
@@ -102,8 +102,8 @@ class Painter:
         return images.read_image(self.restored / variant / place.split / f"{place.id}.png")
 
     def _draw(self, image: pictures.Image, prediction: Any) -> pictures.Image:
-        kind = get_task(self.name)
-        return kind.draw(image, prediction, self.clean.info.classes_of(kind.labels, self.name))
+        scoring = get_scoring(self.name)
+        return scoring.draw(image, prediction, self.clean.info.classes_of(scoring.labels, self.name))
 
 
 def draw_extremes(params: Params, table: pd.DataFrame, degradation: str, painter: Painter, out: Path) -> list[str]:

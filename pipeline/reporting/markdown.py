@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import pandas as pd
 
 from data.dataset import Dataset
+from pipeline.metrics import find_metric
 from pipeline.running.artifacts import CLEAN
 from pipeline.settings.degrade import RandomSeverity
 from pipeline.settings.grammar import DEGRADED
@@ -157,4 +158,4 @@ def _by_severity(severities: pd.DataFrame) -> list[str]:
 
 
 def _number(value: float, metric: str) -> str:
-    return f"{value:.2f}" if metric == "PSNR" else f"{value:.3f}"
+    return f"{value:.{find_metric(metric).digits}f}"

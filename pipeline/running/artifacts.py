@@ -10,7 +10,7 @@ from pipeline.settings.grammar import CLEAN as CLEAN
 from pipeline.settings.grammar import objective_of
 from pipeline.settings.params import ELSEWHERE, Params
 
-FROZEN_NETWORK = "frozen"  # folder of the variants that are judged by the network trained on clean images
+CLEAN_TRAINED_FOLDER = "frozen"  # of the variants on which the network trained on clean images predicts
 TRAINING = "~"  # <split>~2: the same split restored by the second training of a restorer
 RECORDS_FILE = "records.npz"  # the scores of one variant on one split, in a folder <variant>/<split>
 DIFFLOSS_FILE = "diffloss.npz"  # beside the records of image quality: DiffLoss's terms of some of the images
@@ -27,7 +27,14 @@ def trainings(folder: Path, split: str) -> list[Path]:
 def variant_folder(evaluations: Path, task: str, degradation: str, variant: str, arms: Collection[str]) -> Path:
     """Where the predictions and records of one variant lie, in a folder for each split."""
     folder = evaluations / task / degradation
-    return folder / variant if variant in arms else folder / FROZEN_NETWORK / variant
+    return folder / variant if variant in arms else folder / CLEAN_TRAINED_FOLDER / variant
+
+
+def record_files(folder: Path) -> dict[str, list[Path]]:
+    """For each split of a variant the files of its records, one for each training of the restorer."""
+    names = sorted(path.parent.name for path in folder.glob(f"*/{RECORDS_FILE}"))
+    splits = dict.fromkeys(name.partition(TRAINING)[0] for name in names)
+    return {split: [path / RECORDS_FILE for path in trainings(folder, split)] for split in splits}
 
 
 def row_identity(params: Params, degradation: str | None, variant: str, needs_prior: bool = False) -> str:

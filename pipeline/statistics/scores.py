@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pipeline.metrics import Scores, load_records
-from pipeline.running.artifacts import RECORDS_FILE, TRAINING, trainings
+from pipeline.running.artifacts import record_files
 from pipeline.running.seeds import seed_for
 from pipeline.settings.grammar import DEGRADED
 from pipeline.settings.params import Params
@@ -148,9 +148,7 @@ def shared_weights(params: Params, images: int) -> NDArray[np.int64]:
 
 def read_trainings(folder: Path, load: Callable[[Path], Loaded]) -> dict[str, list[Loaded]]:
     """What `load` makes of the records of each split, one for each training of the restorer."""
-    names = sorted(path.parent.name for path in folder.glob(f"*/{RECORDS_FILE}"))
-    splits = dict.fromkeys(name.partition(TRAINING)[0] for name in names)
-    return {split: [load(path / RECORDS_FILE) for path in trainings(folder, split)] for split in splits}
+    return {split: [load(file) for file in files] for split, files in record_files(folder).items()}
 
 
 def _share(value: NDArray[np.float64], whole: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -8,7 +8,7 @@ import torch
 from data import images
 from data.dataset import Dataset, Split
 from models.restorers.contract import Restorer
-from pipeline.metrics.image_quality import METRICS
+from pipeline.metrics.fidelity import FIDELITY
 from pipeline.settings.training import Validation
 from pipeline.training.distributed import Team
 from pipeline.training.optimisation import TrainingError
@@ -69,7 +69,7 @@ class Validator:
         self._best, self._without_gain, self._weights = state["best"], state["without_gain"], state["weights"]
 
     def _measure(self, restorer: Restorer) -> float:
-        metric = METRICS[self.settings.metric.upper()]
+        metric = FIDELITY[self.settings.metric.upper()]
         device = next(restorer.parameters()).device
         was_training = restorer.training
         restorer.eval()

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from pipeline.metrics import find_metric
 from pipeline.reporting.tables import QUALITY
 from pipeline.running.artifacts import CLEAN
 from pipeline.settings.grammar import DEGRADED
@@ -140,7 +141,7 @@ def plain_table(name: str, title: str, table: pd.DataFrame, notes: Iterable[str]
 def shown(text: str, metric: str = "", signed: bool = False) -> str:
     """A number of a CSV file as the page shows it: decibels with two decimals, others with three, gains with four."""
     value = float(text)
-    digits = 2 if metric == "PSNR" else 4 if signed else 3
+    digits = find_metric(metric).gain_digits if signed else find_metric(metric).digits
     return f"{value:{'+' if signed else ''}.{digits}f}".replace("-", "\N{MINUS SIGN}")
 
 

@@ -1,0 +1,192 @@
+"""Records of matched objects, from which COCO's average precision is computed on any resample of the images.
+
+faster-coco-eval matches the objects (`matching`); the average precision of a resample is computed here.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from pipeline.metrics.matching import IOU_THRESHOLDS, Matches
+from pipeline.metrics.records import check_weights, mean_of_defined, names_of, ratio, read_kind, write_arrays
+
+SURE = 0.25  # confidence from which a detection counts if a single threshold is needed; ultralytics' default
+RECALL_POINTS = np.linspace(0, 1, 101)  # COCO interpolates precision at these recalls
+CHUNK_ELEMENTS = 2**20  # of an array (resamples, detections): 8 MiB, of which a handful live at once
+
+
+@dataclass(frozen=True)
+class DetectionRecords:
+    """Matched detections of N images and C classes at T = 10 IoU thresholds, 0.50 to 0.95.
+
+    The D detections are sorted by class, then by falling score; equal scores keep the order of the images
+    and, within an image, the order in which they came: that is COCO's order.
+    """
+
+    kind: ClassVar[str] = "detection"
+
+    image_ids: tuple[str, ...]
+    class_names: tuple[str, ...]
+    truth: NDArray[np.int64]  # (N, C) objects to be found, crowds not counted
+    image: NDArray[np.int64]  # (D,) index of the detection's image
+    category: NDArray[np.int64]  # (D,) class index
+    score: NDArray[np.float64]  # (D,)
+    correct: NDArray[np.bool_]  # (D, T) matched an object
+    ignored: NDArray[np.bool_]  # (D, T) matched a crowd: neither right nor wrong
+
+    def metrics(self, weights: ArrayLike | None = None) -> dict[str, NDArray[np.float64]]:
+        """COCO's mAP (area all, at most 100 boxes for each image and class) in each of R resamples.
+
+        Precision is interpolated at 101 recalls and averaged over the classes that have objects in the
+        resample; mAP50-95 is also averaged over the ten IoU thresholds. NaN where no class has an object.
+        Source: Lin et al., "Microsoft COCO", ECCV 2014, and the COCO detection evaluation.
+
+        Args:
+            weights: (R, N) how often each image is taken; None: each once, R = 1.
+
+        Returns:
+            {"mAP50-95": (R,), "mAP50": (R,)}, in [0, 1]
+
+        Raises:
+            RecordsError: weights of another shape, negative or not finite.
+        """
+        precision = self._average_precision(weights)
+        return {
+            "mAP50-95": mean_of_defined(precision.mean(axis=2)),
+            "mAP50": mean_of_defined(precision[:, :, 0]),
+        }
+
+    def per_class(self, weights: ArrayLike | None = None) -> dict[str, dict[str, NDArray[np.float64]]]:
+        """{class name: {"AP50-95": (R,), "AP50": (R,)}}, NaN where the class has no object in a resample."""
+        precision = self._average_precision(weights)
+        return {
+            name: {"AP50-95": precision[:, index].mean(axis=1), "AP50": precision[:, index, 0]}
+            for index, name in enumerate(self.class_names)
+        }
+
+    def class_objects(self) -> dict[str, int]:
+        """How many objects of each class there are to be found."""
+        return dict(zip(self.class_names, self.truth.sum(axis=0).tolist(), strict=True))
+
+    def image_scores(self) -> dict[str, NDArray[np.float64]]:
+        """{"F1": (N,)} of each image by itself, at IoU 0.5 over detections with a confidence of at least 0.25.
+
+        2 TP / (2 TP + FP + FN); 1 where there is nothing to find and nothing was found. The average precision of
+        one image says little: it has few objects, and no threshold that a user would set.
+        """
+        sure = (self.score >= SURE) & ~self.ignored[:, 0]
+        images = len(self.image_ids)
+        listed = np.bincount(self.image[sure], minlength=images).astype(np.float64)
+        right = np.bincount(self.image[sure & self.correct[:, 0]], minlength=images)
+        objects = listed + self.truth.sum(axis=1)  # TP + FP + TP + FN
+        return {"F1": np.divide(2.0 * right, objects, out=np.ones(images), where=objects > 0)}
+
+    def _average_precision(self, weights: ArrayLike | None) -> NDArray[np.float64]:
+        """(R, C, T)."""
+        taken = check_weights(weights, len(self.image_ids))
+        result = np.empty((len(taken), len(self.class_names), len(IOU_THRESHOLDS)))
+        for index in range(len(self.class_names)):
+            rows = self.category == index
+            image, correct, ignored = self.image[rows], self.correct[rows], self.ignored[rows]
+            step = max(1, CHUNK_ELEMENTS // max(1, len(image)))
+            for start in range(0, len(taken), step):
+                chunk = taken[start : start + step]
+                objects = chunk @ self.truth[:, index]
+                precision = average_precision(chunk[:, image], objects, correct, ignored)
+                result[start : start + step, index] = precision
+        return result
+
+    def save(self, path: Path) -> None:
+        """Write an .npz file; the same records give the same bytes."""
+        names = {"image_ids": np.array(self.image_ids, str), "class_names": np.array(self.class_names, str)}
+        fields = ("truth", "image", "category", "score", "correct", "ignored")
+        write_arrays(path, self.kind, {**names, **{field: getattr(self, field) for field in fields}})
+
+    @classmethod
+    def load(cls, path: Path) -> "DetectionRecords":
+        """Read what `save` wrote.
+
+        Raises:
+            RecordsError: the file is missing or broken, or holds other records.
+        """
+        stored = read_kind(path, cls.kind)
+        return cls(
+            image_ids=names_of(stored, "image_ids"),
+            class_names=names_of(stored, "class_names"),
+            truth=stored["truth"],
+            image=stored["image"],
+            category=stored["category"],
+            score=stored["score"],
+            correct=stored["correct"],
+            ignored=stored["ignored"],
+        )
+
+
+def records_of(matches: Matches, image_ids: Sequence[str], class_names: Sequence[str]) -> DetectionRecords:
+    """Records of matches that come image by image; they are put in COCO's order."""
+    order = np.lexsort((-matches.score, matches.category))  # stable, so that equal scores stay as they came
+    return DetectionRecords(
+        image_ids=tuple(image_ids),
+        class_names=tuple(class_names),
+        truth=matches.truth,
+        image=matches.image[order],
+        category=matches.category[order],
+        score=matches.score[order],
+        correct=matches.correct[order],
+        ignored=matches.ignored[order],
+    )
+
+
+def average_precision(
+    taken: NDArray[np.float64],
+    objects: NDArray[np.float64],
+    correct: NDArray[np.bool_],
+    ignored: NDArray[np.bool_],
+) -> NDArray[np.float64]:
+    """COCO's average precision of one class in each of R resamples, at each of T IoU thresholds.
+
+    Args:
+        taken: (R, D) how often each detection is in each resample; detections by falling score.
+        objects: (R,) objects to be found in each resample.
+        correct: (D, T) the detection matched an object.
+        ignored: (D, T) the detection matched a crowd and does not count.
+
+    Returns:
+        (R, T) in [0, 1], NaN where there is no object.
+    """
+    listed = np.cumsum(taken, axis=1)
+    columns = [
+        _at_one_threshold(taken, listed, objects, hit, skip) for hit, skip in zip(correct.T, ignored.T, strict=True)
+    ]
+    return np.where(objects[:, None] > 0, np.stack(columns, axis=1), np.nan)
+
+
+def _at_one_threshold(
+    taken: NDArray[np.float64],
+    listed: NDArray[np.float64],
+    objects: NDArray[np.float64],
+    correct: NDArray[np.bool_],
+    ignored: NDArray[np.bool_],
+) -> NDArray[np.float64]:
+    """(R,). Only correct detections are visited, because a wrong one raises neither recall nor the envelope."""
+    hits = np.flatnonzero(correct)
+    if not hits.size:
+        return np.zeros(len(taken))
+    true_positives = np.cumsum(taken[:, hits], axis=1)
+    counted = listed[:, hits]
+    if ignored.any():
+        skipped = np.flatnonzero(ignored)
+        skipped_so_far = np.cumsum(taken[:, skipped], axis=1)
+        before = np.searchsorted(skipped, hits)  # how many skipped detections precede each correct one
+        counted = counted - np.where(before > 0, skipped_so_far[:, np.maximum(before - 1, 0)], 0)
+    precision = np.divide(true_positives, counted, out=np.zeros_like(true_positives), where=counted > 0)
+    envelope = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
+    recall = ratio(true_positives, objects[:, None])
+    # Each correct detection supplies the recall points that it is the first to reach.
+    reached = np.searchsorted(RECALL_POINTS, recall, side="right")
+    newly = np.diff(reached, axis=1, prepend=0)
+    return (envelope * newly).sum(axis=1) / len(RECALL_POINTS)

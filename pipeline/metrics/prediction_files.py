@@ -1,0 +1,65 @@
+"""Files of stored predictions: rows of JSON that are written and read one by one."""
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TextIO
+
+from pipeline.metrics.records import RecordsError
+
+PREDICTIONS_FILE = "predictions.json"  # of objects: one object on each line
+IMAGES_FILE = "images.json"  # all images, because an image may have no objects
+
+
+class RowWriter:
+    """Appends rows to a JSON list in an open file, one on each line."""
+
+    def __init__(self, file: TextIO) -> None:
+        self._file, self._separator = file, "\n"
+
+    def write(self, row: Mapping[str, Any]) -> None:
+        """Append a row."""
+        self._file.write(self._separator + json.dumps(row))
+        self._separator = ",\n"
+
+
+@contextmanager
+def row_writer(path: Path, key: str) -> Iterator[RowWriter]:
+    """A context that writes {key: [rows]} to a file; it is complete when the context ends without an error."""
+    with path.open("w") as file:
+        file.write(f'{{"{key}": [')
+        yield RowWriter(file)
+        file.write("\n]}\n")
+
+
+def read_rows(path: Path, key: str) -> Iterator[dict[str, Any]]:
+    """The rows of a file of `row_writer`, one by one. Call it inside `naming_file`, which names the file in errors.
+
+    Raises:
+        RecordsError: the file is cut off or holds something else.
+    """
+    ended = False
+    with path.open() as file:
+        if next(file, "") != f'{{"{key}": [\n':
+            raise RecordsError(f"expected a list of {key}, one on each line")
+        for line in file:
+            ended = line == "]}\n"
+            if line.strip() and not ended:
+                yield json.loads(line.rstrip(",\n"))
+    if not ended:
+        raise RecordsError("cut off")
+
+
+@contextmanager
+def naming_file(path: Path) -> Iterator[None]:
+    """A context that turns any error while stored predictions are read into one that names their file.
+
+    Raises:
+        RecordsError: the file is missing, damaged or of another version.
+    """
+    try:
+        yield
+    except Exception as error:  # JSON of any content
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise RecordsError(f"{path}: not readable predictions, or of another version ({reason})") from error
