@@ -1,45 +1,56 @@
-"""Which share of a batch a process has, where several share one training: equal parts, in their order."""
+"""A rank of a data-parallel training: its slice of every batch, and sums over all ranks."""
 
 from collections.abc import Callable
 
 from torch import Tensor
 
 
-class BatchShare:
-    """One process's part of every batch, and sums over all parts. By itself it is the whole batch.
+class Rank:
+    """One rank's equal slice of every batch, in the order of the ranks. By itself it is the only rank.
 
     Attributes:
-        index: number of the part, from 0.
-        count: number of parts; all are equally large.
+        index: number of the rank, from 0.
+        count: number of ranks.
     """
 
     index = 0
     count = 1
 
-    def add_up(self, value: Tensor) -> Tensor:
-        """The sum over all processes of a tensor that each has in the same shape."""
-        return value
+    def sum_over_ranks(self, tensor: Tensor) -> Tensor:
+        """The sum of a tensor that every rank has in the same shape."""
+        return tensor
 
-    def of(self, draw: Callable[[int], Tensor], size: int) -> Tensor:
-        """This part of what is drawn for a whole batch, so that no number depends on how many processes there are.
+    def slice_of(self, draw: Callable[[int], Tensor], size: int) -> Tensor:
+        """This rank's slice of numbers drawn for the whole batch, so that they do not depend on the number of ranks.
 
         Args:
             draw: gives (n, ...) random numbers for n images; called with the size of the whole batch.
-            size: of this part.
+            size: images in this rank's slice.
         """
         drawn = draw(size * self.count)
         return drawn[self.index * size : (self.index + 1) * size]
 
-    def mean(self, value: Tensor) -> Tensor:
-        """The mean over the batch of something whose mean over this part is `value`."""
-        return value if self.count == 1 else self.add_up(value) / self.count
+    def mean(self, tensor: Tensor) -> Tensor:
+        """The mean over the whole batch of something whose mean over this rank's slice is `tensor`."""
+        return tensor if self.count == 1 else self.sum_over_ranks(tensor) / self.count
+
+    def gradient_norm(self, tensor: Tensor) -> Tensor:
+        """The norm (float64 scalar) of the gradient of the batch's mean loss, from that of this slice's mean loss."""
+        gradient = tensor.double()
+        if self.count == 1:
+            return gradient.norm()
+        return self.sum_over_ranks(gradient.square().sum()).sqrt() / self.count
+
+    # Former names, which models.losses uses until it follows.
+    def of(self, draw: Callable[[int], Tensor], size: int) -> Tensor:
+        return self.slice_of(draw, size)
+
+    def add_up(self, value: Tensor) -> Tensor:
+        return self.sum_over_ranks(value)
 
     def norm(self, gradient: Tensor) -> Tensor:
-        """The norm (float64 scalar) of the gradient of a batch's mean loss, from that of this part's mean loss."""
-        own = gradient.double()
-        if self.count == 1:
-            return own.norm()
-        return self.add_up(own.square().sum()).sqrt() / self.count
+        return self.gradient_norm(gradient)
 
 
-WHOLE = BatchShare()
+SINGLE_RANK = Rank()
+BatchShare, WHOLE = Rank, SINGLE_RANK  # former names

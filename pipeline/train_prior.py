@@ -18,41 +18,41 @@ from pipeline.running.entry import parse_arguments, run_stage
 from pipeline.running.seeds import seed_for
 from pipeline.settings.params import Params, TrainPrior, load_params
 from pipeline.tracking import streaming
-from pipeline.training.distributed import Team, gathered, started
+from pipeline.training.distributed import TrainingRank, launch_ranks, training_rank
 from pipeline.training.loop import Loop, unseen
 
 SAMPLING_STEPS = 50
 
 
-def train_prior(clean: Dataset, settings: TrainPrior, loop: Loop, team: Team | None = None) -> DiffusionPrior:
+def train_prior(clean: Dataset, settings: TrainPrior, loop: Loop, rank: TrainingRank | None = None) -> DiffusionPrior:
     """Train by predicting the noise (Ho et al., "Denoising diffusion probabilistic models", 2020, algorithm 1).
 
-    Only the train split is seen. Weights are averaged over steps (EMA); the average is what comes back. Of a team of
+    Only the train split is seen. Weights are averaged over steps (EMA); the average is what comes back. Of a rank of
     processes each is given its part of every batch. The weights are float32; at precision bf16 the U-Net computes in
     bfloat16.
     """
     from diffusers.training_utils import EMAModel
 
     torch.manual_seed(loop.seed)
-    team = team or Team(loop.device)
+    rank = rank or TrainingRank(loop.device)
     unet = build_unet(settings.network.model_dump()).to(loop.device)
     scheduler = build_scheduler(settings.schedule.model_dump())
-    network = team.wrap(unet)
+    network = rank.wrap(unet)
     batches = CropBatches(
-        clean.split("train"), settings.crop, settings.network.size, settings.batch, loop.seed, (team.index, team.count)
+        clean.split("train"), settings.crop, settings.network.size, settings.batch, loop.seed, (rank.index, rank.count)
     )
     optimizer = torch.optim.AdamW(unet.parameters(), lr=settings.learning_rate, weight_decay=0.0)
     average = EMAModel(unet.parameters(), decay=settings.ema, use_ema_warmup=True, power=0.75)
     for step in loop.steps(settings.steps, {"unet": unet, "optimizer": optimizer, "average": average}):
         seed = seed_for(loop.seed, "noise", step)
         with torch.autocast(loop.device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
-            loss = _noise_loss(network, scheduler, batches(step).to(loop.device), seed, team)
+            loss = _noise_loss(network, scheduler, batches(step).to(loop.device), seed, rank)
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(unet.parameters(), 1.0)
         optimizer.step()
         average.step(unet.parameters())
-        loop.log(step + 1, **team.mean_of({"loss": loss.item()}))
+        loop.log(step + 1, **rank.mean_values({"loss": loss.item()}))
     average.copy_to(unet.parameters())
     return DiffusionPrior(unet, scheduler)
 
@@ -68,12 +68,16 @@ def draw_samples(prior: DiffusionPrior, count: int, seed: int, device: torch.dev
     return torch.from_numpy(drawn.images).permute(0, 3, 1, 2)
 
 
-def _noise_loss(unet: torch.nn.Module, scheduler: object, clean: torch.Tensor, seed: int, team: Team) -> torch.Tensor:
+def _noise_loss(
+    unet: torch.nn.Module, scheduler: object, clean: torch.Tensor, seed: int, rank: TrainingRank
+) -> torch.Tensor:
     generator = torch.Generator().manual_seed(seed)
     count: int = scheduler.config.num_train_timesteps  # type: ignore[attr-defined]
-    noise = team.of(lambda size: torch.randn((size, *clean.shape[1:]), generator=generator), len(clean))
+    noise = rank.slice_of(lambda size: torch.randn((size, *clean.shape[1:]), generator=generator), len(clean))
     noise = noise.to(clean.device)
-    timesteps = team.of(lambda size: torch.randint(count, (size,), generator=generator), len(clean)).to(clean.device)
+    timesteps = rank.slice_of(lambda size: torch.randint(count, (size,), generator=generator), len(clean)).to(
+        clean.device
+    )
     noisy = scheduler.add_noise(clean * 2 - 1, noise, timesteps)  # type: ignore[attr-defined]
     return F.mse_loss(unet(noisy, timesteps).sample.float(), noise)
 
@@ -98,17 +102,17 @@ def _adopt(pretrained: str, adm_settings: str | None, out: Path, costs: Path) ->
         scratch.write_text(json.dumps({"parameters": sum(p.numel() for p in prior.parameters())}) + "\n")
 
 
-def _train(params: Params, clean: Dataset, out: Path, costs: Path, team: Team) -> None:
-    settings, device = params.train_prior, team.device
+def _train(params: Params, clean: Dataset, out: Path, costs: Path, rank: TrainingRank) -> None:
+    settings, device = params.train_prior, rank.device
     work = checkpoint_folder(
         ["pipeline.train_prior"], params.seed, settings.model_dump(), fingerprint(clean.folder / "train")
     )
     system = params.tracking.system_metrics
     tags = {"stage": "train_prior"}
-    with team.first(lambda: streaming.live(clean.info.name, "prior", tags, work.name, work.name, system)) as stream:
-        loop = Loop("train_prior", work, seed_for(params.seed, "prior"), device, stream or unseen, team)
-        prior = train_prior(clean, settings, loop, team)
-    if not team.is_first:
+    with rank.on_first(lambda: streaming.live(clean.info.name, "prior", tags, work.name, work.name, system)) as stream:
+        loop = Loop("train_prior", work, seed_for(params.seed, "prior"), device, stream or unseen, rank)
+        prior = train_prior(clean, settings, loop, rank)
+    if not rank.is_first:
         return
     with replacing_folder(out) as folder:
         prior.save(folder)
@@ -127,9 +131,9 @@ def main() -> None:
         _write_nothing(out, costs)
     elif params.train_prior.pretrained:
         _adopt(params.train_prior.pretrained, params.train_prior.adm_settings, out, costs)
-    elif not started("pipeline.train_prior", params.processes):
-        with gathered(train_prior=params.train_prior.batch) as team:
-            _train(params, Dataset.open(Path(options.clean)), out, costs, team)
+    elif not launch_ranks("pipeline.train_prior", params.processes):
+        with training_rank(train_prior=params.train_prior.batch) as rank:
+            _train(params, Dataset.open(Path(options.clean)), out, costs, rank)
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ from pipeline.running.seeds import choose_device, seed_for
 from pipeline.settings.params import Params, load_params
 from pipeline.settings.training import TrainRestorer
 from pipeline.tracking import streaming
-from pipeline.training.distributed import Team, gathered, started
+from pipeline.training.distributed import TrainingRank, launch_ranks, training_rank
 from pipeline.training.loop import Loop, unseen
 from pipeline.training.optimisation import Optimisation, TrainingError
 from pipeline.training.validation import VALIDATION, Validator, build_validator
@@ -66,18 +66,18 @@ def train_restorer(
     settings: TrainRestorer,
     loop: Loop,
     validator: Validator | None = None,
-    team: Team | None = None,
+    rank: TrainingRank | None = None,
 ) -> Restorer:
     """Train with AdamW and a cosine schedule; the last weights are kept, unless `validator` chooses others.
 
-    Where a team of processes shares it, each is given its part of every batch, and all end with the same weights.
+    Where a rank of processes shares it, each is given its part of every batch, and all end with the same weights.
 
     Raises:
         TrainingError: something stopped being finite; the text names the step, the images and where it began.
     """
     torch.manual_seed(loop.seed)
-    team = team or Team(loop.device)
-    optimisation = Optimisation(start(settings).to(loop.device).train(), settings, team)
+    rank = rank or TrainingRank(loop.device)
+    optimisation = Optimisation(start(settings).to(loop.device).train(), settings, rank)
     objective = objective.to(loop.device)
     state = {**optimisation.state, "objective": objective} | ({"validator": validator} if validator else {})
     for step in loop.steps(settings.steps, state):
@@ -88,7 +88,7 @@ def train_restorer(
         except TrainingError as error:
             raise TrainingError(f"step {step}: {error}; images {', '.join(batches.ids(step))}; {ADVICE}") from error
         validation = validator(step + 1, optimisation.result) if validator else {}
-        loop.log(step + 1, **team.mean_of(logs), **validation)
+        loop.log(step + 1, **rank.mean_values(logs), **validation)
     if validator:
         validator.put_best(optimisation.result)
     return optimisation.result.eval()
@@ -127,13 +127,13 @@ def _code(settings: TrainRestorer) -> list[str]:
 
 
 def _train(
-    options: Namespace, params: Params, description: dict[str, Any], number: int, team: Team
+    options: Namespace, params: Params, description: dict[str, Any], number: int, rank: TrainingRank
 ) -> tuple[Restorer, Loop]:
     """Train, or go on where a killed training stopped; the first one's curve streams to MLflow meanwhile."""
-    device, name = team.device, description["objective"]
+    device, name = rank.device, description["objective"]
     settings = params.train_restorer.of(name)
     degraded, clean = (Dataset.open(Path(path)) for path in (options.degraded, options.clean))
-    validator = build_validator(degraded, clean, settings.validation, team)
+    validator = build_validator(degraded, clean, settings.validation, rank)
     inputs = fingerprint(*_inputs(settings, degraded, clean, validator))
     own = {name: value for name, value in settings.used.items() if name != "repeats"}
     work = checkpoint_folder(_code(settings), params.seed, own, description, inputs, number)
@@ -141,20 +141,20 @@ def _train(
     prior = DiffusionPrior.load(Path(options.prior)) if needs_prior(name, losses) else None
     features = _task_features(Path(options.tasks), description, device) if needs_task(name, losses) else None
     objective = build_objective(
-        name, losses, prior=prior, task_features=features, bank_folder=work / "bank", share=team
+        name, losses, prior=prior, task_features=features, bank_folder=work / "bank", share=rank
     )
     seed = seed_for(params.seed, "restorer", *([number] if number > 1 else []))
-    splits, share = (degraded.split("train"), clean.split("train")), (team.index, team.count)
+    splits, share = (degraded.split("train"), clean.split("train")), (rank.index, rank.count)
     batches = PairBatches(*splits, settings.crop, settings.batch, seed, share, settings.clean_share)
     tags = {"degradation": options.degradation, "variant": name}
     identity = row_identity(params, options.degradation, name, needs_prior(name, losses))
     title = f"{options.degradation} · {name}"
     system = params.tracking.system_metrics
     live = partial(streaming.live, clean.info.name, title, tags, identity, work.name, system)
-    with team.first(live if number == 1 else nullcontext) as stream:
+    with rank.on_first(live if number == 1 else nullcontext) as stream:
         text = f"train_restorer {options.degradation} {name}" + (f" {number}" if number > 1 else "")
-        loop = Loop(text, work, seed, device, stream or unseen, team)
-        return train_restorer(batches, objective, settings, loop, validator, team), loop
+        loop = Loop(text, work, seed, device, stream or unseen, rank)
+        return train_restorer(batches, objective, settings, loop, validator, rank), loop
 
 
 def _inputs(settings: TrainRestorer, degraded: Dataset, clean: Dataset, validator: Validator | None) -> list[Path]:
@@ -164,21 +164,21 @@ def _inputs(settings: TrainRestorer, degraded: Dataset, clean: Dataset, validato
     return [*files, *(dataset.folder / split / "images" for dataset in (degraded, clean) for split in splits)]
 
 
-def _train_all(options: Namespace, params: Params, description: dict[str, Any], team: Team) -> None:
-    """Every training of this restorer; the first process of a team writes what comes out."""
+def _train_all(options: Namespace, params: Params, description: dict[str, Any], rank: TrainingRank) -> None:
+    """Every training of this restorer; the first process of a rank writes what comes out."""
     loops: list[Loop] = []
-    with team.first(partial(replacing_folder, Path(options.out))) as folder:
+    with rank.on_first(partial(replacing_folder, Path(options.out))) as folder:
         for number in range(1, params.train_restorer.repeats + 1):
             if description["objective"] == FROZEN:
-                loop = Loop("frozen", WORK / "frozen", params.seed, team.device)
+                loop = Loop("frozen", WORK / "frozen", params.seed, rank.device)
                 restorer = start(params.train_restorer)
             else:
-                restorer, loop = _train(options, params, description, number, team)
+                restorer, loop = _train(options, params, description, number, rank)
             loops.append(loop)
             if folder:
                 save_restorer(trained_file(folder, number), restorer)
                 loop.write_curve(folder / ("curve.csv" if number == 1 else f"curve-{number}.csv"))
-    if team.is_first:
+    if rank.is_first:
         loops[0].write_costs(Path(options.costs), restorer)
         for loop in loops:
             loop.finish()
@@ -190,10 +190,10 @@ def main() -> None:
     params = load_params()
     description = read_json(Path(options.objective), "objective", "losses")
     if description["objective"] == FROZEN:
-        _train_all(options, params, description, Team(choose_device()))
-    elif not started("pipeline.train_restorer", params.processes):
-        with gathered(train_restorer=params.train_restorer.batch) as team:
-            _train_all(options, params, description, team)
+        _train_all(options, params, description, TrainingRank(choose_device()))
+    elif not launch_ranks("pipeline.train_restorer", params.processes):
+        with training_rank(train_restorer=params.train_restorer.batch) as rank:
+            _train_all(options, params, description, rank)
 
 
 if __name__ == "__main__":

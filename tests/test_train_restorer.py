@@ -18,7 +18,7 @@ from pipeline.running import digests
 from pipeline.settings.params import load_params
 from pipeline.settings.training import NafNet, TrainRestorer
 from pipeline.train_restorer import train_restorer
-from pipeline.training.distributed import Team
+from pipeline.training.distributed import TrainingRank
 from pipeline.training.loop import Loop
 from pipeline.training.optimisation import TrainingError
 
@@ -123,7 +123,7 @@ def test_the_stage_trains_for_the_objectives_own_steps_with_the_share_of_clean_p
     data = str(make_dataset("clean", (48, 48), train=2).folder)
     options = Namespace(degradation="fog", degraded=data, clean=data, prior="", tasks="")
     description = {"objective": "pixel", "losses": {}}
-    _, loop = stage._train(options, params, description, 2, Team(torch.device("cpu")))
+    _, loop = stage._train(options, params, description, 2, TrainingRank(torch.device("cpu")))
     assert loop.steps_run == 3 and shares == [0.5]
 
 

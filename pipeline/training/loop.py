@@ -17,7 +17,7 @@ from pipeline.running.entry import TERMINATED
 from pipeline.running.progress import progress
 from pipeline.running.seeds import seed_for
 from pipeline.running.system_errors import refusal
-from pipeline.training.distributed import Team
+from pipeline.training.distributed import TrainingRank
 
 CHECKPOINT_SECONDS = 30.0
 LONGEST_REASON = 200  # characters of another library's message
@@ -44,7 +44,7 @@ class Loop:
         seed: of this training.
         device: where it runs.
         stream: called with (step, values) while it runs; curves are kept in any case.
-        team: the processes that share it; all of them read the checkpoint, the first one writes it.
+        rank: the processes that share it; all of them read the checkpoint, the first one writes it.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class Loop:
         seed: int,
         device: torch.device,
         stream: Callable[[int, dict[str, float]], None] = unseen,
-        team: Team | None = None,
+        rank: TrainingRank | None = None,
     ) -> None:
         self.description = description
         self.work = work
@@ -64,7 +64,7 @@ class Loop:
         self.seconds = 0.0
         self.steps_run = 0
         self._stream = stream
-        self._team = team or Team(device)
+        self._rank = rank or TrainingRank(device)
         self._stop = False
         self._bar: tqdm[Any] | None = None
         work.mkdir(parents=True, exist_ok=True)
@@ -83,7 +83,7 @@ class Loop:
                 yield step
                 self.count(time.perf_counter() - started)
                 self._bar.update()
-                stop = self._team.agree(self._stop)
+                stop = self._rank.any_rank(self._stop)
                 if stop or time.monotonic() - saved > CHECKPOINT_SECONDS:
                     self._save(step + 1, state)
                     saved = time.monotonic()
@@ -102,11 +102,11 @@ class Loop:
 
     def bar(self, total: int) -> "tqdm[Any]":
         """A progress bar with this training's name."""
-        return progress(total, self.description, "step", hidden=not self._team.is_first)
+        return progress(total, self.description, "step", hidden=not self._rank.is_first)
 
     def finish(self) -> None:
         """Forget the checkpoint: the result is in its place."""
-        if self._team.is_first:
+        if self._rank.is_first:
             (self.work / "checkpoint.pt").unlink(missing_ok=True)
 
     def count(self, seconds: float) -> None:
@@ -155,7 +155,7 @@ class Loop:
             ) from error
 
     def _save(self, step: int, state: Mapping[str, Any]) -> None:
-        if not self._team.is_first:
+        if not self._rank.is_first:
             return
         content = {
             "step": step,

@@ -14,7 +14,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from models.restorers.contract import Restorer
 from pipeline.settings.training import TrainRestorer
-from pipeline.training.distributed import Team
+from pipeline.training.distributed import TrainingRank
 
 LOWEST_RATE = 1e-7  # where the cosine ends
 HALF_TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -33,7 +33,7 @@ class Optimisation:
     Args:
         restorer: in training mode, on its device; its weights change in place.
         settings: of the training.
-        team: the processes that share it.
+        rank: the processes that share it.
 
     Attributes:
         network: the restorer as it is to be called while it trains.
@@ -42,7 +42,7 @@ class Optimisation:
         TrainingError: fp16 without a GPU, or a restorer without any weight that can be trained.
     """
 
-    def __init__(self, restorer: Restorer, settings: TrainRestorer, team: Team | None = None) -> None:
+    def __init__(self, restorer: Restorer, settings: TrainRestorer, rank: TrainingRank | None = None) -> None:
         self.restorer = restorer
         self.settings = settings
         self.weights = [parameter for parameter in restorer.parameters() if parameter.requires_grad]
@@ -51,7 +51,7 @@ class Optimisation:
         self.device = self.weights[0].device
         if settings.precision == "fp16" and self.device.type != "cuda":
             raise TrainingError("train_restorer.precision: fp16 needs a GPU; choose bf16 or full")
-        self.network = (team or Team(self.device)).wrap(restorer)
+        self.network = (rank or TrainingRank(self.device)).wrap(restorer)
         self.optimizer = torch.optim.AdamW(self.weights, lr=settings.learning_rate, betas=(0.9, 0.9), weight_decay=0.0)
         self.schedule = _schedule(self.optimizer, settings)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=settings.precision == "fp16")

@@ -10,7 +10,7 @@ from data.dataset import Dataset, Split
 from models.restorers.contract import Restorer
 from pipeline.metrics.image_quality import METRICS
 from pipeline.settings.training import Validation
-from pipeline.training.distributed import Team
+from pipeline.training.distributed import TrainingRank
 from pipeline.training.optimisation import TrainingError
 
 VALIDATION = "val"
@@ -26,14 +26,14 @@ class Validator:
         degraded: the validation split, degraded.
         clean: the same, clean.
         settings: how often, by what, on how many images, and whether to choose.
-        team: the processes that share the images; all of them know the whole outcome.
+        rank: the processes that share the images; all of them know the whole outcome.
     """
 
-    def __init__(self, degraded: Split, clean: Split, settings: Validation, team: Team | None = None) -> None:
+    def __init__(self, degraded: Split, clean: Split, settings: Validation, rank: TrainingRank | None = None) -> None:
         self.settings = settings
         self._degraded, self._clean = degraded, clean
         self._ids = clean.ids[: settings.images]
-        self._team = team or Team(torch.device("cpu"))
+        self._rank = rank or TrainingRank(torch.device("cpu"))
         self._best, self._without_gain = -math.inf, 0
         self._weights: dict[str, torch.Tensor] = {}
 
@@ -74,17 +74,17 @@ class Validator:
         was_training = restorer.training
         restorer.eval()
         values = {}
-        for place in range(self._team.index, len(self._ids), self._team.count):
+        for place in range(self._rank.index, len(self._ids), self._rank.count):
             id = self._ids[place]
             with torch.no_grad():
                 restored = restorer(images.to_tensor(self._degraded.image(id))[None].to(device))[0].cpu()
             values[place] = metric(images.to_uint8(restored), self._clean.image(id))
         restorer.train(was_training)
-        return sum(self._team.collect(values, len(self._ids))) / len(self._ids)
+        return sum(self._rank.gather(values, len(self._ids))) / len(self._ids)
 
 
 def build_validator(
-    degraded: Dataset, clean: Dataset, settings: Validation, team: Team | None = None
+    degraded: Dataset, clean: Dataset, settings: Validation, rank: TrainingRank | None = None
 ) -> Validator | None:
     """The validator that the settings ask for, on the split `val` and no other one.
 
@@ -101,4 +101,4 @@ def build_validator(
             f"train_restorer.validation: results are reported on {VALIDATION!r}, because {clean.folder} has no split "
             "'test'; what is reported must not choose: set keep_best: false and patience: null"
         )
-    return Validator(degraded.split(VALIDATION), clean.split(VALIDATION), settings, team)
+    return Validator(degraded.split(VALIDATION), clean.split(VALIDATION), settings, rank)

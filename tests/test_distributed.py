@@ -1,4 +1,4 @@
-"""Two processes that share a training against one with the same batches, and what happens when one of them dies."""
+"""A training of two ranks against a training of one with the same batches, and what happens if a rank dies."""
 
 import os
 import subprocess
@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 import torch
-from team_worker import OBJECTIVES, STEPS, everything
+from distributed_worker import OBJECTIVES, STEPS, everything
 
 from data.dataset import Dataset
 from pipeline.datasets.degrading import recipe_of
 from pipeline.degrade import degrade_dataset
 from pipeline.settings.degrade import Degrade
-from pipeline.training.distributed import Team, TeamError, gathered
+from pipeline.training.distributed import RankError, TrainingRank, training_rank
 
 ROOT = Path(__file__).parents[1]
 CPU = torch.device("cpu")
@@ -23,7 +23,7 @@ CPU = torch.device("cpu")
 def _run(processes: int, out: Path, data: Path, *what: str) -> subprocess.CompletedProcess[str]:
     out.mkdir(exist_ok=True)
     path = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
-    command = [sys.executable, "-m", "team_worker", str(processes), str(out), str(data), *what]
+    command = [sys.executable, "-m", "distributed_worker", str(processes), str(out), str(data), *what]
     environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
     return subprocess.run(command, check=False, env=environment, cwd=out, capture_output=True, text=True)
 
@@ -65,7 +65,7 @@ def shared(data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[s
 @pytest.fixture(scope="module")
 def alone(data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What one process comes to."""
-    return everything(data, tmp_path_factory.mktemp("one"), Team(CPU))
+    return everything(data, tmp_path_factory.mktemp("one"), TrainingRank(CPU))
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
@@ -115,7 +115,7 @@ def test_a_dead_process_takes_the_others_with_it_and_the_training_goes_on_later(
     died = _run(2, tmp_path / "out", data, "die")
     last = died.stderr.strip().splitlines()[-1]
     assert died.returncode == 1 and not (tmp_path / "out" / "found.pt").exists()
-    assert last.startswith("error: process 2 of the 2 that share this training was killed by SIGKILL; the others were")
+    assert last.startswith("error: rank 1 of the 2 ranks 0 to 1 was killed by SIGKILL; the others were ended. ")
     assert "Traceback" not in died.stderr
     again = _run(2, tmp_path / "out", data, "die")
     assert again.returncode == 0, again.stderr
@@ -129,14 +129,14 @@ def test_a_fault_of_one_process_is_one_line(data: Path, tmp_path: Path) -> None:
     failed = _run(2, tmp_path / "out", data, "fail")
     assert failed.returncode == 1 and "Traceback" not in failed.stderr
     last = failed.stderr.strip().splitlines()[-1]
-    assert last.startswith("error: step 5: a fault that only one process has (process 2 of the 2 that share")
+    assert last.startswith("error: step 5: a fault that only one process has (rank 1 of the 2 ranks 0 to 1)")
 
 
 def test_a_batch_that_cannot_be_shared_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "4")
     with (
-        pytest.raises(TeamError, match=r"^train_prior\.batch: 6 cannot be shared evenly by 4 processes; take a mult"),
-        gathered(train_prior=6),
+        pytest.raises(RankError, match=r"^train_prior\.batch: 6 is no multiple of the 4 processes\. Choose a multiple"),
+        training_rank(train_prior=6),
     ):
         pass
 
@@ -145,14 +145,14 @@ def test_more_processes_than_gpus_is_one_line(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("LOCAL_RANK", "1")
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    with pytest.raises(TeamError, match=r"^processes: more than the 1 GPUs of this machine"), gathered(x=2):
+    with pytest.raises(RankError, match=r"^processes: more than the 1 GPUs of this machine"), training_rank(x=2):
         pass
 
 
 def test_one_process_needs_no_accelerate() -> None:
     code = (
-        "import sys; from pipeline import train_restorer, train_prior; from pipeline.training import team\n"
-        "with team.gathered(x=1): pass\n"
-        "assert not team.started('x', 1) and 'accelerate' not in sys.modules"
+        "import sys; from pipeline import train_restorer, train_prior; from pipeline.training import distributed\n"
+        "with distributed.training_rank(x=1): pass\n"
+        "assert not distributed.launch_ranks('x', 1) and 'accelerate' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
