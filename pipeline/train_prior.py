@@ -1,6 +1,7 @@
-"""Stage train_prior: a small diffusion model of the clean training images, for DiffLoss to compare features in."""
+"""Stage train_prior: a small diffusion model of the clean training images, whose features DiffLoss compares."""
 
 import json
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,9 @@ from pipeline.running.entry import parse_arguments, run_stage
 from pipeline.running.seeds import seed_for
 from pipeline.settings.params import Params, TrainPrior, load_params
 from pipeline.tracking import streaming
+from pipeline.tracking.configurations import training_configuration
 from pipeline.training.distributed import TrainingRank, launch_ranks, training_rank
-from pipeline.training.loop import Loop, unseen
+from pipeline.training.loop import Loop, no_stream
 
 SAMPLING_STEPS = 50
 
@@ -27,9 +29,8 @@ SAMPLING_STEPS = 50
 def train_prior(clean: Dataset, settings: TrainPrior, loop: Loop, rank: TrainingRank | None = None) -> DiffusionPrior:
     """Train by predicting the noise (Ho et al., "Denoising diffusion probabilistic models", 2020, algorithm 1).
 
-    Only the train split is seen. Weights are averaged over steps (EMA); the average is what comes back. Of a rank of
-    processes each is given its part of every batch. The weights are float32; at precision bf16 the U-Net computes in
-    bfloat16.
+    It sees the split `train` only, each rank its slice of every batch. The result has the mean of the weights over the
+    steps (EMA). Weights are float32; at precision bf16 the U-Net computes in bfloat16.
     """
     from diffusers.training_utils import EMAModel
 
@@ -58,7 +59,7 @@ def train_prior(clean: Dataset, settings: TrainPrior, loop: Loop, rank: Training
 
 
 def draw_samples(prior: DiffusionPrior, count: int, seed: int, device: torch.device) -> torch.Tensor:
-    """Images drawn from the prior (DDIM, 50 steps), (count, 3, H, W) in [0, 1]: what it has learned, to look at."""
+    """Images drawn from the prior (DDIM, 50 steps), (count, 3, H, W) in [0, 1]."""
     from diffusers import DDIMPipeline, DDIMScheduler
 
     pipeline: Any = DDIMPipeline(prior.unet, DDIMScheduler.from_config(prior.scheduler.config))
@@ -69,21 +70,20 @@ def draw_samples(prior: DiffusionPrior, count: int, seed: int, device: torch.dev
 
 
 def _noise_loss(
-    unet: torch.nn.Module, scheduler: object, clean: torch.Tensor, seed: int, rank: TrainingRank
+    unet: torch.nn.Module, scheduler: Any, clean: torch.Tensor, seed: int, rank: TrainingRank
 ) -> torch.Tensor:
+    """The mean squared error of the predicted noise, for clean images (B, 3, H, W) in [0, 1]."""
     generator = torch.Generator().manual_seed(seed)
-    count: int = scheduler.config.num_train_timesteps  # type: ignore[attr-defined]
+    count: int = scheduler.config.num_train_timesteps
     noise = rank.slice_of(lambda size: torch.randn((size, *clean.shape[1:]), generator=generator), len(clean))
-    noise = noise.to(clean.device)
-    timesteps = rank.slice_of(lambda size: torch.randint(count, (size,), generator=generator), len(clean)).to(
-        clean.device
-    )
-    noisy = scheduler.add_noise(clean * 2 - 1, noise, timesteps)  # type: ignore[attr-defined]
+    timesteps = rank.slice_of(lambda size: torch.randint(count, (size,), generator=generator), len(clean))
+    noise, timesteps = noise.to(clean.device), timesteps.to(clean.device)
+    noisy = scheduler.add_noise(clean * 2 - 1, noise, timesteps)
     return F.mse_loss(unet(noisy, timesteps).sample.float(), noise)
 
 
 def _write_nothing(out: Path, costs: Path) -> None:
-    """No objective needs a prior: outputs that say so."""
+    """Write outputs that say that no objective needs a prior."""
     with replacing_folder(out) as folder:
         (folder / "not-needed.txt").write_text("No objective in params.yaml needs a prior.\n")
     with replacing(costs) as scratch:
@@ -91,7 +91,7 @@ def _write_nothing(out: Path, costs: Path) -> None:
 
 
 def _adopt(pretrained: str, adm_settings: str | None, out: Path, costs: Path) -> None:
-    """Take a prior that was trained elsewhere instead of training one."""
+    """Save a prior that was trained elsewhere as this stage's output."""
     if adm_settings is None:
         prior = DiffusionPrior.load(pretrained)
     else:
@@ -103,14 +103,17 @@ def _adopt(pretrained: str, adm_settings: str | None, out: Path, costs: Path) ->
 
 
 def _train(params: Params, clean: Dataset, out: Path, costs: Path, rank: TrainingRank) -> None:
+    """Train, or resume a killed training. The first rank streams the curve to MLflow and writes the outputs."""
     settings, device = params.train_prior, rank.device
     work = checkpoint_folder(
         ["pipeline.train_prior"], params.seed, settings.model_dump(), fingerprint(clean.folder / "train")
     )
     system = params.tracking.system_metrics
-    tags = {"stage": "train_prior"}
-    with rank.on_first(lambda: streaming.live(clean.info.name, "prior", tags, work.name, work.name, system)) as stream:
-        loop = Loop("train_prior", work, seed_for(params.seed, "prior"), device, stream or unseen, rank)
+    stage, name = "train_prior", "prior"
+    configuration = training_configuration(params, stage, name, settings.model_dump(mode="json"))
+    live = streaming.live(clean.info.name, name, {"stage": stage}, configuration, work.name, system)
+    with live if rank.is_first else nullcontext(no_stream) as stream:
+        loop = Loop(stage, work, seed_for(params.seed, name), device, stream, rank)
         prior = train_prior(clean, settings, loop, rank)
     if not rank.is_first:
         return

@@ -129,5 +129,5 @@ def test_the_stage_trains_for_the_objectives_own_steps_with_the_share_of_clean_p
 
 def test_a_diverging_training_stops_with_a_reason(train: Callable[..., Any]) -> None:
     settings = SETTINGS.model_copy(update={"learning_rate": 1e30})
-    with pytest.raises(TrainingError, match=r"^step 1: the restorer's output is not finite.*images train\d, train\d;"):
+    with pytest.raises(TrainingError, match=r"^step 1: the restorer's output is not finite.*images train\d, train\d\."):
         train("pixel", settings=settings)

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import FrameType
 
 from pipeline import INTERRUPTED
-from pipeline.running.system_errors import refusal
+from pipeline.running.system_errors import system_error
 
 OUR_PACKAGES = {"data", "models", "pipeline", "__main__"}  # a stage is __main__ itself
 TERMINATED = 128 + signal.SIGTERM
@@ -44,9 +44,7 @@ def run_stage(main: Callable[[], None]) -> None:
     """
     signal.signal(signal.SIGTERM, _terminate)
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # a shell sets it for background jobs
-        signal.signal(
-            signal.SIGINT, signal.default_int_handler
-        )  # in place of the one that `pipeline` set for the time of imports
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # `pipeline` has set another one for imports
     try:
         quieten()
         main()
@@ -63,7 +61,7 @@ def run_stage(main: Callable[[], None]) -> None:
 def one_line(error: Exception) -> str | None:
     """The message of an error of this project or of the operating system, in one line; None for a bug."""
     ours = type(error).__module__.split(".")[0] in OUR_PACKAGES
-    text = str(error) if ours else refusal(error)
+    text = str(error) if ours else system_error(error)
     return None if text is None else " ".join(text.split())
 
 

@@ -10,9 +10,9 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any, TypeVar
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
 
 import torch
 
@@ -24,8 +24,6 @@ from pipeline.running.seeds import choose_device
 PEER_SECONDS = 5.0  # that a rank with a lost connection waits for the launcher, which knows the rank that died
 STOP_SECONDS = 60  # that ranks get to write their checkpoint
 ERROR_FILE = "TORCHELASTIC_ERROR_FILE"  # the launcher reads a rank's error from the file that this variable names
-
-Entered = TypeVar("Entered")
 
 
 class RankError(RuntimeError):
@@ -62,12 +60,6 @@ class TrainingRank(Rank):
     def gather(self, values: Mapping[int, float], count: int) -> list[float]:
         """All `count` numbers in their order. Each rank gives the numbers that it has, by their index."""
         return [values[index] for index in range(count)]
-
-    def on_first(
-        self, context: Callable[[], AbstractContextManager[Entered]]
-    ) -> AbstractContextManager[Entered | None]:
-        """A context for the first rank alone, because it writes. The other ranks get None."""
-        return context() if self.is_first else nullcontext()
 
 
 class _DistributedRank(TrainingRank):
