@@ -1,13 +1,15 @@
-"""A small training of a restorer with every kind of objective, alone or as one of several processes.
+"""A small training of a restorer with every kind of objective, on one rank or several.
 
-    python -m distributed_worker PROCESSES OUT DATA [die | fail]
+    python -m distributed_worker PROCESSES OUT DATA [die | fail | wait]
 
-With `die` the last process kills itself in the fifth step of a training, once; with `fail` it finds a fault there.
+With `die` the last rank kills itself in the fifth step of a training, once. With `fail` it raises an error there. With
+`wait` every step takes a second, and each rank writes its process id to OUT/<rank>.pid.
 """
 
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -68,8 +70,11 @@ def train(name: str, data: Path, out: Path, rank: TrainingRank, what: str = "") 
     objective = objective_of(name, rank)
 
     def stream(step: int, values: dict[str, float]) -> None:
+        if what == "wait":
+            (out / f"{rank.index}.pid").write_text(str(os.getpid()))
+            time.sleep(1)
         marker = out / f"{what}-{name}"
-        if what and step == 5 and rank.index == rank.count - 1 and not marker.exists():
+        if what in ("die", "fail") and step == 5 and rank.index == rank.count - 1 and not marker.exists():
             marker.touch()
             if what == "fail":
                 raise TrainingError("step 5: a fault that only one process has")
@@ -116,9 +121,9 @@ def small_prior(data: Path, out: Path, rank: TrainingRank) -> dict[str, Any]:
 
 def everything(data: Path, out: Path, rank: TrainingRank) -> dict[str, Any]:
     """Gradients and trainings of all objectives, and a prior."""
-    found: dict[str, Any] = {f"gradients of {name}": first_gradients(name, data, rank) for name in OBJECTIVES}
-    found |= {name: train(name, data, out, rank) for name in OBJECTIVES}
-    return found | {"prior": small_prior(data, out, rank)}
+    results: dict[str, Any] = {f"gradients of {name}": first_gradients(name, data, rank) for name in OBJECTIVES}
+    results |= {name: train(name, data, out, rank) for name in OBJECTIVES}
+    return results | {"prior": small_prior(data, out, rank)}
 
 
 def main() -> None:
@@ -128,9 +133,9 @@ def main() -> None:
     if launch_ranks("distributed_worker", count):
         return
     with training_rank(worker=BATCH) as rank:
-        found = {"pixel": train("pixel", data, out, rank, what)} if what else everything(data, out, rank)
+        results = {"pixel": train("pixel", data, out, rank, what)} if what else everything(data, out, rank)
         if rank.is_first:
-            torch.save(found, out / "found.pt")
+            torch.save(results, out / "results.pt")
 
 
 if __name__ == "__main__":

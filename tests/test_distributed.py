@@ -1,8 +1,11 @@
 """A training of two ranks against a training of one with the same batches, and what happens if a rank dies."""
 
 import os
+import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,17 +23,26 @@ ROOT = Path(__file__).parents[1]
 CPU = torch.device("cpu")
 
 
-def _run(processes: int, out: Path, data: Path, *what: str) -> subprocess.CompletedProcess[str]:
+def _start(processes: int, out: Path, data: Path, what: str = "", *launcher: str) -> subprocess.Popen[str]:
     out.mkdir(exist_ok=True)
     path = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
-    command = [sys.executable, "-m", "distributed_worker", str(processes), str(out), str(data), *what]
+    worker = ["distributed_worker", str(processes), str(out), str(data), what]
     environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
-    return subprocess.run(command, check=False, env=environment, cwd=out, capture_output=True, text=True)
+    return subprocess.Popen(
+        [sys.executable, "-m", *launcher, *worker], env=environment, cwd=out, stderr=subprocess.PIPE, text=True
+    )
 
 
-def _found(out: Path) -> dict[str, Any]:
-    found: dict[str, Any] = torch.load(out / "found.pt", weights_only=True)
-    return found
+def _run(processes: int, out: Path, data: Path, what: str = "") -> tuple[int, str]:
+    """The exit code and stderr."""
+    worker = _start(processes, out, data, what)
+    said = worker.communicate()[1]
+    return worker.returncode, said
+
+
+def _results(out: Path) -> dict[str, Any]:
+    results: dict[str, Any] = torch.load(out / "results.pt", weights_only=True)
+    return results
 
 
 @pytest.fixture(scope="module")
@@ -55,16 +67,16 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def shared(data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], Path]:
-    """What two processes come to, and where they worked."""
+    """The results of two ranks, and their folder."""
     out = tmp_path_factory.mktemp("two") / "out"
-    done = _run(2, out, data)
-    assert done.returncode == 0, done.stderr
-    return _found(out), out
+    code, said = _run(2, out, data)
+    assert code == 0, said
+    return _results(out), out
 
 
 @pytest.fixture(scope="module")
 def alone(data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What one process comes to."""
+    """The results of one rank."""
     return everything(data, tmp_path_factory.mktemp("one"), TrainingRank(CPU))
 
 
@@ -99,37 +111,71 @@ def test_a_prior_comes_to_the_same_weights(shared: tuple[dict[str, Any], Path], 
         torch.testing.assert_close(ours["weights"][name], weight, rtol=0, atol=1e-3)
 
 
-def test_one_process_writes(shared: tuple[dict[str, Any], Path]) -> None:
+def test_one_rank_writes(shared: tuple[dict[str, Any], Path]) -> None:
     out = shared[1]
     files = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
     assert {file for file in files if not file.startswith(".cache")} == {
-        "found.pt",
+        "results.pt",
         *(f"work/{name}/checkpoint.pt" for name in (*OBJECTIVES, "prior")),
     }
 
 
 @pytest.mark.slow
-def test_a_dead_process_takes_the_others_with_it_and_the_training_goes_on_later(
+def test_a_dead_rank_ends_the_others_and_the_training_resumes_later(
     shared: tuple[dict[str, Any], Path], data: Path, tmp_path: Path
 ) -> None:
-    died = _run(2, tmp_path / "out", data, "die")
-    last = died.stderr.strip().splitlines()[-1]
-    assert died.returncode == 1 and not (tmp_path / "out" / "found.pt").exists()
+    code, said = _run(2, tmp_path / "out", data, "die")
+    assert code == 1 and not (tmp_path / "out" / "results.pt").exists()
+    last = said.strip().splitlines()[-1]
     assert last.startswith("error: rank 1 of the 2 ranks 0 to 1 was killed by SIGKILL; the others were ended. ")
-    assert "Traceback" not in died.stderr
-    again = _run(2, tmp_path / "out", data, "die")
-    assert again.returncode == 0, again.stderr
-    found, whole = _found(tmp_path / "out")["pixel"], shared[0]["pixel"]
-    assert found["curve"] == whole["curve"]
-    assert all(torch.equal(found["weights"][name], weight) for name, weight in whole["weights"].items())
+    assert "Traceback" not in said
+    code, said = _run(2, tmp_path / "out", data, "die")
+    assert code == 0, said
+    resumed, whole = _results(tmp_path / "out")["pixel"], shared[0]["pixel"]
+    assert resumed["curve"] == whole["curve"]
+    assert all(torch.equal(resumed["weights"][name], weight) for name, weight in whole["weights"].items())
 
 
 @pytest.mark.slow
-def test_a_fault_of_one_process_is_one_line(data: Path, tmp_path: Path) -> None:
-    failed = _run(2, tmp_path / "out", data, "fail")
-    assert failed.returncode == 1 and "Traceback" not in failed.stderr
-    last = failed.stderr.strip().splitlines()[-1]
-    assert last.startswith("error: step 5: a fault that only one process has (rank 1 of the 2 ranks 0 to 1)")
+def test_a_fault_of_one_rank_is_one_line(data: Path, tmp_path: Path) -> None:
+    code, said = _run(2, tmp_path / "out", data, "fail")
+    assert code == 1 and "Traceback" not in said
+    last = said.strip().splitlines()[-1]
+    assert last == "error: step 5: a fault that only one process has (rank 1 of the 2 ranks 0 to 1)"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+def test_a_signal_ends_all_ranks_with_a_checkpoint(data: Path, tmp_path: Path, number: signal.Signals) -> None:
+    """What the launcher gets; SIGKILL gives it no time to tell the ranks."""
+    launcher = _start(2, tmp_path / "out", data, "wait")
+    files = [tmp_path / "out" / f"{index}.pid" for index in range(2)]
+    _soon(lambda: all(file.exists() and file.read_text() for file in files))
+    launcher.send_signal(number)
+    said = launcher.communicate(timeout=60)[1].strip().splitlines()
+    assert launcher.returncode == {signal.SIGTERM: 143, signal.SIGINT: 130, signal.SIGKILL: -9}[number], said
+    assert number != signal.SIGINT or said[-1].startswith("interrupted: ")
+    assert not [line for line in said if "Traceback" in line], said
+    _soon(lambda: not any(Path(f"/proc/{file.read_text()}").exists() for file in files))
+    step = torch.load(tmp_path / "out" / "work" / "pixel" / "checkpoint.pt", weights_only=True)["step"]
+    assert 0 < step < STEPS
+
+
+def _soon(holds: Callable[[], bool]) -> None:
+    for _ in range(600):
+        if holds():
+            return
+        time.sleep(0.1)
+    raise AssertionError("not within a minute")
+
+
+@pytest.mark.slow
+def test_torchrun_starts_the_ranks_of_a_stage(data: Path, tmp_path: Path) -> None:
+    """As on several machines, where each runs torchrun on the stage's command."""
+    torchrun = ["torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
+    failed = _start(1, tmp_path / "out", data, "fail", *torchrun)
+    said = failed.communicate(timeout=120)[1]
+    assert failed.returncode == 1 and "RankError: step 5: a fault that only one process has" in said
 
 
 def test_a_batch_that_cannot_be_shared_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:

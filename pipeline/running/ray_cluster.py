@@ -114,8 +114,9 @@ def _connected() -> Any:
     address = os.environ.get("RAY_ADDRESS")
     if not address:
         raise ClusterError(
-            "params.yaml: engine: ray needs the cluster's address in the environment. Set RAY_ADDRESS to the address of "
-            "the head, such as 10.0.0.1:6379, to `auto` on a machine of the cluster, or to `local` for this machine alone."
+            "params.yaml: engine: ray needs the cluster's address in the environment. Set RAY_ADDRESS to the "
+            "address of the head, such as 10.0.0.1:6379, to `auto` on a machine of the cluster, or to `local` for this "
+            "machine alone."
         )
     quieten()  # first: Ray reads these variables when it is imported
     try:

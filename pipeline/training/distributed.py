@@ -12,7 +12,8 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -20,6 +21,9 @@ from models.data_parallel import Rank
 from pipeline.running.atomic_outputs import WORK
 from pipeline.running.entry import one_line
 from pipeline.running.seeds import choose_device
+
+if TYPE_CHECKING:
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
 PEER_SECONDS = 5.0  # that a rank with a lost connection waits for the launcher, which knows the rank that died
 STOP_SECONDS = 60  # that ranks get to write their checkpoint
@@ -188,19 +192,22 @@ def launch_ranks(stage: str, count: int) -> bool:
     try:
         elastic_launch(config, sys.executable)("-m", stage, *sys.argv[1:])
     except ChildFailedError as error:
-        index, failure = error.get_first_failure()
-        rank = f"rank {index} of the {count} ranks 0 to {count - 1}"
-        if failure.exitcode < 0:
-            raise RankError(
-                f"{rank} was killed by {failure.signal_name()}; the others were ended. `uv run dvc repro` goes on from "
-                "the last checkpoint."
-            ) from None
-        message: Any = failure.message  # what _report wrote; a text if the rank failed before training_rank
-        if isinstance(message, str):
-            raise RankError(f"{rank} ended with exit code {failure.exitcode}. Its output is in {logs}.") from None
-        kind, _, text = message["message"].partition(": ")
-        if kind == RankError.__name__:
-            raise RankError(f"{text} ({rank})") from None
-        sys.exit(f"{message['extraInfo']['py_callstack']}{rank} failed. Its output is in {logs}.")
+        raise _failure(error, count, logs) from None
     shutil.rmtree(logs)
     return True
+
+
+def _failure(error: "ChildFailedError", count: int, logs: Path) -> BaseException:
+    """The first rank's failure as one line, or as its traceback if it is a bug."""
+    index, failure = error.get_first_failure()
+    rank = f"rank {index} of the {count} ranks 0 to {count - 1}"
+    if failure.exitcode < 0:
+        how = f"was killed by {failure.signal_name()}; the others were ended"
+        return RankError(f"{rank} {how}. `uv run dvc repro` goes on from the last checkpoint.")
+    report: Any = failure.message  # what _report wrote; a text if the rank failed before training_rank
+    if isinstance(report, str):
+        return RankError(f"{rank} ended with exit code {failure.exitcode}. Its output is in {logs}.")
+    kind, _, text = report["message"].partition(": ")
+    if kind == RankError.__name__:
+        return RankError(f"{text} ({rank})")
+    return SystemExit(f"{report['extraInfo']['py_callstack']}{rank} failed. Its output is in {logs}.")
