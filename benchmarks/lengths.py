@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from pipeline.running.artifacts import CLEAN
+from pipeline.settings.grammar import CLEAN
 from pipeline.settings.grammar import DEGRADED
 
 METRICS = {"detection": "mAP50-95", "segmentation": "mIoU"}

@@ -1,4 +1,4 @@
-"""DVC stages and what they share."""
+"""The pipeline: DVC stages (pipeline/<name>.py), packages that they share, and commands."""
 
 import ctypes
 import os
@@ -10,19 +10,19 @@ PARENT_DEATH_SIGNAL = 1  # prctl's PR_SET_PDEATHSIG
 INTERRUPTED = "interrupted: `uv run dvc repro` goes on from here"
 
 
-# Read when torch is imported. Threads that wait by spinning make two busy processes on a shared machine
-# several times slower than they need to be.
+# torch reads it when it is imported. Threads that spin while they wait slow down other processes on the machine several
+# times.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 def die_with_parent() -> None:
-    """Have this process sent SIGTERM when the one that started it is gone; Linux alone can."""
+    """Ask the system to send SIGTERM to this process when its parent dies. Only Linux can do that."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PARENT_DEATH_SIGNAL, signal.SIGTERM)
 
 
-# A stage dies with the dvc that started it; else the next `dvc repro` would run beside it. Asked for here, before
-# the seconds of importing that follow. So do the processes that share a training with whoever started them.
+# A stage ends with the dvc that started it, or the next `dvc repro` would run beside it. The ranks of a training end
+# with their launcher. This must happen before the imports that follow, which take seconds.
 if {"DVC_STAGE", "LOCAL_RANK"} & os.environ.keys():
     die_with_parent()
 
@@ -32,7 +32,7 @@ def _leave(signum: int, frame: FrameType | None) -> None:
     raise SystemExit(128 + signal.SIGINT)
 
 
-# Importing takes seconds, in which Ctrl-C would print a traceback; `run_stage` takes over after them. While Python
-# looks for what `python -m` names, "-m" stands in place of the file's name.
+# During the imports Ctrl-C would print a traceback; afterwards `run_stage` sets another handler. While Python searches
+# for the module of `python -m`, sys.argv[0] is "-m".
 if sys.argv[:1] == ["-m"] and signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
     signal.signal(signal.SIGINT, _leave)

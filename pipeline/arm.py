@@ -9,7 +9,7 @@ from pipeline.running.atomic_outputs import replacing_folder
 from pipeline.running.entry import parse_arguments, run_stage
 from pipeline.running.seeds import choose_device
 from pipeline.settings.params import load_params
-from pipeline.training.task_networks import checkpoints, fit
+from pipeline.training.task_networks import task_checkpoint_folder, train_task_network
 
 
 def main() -> None:
@@ -20,8 +20,8 @@ def main() -> None:
     name = f"{options.task} on {options.arm}"
     loop = None
     if "train" in images.info.splits:
-        work = checkpoints(params, options.task, Path(options.plan), images)
-        task, loop = fit(params, options.task, images, work, lambda step, values: None, f"train {name}")
+        work = task_checkpoint_folder(params, options.task, Path(options.plan), images)
+        task, loop = train_task_network(params, options.task, images, work, lambda step, values: None, f"train {name}")
     else:
         task = get_task(options.task).load(Path(options.network), choose_device())
     with replacing_folder(Path(options.out)) as out:

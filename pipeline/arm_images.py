@@ -1,4 +1,4 @@
-"""Stage arm_images: the images that one rival of the restorers is trained and tested on, with their labels."""
+"""Stage arm_images: the images that the task networks of one arm are trained and tested on, with their labels."""
 
 from pathlib import Path
 
@@ -24,15 +24,15 @@ TRAIN = "train"
 def write_images(
     arm: Arm, clean: Dataset, degraded: Dataset, restorer: Restorer | None, settings: Restore, out: Path
 ) -> None:
-    """Write a dataset with the splits that the arm needs: `train`, if it is retrained, and those for testing.
+    """Write a dataset with the splits that the arm needs: `train` if it is retrained, and the evaluation splits.
 
     Args:
-        arm: which rival.
+        arm: the arm.
         clean: the clean dataset.
         degraded: the degraded one.
-        restorer: what the images go through; None: nothing.
+        restorer: applied to the images; None: they stay as they are.
         settings: tiles of large images.
-        out: the new dataset.
+        out: the folder of the new dataset.
     """
     source = degraded if arm.retrained else clean
     splits = [*([TRAIN] if arm.retrained else []), *source.evaluation_splits]
@@ -41,12 +41,12 @@ def write_images(
             split = source.split(name)
             copy_labels(split.folder, folder / name)
             with progress(len(split.ids), f"{arm.name} {name}", "image") as bar, torch.inference_mode():
-                for id in split.ids:
-                    target = folder / name / "images" / f"{id}.png"
+                for image_id in split.ids:
+                    target = folder / name / "images" / f"{image_id}.png"
                     if restorer is None:
-                        target.write_bytes((split.folder / "images" / f"{id}.png").read_bytes())
+                        target.write_bytes((split.folder / "images" / f"{image_id}.png").read_bytes())
                     else:
-                        restore_image(restorer, split.image(id), settings, target)
+                        restore_image(restorer, split.image(image_id), settings, target)
                     bar.update()
         counts = {name: source.info.splits[name] for name in splits}
         write_info(folder, DatasetInfo(clean.info.name, clean.info.classes, counts, source.info.source))

@@ -9,7 +9,8 @@ from data.images import read_image
 from models.tasks import get_task
 from models.tasks.contract import Image, Task
 from pipeline.metrics.evaluation import evaluate
-from pipeline.running.artifacts import CLEAN, trainings
+from pipeline.running.artifacts import trainings
+from pipeline.settings.grammar import CLEAN
 from pipeline.running.atomic_outputs import replacing_folder
 from pipeline.running.entry import parse_arguments, run_stage
 from pipeline.running.seeds import choose_device

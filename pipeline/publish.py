@@ -1,17 +1,12 @@
-"""Stage publish: the tables and pictures of a finished run as MLflow runs, one for each row that people compare.
+"""Stage publish: a finished pipeline as MLflow runs, one for each row that people compare.
 
-It reads files only, so that MLflow is complete also when DVC took every other stage from its cache, and it
-finds its runs again by their configuration, so that publishing twice changes nothing.
-
-    python -m pipeline.publish --sync
-
-sends only the curves that could not be sent while something was trained. Publishing does so, too.
+It reads files only, so MLflow is complete even if DVC took all other stages from its cache. It finds runs by their
+configuration, so publishing twice changes nothing. It completes the curves that trainings could not send.
 """
 
 import hashlib
 import json
 import os
-import sys
 import time
 from argparse import Namespace
 from pathlib import Path
@@ -22,50 +17,42 @@ from pipeline.running.atomic_outputs import replacing
 from pipeline.running.digests import git_commit
 from pipeline.running.entry import parse_arguments, run_stage
 from pipeline.settings.params import ELSEWHERE, Params, load_params
-from pipeline.tracking import outbox
-from pipeline.tracking.comparison_rows import Folders, Ledger
+from pipeline.tracking.comparison_rows import ComparisonTables, Folders, trainings
 from pipeline.tracking.runs import Published, Report, chart_link, compare_link, publish
-from pipeline.tracking.store import IDENTITY, TrackingError, failures, reason, shown_uri
-
-SYNC = "--sync"
-
-
-def synchronise() -> list[str]:
-    """Send the curves that wait in files; returns the names of their runs.
-
-    Raises:
-        TrackingError: MLflow cannot be reached or written to; what was not sent still waits.
-    """
-    try:
-        return list(outbox.send_all())
-    except failures() as error:
-        raise TrackingError(f"MLflow at {shown_uri()}: {reason(error)}; the curves still wait in files") from error
+from pipeline.tracking.store import CONFIGURATION, shown_uri
 
 
 def _publish(options: Namespace, scratch: Path) -> tuple[Published, dict[str, Any]]:
-    """Write all of it; returns where it is, and what the stage's output says.
+    """Write everything. Returns where it is, and the content of the stage's output.
 
-    MLflow draws ids by chance. The output has digests of parameters instead, which runs are found by: it is the same
-    for every run of one commit.
+    MLflow draws run ids at random. The output has the configurations of the runs instead, so that it is the same for
+    every run of one commit.
     """
     params, clean = load_params(), Dataset.open(Path(options.clean))
-    folders = Folders(Path(options.degraded), Path(options.report), Path(options.restorers), scratch)
-    found = {"dvc.experiment": os.environ.get("DVC_EXP_NAME", ""), "git.commit": git_commit()}
-    common = {name: value for name, value in found.items() if value}
-    rows = list(Ledger(params, clean, folders).rows(common))
-    report = _report(params, clean, folders.report, common)
+    folders = Folders(
+        degraded=Path(options.degraded),
+        report=Path(options.report),
+        restorers=Path(options.restorers),
+        prior=Path(options.prior),
+        tasks=Path(options.tasks),
+        scratch=scratch,
+    )
+    tags = {"dvc.experiment": os.environ.get("DVC_EXP_NAME", ""), "git.commit": git_commit()}
+    tags = {name: value for name, value in tags.items() if value}
+    rows = list(ComparisonTables(params, clean, folders).rows(tags))
+    report = _report(params, clean, folders.report, tags)
     receipt = {
         "experiment": clean.info.name,
-        IDENTITY: {"report": report.identity, "rows": {row.name: row.identity for row in rows}},
+        CONFIGURATION: {"report": report.configuration, "rows": {row.name: row.configuration for row in rows}},
     }
-    return publish(clean.info.name, rows, report), receipt
+    return publish(clean.info.name, rows, report, list(trainings(params, folders))), receipt
 
 
 def _report(params: Params, clean: Dataset, folder: Path, tags: dict[str, str]) -> Report:
     content = params.model_dump(mode="json", exclude=ELSEWHERE)
     lists = {name: ", ".join(content[name]) for name in ("degradations", "objectives", "tasks")}
     return Report(
-        identity=hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16],
+        configuration=hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16],
         name=f"report of {clean.info.name}",
         tags={**tags, "dataset": clean.info.name},
         params={"dataset": clean.info.name, "seed": params.seed, **lists},
@@ -73,21 +60,10 @@ def _report(params: Params, clean: Dataset, folder: Path, tags: dict[str, str]) 
     )
 
 
-def _sync() -> None:
-    sent = synchronise()
-    print(f"Sent to MLflow ({shown_uri()}): {', '.join(sent) or 'nothing was waiting'}.")
-    for server, count in outbox.elsewhere().items():
-        print(f"{count} wait for {server}: set MLFLOW_TRACKING_URI to it.")
-
-
 def main() -> None:
     """Command line."""
-    if sys.argv[1:] == [SYNC]:
-        _sync()
-        return
-    options = parse_arguments("clean", "degraded", "report", "restorers", "out")
+    options = parse_arguments("clean", "degraded", "report", "restorers", "prior", "tasks", "out")
     started = time.perf_counter()
-    synchronise()
     with replacing(Path(options.out)) as marker:
         published, receipt = _publish(options, marker.parent)
         marker.write_text(json.dumps(receipt, indent=1) + "\n")

@@ -27,7 +27,8 @@ from pipeline.reporting import (
 )
 from pipeline.reporting.html.origin import describe
 from pipeline.reporting.html.sliders import Sliders
-from pipeline.running.artifacts import CLEAN, CLEAN_TRAINED_FOLDER, LEFT_OUT_FILE, variant_folder
+from pipeline.running.artifacts import CLEAN_TRAINED_FOLDER, LEFT_OUT_FILE, variant_folder
+from pipeline.settings.grammar import CLEAN
 from pipeline.running.atomic_outputs import read_json, replacing_folder
 from pipeline.running.entry import parse_arguments, run_stage
 from pipeline.settings.grammar import DEGRADED

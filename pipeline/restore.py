@@ -1,6 +1,6 @@
-"""Stage restore: the evaluation split of a degraded dataset through a trained restorer.
+"""Stage restore: the evaluation splits of a degraded dataset through a trained restorer.
 
-Finished images survive a kill: the next run makes the missing ones.
+Finished images survive a kill. The next run makes only the missing images.
 """
 
 import json
@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 
 from data.dataset import Dataset, Split
-from models.restorers import RESTORERS, load_restorer
+from models.restorers import load_restorer
 from models.restorers.contract import Restorer
 from pipeline.running import costs
 from pipeline.running.artifacts import TRAINING, trained_files
@@ -24,13 +24,13 @@ from pipeline.running.digests import checkpoint_folder, fingerprint
 from pipeline.running.entry import parse_arguments, run_stage
 from pipeline.running.execution import Kind, through_network
 from pipeline.running.progress import progress
-from pipeline.running.restoring import restore_batch, restore_image, to_batch
+from pipeline.running.restoring import restore_batch, restore_image, restorer_modules, to_batch
 from pipeline.running.seeds import choose_device
 from pipeline.settings.params import load_params
 from pipeline.settings.training import Restore
 
-WARM_UP = 2  # images that are not timed: the first ones pay for allocation
-PARTIAL = "partial-"  # an image that is being written
+WARM_UP = 2  # images that are not timed: the first images include allocation
+UNFINISHED = "partial-"  # prefix of the file of an image that is being written
 
 
 def restore_split(
@@ -41,25 +41,25 @@ def restore_split(
     description: str,
     engine: Kind = "local",
 ) -> list[float]:
-    """Write a restored PNG for every image into a folder, unless a run that was killed has done so.
+    """Write a restored PNG of every image into a folder, unless a killed run has written it.
 
     Args:
-        load: gives the restorer.
-        degraded: the images.
+        load: returns the restorer.
+        degraded: the split to restore.
         settings: tiles.
-        out: the folder; files that are being written lie beside it.
-        description: of the progress bar.
-        engine: where the work runs.
+        out: the folder. Unfinished files lie beside it.
+        description: text of the progress bar.
+        engine: `local` or `ray`.
 
     Returns:
         The seconds that each new image spent in the restorer.
     """
     out.mkdir(exist_ok=True)
-    use = partial(_restore_one, replace(degraded, ids=()), settings, out)
+    restore_one = partial(_restore_one, replace(degraded, ids=()), settings, out)
     seconds = []
     with progress(len(degraded.ids), description, "image") as bar:
-        for one in through_network(load, use, ((id,) for id in degraded.ids), engine):
-            seconds += [] if one is None else [one]
+        for image_seconds in through_network(load, restore_one, ((image_id,) for image_id in degraded.ids), engine):
+            seconds += [] if image_seconds is None else [image_seconds]
             bar.update()
     return seconds
 
@@ -68,32 +68,33 @@ def _load(file: Path) -> Restorer:
     return load_restorer(file).to(choose_device())
 
 
-def _restore_one(degraded: Split, settings: Restore, out: Path, restorer: Restorer, id: str) -> float | None:
-    target = out / f"{id}.png"
+def _restore_one(degraded: Split, settings: Restore, out: Path, restorer: Restorer, image_id: str) -> float | None:
+    """Restore an image, unless its file exists. Returns the seconds spent in the restorer."""
+    target = out / f"{image_id}.png"
     if target.exists():
         return None
-    unfinished = out.parent / f"{PARTIAL}{uuid.uuid4().hex}.png"  # a cluster may run one job twice at once
+    unfinished = out.parent / f"{UNFINISHED}{uuid.uuid4().hex}.png"  # a cluster may run a job twice at once
     with torch.inference_mode():
-        seconds = restore_image(restorer, degraded.image(id), settings, unfinished)
+        seconds = restore_image(restorer, degraded.image(image_id), settings, unfinished)
     unfinished.rename(target)
     return seconds
 
 
 def measure_pass(restorer: Restorer, degraded: Split, settings: Restore) -> dict[str, float]:
-    """Operations and peak memory of one pass at the size of the split's first image, and that size."""
+    """Gflops and peak_memory_mib of one pass for the split's first image, and the image's megapixels."""
     image = degraded.image(degraded.ids[0])
     batch = to_batch(restorer, image)
-    found = {
+    measured = {
         "gflops": costs.gflops(lambda: restore_batch(restorer, batch, settings)),
         "peak_memory_mib": costs.peak_memory_mib(lambda: restore_batch(restorer, batch, settings), batch.device),
         "megapixels": image.shape[0] * image.shape[1] / 1e6,
     }
-    return {name: float(f"{value:.6g}") for name, value in found.items() if value is not None}
+    return {name: float(f"{value:.6g}") for name, value in measured.items() if value is not None}
 
 
 def _identity(settings: Restore, files: list[Path], degraded: Dataset) -> str:
-    """A digest of all that restored images depend on."""
-    code = ["pipeline.restore", *(entry.split(":")[0] for entry in RESTORERS.values()), "models.restorers.checkpoint"]
+    """A digest of everything that restored images depend on."""
+    code = ["pipeline.restore", *restorer_modules()]
     return checkpoint_folder(code, settings.model_dump(), fingerprint(*files), fingerprint(degraded.folder)).name
 
 
@@ -110,11 +111,11 @@ def main() -> None:
                 text, load = f"restore {options.out} {name}", partial(_load, file)
                 seconds += restore_split(load, degraded.split(split), settings, folder / name, text, params.engine)
         restorer, first = _load(files[-1]), degraded.split(degraded.evaluation_splits[0])
-        if not seconds:  # a run that was killed has made all of them
-            some = replace(first, ids=first.ids[: WARM_UP + 1])
+        if not seconds:  # a killed run has made all of them
+            sample = replace(first, ids=first.ids[: WARM_UP + 1])
             with tempfile.TemporaryDirectory() as scratch:
-                seconds = restore_split(lambda: restorer, some, settings, Path(scratch) / "timed", "restore: timing")
-        for unfinished in folder.glob(f"{PARTIAL}*"):
+                seconds = restore_split(lambda: restorer, sample, settings, Path(scratch) / "timed", "restore: timing")
+        for unfinished in folder.glob(f"{UNFINISHED}*"):
             unfinished.unlink()
     timed = seconds[WARM_UP:] or seconds
     measured = {"milliseconds_per_image": round(1000 * statistics.median(timed), 3)}

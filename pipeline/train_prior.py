@@ -1,6 +1,7 @@
-"""Stage train_prior: a small diffusion model of the clean training images, for DiffLoss to compare features in."""
+"""Stage train_prior: a small diffusion model of the clean training images, whose features DiffLoss compares."""
 
 import json
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -18,47 +19,47 @@ from pipeline.running.entry import parse_arguments, run_stage
 from pipeline.running.seeds import seed_for
 from pipeline.settings.params import Params, TrainPrior, load_params
 from pipeline.tracking import streaming
-from pipeline.training.distributed import Team, gathered, started
-from pipeline.training.loop import Loop, unseen
+from pipeline.tracking.configurations import training_configuration
+from pipeline.training.distributed import TrainingRank, launch_ranks, training_rank
+from pipeline.training.loop import Loop, no_stream
 
 SAMPLING_STEPS = 50
 
 
-def train_prior(clean: Dataset, settings: TrainPrior, loop: Loop, team: Team | None = None) -> DiffusionPrior:
+def train_prior(clean: Dataset, settings: TrainPrior, loop: Loop, rank: TrainingRank | None = None) -> DiffusionPrior:
     """Train by predicting the noise (Ho et al., "Denoising diffusion probabilistic models", 2020, algorithm 1).
 
-    Only the train split is seen. Weights are averaged over steps (EMA); the average is what comes back. Of a team of
-    processes each is given its part of every batch. The weights are float32; at precision bf16 the U-Net computes in
-    bfloat16.
+    It sees the split `train` only, each rank its slice of every batch. The result has the mean of the weights over the
+    steps (EMA). Weights are float32; at precision bf16 the U-Net computes in bfloat16.
     """
     from diffusers.training_utils import EMAModel
 
     torch.manual_seed(loop.seed)
-    team = team or Team(loop.device)
+    rank = rank or TrainingRank(loop.device)
     unet = build_unet(settings.network.model_dump()).to(loop.device)
     scheduler = build_scheduler(settings.schedule.model_dump())
-    network = team.wrap(unet)
+    network = rank.wrap(unet)
     batches = CropBatches(
-        clean.split("train"), settings.crop, settings.network.size, settings.batch, loop.seed, (team.index, team.count)
+        clean.split("train"), settings.crop, settings.network.size, settings.batch, loop.seed, (rank.index, rank.count)
     )
     optimizer = torch.optim.AdamW(unet.parameters(), lr=settings.learning_rate, weight_decay=0.0)
     average = EMAModel(unet.parameters(), decay=settings.ema, use_ema_warmup=True, power=0.75)
     for step in loop.steps(settings.steps, {"unet": unet, "optimizer": optimizer, "average": average}):
         seed = seed_for(loop.seed, "noise", step)
         with torch.autocast(loop.device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
-            loss = _noise_loss(network, scheduler, batches(step).to(loop.device), seed, team)
+            loss = _noise_loss(network, scheduler, batches(step).to(loop.device), seed, rank)
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(unet.parameters(), 1.0)
         optimizer.step()
         average.step(unet.parameters())
-        loop.log(step + 1, **team.mean_of({"loss": loss.item()}))
+        loop.log(step + 1, **rank.mean_values({"loss": loss.item()}))
     average.copy_to(unet.parameters())
     return DiffusionPrior(unet, scheduler)
 
 
 def draw_samples(prior: DiffusionPrior, count: int, seed: int, device: torch.device) -> torch.Tensor:
-    """Images drawn from the prior (DDIM, 50 steps), (count, 3, H, W) in [0, 1]: what it has learned, to look at."""
+    """Images drawn from the prior (DDIM, 50 steps), (count, 3, H, W) in [0, 1]."""
     from diffusers import DDIMPipeline, DDIMScheduler
 
     pipeline: Any = DDIMPipeline(prior.unet, DDIMScheduler.from_config(prior.scheduler.config))
@@ -68,20 +69,21 @@ def draw_samples(prior: DiffusionPrior, count: int, seed: int, device: torch.dev
     return torch.from_numpy(drawn.images).permute(0, 3, 1, 2)
 
 
-def _noise_loss(unet: torch.nn.Module, scheduler: object, clean: torch.Tensor, seed: int, team: Team) -> torch.Tensor:
+def _noise_loss(
+    unet: torch.nn.Module, scheduler: Any, clean: torch.Tensor, seed: int, rank: TrainingRank
+) -> torch.Tensor:
+    """The mean squared error of the predicted noise, for clean images (B, 3, H, W) in [0, 1]."""
     generator = torch.Generator().manual_seed(seed)
-    count: int = scheduler.config.num_train_timesteps  # type: ignore[attr-defined]
-    noise = team.slice_of(lambda size: torch.randn((size, *clean.shape[1:]), generator=generator), len(clean))
-    noise = noise.to(clean.device)
-    timesteps = team.slice_of(lambda size: torch.randint(count, (size,), generator=generator), len(clean)).to(
-        clean.device
-    )
-    noisy = scheduler.add_noise(clean * 2 - 1, noise, timesteps)  # type: ignore[attr-defined]
+    count: int = scheduler.config.num_train_timesteps
+    noise = rank.slice_of(lambda size: torch.randn((size, *clean.shape[1:]), generator=generator), len(clean))
+    timesteps = rank.slice_of(lambda size: torch.randint(count, (size,), generator=generator), len(clean))
+    noise, timesteps = noise.to(clean.device), timesteps.to(clean.device)
+    noisy = scheduler.add_noise(clean * 2 - 1, noise, timesteps)
     return F.mse_loss(unet(noisy, timesteps).sample.float(), noise)
 
 
 def _write_nothing(out: Path, costs: Path) -> None:
-    """No objective needs a prior: outputs that say so."""
+    """Write outputs that say that no objective needs a prior."""
     with replacing_folder(out) as folder:
         (folder / "not-needed.txt").write_text("No objective in params.yaml needs a prior.\n")
     with replacing(costs) as scratch:
@@ -89,7 +91,7 @@ def _write_nothing(out: Path, costs: Path) -> None:
 
 
 def _adopt(pretrained: str, adm_settings: str | None, out: Path, costs: Path) -> None:
-    """Take a prior that was trained elsewhere instead of training one."""
+    """Save a prior that was trained elsewhere as this stage's output."""
     if adm_settings is None:
         prior = DiffusionPrior.load(pretrained)
     else:
@@ -100,17 +102,20 @@ def _adopt(pretrained: str, adm_settings: str | None, out: Path, costs: Path) ->
         scratch.write_text(json.dumps({"parameters": sum(p.numel() for p in prior.parameters())}) + "\n")
 
 
-def _train(params: Params, clean: Dataset, out: Path, costs: Path, team: Team) -> None:
-    settings, device = params.train_prior, team.device
+def _train(params: Params, clean: Dataset, out: Path, costs: Path, rank: TrainingRank) -> None:
+    """Train, or resume a killed training. The first rank streams the curve to MLflow and writes the outputs."""
+    settings, device = params.train_prior, rank.device
     work = checkpoint_folder(
         ["pipeline.train_prior"], params.seed, settings.model_dump(), fingerprint(clean.folder / "train")
     )
     system = params.tracking.system_metrics
-    tags = {"stage": "train_prior"}
-    with team.first(lambda: streaming.live(clean.info.name, "prior", tags, work.name, work.name, system)) as stream:
-        loop = Loop("train_prior", work, seed_for(params.seed, "prior"), device, stream or unseen, team)
-        prior = train_prior(clean, settings, loop, team)
-    if not team.is_first:
+    stage, name = "train_prior", "prior"
+    configuration = training_configuration(params, stage, name, settings.model_dump(mode="json"))
+    live = streaming.live(clean.info.name, name, {"stage": stage}, configuration, work.name, system)
+    with live if rank.is_first else nullcontext(no_stream) as stream:
+        loop = Loop(stage, work, seed_for(params.seed, name), device, stream, rank)
+        prior = train_prior(clean, settings, loop, rank)
+    if not rank.is_first:
         return
     with replacing_folder(out) as folder:
         prior.save(folder)
@@ -129,9 +134,9 @@ def main() -> None:
         _write_nothing(out, costs)
     elif params.train_prior.pretrained:
         _adopt(params.train_prior.pretrained, params.train_prior.adm_settings, out, costs)
-    elif not started("pipeline.train_prior", params.processes):
-        with gathered(train_prior=params.train_prior.batch) as team:
-            _train(params, Dataset.open(Path(options.clean)), out, costs, team)
+    elif not launch_ranks("pipeline.train_prior", params.processes):
+        with training_rank(train_prior=params.train_prior.batch) as rank:
+            _train(params, Dataset.open(Path(options.clean)), out, costs, rank)
 
 
 if __name__ == "__main__":

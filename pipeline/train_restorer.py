@@ -1,15 +1,13 @@
 """Stage train_restorer: one restorer for one degradation and one objective.
 
-Restorers of different objectives start from the same weights and see the same crops in the same order:
-the objective is the only difference between them. With `steps_of` or early stopping they may also differ in their
-number of steps.
+Restorers of different objectives start from the same weights and see the same crops in the same order. Only the
+objective differs, and with `steps_of` or early stopping the number of steps.
 """
 
 import math
 from argparse import Namespace
-from collections.abc import Callable
+from collections.abc import Sequence
 from contextlib import nullcontext
-from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,24 +17,26 @@ from data.batches import PairBatches
 from data.dataset import Dataset
 from models.losses import build_objective, needs_prior, needs_task
 from models.losses.objective import ObjectiveOutput
-from models.restorers import CHECKPOINT, RESTORERS, build_restorer, load_restorer, save_restorer
+from models.restorers import CHECKPOINT, build_restorer, load_restorer, save_restorer
 from models.restorers.contract import Restorer
 from models.tasks import get_task
-from pipeline.running.artifacts import row_identity, trained_file
+from pipeline.running.artifacts import trained_file
 from pipeline.running.atomic_outputs import WORK, read_json, replacing_folder
 from pipeline.running.digests import checkpoint_folder, fingerprint
 from pipeline.running.entry import parse_arguments, run_stage
+from pipeline.running.restoring import restorer_modules
 from pipeline.running.seeds import choose_device, seed_for
 from pipeline.settings.grammar import FROZEN
 from pipeline.settings.params import Params, load_params
 from pipeline.settings.training import TrainRestorer
 from pipeline.tracking import streaming
-from pipeline.training.distributed import Team, gathered, started
-from pipeline.training.loop import Loop, unseen
+from pipeline.tracking.configurations import row_configuration
+from pipeline.training.distributed import TrainingRank, launch_ranks, training_rank
+from pipeline.training.loop import Loop, no_stream
 from pipeline.training.optimisation import Optimisation, TrainingError
 from pipeline.training.validation import VALIDATION, Validator, build_validator
 
-ADVICE = "lower learning_rate, or lengthen warm_up"
+ADVICE = "Lower learning_rate, or lengthen warm_up."
 
 
 class Batches(Protocol):
@@ -45,12 +45,12 @@ class Batches(Protocol):
     def __call__(self, step: int) -> tuple[torch.Tensor, torch.Tensor]: ...
 
     def ids(self, step: int) -> list[str]:
-        """Which images they are."""
+        """The ids of the images of a step."""
         ...
 
 
 def start(settings: TrainRestorer) -> Restorer:
-    """The restorer that training starts from: a new one, or the one that a file holds.
+    """The restorer that training starts from: new, or read from a checkpoint.
 
     Raises:
         models.restorers.RestorerError: settings that do not fit, or a file that cannot be read.
@@ -66,18 +66,18 @@ def train_restorer(
     settings: TrainRestorer,
     loop: Loop,
     validator: Validator | None = None,
-    team: Team | None = None,
+    rank: TrainingRank | None = None,
 ) -> Restorer:
-    """Train with AdamW and a cosine schedule; the last weights are kept, unless `validator` chooses others.
+    """Train with AdamW and a cosine schedule. Returns the last weights, unless `validator` chooses others.
 
-    Where a team of processes shares it, each is given its part of every batch, and all end with the same weights.
+    Each rank gets its slice of every batch; all ranks end with the same weights.
 
     Raises:
-        TrainingError: something stopped being finite; the text names the step, the images and where it began.
+        TrainingError: a value is not finite. The text names the step, the images and the value.
     """
     torch.manual_seed(loop.seed)
-    team = team or Team(loop.device)
-    optimisation = Optimisation(start(settings).to(loop.device).train(), settings, team)
+    rank = rank or TrainingRank(loop.device)
+    optimisation = Optimisation(start(settings).to(loop.device).train(), settings, rank)
     objective = objective.to(loop.device)
     state = {**optimisation.state, "objective": objective} | ({"validator": validator} if validator else {})
     for step in loop.steps(settings.steps, state):
@@ -86,9 +86,9 @@ def train_restorer(
         try:
             logs = _train_step(batches, objective, optimisation, loop, step)
         except TrainingError as error:
-            raise TrainingError(f"step {step}: {error}; images {', '.join(batches.ids(step))}; {ADVICE}") from error
+            raise TrainingError(f"step {step}: {error}; images {', '.join(batches.ids(step))}. {ADVICE}") from error
         validation = validator(step + 1, optimisation.result) if validator else {}
-        loop.log(step + 1, **team.mean_of(logs), **validation)
+        loop.log(step + 1, **rank.mean_values(logs), **validation)
     if validator:
         validator.put_best(optimisation.result)
     return optimisation.result.eval()
@@ -111,71 +111,74 @@ def _train_step(
     return {**values, **optimisation.step(output.total)}
 
 
-def _task_features(
-    tasks: Path, description: dict[str, Any], device: torch.device
-) -> Callable[[torch.Tensor], list[torch.Tensor]]:
-    """The features of the frozen task network that the objective names."""
-    network = description["network"]
-    return get_task(network).load(tasks / network, device).features
+def _checkpoint_folder(
+    params: Params, settings: TrainRestorer, description: dict[str, Any], datasets: Sequence[Dataset], number: int
+) -> Path:
+    """The folder of a training's checkpoints, named by everything that the training depends on."""
+    modules = restorer_modules(*([] if settings.restorer == CHECKPOINT else [settings.restorer]))
+    used = {name: value for name, value in settings.used.items() if name != "repeats"}
+    splits = ["train", *([VALIDATION] if settings.validation.every is not None else [])]
+    files = [Path(settings.network["weights"])] if settings.restorer == CHECKPOINT else []
+    files += [dataset.folder / split / "images" for dataset in datasets for split in splits]
+    code = ["pipeline.train_restorer", *modules]
+    return checkpoint_folder(code, params.seed, used, description, fingerprint(*files), number)
 
 
-def _code(settings: TrainRestorer) -> list[str]:
-    """The modules that a training runs: those that it imports by name are not found in its source."""
-    names = RESTORERS if settings.restorer == CHECKPOINT else [settings.restorer]
-    own = [RESTORERS[name].split(":")[0] for name in names]
-    return ["pipeline.train_restorer", *own, "models.restorers.checkpoint"]
+def _objective(options: Namespace, description: dict[str, Any], rank: TrainingRank) -> torch.nn.Module:
+    """The objective, with the frozen networks that its losses need."""
+    losses, features = _losses(description), None
+    if needs_task(losses):
+        task = description["network"]
+        features = get_task(task).load(Path(options.tasks) / task, rank.device).features
+    return build_objective(losses, prior_folder=Path(options.prior), task_features=features, rank=rank)
+
+
+def _losses(description: dict[str, Any]) -> dict[str, tuple[str, dict[str, Any]]]:
+    return {name: (loss["kind"], loss["settings"]) for name, loss in description["losses"].items()}
 
 
 def _train(
-    options: Namespace, params: Params, description: dict[str, Any], number: int, team: Team
+    options: Namespace, params: Params, description: dict[str, Any], number: int, rank: TrainingRank
 ) -> tuple[Restorer, Loop]:
-    """Train, or go on where a killed training stopped; the first one's curve streams to MLflow meanwhile."""
-    device, name = team.device, description["objective"]
+    """Train, or resume a killed training. The curve of the first training streams to MLflow meanwhile."""
+    name = description["objective"]
     settings = params.train_restorer.of(name)
     degraded, clean = (Dataset.open(Path(path)) for path in (options.degraded, options.clean))
-    validator = build_validator(degraded, clean, settings.validation, team)
-    inputs = fingerprint(*_inputs(settings, degraded, clean, validator))
-    own = {name: value for name, value in settings.used.items() if name != "repeats"}
-    work = checkpoint_folder(_code(settings), params.seed, own, description, inputs, number)
-    losses = {loss: (about["kind"], about["settings"]) for loss, about in description["losses"].items()}
-    features = _task_features(Path(options.tasks), description, device) if needs_task(losses) else None
-    objective = build_objective(losses, prior_folder=Path(options.prior), task_features=features, rank=team)
+    validator = build_validator(degraded, clean, settings.validation, rank)
+    work = _checkpoint_folder(params, settings, description, [degraded, clean], number)
+    objective = _objective(options, description, rank)
     seed = seed_for(params.seed, "restorer", *([number] if number > 1 else []))
-    splits, share = (degraded.split("train"), clean.split("train")), (team.index, team.count)
+    splits, share = (degraded.split("train"), clean.split("train")), (rank.index, rank.count)
     batches = PairBatches(*splits, settings.crop, settings.batch, seed, share, settings.clean_share)
-    tags = {"degradation": options.degradation, "variant": name}
-    identity = row_identity(params, options.degradation, name, needs_prior(losses))
-    title = f"{options.degradation} · {name}"
-    system = params.tracking.system_metrics
-    live = partial(streaming.live, clean.info.name, title, tags, identity, work.name, system)
-    with team.first(live if number == 1 else nullcontext) as stream:
+    live = streaming.live(
+        clean.info.name,
+        name=f"{options.degradation} · {name}",
+        tags={"degradation": options.degradation, "variant": name},
+        configuration=row_configuration(params, options.degradation, name, needs_prior(_losses(description))),
+        training=work.name,
+        system_metrics=params.tracking.system_metrics,
+    )
+    with live if rank.is_first and number == 1 else nullcontext(no_stream) as stream:
         text = f"train_restorer {options.degradation} {name}" + (f" {number}" if number > 1 else "")
-        loop = Loop(text, work, seed, device, stream or unseen, team)
-        return train_restorer(batches, objective, settings, loop, validator, team), loop
+        loop = Loop(text, work, seed, rank.device, stream, rank)
+        return train_restorer(batches, objective, settings, loop, validator, rank), loop
 
 
-def _inputs(settings: TrainRestorer, degraded: Dataset, clean: Dataset, validator: Validator | None) -> list[Path]:
-    """The files and folders that a training reads."""
-    splits = ["train", *([VALIDATION] if validator else [])]
-    files = [Path(settings.network["weights"])] if settings.restorer == CHECKPOINT else []
-    return [*files, *(dataset.folder / split / "images" for dataset in (degraded, clean) for split in splits)]
-
-
-def _train_all(options: Namespace, params: Params, description: dict[str, Any], team: Team) -> None:
-    """Every training of this restorer; the first process of a team writes what comes out."""
+def _train_all(options: Namespace, params: Params, description: dict[str, Any], rank: TrainingRank) -> None:
+    """Run all trainings of this restorer. The first rank writes the outputs."""
     loops: list[Loop] = []
-    with team.first(partial(replacing_folder, Path(options.out))) as folder:
+    with replacing_folder(Path(options.out)) if rank.is_first else nullcontext() as folder:
         for number in range(1, params.train_restorer.repeats + 1):
             if description["objective"] == FROZEN:
-                loop = Loop("frozen", WORK / "frozen", params.seed, team.device)
                 restorer = start(params.train_restorer)
+                loop = Loop("frozen", WORK / "frozen", params.seed, rank.device)
             else:
-                restorer, loop = _train(options, params, description, number, team)
+                restorer, loop = _train(options, params, description, number, rank)
             loops.append(loop)
             if folder:
                 save_restorer(trained_file(folder, number), restorer)
                 loop.write_curve(folder / ("curve.csv" if number == 1 else f"curve-{number}.csv"))
-    if team.is_first:
+    if rank.is_first:
         loops[0].write_costs(Path(options.costs), restorer)
         for loop in loops:
             loop.finish()
@@ -187,10 +190,10 @@ def main() -> None:
     params = load_params()
     description = read_json(Path(options.objective), "objective", "losses")
     if description["objective"] == FROZEN:
-        _train_all(options, params, description, Team(choose_device()))
-    elif not started("pipeline.train_restorer", params.processes):
-        with gathered(train_restorer=params.train_restorer.batch) as team:
-            _train_all(options, params, description, team)
+        _train_all(options, params, description, TrainingRank(choose_device()))
+    elif not launch_ranks("pipeline.train_restorer", params.processes):
+        with training_rank(train_restorer=params.train_restorer.batch) as rank:
+            _train_all(options, params, description, rank)
 
 
 if __name__ == "__main__":

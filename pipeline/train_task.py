@@ -1,4 +1,4 @@
-"""Stage train_task: the recognition network that will judge, trained once on clean images."""
+"""Stage train_task: the task network that scores images, trained once on clean images."""
 
 from pathlib import Path
 
@@ -7,7 +7,8 @@ from pipeline.running.atomic_outputs import replacing_folder
 from pipeline.running.entry import parse_arguments, run_stage
 from pipeline.settings.params import load_params
 from pipeline.tracking import streaming
-from pipeline.training.task_networks import checkpoints, fit
+from pipeline.tracking.configurations import training_configuration
+from pipeline.training.task_networks import task_checkpoint_folder, train_task_network
 
 
 def main() -> None:
@@ -15,10 +16,12 @@ def main() -> None:
     options = parse_arguments("task", "plan", "clean", "out", "costs")
     params = load_params()
     clean = Dataset.open(Path(options.clean))
-    work = checkpoints(params, options.task, Path(options.plan), clean)
+    stage, name = "train_task", options.task
+    work = task_checkpoint_folder(params, name, Path(options.plan), clean)
+    configuration = training_configuration(params, stage, name, params.task_settings(name))
     system = params.tracking.system_metrics
-    with streaming.live(clean.info.name, options.task, {"stage": "train_task"}, work.name, work.name, system) as stream:
-        task, loop = fit(params, options.task, clean, work, stream, f"train_task {options.task}")
+    with streaming.live(clean.info.name, name, {"stage": stage}, configuration, work.name, system) as stream:
+        task, loop = train_task_network(params, name, clean, work, stream, f"train_task {name}")
     with replacing_folder(Path(options.out)) as folder:
         task.save(folder)
         loop.write_curve(folder / "curve.csv")

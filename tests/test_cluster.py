@@ -201,7 +201,7 @@ def test_a_killed_stage_and_a_killed_machine_lose_nothing_that_is_finished(
     ("address", "missing", "text"),
     [
         (None, False, r"^params\.yaml: engine: ray needs the cluster's address.*RAY_ADDRESS"),
-        ("auto", True, r"^params\.yaml: engine: ray needs Ray, which is not installed: `uv sync --group scale`"),
+        ("auto", True, r"^params\.yaml: engine: ray needs Ray, which is not installed. Run `uv sync --group scale`"),
     ],
 )
 def test_what_is_missing_is_one_line(

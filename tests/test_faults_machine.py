@@ -25,7 +25,7 @@ from pipeline.datasets.recipes import recipe_of
 from pipeline.degrade import degrade_dataset
 from pipeline.metrics import MeanRecords
 from pipeline.running.entry import run_stage
-from pipeline.running.system_errors import AGAIN, refusal
+from pipeline.running.system_errors import AGAIN, system_error
 from pipeline.settings.params import load_params
 from pipeline.training.loop import Loop
 
@@ -98,7 +98,7 @@ WRITERS: dict[str, Callable[[Path], Any]] = {
 def test_a_full_disk_is_one_line_whoever_writes(mount: Mount, write: Callable[[Path], Any]) -> None:
     with pytest.raises(Exception) as caught:
         write(mount("disk"))
-    said = refusal(caught.value)
+    said = system_error(caught.value)
     assert said and "\n" not in said and AGAIN in said, caught.value
 
 
@@ -106,7 +106,7 @@ def test_a_full_disk_is_one_line_whoever_writes(mount: Mount, write: Callable[[P
 def test_a_read_only_disk_is_one_line_whoever_writes(mount: Mount, write: Callable[[Path], Any]) -> None:
     with pytest.raises(Exception) as caught:
         write(mount("disk", read_only=True))
-    said = refusal(caught.value)
+    said = system_error(caught.value)
     assert said and "\n" not in said, caught.value
 
 
@@ -120,25 +120,25 @@ def test_a_file_that_may_not_grow_is_one_line(tmp_path: Path) -> None:
             write_image(tmp_path / "x.png", _noise(200))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    assert caught.value.errno == errno.EFBIG and "ulimit -f" in str(refusal(caught.value))
+    assert caught.value.errno == errno.EFBIG and "ulimit -f" in str(system_error(caught.value))
 
 
-def test_other_errors_are_no_refusals() -> None:
+def test_other_errors_are_no_system_errors() -> None:
     for error in (ValueError("x"), KeyError("y"), OSError(errno.ENOENT, "no such file", "x"), RuntimeError("shape")):
-        assert refusal(error) is None
+        assert system_error(error) is None
 
 
 def test_memory_that_is_not_there_is_one_line() -> None:
     with pytest.raises(RuntimeError) as caught:
         torch.empty(2**50)
-    assert "lower batch or crop" in str(refusal(caught.value))
+    assert "Lower batch or crop" in str(system_error(caught.value))
 
 
 def test_a_stage_on_a_full_disk_says_so_and_leaves_no_half(mount: Mount, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = mount("project", "400k")
     shutil.copyfile(ROOT / "params.tiny.yaml", folder / "params.yaml")
     said = _stage(folder, monkeypatch, "--out", "artifacts/clean", main=prepare.main)
-    assert said.startswith("error: ") and "no space left on device; free some space, then run" in said
+    assert said.startswith("error: ") and "no space left on device. Free some disk space. Then run" in said
     assert not (folder / "artifacts").exists() and not list((folder / "work").rglob("*.png"))
 
 
@@ -156,7 +156,7 @@ def test_a_stage_that_may_not_write_says_where(
     else:
         mount(f"project/{place}", read_only=True)
     said = _stage(folder, monkeypatch, "--out", "artifacts/clean", main=prepare.main)
-    assert said.startswith("error: ") and "read-only file system; make it writable" in said
+    assert said.startswith("error: ") and "read-only file system. Make it writable" in said
     assert place == "." or place in said
 
 

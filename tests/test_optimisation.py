@@ -96,7 +96,7 @@ def test_half_precision_is_the_restorers_alone() -> None:
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without GPU")
 def test_fp16_needs_a_gpu() -> None:
-    with pytest.raises(TrainingError, match="precision: fp16 needs a GPU; choose bf16 or full"):
+    with pytest.raises(TrainingError, match=r"precision: fp16 needs a GPU\. Choose bf16 or full"):
         _optimisation(precision="fp16")
 
 
@@ -134,7 +134,7 @@ def test_fp16_skips_an_overflow_and_goes_on() -> None:
 
 
 def test_a_restorer_without_weights() -> None:
-    with pytest.raises(TrainingError, match="restorer test: it has no weight that can be trained"):
+    with pytest.raises(TrainingError, match="restorer test: it has no trainable weights"):
         Optimisation(Restorer(nn.Identity(), "test", {}, 1), SETTINGS)
 
 

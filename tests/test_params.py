@@ -4,9 +4,9 @@ import pytest
 from ruamel.yaml import YAML
 
 from pipeline.plan import check_names, check_numbers, needs
-from pipeline.running.artifacts import row_identity
 from pipeline.settings.params import Params, ParamsError, load_params
 from pipeline.settings.training import TrainRestorer
+from pipeline.tracking.configurations import row_configuration
 
 ROOT = Path(__file__).parents[1]
 FILES = ["params.yaml", "params.tiny.yaml", "params.camvid.yaml"]
@@ -116,10 +116,10 @@ def test_an_objective_with_steps_of_its_own() -> None:
         TrainRestorer.model_validate({**restorer.model_dump(), "steps": 400, "warm_up": 250})
     assert [restorer.of(name).steps for name in objectives] == [200, 300, 130]
     assert own.pixel_objectives == ["pixel", "longer"]
-    assert row_identity(own, "fog", "diffloss") == row_identity(
+    assert row_configuration(own, "fog", "diffloss") == row_configuration(
         own.model_copy(update={"train_restorer": params.train_restorer}), "fog", "diffloss"
     )
-    assert len({row_identity(own, "fog", name) for name in objectives}) == 3
+    assert len({row_configuration(own, "fog", name) for name in objectives}) == 3
     late = {**losses, "diffloss": {**losses["diffloss"], "from_step": 250}}
     with pytest.raises(ParamsError, match=r"from_step: expected less than 130 \(the steps of 'diffloss'\), got 250"):
         check_numbers(own.model_copy(update={"losses": late}))
@@ -211,7 +211,7 @@ def test_a_variant_of_the_pixel_loss_takes_its_place() -> None:
     assert [set(params.losses_of(name)) for name in objectives] == [{"pixel"}, {"square"}, {"square", "diffloss"}]
     assert params.pixel_objectives == ["pixel", "square"]
     other = params.model_copy(update={"losses": {**losses, "pixel": {"kind": "charbonnier"}}})
-    assert [row_identity(params, "fog", name) == row_identity(other, "fog", name) for name in objectives] == [
+    assert [row_configuration(params, "fog", name) == row_configuration(other, "fog", name) for name in objectives] == [
         False,
         True,
         True,

@@ -16,7 +16,7 @@ from pipeline import publish
 from pipeline.reporting.tables import GAINS, RESULTS
 from pipeline.running.digests import data_digest
 from pipeline.settings.params import Params, load_params
-from pipeline.tracking.comparison_rows import Folders, Ledger
+from pipeline.tracking.comparison_rows import ComparisonTables, Folders, trainings
 from pipeline.tracking.runs import Row
 from pipeline.tracking.store import Store
 
@@ -80,21 +80,28 @@ def finished(make_dataset: Callable[..., Dataset], tmp_path: Path) -> Dataset:
             torch.manual_seed(0)
             settings = {"width": 4, "encoder_blocks": [1], "middle_blocks": 1, "decoder_blocks": [1]}
             save_restorer(folder / "restorer.safetensors", build_restorer("nafnet", settings))
+    (artifacts / "prior").mkdir()
+    (artifacts / "tasks" / "detection").mkdir(parents=True)
+    (artifacts / "tasks" / "detection" / "curve.csv").write_text("step,box_loss\n1,2\n2,1\n")
     return Dataset.open(artifacts / "clean")
+
+
+def _folders(folder: Path) -> Folders:
+    names = ("degraded", "report", "restorers", "prior", "tasks")
+    return Folders(**{name: folder / "artifacts" / name for name in names}, scratch=folder)
 
 
 @pytest.fixture
 def rows(finished: Dataset, tmp_path: Path) -> dict[str, Row]:
-    artifacts = tmp_path / "artifacts"
-    folders = Folders(artifacts / "degraded", artifacts / "report", artifacts / "restorers", tmp_path)
-    return {row.name: row for row in Ledger(_params(), finished, folders).rows({"git.commit": "1234"})}
+    folders = _folders(tmp_path)
+    return {row.name: row for row in ComparisonTables(_params(), finished, folders).rows({"git.commit": "1234"})}
 
 
 def test_every_variant_of_the_table_is_a_row(rows: dict[str, Row]) -> None:
     fog = ["degraded", "pixel", SUM, *NEW]
     haze = ["degraded", "pixel", SUM]
     assert list(rows) == ["clean", *(f"fog · {v}" for v in fog), *(f"haze · {v}" for v in haze)]
-    assert len({row.identity for row in rows.values()}) == len(rows)
+    assert len({row.configuration for row in rows.values()}) == len(rows)
     assert [name for name, row in rows.items() if row.restorer] == [
         f"{degradation} · {objective}" for degradation in ("fog", "haze") for objective in ("pixel", SUM)
     ]
@@ -173,6 +180,13 @@ def test_pictures_of_the_own_degradation_and_variant(rows: dict[str, Row]) -> No
     assert rows["fog · pixel"].curve == {1: {"loss": 0.5}, 2: {"loss": 0.25, "validation": 30.0}}
 
 
+def test_curves_of_the_prior_and_the_tasks(finished: Dataset, tmp_path: Path) -> None:
+    curves = {training.name: training for training in trainings(_params(), _folders(tmp_path))}
+    assert list(curves) == ["detection"]  # this prior was not trained here
+    assert curves["detection"].tags == {"stage": "train_task"}
+    assert curves["detection"].curve == {1: {"box_loss": 2.0}, 2: {"box_loss": 1.0}}
+
+
 @pytest.mark.filterwarnings("ignore")
 def test_the_stage_writes_where_its_runs_are(
     finished: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -181,7 +195,7 @@ def test_the_stage_writes_where_its_runs_are(
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.delenv("DVC_ROOT", raising=False)
     monkeypatch.setattr(publish, "load_params", _params)
-    names = ("clean", "degraded", "report", "restorers")
+    names = ("clean", "degraded", "report", "restorers", "prior", "tasks")
     options = [word for name in names for word in (f"--{name}", f"artifacts/{name}")]
     monkeypatch.setattr(sys, "argv", ["publish", *options, "--out", "artifacts/published.json"])
     publish.main()
@@ -189,6 +203,8 @@ def test_the_stage_writes_where_its_runs_are(
     publish.main()
     assert (tmp_path / "artifacts" / "published.json").read_text() == first
     assert "10 rows are in MLflow" in capsys.readouterr().out
+    (training,) = (store := Store("clean-trainings")).client.search_runs([store.experiment_id])
+    assert training.info.status == "FINISHED" and store.steps(training.info.run_id) == {1, 2}
     store = Store("clean")
     runs = {run.info.run_name: run for run in store.client.search_runs([store.experiment_id])}
     assert len(runs) == 10

@@ -41,7 +41,7 @@ def test_an_output_replaces_the_old_one(tmp_path: Path) -> None:
 
 def test_what_a_killed_process_left_is_swept_away(tmp_path: Path) -> None:
     code = (
-        "import os, signal\nfrom pathlib import Path\nfrom pipeline import runtime\n"
+        "import os, signal\nfrom pathlib import Path\nfrom pipeline.running.atomic_outputs import replacing_folder\n"
         "with replacing_folder(Path('out')) as f:\n    (f / 'half').write_text('1')\n"
         "    os.kill(os.getpid(), signal.SIGKILL)\n"
     )
@@ -63,8 +63,8 @@ def test_seeds_are_stable_and_different() -> None:
 @pytest.mark.parametrize(("error", "shown"), [("ParamsError", "error: the seed is odd"), ("ValueError", "Traceback")])
 def test_our_errors_are_one_line_and_others_keep_their_traceback(error: str, shown: str) -> None:
     code = (
-        "from pipeline import runtime\nfrom pipeline.settings.params import ParamsError\n"
-        f"def main():\n    raise {error}('the seed is odd')\nruntime.run_stage(main)\n"
+        "from pipeline.running.entry import run_stage\nfrom pipeline.settings.params import ParamsError\n"
+        f"def main():\n    raise {error}('the seed is odd')\nrun_stage(main)\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", code],
@@ -79,7 +79,7 @@ def test_our_errors_are_one_line_and_others_keep_their_traceback(error: str, sho
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the parent-death signal is Linux's")
 def test_a_stage_dies_with_its_parent(tmp_path: Path) -> None:
-    stage = "import time\nfrom pipeline import runtime\nruntime.run_stage(lambda: time.sleep(60))\n"
+    stage = "import time\nfrom pipeline.running.entry import run_stage\nrun_stage(lambda: time.sleep(60))\n"
     (tmp_path / "stage.py").write_text(stage)
     parent = subprocess.Popen(
         [

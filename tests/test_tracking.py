@@ -1,6 +1,8 @@
+import logging
 import os
 import random
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -13,6 +15,7 @@ import torch
 from mlflow_project import NOWHERE, enter_project, losses, make_database, statuses
 
 from pipeline.tracking import streaming as tracking
+from pipeline.tracking.runs import Training, publish_training
 from pipeline.tracking.store import Point, Points, Store, sanitised, shown_uri, tracking_uri
 from pipeline.tracking.streaming import live
 
@@ -96,6 +99,57 @@ def test_the_training_does_not_wait_and_what_it_cost_is_logged(monkeypatch: pyte
     assert 0 < costs["share"] < 1
 
 
+def test_an_unreachable_server_is_one_warning_and_the_next_process_completes_the_run(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", NOWHERE)
+    with caplog.at_level(logging.WARNING), live("toy", "a", {}, "abc", "first") as stream:
+        stream(1, {"loss": 1.0})
+        stream(2, {"loss": 0.5})
+    assert sum("The training continues" in record.message for record in caplog.records) == len(caplog.records) == 1
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    with live("toy", "a", {}, "abc", "first") as stream:
+        stream(3, {"loss": 0.25})
+    curve = {1: {"loss": 1.0}, 2: {"loss": 0.5}, 3: {"loss": 0.25}}
+    for _ in range(2):
+        publish_training(Store("toy"), Training("abc", "a", {}, curve))
+        assert losses(Store("toy")) == {step: values["loss"] for step, values in curve.items()}
+    assert statuses() == ["FINISHED"]
+
+
+def test_points_wait_for_a_server_that_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tracking, "STREAM_SECONDS", 0.05)
+    monkeypatch.setattr(tracking, "RETRY_SECONDS", 0.1)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", NOWHERE)
+    with live("toy", "a", {}, "abc", "first") as stream:
+        stream(1, {"loss": 1.0})
+        _soon(lambda: stream._failed is not None)  # type: ignore[attr-defined]
+        monkeypatch.delenv("MLFLOW_TRACKING_URI")
+        _soon(lambda: bool(stream._run_id))  # type: ignore[attr-defined]
+        stream(2, {"loss": 0.5})
+    assert losses(Store("toy")) == {1: 1.0, 2: 0.5}
+
+
+def test_publishing_the_curve_of_another_training_replaces_the_run() -> None:
+    store = Store("toy")
+    for value in (1.0, 2.0):
+        publish_training(store, Training("abc", "detection", {}, {1: {"box_loss": value, "mAP50(B)": 0.1}}))
+    (run,) = store.client.search_runs([store.experiment_id])
+    history = store.client.get_metric_history(run.info.run_id, "training/box_loss")
+    assert [(point.step, point.value) for point in history] == [(1, 2.0)]
+
+
+def test_an_address_that_never_answers_costs_no_more_than_a_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # it accepts connections and never answers
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "15")
+        monkeypatch.setattr(tracking, "CLOSE_SECONDS", 0.5)
+        started = time.monotonic()
+        with live("toy", "a", {}, "abc", "first") as stream:
+            stream(1, {"loss": 1.0})
+        assert time.monotonic() - started < 5
+
+
 def test_no_random_number_of_a_training_is_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
     def states() -> tuple[object, ...]:
         return random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()
@@ -165,8 +219,8 @@ def test_a_living_process_keeps_its_run_open() -> None:
 
 def test_system_metrics_where_they_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tracking, "SYSTEM_SECONDS", 0.2)
-    for identity, wanted in (("with", True), ("without", False)):
-        with live("toy", identity, {}, identity, "first", wanted) as stream:
+    for name, wanted in (("with", True), ("without", False)):
+        with live("toy", name, {}, name, "first", wanted) as stream:
             stream(1, {"loss": 1.0})
             _soon(lambda: bool(stream._run_id))  # type: ignore[attr-defined]
             time.sleep(1.5 * wanted)
@@ -188,7 +242,7 @@ def test_the_store_is_mlflows_default_in_the_root(tmp_path: Path, monkeypatch: p
 def test_two_stages_that_begin_and_write_at_once_lose_nothing(tmp_path: Path) -> None:
     (tmp_path / "mlflow.db").unlink()
     code = (
-        "import sys, time\nfrom pipeline import tracking\ntracking.STREAM_SECONDS = 0.05\n"
+        "import sys, time\nfrom pipeline.tracking import streaming\nstreaming.STREAM_SECONDS = 0.05\n"
         "with streaming.live('toy', sys.argv[1], {}, sys.argv[1], 'first') as stream:\n"
         "    for step in range(1, 151):\n"
         "        stream(step, {'loss': 1 / step, 'pixel': 2.0})\n        time.sleep(0.01)\n"

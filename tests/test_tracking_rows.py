@@ -29,7 +29,7 @@ def _own_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 ROW = Row(
-    identity="abc",
+    configuration="abc",
     name="fog · pixel",
     tags={"degradation": "fog", "objective": "pixel"},
     params={"train_restorer.steps": 3},
@@ -97,7 +97,7 @@ def test_a_row_of_something_else_replaces_the_run(other: Row) -> None:
 
 def test_the_report_is_a_run_beside_rows_that_stay_flat() -> None:
     for _ in range(2):
-        published = publish("toy", [ROW, replace(ROW, identity="clean", name="clean", curve={})], REPORT)
+        published = publish("toy", [ROW, replace(ROW, configuration="clean", name="clean", curve={})], REPORT)
     store, reports = Store("toy"), Store("toy-report")
     rows = store.client.search_runs([store.experiment_id])
     (report,) = reports.client.search_runs([reports.experiment_id])
@@ -125,7 +125,7 @@ def test_links_lead_to_the_server_in_use(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_rows_are_found_by_degradation_objective_and_task() -> None:
     store = Store("toy")
     publish_row(store, replace(ROW, tags={**ROW.tags, "task.detection": "yes"}))
-    publish_row(store, replace(ROW, identity="other", name="rain · diffloss", tags={"degradation": "rain"}))
+    publish_row(store, replace(ROW, configuration="other", name="rain · diffloss", tags={"degradation": "rain"}))
     for condition in ("tags.degradation = 'fog'", "tags.objective = 'pixel'", "tags.\"task.detection\" = 'yes'"):
         (run,) = store.client.search_runs([store.experiment_id], condition)
         assert run.info.run_name == "fog · pixel"
@@ -161,7 +161,7 @@ def test_publishing_to_nowhere_is_one_line(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_the_view_has_columns_and_charts_in_reading_order() -> None:
-    publish("toy", [ROW, replace(ROW, identity="other", name="b", metrics=METRICS)], REPORT)
+    publish("toy", [ROW, replace(ROW, configuration="other", name="b", metrics=METRICS)], REPORT)
     store = Store("toy")
     tag = store.client.get_experiment(store.experiment_id).tags[view.TAG]
     assert len(tag) < 5000

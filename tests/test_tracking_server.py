@@ -1,7 +1,6 @@
 """A remote MLflow, by MLFLOW_TRACKING_URI alone: curves, rows, artifacts and models; and its loss."""
 
 import logging
-import os
 import subprocess
 import sys
 import time
@@ -15,15 +14,12 @@ from mlflow_server import Server
 
 from data import images
 from models.restorers import build_restorer, load_restorer, save_restorer
-from pipeline.publish import synchronise
-from pipeline.tracking import outbox
 from pipeline.tracking import streaming as tracking
 from pipeline.tracking.logged_model import RestorerFile
-from pipeline.tracking.runs import Report, Row, publish
+from pipeline.tracking.runs import Report, Row, Training, publish
 from pipeline.tracking.store import Store, TrackingError
 from pipeline.tracking.streaming import live
 
-ROOT = Path(__file__).parents[1]
 pytestmark = pytest.mark.filterwarnings("ignore")  # mlflow's and its database's own
 
 
@@ -49,7 +45,7 @@ def _row(folder: Path) -> Row:
     settings = {"width": 8, "encoder_blocks": [1, 1], "middle_blocks": 1, "decoder_blocks": [1, 1]}
     save_restorer(folder / "restorer.safetensors", build_restorer("nafnet", settings))
     return Row(
-        identity="abc",
+        configuration="abc",
         name="fog · pixel",
         tags={"degradation": "fog"},
         params={"train_restorer.steps": 2},
@@ -106,34 +102,31 @@ def _loads_without_this_project(run_id: str, folder: Path) -> None:
     assert np.load("restored.npy").tobytes() == here.tobytes()
 
 
-def test_its_loss_in_the_middle_costs_no_training_and_one_command_sends_the_rest(
+def test_its_loss_in_the_middle_costs_no_training_and_publish_completes_the_curve(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(tracking, "STREAM_SECONDS", 0.05)
     tags = {"stage": "train_prior"}
+    curve = {step: {"loss": 1.0 / step} for step in range(1, 52)}
     with caplog.at_level(logging.WARNING), live("lost", "prior", tags, "xyz", "first") as stream:
-        stream(1, {"loss": 1.0})
+        stream(1, curve[1])
         _wait_for_the_first_step()
         server.kill()
         for step in range(2, 52):
-            stream(step, {"loss": 1.0 / step})
+            stream(step, curve[step])
             time.sleep(0.01)
         assert stream.waited < 0.1  # type: ignore[attr-defined]
     assert [record.name for record in caplog.records] == ["pipeline.tracking.streaming"]
-    assert "`python -m pipeline.publish --sync`" in caplog.text
-    (kept,) = outbox.waiting()
-    assert set(range(3, 52)) <= set(kept.points) <= set(range(1, 52))
+    assert "The training continues; the stage `publish` sends its whole curve later." in caplog.text
     with pytest.raises(TrackingError, match=f"MLflow at {server.uri}: .*dvc repro publish"):
         publish("lost", [], _report(tmp_path))
-    with pytest.raises(TrackingError, match="the curves still wait in files"):
-        synchronise()
     server.start()
-    assert _sync().stdout == f"Sent to MLflow ({server.uri}): prior.\n"
-    assert _losses("lost-trainings") == {step: 1.0 / step for step in range(1, 52)}
-    store = Store("lost-trainings")
-    (run,) = store.client.search_runs([store.experiment_id])
-    assert run.info.status == "FINISHED"
-    assert synchronise() == []
+    for _ in range(2):  # the second time changes nothing
+        publish("lost", [], _report(tmp_path), [Training("xyz", "prior", tags, curve)])
+        assert _losses("lost-trainings") == {step: 1.0 / step for step in range(1, 52)}
+        store = Store("lost-trainings")
+        (run,) = store.client.search_runs([store.experiment_id])
+        assert run.info.status == "FINISHED"
 
 
 def _wait_for_the_first_step() -> None:
@@ -144,13 +137,3 @@ def _wait_for_the_first_step() -> None:
             return
         time.sleep(0.1)
     raise TimeoutError
-
-
-def _sync() -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "pipeline.publish", "--sync"],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )

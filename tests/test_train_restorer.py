@@ -19,7 +19,7 @@ from pipeline.settings.grammar import objective_losses
 from pipeline.settings.params import load_params
 from pipeline.settings.training import TrainRestorer
 from pipeline.train_restorer import train_restorer
-from pipeline.training.distributed import Team
+from pipeline.training.distributed import TrainingRank
 from pipeline.training.loop import Loop
 from pipeline.training.optimisation import TrainingError
 
@@ -126,11 +126,11 @@ def test_the_stage_trains_for_the_objectives_own_steps_with_the_share_of_clean_p
     data = str(make_dataset("clean", (48, 48), train=2).folder)
     options = Namespace(degradation="fog", degraded=data, clean=data, prior="", tasks="")
     description = {"objective": "pixel", "losses": {"pixel": {"kind": "pixel", "settings": {}}}, "network": None}
-    _, loop = stage._train(options, params, description, 2, Team(torch.device("cpu")))
+    _, loop = stage._train(options, params, description, 2, TrainingRank(torch.device("cpu")))
     assert loop.steps_run == 3 and shares == [0.5]
 
 
 def test_a_diverging_training_stops_with_a_reason(train: Callable[..., Any]) -> None:
     settings = SETTINGS.model_copy(update={"learning_rate": 1e30})
-    with pytest.raises(TrainingError, match=r"^step 1: the restorer's output is not finite.*images train\d, train\d;"):
+    with pytest.raises(TrainingError, match=r"^step 1: the restorer's output is not finite.*images train\d, train\d\."):
         train("pixel", settings=settings)

@@ -178,7 +178,7 @@ CHOICES = [{"keep_best": True}, {"patience": 3}]
 @pytest.mark.parametrize("choice", CHOICES)
 def test_what_is_reported_does_not_choose(make_dataset: Callable[..., Dataset], choice: dict[str, Any]) -> None:
     clean = make_dataset("clean", train=1, val=1)
-    with pytest.raises(TrainingError, match=r"results are reported on 'val'.*what is reported must not choose"):
+    with pytest.raises(TrainingError, match=r"results are reported on 'val'.*The split of the results must not choose"):
         build_validator(clean, clean, _validation(**choice))
     assert build_validator(clean, clean, _validation()) is not None  # watching is allowed
 
@@ -186,6 +186,6 @@ def test_what_is_reported_does_not_choose(make_dataset: Callable[..., Dataset], 
 @pytest.mark.parametrize("counts", [{"train": 1, "test": 1}, {"train": 1, "val": 0, "test": 1}])
 def test_no_validation_images(make_dataset: Callable[..., Dataset], counts: dict[str, int]) -> None:
     clean = make_dataset("clean", **counts)
-    with pytest.raises(TrainingError, match="has no split 'val'; set every: null"):
+    with pytest.raises(TrainingError, match=r"has no split 'val'\. Set every: null"):
         build_validator(clean, clean, _validation())
     assert build_validator(clean, clean, NO_VALIDATION) is None

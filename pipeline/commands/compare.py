@@ -17,7 +17,8 @@ import numpy as np
 from pipeline.commands.revisions import Cells, Revision, flat
 from pipeline.metrics import find_metric
 from pipeline.reporting.markdown import table
-from pipeline.running.artifacts import CLEAN, TRAINING
+from pipeline.running.artifacts import TRAINING
+from pipeline.settings.grammar import CLEAN
 from pipeline.settings.grammar import DEGRADED, parse_arm
 from pipeline.settings.params import Params, load_params
 from pipeline.statistics.resampling import bootstrap_p_value, holm, percentile_interval

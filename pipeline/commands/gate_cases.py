@@ -21,7 +21,8 @@ from pipeline.commands.finished_runs import Finished
 from pipeline.commands.gate_model import ALWAYS, NEVER, GateError, image_features, output_features
 from pipeline.metrics import MeanRecords, get_scoring, load_records
 from pipeline.metrics.evaluation import evaluate
-from pipeline.running.artifacts import CLEAN, RECORDS_FILE, TRAINING, variant_folder
+from pipeline.running.artifacts import RECORDS_FILE, TRAINING, variant_folder
+from pipeline.settings.grammar import CLEAN
 from pipeline.running.digests import checkpoint_folder, fingerprint
 from pipeline.running.restoring import restore_batch as restore
 from pipeline.running.restoring import to_batch

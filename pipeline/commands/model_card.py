@@ -14,7 +14,7 @@ from pipeline.commands.finished_runs import NEXT, Finished, FinishedError
 from pipeline.commands.parity import LARGEST_DIFFERENCE, Latency, Parity
 from pipeline.reporting.markdown import table
 from pipeline.reporting.tables import QUALITY
-from pipeline.running.artifacts import CLEAN
+from pipeline.settings.grammar import CLEAN
 from pipeline.running.digests import data_digest, git_commit
 from pipeline.settings.grammar import CLEAN_RESTORED, DEGRADED
 

@@ -16,7 +16,8 @@ from data.dataset import Dataset
 from pipeline.metrics import ObjectScoring, Scores, get_scoring, load_records
 from pipeline.metrics.object_changes import ObjectRuns
 from pipeline.reporting.tables import QUALITY, write_table
-from pipeline.running.artifacts import CLEAN, DIFFLOSS_FILE
+from pipeline.running.artifacts import DIFFLOSS_FILE
+from pipeline.settings.grammar import CLEAN
 from pipeline.settings.grammar import DEGRADED, parse_arm
 from pipeline.settings.params import Params
 from pipeline.statistics import correlations

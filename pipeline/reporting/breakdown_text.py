@@ -7,7 +7,7 @@ from urllib.parse import quote
 import pandas as pd
 
 from pipeline.reporting.markdown import table
-from pipeline.running.artifacts import CLEAN
+from pipeline.settings.grammar import CLEAN
 from pipeline.settings.grammar import DEGRADED
 from pipeline.statistics.correlations import IMAGES
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from pipeline.running.artifacts import CLEAN
+from pipeline.settings.grammar import CLEAN
 from pipeline.running.atomic_outputs import read_table
 from pipeline.settings.grammar import DEGRADED
 

@@ -13,7 +13,7 @@ from data import images
 from data.dataset import Dataset
 from pipeline.metrics import get_scoring
 from pipeline.reporting import pictures
-from pipeline.running.artifacts import CLEAN
+from pipeline.settings.grammar import CLEAN
 from pipeline.settings.grammar import DEGRADED
 from pipeline.settings.params import Params
 from pipeline.statistics.correlations import image_gains

@@ -6,7 +6,7 @@ import pandas as pd
 
 from data.dataset import Dataset
 from pipeline.metrics import find_metric
-from pipeline.running.artifacts import CLEAN
+from pipeline.settings.grammar import CLEAN
 from pipeline.settings.degrade import RandomSeverity
 from pipeline.settings.grammar import DEGRADED
 from pipeline.settings.params import Params

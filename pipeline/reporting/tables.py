@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pipeline.running.artifacts import CLEAN
+from pipeline.settings.grammar import CLEAN
 from pipeline.settings.grammar import DEGRADED, DEGRADED_RETRAINED, PIXEL, parse_arm
 from pipeline.statistics.resampling import interval, paired_gain, recovered
 from pipeline.statistics.scores import Cell, Cells, Resampled

@@ -1,4 +1,4 @@
-"""What one stage reads of another's files: damaged ones are named, with what to do. Not a stage."""
+"""Outputs that appear whole or not at all, and reading the outputs of other stages."""
 
 import hashlib
 import json
@@ -8,14 +8,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-WORK = Path("work")  # scratch: half-written outputs and checkpoints of running trainings
+WORK = Path("work")  # unfinished outputs and checkpoints of running trainings
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a scratch path; what is written there replaces `path` at the end, or vanishes on an error."""
+    """Yield a scratch path. At the end it replaces `path`; on an error it is removed."""
     name = hashlib.sha256(str(path).encode()).hexdigest()[:16]
-    scratch = (WORK / "unfinished" / name / path.name).absolute()  # worker processes may have another folder
+    scratch = (WORK / "unfinished" / name / path.name).absolute()  # worker processes may have another working directory
     _remove(scratch)
     scratch.parent.mkdir(parents=True, exist_ok=True)
     try:
@@ -29,7 +29,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def replacing_folder(path: Path) -> Iterator[Path]:
-    """As `replacing`, with the scratch path made as a folder."""
+    """As `replacing`, for a folder, which exists already."""
     with replacing(path) as scratch:
         scratch.mkdir()
         yield scratch
@@ -37,11 +37,11 @@ def replacing_folder(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def resuming_folder(path: Path, identity: str) -> Iterator[Path]:
-    """As `replacing_folder`, but a kill leaves the scratch folder as it was, and the same identity finds it again.
+    """As `replacing_folder`, but the scratch folder survives a kill. The same identity continues in it.
 
     Args:
-        path: what the folder becomes.
-        identity: a digest of everything that its content depends on. Folders left by others are removed.
+        path: the output.
+        identity: a digest of everything that the content depends on. Scratch folders of other identities are removed.
     """
     name = hashlib.sha256(str(path).encode()).hexdigest()[:16]
     scratch = (WORK / "resumable" / name / identity).absolute()
@@ -67,15 +67,15 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-ADVICE = "remove it and run `dvc repro`, which makes it anew or takes it from the cache"
+ADVICE = "Remove it and run `dvc repro`, which makes it again or takes it from the cache."
 
 
 class StageFileError(ValueError):
-    """A stage's output that another stage cannot read; the text names the file and what to do."""
+    """A stage's output that another stage cannot read. The text names the file and what to do."""
 
 
 def read_json(path: Path, *keys: str) -> dict[str, Any]:
-    """An object of JSON with at least these keys.
+    """A JSON object with at least these keys.
 
     Raises:
         StageFileError: the file is missing or damaged, or of another version.
@@ -83,11 +83,11 @@ def read_json(path: Path, *keys: str) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise StageFileError(f"{path}: damaged or missing ({error}); {ADVICE}") from error
+        raise StageFileError(f"{path}: damaged or missing ({error}). {ADVICE}") from error
     missing = [key for key in keys if not isinstance(content, dict) or key not in content]
     if missing or not isinstance(content, dict):
-        what = f"has no {missing[0]!r}" if missing else "is no object"
-        raise StageFileError(f"{path}: from another version: it {what}; {ADVICE}")
+        fault = f"has no {missing[0]!r}" if missing else "is no object"
+        raise StageFileError(f"{path}: written by another version: it {fault}. {ADVICE}")
     return content
 
 
@@ -95,7 +95,7 @@ def read_table(path: Path, **options: Any) -> Any:
     """A CSV file as a pandas DataFrame.
 
     Args:
-        path: of the file.
+        path: the file.
         options: of `pandas.read_csv`.
 
     Raises:
@@ -106,41 +106,43 @@ def read_table(path: Path, **options: Any) -> Any:
     try:
         return pd.read_csv(path, **options)
     except (OSError, ValueError) as error:
-        raise StageFileError(f"{path}: damaged or missing ({' '.join(str(error).split())}); {ADVICE}") from error
+        raise StageFileError(f"{path}: damaged or missing ({' '.join(str(error).split())}). {ADVICE}") from error
 
 
 class OutputError(ValueError):
-    """A result that cannot be written where it was asked for."""
+    """A command's result that cannot be written to the chosen folder."""
 
 
 @contextmanager
 def replacing_output(path: Path, mark: str) -> Iterator[Path]:
-    """Yield a new folder beside `path` that takes its place at the end, or vanishes on an error.
+    """Yield a new folder beside `path`. At the end it replaces `path`; on an error it is removed.
 
-    Unlike `replacing_folder`, it lies on the disk of `path`, which the user chose, and what is there is
-    replaced only where an earlier run of the same command wrote it.
+    Unlike with `replacing_folder`, it is on the disk of `path`, which the user chose. An existing folder is
+    replaced only if it is empty or an earlier run of the same command wrote it.
 
     Args:
         path: the folder to write.
-        mark: the name of a file that all of the command's results have.
+        mark: the name of a file that every result of the command has.
 
     Raises:
         OutputError: something else lies at `path`, or nothing can be written there.
     """
     if path.exists() and not (path / mark).is_file() and not (path.is_dir() and not any(path.iterdir())):
-        raise OutputError(f"--out {path}: something else is there (no {mark} in it); choose a new folder")
+        raise OutputError(f"--out {path}: something else is there (no {mark} in it). Choose a new folder.")
     scratch = path.absolute().parent / f".{path.name}.unfinished"
     try:
         shutil.rmtree(scratch, ignore_errors=True)
         scratch.mkdir(parents=True)
     except OSError as error:
-        raise OutputError(f"--out {path}: cannot be written ({error.strerror})") from error
+        raise OutputError(f"--out {path}: cannot be written ({error.strerror}). Choose another folder.") from error
     try:
         yield scratch
         if path.exists():
             shutil.rmtree(path)
         scratch.rename(path)
     except OSError as error:  # a full disk
-        raise OutputError(f"--out {path}: {error.filename or path} failed ({error.strerror})") from error
+        raise OutputError(
+            f"--out {path}: {error.filename or path} failed ({error.strerror}). Choose another folder."
+        ) from error
     finally:
         shutil.rmtree(scratch, ignore_errors=True)

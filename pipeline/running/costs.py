@@ -1,4 +1,4 @@
-"""What one pass through a restorer costs besides time: operations and memory. Not a stage."""
+"""Operations and peak memory of one pass through a restorer."""
 
 import ctypes
 import gc
@@ -7,14 +7,14 @@ from pathlib import Path
 
 import torch
 
-CLEAR_REFS = Path("/proc/self/clear_refs")  # Linux: writing 5 resets the process's peak of resident memory
+CLEAR_REFS = Path("/proc/self/clear_refs")  # on Linux, writing 5 resets the peak of resident memory
 STATUS = Path("/proc/self/status")
 
 
 def gflops(run: Callable[[], object]) -> float:
-    """Billions of floating-point operations of a call, a multiplication with its addition counted as two.
+    """Billions of floating-point operations of a call. A multiply-add counts as two.
 
-    torch counts convolutions, matrix products and attention; element-wise work, a small part, is left out.
+    torch counts convolutions, matrix products and attention. Element-wise operations, a small part, do not count.
     """
     from torch.utils.flop_counter import FlopCounterMode
 
@@ -24,10 +24,10 @@ def gflops(run: Callable[[], object]) -> float:
 
 
 def peak_memory_mib(run: Callable[[], object], device: torch.device) -> float | None:
-    """Peak memory of a call above what was held before it (weights, input), in MiB.
+    """Peak memory of a call in MiB, above the memory in use before it (weights, input).
 
-    On a GPU: what torch allocated there. On a CPU: the process's resident memory, libraries' scratch included; None
-    where the system cannot reset its peak, which Linux alone can.
+    On a GPU: memory that torch allocated. On a CPU: the process's resident memory, with the libraries' buffers; None on
+    systems other than Linux, which cannot reset the peak.
     """
     gc.collect()
     with torch.inference_mode():
@@ -45,7 +45,7 @@ def peak_memory_mib(run: Callable[[], object], device: torch.device) -> float | 
 
 
 def _reset_peak() -> bool:
-    """Give freed memory back to the system, so that it counts when it is taken again, and start the peak anew."""
+    """Return freed memory to the system, so that it counts when it is used again, and reset the peak."""
     library = ctypes.CDLL(ctypes.util.find_library("c"))
     if hasattr(library, "malloc_trim"):
         library.malloc_trim(0)

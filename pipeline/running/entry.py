@@ -1,4 +1,4 @@
-"""What every stage process needs before and around its work: quiet libraries, signals, seeds, safe outputs."""
+"""The entry point of stages and commands: quiet libraries, signals, one-line errors, options."""
 
 import argparse
 import os
@@ -10,7 +10,7 @@ from pathlib import Path
 from types import FrameType
 
 from pipeline import INTERRUPTED
-from pipeline.running.system_errors import refusal
+from pipeline.running.system_errors import system_error
 
 OUR_PACKAGES = {"data", "models", "pipeline", "__main__"}  # a stage is __main__ itself
 TERMINATED = 128 + signal.SIGTERM
@@ -34,17 +34,17 @@ QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",  # under `uv run` it would upload the whole folder to the cluster
 }
-FOLDERS = {"YOLO_CONFIG_DIR": "ultralytics", "MPLCONFIGDIR": "matplotlib"}  # of settings, below .cache
+FOLDERS = {"YOLO_CONFIG_DIR": "ultralytics", "MPLCONFIGDIR": "matplotlib"}  # their settings, below .cache
 
 
 def run_stage(main: Callable[[], None]) -> None:
-    """Run a stage's main: our own errors, and what the machine refuses, become one line.
+    """Run a stage's main. Errors of this project and operating-system errors become one line.
 
-    Everything else keeps its traceback.
+    All other errors are bugs and keep their traceback.
     """
     signal.signal(signal.SIGTERM, _terminate)
-    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # which a shell sets for what it runs in the background
-        signal.signal(signal.SIGINT, signal.default_int_handler)  # the package has set its own while importing
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # a shell sets it for background jobs
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # `pipeline` has set another one for imports
     try:
         quieten()
         main()
@@ -52,15 +52,21 @@ def run_stage(main: Callable[[], None]) -> None:
         print(INTERRUPTED, file=sys.stderr)
         sys.exit(128 + signal.SIGINT)
     except Exception as error:
-        ours = type(error).__module__.split(".")[0] in OUR_PACKAGES
-        text = str(error) if ours else refusal(error)
+        text = one_line(error)
         if text is None:
             raise
-        sys.exit(f"error: {' '.join(text.split())}")
+        sys.exit(f"error: {text}")
+
+
+def one_line(error: Exception) -> str | None:
+    """The message of an error of this project or of the operating system, in one line; None for a bug."""
+    ours = type(error).__module__.split(".")[0] in OUR_PACKAGES
+    text = str(error) if ours else system_error(error)
+    return None if text is None else " ".join(text.split())
 
 
 def parse_arguments(*names: str) -> argparse.Namespace:
-    """Parse required options; those that end in a path name become Path by the caller."""
+    """The values of these options, as text; all are required."""
     parser = argparse.ArgumentParser()
     for name in names:
         parser.add_argument(f"--{name}", required=True)
@@ -68,12 +74,12 @@ def parse_arguments(*names: str) -> argparse.Namespace:
 
 
 def project_root() -> Path:
-    """The project's project_root, also when DVC runs an experiment in a temporary copy of it."""
+    """The project's folder, also when DVC runs an experiment in a temporary copy of it."""
     return Path(os.environ.get("DVC_ROOT", Path.cwd()))
 
 
 def quieten() -> None:
-    """Settings that keep libraries quiet and offline; the environment's own come first."""
+    """Keep libraries quiet and offline. Variables that the environment sets already stay."""
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
     for name, folder in FOLDERS.items():
@@ -88,7 +94,7 @@ def _terminate(signum: int, frame: FrameType | None) -> None:
 
 
 def run_command(main: Callable[[], None]) -> None:
-    """As `run_stage`, for a command that DVC does not run."""
+    """As `run_stage`, for a command that a person runs beside DVC."""
 
     def run() -> None:
         try:

@@ -1,4 +1,4 @@
-"""Where the work on single images runs: one place, so that stages say what to do and not where. Not a stage."""
+"""Work on single images in parallel, on this machine or on a Ray cluster."""
 
 import os
 import signal
@@ -20,11 +20,11 @@ def in_parallel(
 ) -> Iterator[Result]:
     """`function(*job)` for every job, in the order of the jobs, in as many processes as there are cores.
 
-    The processes outlive a call, so each job is run in the folder that this process is in now: relative paths mean
-    the same there. What `function` raises is raised here.
+    Each job runs in this process's working directory, also in processes that an earlier call started. Exceptions of
+    `function` are raised here.
 
     Args:
-        function: may hold what all jobs share, as a `functools.partial`. A job may be run twice.
+        function: a `functools.partial` holds what all jobs share. A job may run twice.
         jobs: the arguments of each call.
         engine: the cores of this machine, or those of a Ray cluster.
 
@@ -36,7 +36,7 @@ def in_parallel(
 
         return spread(function, jobs)
     here = Path.cwd()
-    with _deaf_children():
+    with _children_without_sigint():
         results: Iterator[Result] = Parallel(n_jobs=-1, return_as="generator")(
             delayed(_run_in)(here, function, job) for job in jobs
         )
@@ -49,14 +49,14 @@ def through_network(
     jobs: Iterable[tuple[Any, ...]],
     engine: Kind = "local",
 ) -> Iterator[Result]:
-    """`use(load(), *job)` for every job, in the order of the jobs. Networks take all cores, or a GPU, for one image.
+    """`use(load(), *job)` for every job, one after the other. A network uses all cores, or a GPU.
 
     Args:
-        load: gives the network; called once here, or once in each process of a cluster.
-        use: what is done with it. A job may be run twice.
-        jobs: the further arguments of each call.
-        engine: this process, or a Ray cluster: there a job takes as many cores as torch has threads here, which
-            gives the same bytes, or one GPU where the cluster has any.
+        load: returns the network; called once, or once in each process of a cluster.
+        use: called with the network and the job. A job may run twice.
+        jobs: the other arguments of each call.
+        engine: this process, or a Ray cluster. There each job gets as many cores as torch has threads here, for the
+            same bytes, or one GPU if the cluster has GPUs.
 
     Raises:
         pipeline.running.ray_cluster.ClusterError: the cluster cannot be used.
@@ -72,8 +72,8 @@ def through_network(
 
 
 @contextmanager
-def _deaf_children() -> Iterator[None]:
-    """Processes that are started inside don't hear Ctrl-C, which a terminal sends to all: this one ends them."""
+def _children_without_sigint() -> Iterator[None]:
+    """Processes that start inside ignore Ctrl-C, which a terminal sends to all processes. This process ends them."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -1,7 +1,7 @@
-"""The engine `ray`: work on single images on the machines of a Ray cluster, which share a file system. Not a stage.
+"""The engine `ray`: work on single images on the machines of a Ray cluster with a shared file system.
 
-Jobs go out in chunks, a few for each core at a time, so that memory stays flat however many there are. What a dead
-worker or machine was working on is done again elsewhere.
+Jobs are sent in chunks, a few for each core at a time, so that memory use does not grow with their number. The
+chunks of a dead worker or machine run again elsewhere.
 """
 
 import logging
@@ -19,9 +19,9 @@ from typing import Any, TypeVar
 from pipeline.running.entry import FOLDERS, QUIET, quieten
 
 CHUNK = 8  # jobs for each message to a worker
-AHEAD = 2  # chunks for each core that are under way
-RETRIES = 5  # deaths of its worker or machine that a chunk survives
-PATIENCE = 20  # seconds that chunks under way get to end, when nobody wants them any more
+AHEAD = 2  # chunks sent for each core
+RETRIES = 5  # of a chunk whose worker or machine died
+PATIENCE = 20  # seconds that cancelled chunks get to end
 PROJECT = Path(__file__).parents[2]
 
 Network = TypeVar("Network")
@@ -29,7 +29,7 @@ Result = TypeVar("Result")
 
 
 class ClusterError(RuntimeError):
-    """Work cannot be spread over a Ray cluster; the text is one line that says why and what to do."""
+    """Work that cannot run on a Ray cluster. The text is one line that says why and what to do."""
 
 
 def spread(function: Callable[..., Result], jobs: Iterable[tuple[Any, ...]]) -> Iterator[Result]:
@@ -61,7 +61,7 @@ def spread_network(
 def _results(
     ray: Any, function: Callable[..., Result], jobs: Iterable[tuple[Any, ...]], cpus: int, gpus: int
 ) -> Iterator[Result]:
-    """The results in the order of the jobs; on any error here no chunk is left under way."""
+    """The results in the order of the jobs. After an error no chunk keeps running."""
     shared = ray.put((Path.cwd(), function))
     run = ray.remote(_run_chunk).options(num_cpus=cpus, num_gpus=gpus, max_retries=RETRIES)
     waiting: deque[Any] = deque()
@@ -88,25 +88,25 @@ def _fetched(ray: Any, reference: Any) -> list[Any]:
     try:
         results: list[Any] = ray.get(reference)
     except ray.exceptions.RayTaskError as error:
-        raise error.cause from None  # what the function raised, as if it had run here
+        raise error.cause from None  # the function's exception, as if it had run here
     except ray.exceptions.RayError as error:
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise ClusterError(
-            f"engine: ray: the cluster lost a piece of work {RETRIES + 1} times ({type(error).__name__}: {reason}); "
-            "look at memory and disk of its machines (`ray status`), then run it again: what is finished stays"
+            f"engine: ray: the cluster lost a piece of work {RETRIES + 1} times ({type(error).__name__}: {reason}). "
+            "Check memory and disk of its machines (`ray status`), then run it again; finished work is kept."
         ) from error
     return results
 
 
 def _abandon(ray: Any, references: list[Any]) -> None:
-    """Chunks that nobody waits for any more must not write into folders that are about to be removed."""
+    """Cancel chunks, so that they do not write into folders that are about to be removed."""
     for reference in references:
         ray.cancel(reference)
     ray.wait(references, num_returns=len(references), timeout=PATIENCE, fetch_local=False)
 
 
 def _connected() -> Any:
-    """Ray, connected to the cluster that the environment names.
+    """The module `ray`, connected to the cluster at RAY_ADDRESS.
 
     Raises:
         ClusterError: there is no Ray, no address or no cluster.
@@ -114,15 +114,17 @@ def _connected() -> Any:
     address = os.environ.get("RAY_ADDRESS")
     if not address:
         raise ClusterError(
-            "params.yaml: engine: ray needs the cluster's address in the environment: set RAY_ADDRESS to the head's, "
-            "such as 10.0.0.1:6379, to `auto` on a machine of the cluster, or to `local` for this machine alone"
+            "params.yaml: engine: ray needs the cluster's address in the environment. Set RAY_ADDRESS to the "
+            "address of the head, such as 10.0.0.1:6379, to `auto` on a machine of the cluster, or to `local` for this "
+            "machine alone."
         )
-    quieten()  # first, since Ray reads its switches when it is imported
+    quieten()  # first: Ray reads these variables when it is imported
     try:
         import ray
     except ImportError as error:
         raise ClusterError(
-            "params.yaml: engine: ray needs Ray, which is not installed: `uv sync --group scale`, or set engine: local"
+            "params.yaml: engine: ray needs Ray, which is not installed. Run `uv sync --group scale`, or "
+            "set engine: local."
         ) from error
     if not ray.is_initialized():
         _connect(ray, address)
@@ -130,7 +132,7 @@ def _connected() -> Any:
 
 
 def _connect(ray: Any, address: str) -> None:
-    own_handler = signal.getsignal(signal.SIGTERM)
+    handler = signal.getsignal(signal.SIGTERM)
     options: dict[str, Any] = {"include_dashboard": False} if address == "local" else {}
     try:
         ray.init(
@@ -143,35 +145,35 @@ def _connect(ray: Any, address: str) -> None:
     except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise ClusterError(
-            f"engine: ray: no cluster at RAY_ADDRESS={address} ({reason}); start one with `ray start --head`, with "
-            f"the same versions of Ray and Python {sys.version.split()[0]}, or set engine: local"
+            f"engine: ray: no cluster at RAY_ADDRESS={address} ({reason}). Start one with `ray start --head`, with "
+            f"the same version of Ray and Python {sys.version.split()[0]}, or set engine: local."
         ) from error
     finally:
-        signal.signal(signal.SIGTERM, own_handler)  # Ray puts its own in its place
+        signal.signal(signal.SIGTERM, handler)  # Ray replaces it
 
 
 def _environment() -> dict[str, str]:
-    """What a worker needs to run this project's code as it would run here."""
+    """The variables that a worker needs to run this project's code as this process does."""
     quiet = {name: os.environ[name] for name in (*QUIET, *FOLDERS) if name in os.environ}
     return {**quiet, "PYTHONPATH": os.pathsep.join([str(PROJECT), *os.environ.get("PYTHONPATH", "").split(os.pathsep)])}
 
 
 def _run_chunk(shared: tuple[Path, Callable[..., Result]], jobs: list[tuple[Any, ...]]) -> list[Result]:
-    """In a worker: it may run in any folder."""
+    """In a worker: run jobs in the working directory of the process that sent them."""
     folder, function = shared
     os.chdir(folder)
     return [function(*job) for job in jobs]
 
 
-_kept: dict[str, Any] = {}  # in a worker: the network of the last call
+_loaded: dict[str, Any] = {}  # in a worker: the network of the last call
 
 
 def _use(key: str, load: Callable[[], Network], use: Callable[..., Result], threads: int, *job: Any) -> Result:
-    """In a worker: one job, by a network that is loaded once; as many threads as here, for the same bytes."""
-    if key not in _kept:
+    """In a worker: run a job with a network that is loaded once, with the sender's number of threads."""
+    if key not in _loaded:
         import torch
 
         torch.set_num_threads(threads)
-        _kept.clear()
-        _kept[key] = load()
-    return use(_kept[key], *job)
+        _loaded.clear()
+        _loaded[key] = load()
+    return use(_loaded[key], *job)

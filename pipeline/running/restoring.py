@@ -1,4 +1,4 @@
-"""One image through a restorer, whole or in tiles. Not a stage."""
+"""One image through a restorer, whole or in tiles, and the modules that a restorer consists of."""
 
 import time
 from pathlib import Path
@@ -8,12 +8,13 @@ import torch
 from numpy.typing import NDArray
 
 from data import images
+from models.restorers import RESTORERS
 from models.restorers.contract import Restorer, restore_tiled
 from pipeline.settings.training import Restore
 
 
 def restore_image(restorer: Restorer, image: NDArray[np.uint8], settings: Restore, target: Path) -> float:
-    """Write the restored PNG of a uint8 RGB image (H, W, 3); returns the seconds that it spent in the restorer."""
+    """Write the restored PNG of a uint8 RGB image (H, W, 3). Returns the seconds spent in the restorer."""
     batch = to_batch(restorer, image)
     started = time.perf_counter()
     restored = restore_batch(restorer, batch, settings)[0].cpu()
@@ -23,12 +24,18 @@ def restore_image(restorer: Restorer, image: NDArray[np.uint8], settings: Restor
 
 
 def to_batch(restorer: Restorer, image: NDArray[np.uint8]) -> torch.Tensor:
-    """A uint8 RGB image (H, W, 3) as a batch (1, 3, H, W) in [0, 1], where the restorer is."""
+    """A uint8 RGB image (H, W, 3) as a batch (1, 3, H, W) in [0, 1], on the restorer's device."""
     return images.to_tensor(image)[None].to(next(restorer.parameters()).device)
 
 
 def restore_batch(restorer: Restorer, batch: torch.Tensor, settings: Restore) -> torch.Tensor:
-    """One pass (1, 3, H, W), whole or in tiles."""
+    """The restored batch (1, 3, H, W), whole or in tiles."""
     if settings.tile is None:
         return restorer(batch)
     return restore_tiled(restorer, batch, settings.tile, settings.overlap)
+
+
+def restorer_modules(*names: str) -> list[str]:
+    """The modules of these entries of RESTORERS, or of all. The table imports them by name, so no import shows them."""
+    tabled = [RESTORERS[name].split(":")[0] for name in names or RESTORERS if name in RESTORERS]
+    return [*(f"models.restorers{module}" for module in tabled), "models.restorers.checkpoint"]

@@ -1,3 +1,5 @@
+"""Seeds and deterministic kernels: the same random numbers in every process."""
+
 import hashlib
 from typing import TYPE_CHECKING
 
@@ -6,7 +8,7 @@ if TYPE_CHECKING:
 
 
 def choose_device() -> "torch.device":
-    """The GPU where there is one, with deterministic kernels."""
+    """The GPU if there is one, or the CPU. Deterministic kernels are switched on."""
     import torch
 
     torch.use_deterministic_algorithms(True, warn_only=True)
@@ -14,6 +16,6 @@ def choose_device() -> "torch.device":
 
 
 def seed_for(*parts: int | str) -> int:
-    """A 63-bit seed from the run's seed and what it is for: independent streams, the same in any process."""
+    """A 63-bit seed from the run's seed and the name of its use. Seeds of different uses are independent."""
     text = "\x1f".join(str(part) for part in parts)
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1

@@ -1,57 +1,58 @@
-"""What the machine refuses (disk, rights, memory), told from mistakes in the code. Not a stage."""
+"""Operating-system errors (full disk, missing permission, lack of memory) as one line with advice."""
 
 import errno
 from collections.abc import Iterator
 
-AGAIN = "then run `uv run dvc repro` again: what is finished stays finished"
-SPACE = f"free some space, {AGAIN}"
-REFUSALS = {
-    errno.ENOSPC: SPACE,
-    errno.EDQUOT: SPACE,
-    errno.EFBIG: f"raise the limit of file sizes (ulimit -f), {AGAIN}",
-    errno.EROFS: f"make it writable, or work in a copy that is, {AGAIN}",
-    errno.EACCES: f"give yourself the rights, {AGAIN}",
-    errno.EPERM: f"give yourself the rights, {AGAIN}",
-    errno.EIO: "the disk, or the network behind it, has failed",
-    errno.EMFILE: f"raise the limit of open files (ulimit -n), {AGAIN}",
-    errno.ENFILE: f"close other programs, {AGAIN}",
-    errno.ENOMEM: f"lower batch or crop in params.yaml, or free memory, {AGAIN}",
+AGAIN = "Then run `uv run dvc repro` again; finished stages are kept."
+FREE_SPACE = f"Free some disk space. {AGAIN}"
+PERMISSION = f"Change its permissions. {AGAIN}"
+ADVICE = {
+    errno.ENOSPC: FREE_SPACE,
+    errno.EDQUOT: FREE_SPACE,
+    errno.EFBIG: f"Raise the limit of file sizes (ulimit -f). {AGAIN}",
+    errno.EROFS: f"Make it writable, or work in a copy that is. {AGAIN}",
+    errno.EACCES: PERMISSION,
+    errno.EPERM: PERMISSION,
+    errno.EIO: "Check the disk, or the network file system.",
+    errno.EMFILE: f"Raise the limit of open files (ulimit -n). {AGAIN}",
+    errno.ENFILE: f"Close other programs. {AGAIN}",
+    errno.ENOMEM: f"Lower batch or crop in params.yaml, or free memory. {AGAIN}",
 }
-# Libraries that write by themselves tell it in words: safetensors, sqlite and torch, whose message names no reason.
-WORDS = {
-    "no space left on device": ("no space left on device", REFUSALS[errno.ENOSPC]),
-    "database or disk is full": ("no space left on device", REFUSALS[errno.ENOSPC]),
-    "pytorchstreamwriter failed": ("a checkpoint could not be written", SPACE),
-    "unexpected pos": ("a checkpoint could not be written", SPACE),
-    "file too large": ("file too large", REFUSALS[errno.EFBIG]),
-    "read-only file system": ("read-only file system", REFUSALS[errno.EROFS]),
-    "unable to open database file": ("a database cannot be opened", REFUSALS[errno.EROFS]),
-    "readonly database": ("a database is read-only", REFUSALS[errno.EROFS]),
-    "can't allocate memory": ("not enough memory", REFUSALS[errno.ENOMEM]),
-    "out of memory": ("not enough memory", REFUSALS[errno.ENOMEM]),
+# Libraries with other exceptions than OSError, by words of their messages: safetensors, sqlite, torch.
+MESSAGES = {
+    "no space left on device": ("no space left on device", FREE_SPACE),
+    "database or disk is full": ("no space left on device", FREE_SPACE),
+    "pytorchstreamwriter failed": ("a checkpoint could not be written", FREE_SPACE),
+    "unexpected pos": ("a checkpoint could not be written", FREE_SPACE),
+    "file too large": ("file too large", ADVICE[errno.EFBIG]),
+    "read-only file system": ("read-only file system", ADVICE[errno.EROFS]),
+    "unable to open database file": ("a database cannot be opened", ADVICE[errno.EROFS]),
+    "readonly database": ("a database is read-only", ADVICE[errno.EROFS]),
+    "can't allocate memory": ("not enough memory", ADVICE[errno.ENOMEM]),
+    "out of memory": ("not enough memory", ADVICE[errno.ENOMEM]),
 }
-WORKERS = ("TerminatedWorkerError", "BrokenProcessPool")
+DEAD_WORKER = ("TerminatedWorkerError", "BrokenProcessPool")  # exceptions of joblib and concurrent.futures
 
 
-def refusal(error: BaseException) -> str | None:
-    """What the machine refused and what to do, in one line; None where the error is something else.
+def system_error(error: BaseException) -> str | None:
+    """What the operating system refused and what to do, in one line; None if the error is another one.
 
     Args:
-        error: with whatever it was raised from.
+        error: also the errors that it was raised from are searched.
     """
-    for one in _chain(error):
-        if isinstance(one, OSError) and one.errno in REFUSALS:
-            place = f"{one.filename}: " if one.filename is not None else ""
-            return f"{place}{(one.strerror or str(one)).lower()}; {REFUSALS[one.errno]}"
-        if isinstance(one, MemoryError):
-            return f"not enough memory; {REFUSALS[errno.ENOMEM]}"
-        if type(one).__name__ in WORKERS:
-            return f"a worker process was killed, most likely for lack of memory; free memory, {AGAIN}"
-        if not isinstance(one, OSError):
-            text = str(one).lower()
-            for words, (reason, advice) in WORDS.items():
+    for cause in _chain(error):
+        if isinstance(cause, OSError) and cause.errno in ADVICE:
+            place = f"{cause.filename}: " if cause.filename is not None else ""
+            return f"{place}{(cause.strerror or str(cause)).lower()}. {ADVICE[cause.errno]}"
+        if isinstance(cause, MemoryError):
+            return f"not enough memory. {ADVICE[errno.ENOMEM]}"
+        if type(cause).__name__ in DEAD_WORKER:
+            return f"a worker process was killed, probably for lack of memory. Free memory. {AGAIN}"
+        if not isinstance(cause, OSError):
+            text = str(cause).lower()
+            for words, (reason, advice) in MESSAGES.items():
                 if words in text:
-                    return f"{reason}; {advice}"
+                    return f"{reason}. {advice}"
     return None
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from scipy import special
 
-from pipeline.running.artifacts import CLEAN
+from pipeline.settings.grammar import CLEAN
 from pipeline.settings.grammar import DEGRADED, FROZEN, is_retrained
 from pipeline.settings.params import Params, Statistics
 from pipeline.statistics.resampling import holm, one_sided_p_value, resamples_for

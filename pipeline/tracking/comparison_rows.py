@@ -1,4 +1,4 @@
-"""Which data a row of the comparison used, with digests of the files. Not a stage."""
+"""The rows of the comparison and the curves of other trainings, read from the files of a finished pipeline."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,39 +10,35 @@ import pandas as pd
 from data.dataset import Dataset
 from models.losses import needs_prior
 from pipeline.reporting import pictures
-from pipeline.running.artifacts import CLEAN, row_identity
+from pipeline.running.artifacts import trained_file
+from pipeline.settings.grammar import CLEAN
 from pipeline.running.atomic_outputs import read_table
 from pipeline.running.digests import data_digest
 from pipeline.settings.grammar import DEGRADED, is_clean_restored, objective_losses, objective_of, variant_kind
 from pipeline.settings.params import Params
+from pipeline.tracking.configurations import row_configuration, training_configuration
 from pipeline.tracking.logged_model import RestorerFile
-from pipeline.tracking.runs import DataUsed, Row
-
-
-def data_used(dataset: Dataset, splits: Sequence[str], use: str, degradation: str | None = None) -> Iterator[DataUsed]:
-    """The splits of a data set as a row names them: `<data set>-<degradation>-<split>`."""
-    for split in splits:
-        folder = dataset.folder / split
-        name = "-".join(part for part in (dataset.info.name, degradation, split) if part)
-        yield DataUsed(name, data_digest(folder), folder.as_posix(), dataset.info.splits[split], use)
-
+from pipeline.tracking.runs import DataUsed, Row, Training
 
 Curve = dict[int, dict[str, float]]
-NO_COSTS = {"stage", "degradation", "variant"}  # the columns of costs.csv that name what the others are of
+CURVE_FILE = "curve.csv"
+KEYS = {"stage", "degradation", "variant"}  # the columns of costs.csv that are no costs
 
 
 @dataclass(frozen=True)
 class Folders:
-    """Where publish finds what it writes."""
+    """The folders that `publish` reads, and a scratch folder for plots."""
 
     degraded: Path
     report: Path
     restorers: Path
+    prior: Path
+    tasks: Path
     scratch: Path
 
 
-class Ledger:
-    """The tables of a finished run, cut into rows."""
+class ComparisonTables:
+    """The tables of a finished pipeline, from which rows are read."""
 
     def __init__(self, params: Params, clean: Dataset, folders: Folders) -> None:
         self.params = params
@@ -53,13 +49,13 @@ class Ledger:
         )
 
     def rows(self, tags: Mapping[str, str]) -> Iterator[Row]:
-        """Every variant of results.csv for each degradation; `clean` once. `tags` are added to every row's."""
+        """Every variant of results.csv for each degradation; `clean` once. All rows get `tags`."""
         for degradation, variant in self._variants():
             objective = objective_of(variant, self.params.objectives)
             prior = objective is not None and needs_prior(objective_losses(objective, self.params.losses))
-            curve = self._curve(degradation, variant)
+            curve = read_curve(self._restorer_folder(degradation, variant))
             yield Row(
-                identity=row_identity(self.params, degradation, variant, prior),
+                configuration=row_configuration(self.params, degradation, variant, prior),
                 name=f"{degradation} · {variant}" if degradation else variant,
                 tags={**tags, **self._labels(degradation, variant)},
                 params=self._params(degradation, variant),
@@ -71,14 +67,15 @@ class Ledger:
             )
 
     def _variants(self) -> list[tuple[str | None, str]]:
-        """As in params.yaml: clean, then by degradation the degraded images, the objectives, and all else."""
-        found = list(self.results[["degradation", "variant"]].drop_duplicates().itertuples(index=False, name=None))
+        """Clean; then for each degradation: degraded, the objectives as in params.yaml, all other variants."""
+        pairs = list(self.results[["degradation", "variant"]].drop_duplicates().itertuples(index=False, name=None))
         first = [DEGRADED, *self.params.objectives]
         rows: list[tuple[str | None, str]] = [(None, CLEAN)] if CLEAN in set(self.results.variant) else []
         for degradation in self.params.degradations:
-            own = [variant for name, variant in found if name == degradation and variant != CLEAN]
-            ordered = [one for one in first if one in own] + [one for one in own if one not in first]
-            rows += [(degradation, one) for one in ordered]
+            variants = [variant for name, variant in pairs if name == degradation and variant != CLEAN]
+            ordered = [variant for variant in first if variant in variants]
+            ordered += [variant for variant in variants if variant not in first]
+            rows += [(degradation, variant) for variant in ordered]
         return rows
 
     def _labels(self, degradation: str | None, variant: str) -> dict[str, str]:
@@ -105,8 +102,8 @@ class Ledger:
             sections["degrade"] = params.degrade.only(degradation)
         objective = objective_of(variant, params.objectives)
         if objective:
-            own = params.train_restorer.of(objective)
-            sections["train_restorer"] = {**own.training, **own.network}
+            settings = params.train_restorer.of(objective)
+            sections["train_restorer"] = {**settings.training, **settings.network}
             sections["restore"] = params.restore.model_dump()
             sections["losses"] = params.losses_of(objective)
         sections |= {task: params.task_settings(task) for task in params.tasks}
@@ -124,12 +121,12 @@ class Ledger:
         return chosen[chosen.degradation == degradation] if degradation else chosen
 
     def _gains(self, degradation: str | None, variant: str) -> dict[str, float]:
-        """The gains over every rival with their intervals. Over itself a variant gains nothing, exactly."""
+        """The gains over every baseline with their intervals. The gain of a baseline over itself is 0."""
         metrics: dict[str, float] = {}
         gains = self.gains[self.gains.degradation == degradation]
-        for (task, metric), rivals in gains[gains.versus == variant].groupby(["task", "metric"], sort=False):
+        for (task, metric), baselines in gains[gains.versus == variant].groupby(["task", "metric"], sort=False):
             metrics |= _gain(variant, task, metric, 0.0, 0.0, 0.0)
-            if variant == DEGRADED and rivals.recovered.notna().any():
+            if variant == DEGRADED and baselines.recovered.notna().any():
                 metrics[f"recovered/{task} {metric}"] = 0.0
         for row in gains[gains.variant == variant].itertuples():
             metrics |= _gain(row.versus, row.task, row.metric, row.gain, row.ci_low, row.ci_high)
@@ -138,53 +135,75 @@ class Ledger:
         return metrics
 
     def _costs(self, degradation: str | None, variant: str) -> dict[str, float]:
-        """What the restorer costs: nothing where there is none."""
-        columns = [name for name in self.costs.columns if name not in NO_COSTS]
+        """The costs of the variant's restorer; 0 if it has none."""
+        columns = [name for name in self.costs.columns if name not in KEYS]
         objective = objective_of(variant, self.params.objectives)
         if objective is None:
             return {f"cost/{name}": 0.0 for name in columns}
-        mine = self.costs[(self.costs.degradation == degradation) & (self.costs.variant == objective)]
-        return {f"cost/{name}": row[name] for _, row in mine.head(1).iterrows() for name in columns}
+        rows = self.costs[(self.costs.degradation == degradation) & (self.costs.variant == objective)]
+        return {f"cost/{name}": row[name] for _, row in rows.head(1).iterrows() for name in columns}
 
     def _data(self, degradation: str | None, variant: str) -> Iterator[DataUsed]:
         if degradation is None or is_clean_restored(variant):
-            yield from data_used(self.clean, [self.clean.evaluation_split], "evaluation")
+            yield from _data_used(self.clean, [self.clean.evaluation_split], "evaluation")
         if degradation is None:
             return
         degraded = Dataset.open(self.folders.degraded / degradation)
         if not is_clean_restored(variant):
-            yield from data_used(degraded, degraded.evaluation_splits, "evaluation", degradation)
+            yield from _data_used(degraded, degraded.evaluation_splits, "evaluation", degradation)
         if variant != DEGRADED and "train" in degraded.info.splits:
-            yield from data_used(degraded, ["train"], "training", degradation)
+            yield from _data_used(degraded, ["train"], "training", degradation)
 
     def _restorer(self, degradation: str | None, variant: str) -> RestorerFile | None:
-        weights = self.folders.restorers / str(degradation) / variant / "restorer.safetensors"
+        weights = trained_file(self._restorer_folder(degradation, variant))
         if variant not in self.params.objectives or not weights.exists():
             return None
         restore = self.params.restore
         return RestorerFile(weights, self.params.train_restorer.restorer, restore.tile, restore.overlap)
 
-    def _curve(self, degradation: str | None, variant: str) -> Curve:
-        path = self.folders.restorers / str(degradation) / variant / "curve.csv"
-        if not path.exists():
-            return {}
-        table = read_table(path, index_col="step")
-        return {
-            int(step): {str(name): float(value) for name, value in row.items() if not pd.isna(value)}
-            for step, row in table.iterrows()
-        }
+    def _restorer_folder(self, degradation: str | None, variant: str) -> Path:
+        return self.folders.restorers / str(degradation) / variant
 
     def _artifacts(self, degradation: str | None, variant: str, curve: Curve) -> Iterator[Path]:
         yield self.folders.report / "report.md"
         for task in self.params.tasks:
             names = [f"{degradation}-{task}", *(f"{end}-{degradation}-{task}-{variant}" for end in ("best", "worst"))]
-            found = (self.folders.report / "pictures" / f"{name}.png" for name in names)
-            yield from (path for path in found if path.exists())
+            files = (self.folders.report / "pictures" / f"{name}.png" for name in names)
+            yield from (path for path in files if path.exists())
         if curve:
             plot = self.folders.scratch / f"curve-{degradation}-{variant}.png"
             loss = {step: values["loss"] for step, values in curve.items()}
             pictures.plot_curves({variant: loss}, f"{degradation}, {variant}", plot)
             yield plot
+
+
+def trainings(params: Params, folders: Folders) -> Iterator[Training]:
+    """The curves of the prior and of the task networks that this pipeline has trained."""
+    stages = [("prior", "train_prior", folders.prior, params.train_prior.model_dump(mode="json"))]
+    stages += [(task, "train_task", folders.tasks / task, params.task_settings(task)) for task in params.tasks]
+    for name, stage, folder, settings in stages:
+        if curve := read_curve(folder):
+            yield Training(training_configuration(params, stage, name, settings), name, {"stage": stage}, curve)
+
+
+def read_curve(folder: Path) -> Curve:
+    """The curve of a training: step -> values by name; empty if the folder has none."""
+    path = folder / CURVE_FILE
+    if not path.exists():
+        return {}
+    table = read_table(path, index_col="step")
+    return {
+        int(step): {str(name): float(value) for name, value in row.items() if not pd.isna(value)}
+        for step, row in table.iterrows()
+    }
+
+
+def _data_used(dataset: Dataset, splits: Sequence[str], use: str, degradation: str | None = None) -> Iterator[DataUsed]:
+    """Splits of a data set, named `<data set>-<degradation>-<split>`."""
+    for split in splits:
+        folder = dataset.folder / split
+        name = "-".join(part for part in (dataset.info.name, degradation, split) if part)
+        yield DataUsed(name, data_digest(folder), folder.as_posix(), dataset.info.splits[split], use)
 
 
 def _gain(versus: str, task: str, metric: str, gain: float, low: float, high: float) -> dict[str, float]:

@@ -1,6 +1,6 @@
-"""Restorers as MLflow models, which `mlflow models` and mlflow.pyfunc can load. Not a stage.
+"""Restorers as MLflow models, which `mlflow models` and mlflow.pyfunc load.
 
-A model is its weights, a script that loads them (no pickle) and the few source files that the script needs.
+A model has the weights, a script that loads them (no pickle), and the source files that the script needs.
 """
 
 import hashlib
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 PROJECT = Path(__file__).parents[2]
 SCRIPT = "pipeline.tracking.served_restorer"
 NAME = "restorer"
-DIGEST = "digest"  # the tag of a model that says which weights and settings it has
+DIGEST = "digest"  # the tag of a model with the digest of its weights, code and settings
 PACKAGES = ("mlflow", "numpy", "opencv-python-headless", "pillow", "safetensors", "torch")
 EXAMPLE = 32  # pixels
 
@@ -37,7 +37,7 @@ class RestorerFile:
 
     Attributes:
         weights: the file.
-        architecture: its key in RESTORERS, or `checkpoint`.
+        architecture: the name of its entry in RESTORERS, or `checkpoint`.
         tile: side in pixels of the tiles that images are restored in; None: whole.
         overlap: of tiles, in pixels.
     """
@@ -50,19 +50,19 @@ class RestorerFile:
     @property
     def digest(self) -> str:
         """A digest of the weights, the code that loads them, and the settings."""
-        found = hashlib.sha256(json.dumps([self.architecture, self.tile, self.overlap]).encode())
+        digest = hashlib.sha256(json.dumps([self.architecture, self.tile, self.overlap]).encode())
         for path in [self.weights, *self.code()]:
-            found.update(hashlib.sha256(path.read_bytes()).digest())
-        return found.hexdigest()[:16]
+            digest.update(hashlib.sha256(path.read_bytes()).digest())
+        return digest.hexdigest()[:16]
 
     def code(self) -> list[Path]:
         """The source files that loading it needs."""
-        own = "models.restorers.checkpoint" if self.architecture == CHECKPOINT else RESTORERS[self.architecture]
-        return sorted(closure(SCRIPT, PROJECT) | closure(own.split(":")[0], PROJECT))
+        module = RESTORERS.get(self.architecture, ".checkpoint").split(":")[0]
+        return sorted(closure(SCRIPT, PROJECT) | closure(f"models.restorers{module}", PROJECT))
 
 
 def log_restorer(client: "MlflowClient", run: "Run", restorer: RestorerFile) -> None:
-    """Log a restorer as a model of a run, unless the run has it already; another one is replaced."""
+    """Log a restorer as a model of a run, unless the run has it already. Another model of the run is replaced."""
     from mlflow.entities import LoggedModelOutput, LoggedModelStatus
 
     digest, known = restorer.digest, _models(client, run)
@@ -88,7 +88,7 @@ def _models(client: "MlflowClient", run: "Run") -> "list[LoggedModel]":
 
 
 def _write(folder: Path, restorer: RestorerFile, model: "LoggedModel") -> None:
-    """Write the model as MLflow's format wants it into a folder `model`."""
+    """Write the model in MLflow's format into a folder `model`."""
     from mlflow import pyfunc
     from mlflow.models import Model
 
@@ -107,7 +107,7 @@ def _write(folder: Path, restorer: RestorerFile, model: "LoggedModel") -> None:
     )
     logging.getLogger("mlflow.utils.environment").setLevel(logging.ERROR)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it asks for type hints, which know no images
+        warnings.simplefilter("ignore")  # MLflow asks for type hints, which cannot describe images
         pyfunc.save_model(
             str(folder / "model"),
             python_model=str(folder / "served_restorer.py"),

@@ -1,7 +1,7 @@
-"""Rows of the comparison and the report as MLflow runs. Not a stage.
+"""MLflow runs of a finished pipeline: the rows of the comparison, the report, the curves of other trainings.
 
-Rows are flat: nested runs would leave the chart view of the comparison empty. So the report is a run of an
-experiment of its own, `<name>-report`, and rows and report name each other in tags and in their descriptions.
+Rows are flat, because MLflow's chart view shows no nested runs. The report is a run of another experiment,
+`<name>-report`. Rows and report link to each other in tags and descriptions.
 """
 
 import json
@@ -15,11 +15,9 @@ from pipeline.tracking import view
 from pipeline.tracking.logged_model import RestorerFile, log_restorer
 from pipeline.tracking.store import (
     TRAININGS,
-    Point,
     Store,
     TrackingError,
     failures,
-    now,
     reason,
     sanitised,
     shown_uri,
@@ -32,8 +30,8 @@ if TYPE_CHECKING:
 
 REPORTS = "-report"  # suffix of the experiment that holds the reports
 NOTE = "mlflow.note.content"  # the tag that the UI shows as a description
-CONTEXT = "mlflow.data.context"  # the tag of a data set that says what it was used for
-LONGEST_NOTE = 5000  # characters, what every backend takes
+CONTEXT = "mlflow.data.context"  # the tag of a data set with its use
+LONGEST_NOTE = 5000  # characters that every backend takes
 LOCAL_SERVER = "http://127.0.0.1:5000"  # where `mlflow ui` listens
 
 
@@ -44,8 +42,8 @@ class DataUsed:
     Attributes:
         name: of data set and split.
         digest: of its files.
-        folder: where they lay, from the project's root.
-        images: how many.
+        folder: its path in the project.
+        images: number of images.
         use: `training` or `evaluation`.
     """
 
@@ -58,9 +56,9 @@ class DataUsed:
 
 @dataclass(frozen=True)
 class Row:
-    """What one run shows: the unit that people compare."""
+    """The content of one run: a variant for one degradation."""
 
-    identity: str
+    configuration: str
     name: str
     tags: Mapping[str, str]
     params: Mapping[str, Any]
@@ -73,9 +71,9 @@ class Row:
 
 @dataclass(frozen=True)
 class Report:
-    """The run that carries the report: all files of a folder."""
+    """The content of the run that has the report: all files of a folder."""
 
-    identity: str
+    configuration: str
     name: str
     tags: Mapping[str, str]
     params: Mapping[str, Any]
@@ -83,16 +81,28 @@ class Report:
 
 
 @dataclass(frozen=True)
+class Training:
+    """The curve of a training that is no row of the comparison: of the prior or of a task network."""
+
+    configuration: str
+    name: str
+    tags: Mapping[str, str]
+    curve: Mapping[int, Mapping[str, float]]
+
+
+@dataclass(frozen=True)
 class Published:
-    """Where everything is: ids of the experiment, of the runs by row name, and of the report's run."""
+    """The ids of the experiment, of the runs by row name, and of the report's run."""
 
     experiment: str
     runs: Mapping[str, str]
     report: str
 
 
-def publish(experiment: str, rows: Sequence[Row], report: Report) -> Published:
-    """Write rows and their report, and close runs whose processes died.
+def publish(experiment: str, rows: Sequence[Row], report: Report, trainings: Sequence[Training] = ()) -> Published:
+    """Write rows, their report and the curves of other trainings, and close runs whose processes died.
+
+    Publishing twice changes nothing: only what a run does not have yet is sent.
 
     Raises:
         TrackingError: MLflow cannot be reached or written to.
@@ -100,9 +110,12 @@ def publish(experiment: str, rows: Sequence[Row], report: Report) -> Published:
     try:
         store = Store(experiment)  # the comparison comes first in the list of experiments
         store.close_dead_runs()
-        Store(experiment + TRAININGS).close_dead_runs()
+        training_store = Store(experiment + TRAININGS)
+        training_store.close_dead_runs()
+        for training in trainings:
+            publish_training(training_store, training)
         reports = Store(experiment + REPORTS)
-        known = reports.find(report.identity) or reports.create(report.identity, report.name, report.tags)
+        known = reports.find(report.configuration) or reports.create(report.configuration, report.name, report.tags)
         link = f"[report](#/experiments/{reports.experiment_id}/runs/{known.info.run_id}/artifacts)"
         runs = {}
         for number, row in enumerate(rows):
@@ -118,50 +131,59 @@ def publish(experiment: str, rows: Sequence[Row], report: Report) -> Published:
         return Published(store.experiment_id, runs, known.info.run_id)
     except failures() as error:
         raise TrackingError(
-            f"MLflow at {shown_uri()}: {reason(error)}; the tables are in files, "
-            "`uv run dvc repro publish` writes them to MLflow when it is back"
+            f"MLflow at {shown_uri()}: {reason(error)}. The results are in files; run `uv run dvc repro publish` when "
+            "MLflow is back."
         ) from error
 
 
 def publish_row(store: Store, row: Row) -> str:
-    """Write a row, into the run that has its identity or a new one; returns the run's id.
+    """Write a row into the run that has its configuration, or into a new run. Returns the run's id.
 
-    A run that holds the curve of another training, or that used other data, is replaced: code or data have changed.
+    A run with the curve of another training, or with other data, is replaced: code or data have changed.
     """
-    run = store.find(row.identity)
+    run = store.find(row.configuration)
     if run is not None and not (store.continues(run.info.run_id, row.curve) and _same_data(run, row.data)):
         store.client.delete_run(run.info.run_id)
         run = None
-    run = run or store.create(row.identity, row.name, row.tags)
-    id = str(run.info.run_id)
+    run = run or store.create(row.configuration, row.name, row.tags)
+    run_id = str(run.info.run_id)
     _log_tags(store, run, {**row.tags, "mlflow.runName": row.name})
     _log_values(store, run, row.params, row.metrics)
-    known = store.steps(id)
-    moment = now()
-    store.stream(id, {step: Point(moment, values) for step, values in row.curve.items() if step not in known})
-    _log_data(store, id, row.data)
+    store.complete(run_id, row.curve)
+    _log_data(store, run_id, row.data)
     for path in row.artifacts:
-        store.client.log_artifact(id, str(path))
+        store.client.log_artifact(run_id, str(path))
     if row.restorer is not None:
-        log_restorer(store.client, store.client.get_run(id), row.restorer)
+        log_restorer(store.client, store.client.get_run(run_id), row.restorer)
     _finish(store, run)
-    return id
+    return run_id
+
+
+def publish_training(store: Store, training: Training) -> None:
+    """Complete the curve of the run that has a training's configuration. Another training's run is replaced."""
+    run = store.find(training.configuration)
+    if run is not None and not store.continues(run.info.run_id, training.curve):
+        store.client.delete_run(run.info.run_id)
+        run = None
+    run = run or store.create(training.configuration, training.name, training.tags)
+    store.complete(run.info.run_id, training.curve)
+    _finish(store, run)
 
 
 def _publish_report(reports: Store, run: "Run", report: Report, comparison: str, rows: Mapping[str, str]) -> None:
-    id = run.info.run_id
+    run_id = run.info.run_id
     links = "\n".join(f"- [{name}](#/experiments/{comparison}/runs/{row})" for name, row in rows.items())
-    every = f"[all rows beside one another](#/{_compare(comparison, list(rows.values()))})"
+    every = f"[all rows side by side](#/{_compare(comparison, list(rows.values()))})"
     texts = " and ".join(f"`{path.name}`" for path in sorted(report.folder.glob("report.*")))
     note = f"{texts}, tables and pictures are under Artifacts. Its rows ({every}):\n\n{links}"
     _log_tags(reports, run, {**report.tags, NOTE: note[:LONGEST_NOTE], "mlflow.runName": report.name})
     _log_values(reports, run, report.params, {})
-    reports.client.log_artifacts(id, str(report.folder))
+    reports.client.log_artifacts(run_id, str(report.folder))
     _finish(reports, run)
 
 
 def _finish(store: Store, run: "Run") -> None:
-    """Close a run; one that was closed keeps its end."""
+    """Close a run that is not finished yet."""
     if run.info.status != "FINISHED":
         store.client.set_terminated(run.info.run_id, "FINISHED")
 
@@ -177,7 +199,7 @@ def _how_to_read(experiment: str, link: str) -> str:
 
 
 def _same_data(run: "Run", data: Sequence[DataUsed]) -> bool:
-    """Whether the data that a run used are, where they have the same names, these."""
+    """Whether the data sets that a run used have the same digests as those of the same names here."""
     now = {used.name: used.digest for used in data}
     then = {entry.dataset.name: entry.dataset.digest for entry in (run.inputs.dataset_inputs if run.inputs else [])}
     return all(now.get(name, digest) == digest for name, digest in then.items())
@@ -190,7 +212,7 @@ def _log_tags(store: Store, run: "Run", tags: Mapping[str, str]) -> None:
 
 
 def _log_values(store: Store, run: "Run", params: Mapping[str, Any], metrics: Mapping[str, float]) -> None:
-    """Log what the run does not have yet: a second value for the same thing would be a second point."""
+    """Log what the run does not have yet. A value that is logged twice would be a second point."""
     from mlflow.entities import Param
 
     new: list[Param] = [Param(sanitised(k), str(v)) for k, v in params.items() if sanitised(k) not in run.data.params]
@@ -199,7 +221,7 @@ def _log_values(store: Store, run: "Run", params: Mapping[str, Any], metrics: Ma
     store.client.log_batch(run.info.run_id, metrics=to_metrics(changed), params=new)
 
 
-def _log_data(store: Store, id: str, data: Sequence[DataUsed]) -> None:
+def _log_data(store: Store, run_id: str, data: Sequence[DataUsed]) -> None:
     from mlflow.entities import Dataset, DatasetInput, InputTag
 
     inputs = [
@@ -216,16 +238,16 @@ def _log_data(store: Store, id: str, data: Sequence[DataUsed]) -> None:
         for used in data
     ]
     if inputs:
-        store.client.log_inputs(id, inputs)
+        store.client.log_inputs(run_id, inputs)
 
 
 def chart_link(experiment: str) -> str:
-    """The address of the comparison's chart view; the UI opens on an empty page otherwise."""
+    """The address of the comparison's chart view. Without it the UI opens on an empty page."""
     return f"{_base()}/#/{_charts(experiment)}"
 
 
 def compare_link(published: Published) -> str:
-    """The address of the page with all rows beside one another, with parallel coordinates and scatter."""
+    """The address of the page with all rows side by side, parallel coordinates and scatter plots."""
     return f"{_base()}/#/{_compare(published.experiment, list(published.runs.values()))}"
 
 

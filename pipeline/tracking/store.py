@@ -1,11 +1,13 @@
-"""Experiments and runs in MLflow, found again by an identity tag. Not a stage."""
+"""MLflow experiments and their runs, which are found by the tag `configuration`."""
 
 import logging
 import math
 import os
+import socket
 import time
 import warnings
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
@@ -14,17 +16,16 @@ from filelock import FileLock
 
 from pipeline.running.atomic_outputs import WORK
 from pipeline.running.entry import project_root
-from pipeline.running.processes import is_dead, this_process
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Metric, Run
 
-IDENTITY = "configuration"  # the tag that a run is found by
-PROCESS = "process"  # host and process id of whoever keeps the run open
-TRAINING = "training"  # which training a run's curves are of
-CURVE = "training/"  # what the names of curves begin with
-LOSS = f"{CURVE}loss"  # a restorer's, a segmenter's or a prior's training has it at every step
+CONFIGURATION = "configuration"  # the tag that a run is found by
+PROCESS = "process"  # the tag that names the process that writes to the run
+TRAINING = "training"  # the tag with the digest of the training whose curve the run has
+CURVE = "training/"  # prefix of the metrics of a curve
+LOSS = f"{CURVE}loss"  # curves have it at every step, except those of YOLO networks
 LONGEST_REASON = 160  # characters of MLflow's message
 MAX_BATCH = 1000  # metrics in one call, MLflow's limit
 TRAININGS = "-trainings"  # suffix of the experiment that holds curves of priors and tasks
@@ -32,7 +33,7 @@ NOISY = ("alembic", "mlflow.store.db.utils", "mlflow.store", "mlflow.system_metr
 
 
 class Point(NamedTuple):
-    """What a training logged at one step, and when (milliseconds since 1970)."""
+    """The values that a training logged at one step, and when (milliseconds since 1970)."""
 
     when: int
     values: Mapping[str, float]
@@ -42,7 +43,7 @@ Points = dict[int, Point]
 
 
 class TrackingError(ValueError):
-    """MLflow cannot be written to; the text names its address."""
+    """MLflow cannot be reached or written to. The text names its address."""
 
 
 class Store:
@@ -51,38 +52,38 @@ class Store:
     def __init__(self, experiment: str) -> None:
         self.client, self.experiment_id = _open(experiment)
 
-    def find(self, identity: str) -> "Run | None":
-        """The run of an identity."""
-        found = self.client.search_runs([self.experiment_id], f"tags.{IDENTITY} = '{identity}'", max_results=1)
-        return found[0] if found else None
+    def find(self, configuration: str) -> "Run | None":
+        """The run with this configuration."""
+        runs = self.client.search_runs([self.experiment_id], f"tags.{CONFIGURATION} = '{configuration}'", max_results=1)
+        return runs[0] if runs else None
 
-    def create(self, identity: str, name: str, tags: Mapping[str, str]) -> "Run":
-        """A new run of an identity."""
+    def create(self, configuration: str, name: str, tags: Mapping[str, str]) -> "Run":
+        """A new run with this configuration."""
         return self.client.create_run(
-            self.experiment_id, run_name=name, tags={PROCESS: this_process(), **tags, IDENTITY: identity}
+            self.experiment_id, run_name=name, tags={PROCESS: _this_process(), **tags, CONFIGURATION: configuration}
         )
 
     def close_dead_runs(self) -> None:
-        """Mark runs as killed whose process on this machine is gone: MLflow would show them running for ever."""
+        """Mark runs as killed if their process on this machine is gone. MLflow would show them as running forever."""
         running = self.client.search_runs([self.experiment_id], "attributes.status = 'RUNNING'")
         for run in running:
-            if is_dead(run.data.tags.get(PROCESS, "")):
+            if _is_dead(run.data.tags.get(PROCESS, "")):
                 self.client.set_terminated(run.info.run_id, "KILLED")
 
-    def open_run(self, identity: str, name: str, tags: Mapping[str, str], training: str) -> tuple[str, int]:
-        """Open a run for streaming; returns its id and the last step that it already has."""
-        run = self.find(identity)
+    def open_run(self, configuration: str, name: str, tags: Mapping[str, str], training: str) -> tuple[str, int]:
+        """Open a run for streaming. Returns its id and the last step that it has; a new run has 0."""
+        run = self.find(configuration)
         if run is not None and run.data.tags.get(TRAINING) != training:
             self.client.delete_run(run.info.run_id)
             run = None
-        run = run or self.create(identity, name, {**tags, TRAINING: training})
-        id = str(run.info.run_id)
-        self.client.set_tag(id, PROCESS, this_process())
-        self.client.update_run(id, "RUNNING")
-        return id, max(self.steps(id), default=0)
+        run = run or self.create(configuration, name, {**tags, TRAINING: training})
+        run_id = str(run.info.run_id)
+        self.client.set_tag(run_id, PROCESS, _this_process())
+        self.client.update_run(run_id, "RUNNING")
+        return run_id, max(self.steps(run_id), default=0)
 
     def stream(self, run_id: str, points: Points) -> None:
-        """Add points to a run's training curves. What is sent is taken out of `points`, also before a failure."""
+        """Add points to a run's curve. Points that were sent are removed from `points`, also if a later call fails."""
         while points:
             batch: list[Metric] = []
             sent: list[int] = []
@@ -97,33 +98,43 @@ class Store:
                 del points[step]
 
     def steps(self, run_id: str) -> set[int]:
-        """The steps that a run's training curves have."""
-        names = [name for name in self.client.get_run(run_id).data.metrics if name.startswith(CURVE)]
-        names = [LOSS] if LOSS in names else names  # a detector's training has several losses, none of this name
-        return {point.step for name in names for point in self.client.get_metric_history(run_id, name)}
+        """The steps that a run's curve has."""
+        return {point.step for point in self._points(run_id)}
 
     def continues(self, run_id: str, curve: Mapping[int, Mapping[str, float]]) -> bool:
-        """Whether what a run has of a curve is the beginning of this one (which went through a text file)."""
-        return all(
-            point.step in curve and math.isclose(point.value, curve[point.step]["loss"], rel_tol=1e-4)
-            for point in self.client.get_metric_history(run_id, LOSS)
-        )
+        """Whether the points that a run has are on this curve, whose values are rounded by its file."""
+        rounded = {
+            (step, sanitised(CURVE + name)): value for step, values in curve.items() for name, value in values.items()
+        }
+        points = [point for point in self._points(run_id) if not math.isnan(point.value)]
+        return all(math.isclose(rounded.get((p.step, p.key), math.nan), p.value, rel_tol=1e-4) for p in points)
+
+    def complete(self, run_id: str, curve: Mapping[int, Mapping[str, float]]) -> None:
+        """Send the steps of a curve that a run does not have yet."""
+        moment, known = now(), self.steps(run_id)
+        self.stream(run_id, {step: Point(moment, values) for step, values in curve.items() if step not in known})
+
+    def _points(self, run_id: str) -> "list[Metric]":
+        """The curve's points: those of the loss if there is one at every step, or of all metrics."""
+        names = [name for name in self.client.get_run(run_id).data.metrics if name.startswith(CURVE)]
+        names = [LOSS] if LOSS in names else names
+        return [point for name in names for point in self.client.get_metric_history(run_id, name)]
 
 
 def tracking_uri() -> str:
-    """MLFLOW_TRACKING_URI, or MLflow's own default: a database file in the project's root, no server."""
+    """MLFLOW_TRACKING_URI, or MLflow's default: a database file in the project's folder, no server."""
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{project_root().resolve() / 'mlflow.db'}"
 
 
 def shown_uri() -> str:
-    """The address of MLflow without what must not be shown: user and password."""
+    """MLflow's address without user and password."""
     uri = tracking_uri()
     host = urlsplit(uri).netloc
     return uri.replace(host, host.rpartition("@")[2], 1) if "@" in host else uri
 
 
 def reason(error: Exception) -> str:
-    """Why a call failed, in one line of bearable length."""
+    """The first line of an error's message, at most 160 characters."""
     text = str(error).splitlines()[0] if str(error) else type(error).__name__
     return text if len(text) <= LONGEST_REASON else f"{text[:LONGEST_REASON]}..."
 
@@ -142,19 +153,19 @@ def to_metrics(values: Mapping[str, float], step: int = 0, when: int | None = No
 
 
 def sanitised(name: str) -> str:
-    """MLflow takes letters, digits, _ - . space and / in names."""
+    """A metric's name with `_` for characters that MLflow refuses. It takes letters, digits, _ - . space and /."""
     return "".join(c if c.isalnum() or c in "_-. /" else "_" for c in name)
 
 
 def _open(experiment: str) -> "tuple[MlflowClient, str]":
     work = project_root() / WORK
     work.mkdir(parents=True, exist_ok=True)
-    # Several processes that create the database at once would crash: MLflow has no lock of its own.
+    # MLflow has no lock: several processes that create the database at once would crash.
     with FileLock(work / "mlflow.lock"), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from mlflow import MlflowClient
 
-        for name in NOISY:  # not "mlflow" itself: its own setting of levels below would win
+        for name in NOISY:  # not "mlflow" itself: MLflow sets the levels below it again
             logging.getLogger(name).setLevel(logging.CRITICAL if name == "mlflow.system_metrics" else logging.ERROR)
         uri = tracking_uri()
         _create_database(uri)
@@ -165,20 +176,20 @@ def _open(experiment: str) -> "tuple[MlflowClient, str]":
 def _experiment(client: "MlflowClient", uri: str, name: str) -> str:
     from mlflow.exceptions import MlflowException
 
-    found = client.get_experiment_by_name(name)
-    if found is None:
+    known = client.get_experiment_by_name(name)
+    if known is None:
         location = (project_root().resolve() / "mlruns").as_uri() if uri.startswith("sqlite:") else None
         try:
             return str(client.create_experiment(name, artifact_location=location))
         except MlflowException:  # another machine was first
-            found = client.get_experiment_by_name(name)
-            if found is None:
+            known = client.get_experiment_by_name(name)
+            if known is None:
                 raise
-    return str(found.experiment_id)
+    return str(known.experiment_id)
 
 
 def _create_database(uri: str) -> None:
-    """Make the local database under another name first: one that a kill left half made could never be opened."""
+    """Make the local database under another name first: a kill must not leave half a database."""
     path = Path(uri.removeprefix("sqlite:///"))
     if not uri.startswith("sqlite:///") or path.exists():
         return
@@ -190,8 +201,27 @@ def _create_database(uri: str) -> None:
     scratch.rename(path)
 
 
+def _this_process() -> str:
+    """A name of this process that no other process has: host, process id and start time."""
+    return f"{socket.gethostname()}:{os.getpid()}:{_start_time(os.getpid())}"
+
+
+def _is_dead(process: str) -> bool:
+    """Whether a process of this machine, by its name, is gone. Nothing is known of other machines' processes."""
+    host, _, rest = process.partition(":")
+    pid, _, started = rest.partition(":")
+    return host == socket.gethostname() and pid.isdigit() and _start_time(int(pid)) != started
+
+
+def _start_time(pid: int) -> str:
+    """When a process started, which tells it from a later one with the same id; empty if it is gone."""
+    with suppress(OSError, IndexError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+    return ""
+
+
 def failures() -> tuple[type[Exception], ...]:
-    """What a call of MLflow raises where it cannot be reached or written to."""
+    """The errors that MLflow raises if it cannot be reached or written to."""
     from mlflow.exceptions import MlflowException
     from requests import RequestException
 

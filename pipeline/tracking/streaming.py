@@ -1,7 +1,6 @@
-"""MLflow: where people look. Trainings stream their curves into it from here. Not a stage.
+"""Training curves that stream to MLflow while the training runs.
 
-Only this room imports mlflow. Results live in files; what is written to MLflow can
-be written again at any time. A run is found by a tag that hashes its configuration, so that nothing is ever doubled.
+Only this package imports mlflow. Results live in files: the stage `publish` completes every curve from its file.
 """
 
 import logging
@@ -9,15 +8,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from typing import Any
 
-from pipeline.tracking import outbox
-from pipeline.tracking.outbox import Destination
 from pipeline.tracking.store import TRAININGS, Point, Points, Store, now, reason, to_metrics, tracking_uri
 
 STREAM_SECONDS = 5.0
-RETRY_SECONDS = 60.0  # after a failure; meanwhile points are kept in a file
-CLOSE_SECONDS = 60.0  # that the end of a training waits for MLflow at the most
+RETRY_SECONDS = 60.0  # after a failure; meanwhile points wait in memory
+CLOSE_SECONDS = 60.0  # that the end of a training waits for MLflow at most
 SYSTEM_SECONDS = 5.0  # between two samples of processor, memory and GPU
 
 Stream = Callable[[int, dict[str, float]], None]
@@ -28,25 +26,26 @@ def live(
     experiment: str,
     name: str,
     tags: Mapping[str, str],
-    identity: str,
+    configuration: str,
     training: str,
     system_metrics: bool = False,
 ) -> Iterator[Stream]:
-    """Stream training curves into a run while the training goes on. A tracker that fails never stops it.
+    """Stream a training's curve into a run. An MLflow that fails never stops the training.
 
-    All calls of MLflow are made in a thread: the training waits for none of them, but at its end for the last.
-    What cannot be sent is kept in a file, `python -m pipeline.publish --sync` or the next publish sends it.
+    A thread makes all calls of MLflow. The training waits for the last one only. If MLflow cannot be reached, there is
+    one warning, and the thread tries again every minute; the stage `publish` sends what is missing.
 
     Args:
-        experiment: the data set's name; runs that are no rows of the comparison go into `<name>-trainings`.
+        experiment: name of the data set. Runs that are no rows of the comparison go into `<name>-trainings`.
         name: of the run.
-        tags: of the run; a `stage` tag marks one that is no row.
-        identity: what the run is found by.
-        training: which training this is; a run of the same identity with another one's curves is replaced.
-        system_metrics: whether use of processor, memory, disk, network and GPU are logged, too.
+        tags: of the run. A tag `stage` marks a run that is no row of the comparison.
+        configuration: the digest that the run is found by.
+        training: digest of this training. A run with the curve of another training is replaced.
+        system_metrics: whether to log the use of processor, memory, disk, network and GPU.
     """
-    owner = experiment + TRAININGS if "stage" in tags else experiment
-    streamer = _Streamer(Destination(owner, name, dict(tags), identity, training), experiment, system_metrics)
+    run_experiment = experiment + TRAININGS if "stage" in tags else experiment
+    run = _Run(run_experiment, name, dict(tags), configuration, training)
+    streamer = _Streamer(run, experiment, system_metrics)
     try:
         yield streamer
         streamer.close("FINISHED")
@@ -55,21 +54,32 @@ def live(
         raise
 
 
+@dataclass(frozen=True)
+class _Run:
+    """The run that a curve belongs to."""
+
+    experiment: str
+    name: str
+    tags: Mapping[str, str]
+    configuration: str
+    training: str
+
+
 class _Streamer:
-    """Collects points; a thread sends them every few seconds. After a failure it warns once and keeps them in a file.
+    """Collects points. A thread sends them every few seconds.
 
     Attributes:
         waited: seconds that the training has waited for MLflow.
     """
 
-    def __init__(self, run: Destination, comparison: str, system_metrics: bool) -> None:
+    def __init__(self, run: _Run, comparison: str, system_metrics: bool) -> None:
         self.waited = 0.0
         self._run = run
         self._comparison = comparison
         self._system_metrics = system_metrics
         self._began = time.perf_counter()
         self._new: Points = {}
-        self._unsent: Points = {}  # the thread's own
+        self._unsent: Points = {}  # only the thread uses it
         self._lock = threading.Lock()
         self._status = ""
         self._ending = threading.Event()
@@ -78,7 +88,6 @@ class _Streamer:
         self._last = 0
         self._failed: float | None = None  # when the last call failed
         self._warned = False
-        self._keeps = False  # whether the file has this process's points
         self._closing = 0.0
         self._monitor: Any = None
         self._thread = threading.Thread(target=self._work, name="tracking", daemon=True)
@@ -92,14 +101,13 @@ class _Streamer:
         self.waited += time.perf_counter() - started
 
     def close(self, status: str) -> None:
-        """Send the rest and end the run, or keep what an address that does not answer leaves unsent."""
+        """Send the remaining points and end the run with FINISHED, FAILED or KILLED."""
         self._closing = time.perf_counter()
         self._status = status
         self._ending.set()
         self._thread.join(CLOSE_SECONDS)
         if self._thread.is_alive():
             self._warn(f"no answer in {CLOSE_SECONDS:.0f} seconds")
-            self._keep({**self._unsent, **self._new}, status)
         self.waited += time.perf_counter() - self._closing
 
     def _work(self) -> None:
@@ -110,24 +118,18 @@ class _Streamer:
         self._attempt()
 
     def _attempt(self) -> None:
-        status = self._status  # read first: when there is one, no more points come
+        status = self._status  # read first: once it is set, no more points come
         with self._lock:
             self._unsent |= self._new
             self._new = {}
-        if self._failed is None or time.monotonic() - self._failed > RETRY_SECONDS:
-            try:
-                self._send(status)
-                self._failed = None
-            except Exception as error:  # whatever MLflow and its address do
-                self._failed = time.monotonic()
-                self._warn(reason(error))
-        if self._failed is not None:
-            self._keep(self._unsent, status)
-            self._unsent = {}
-
-    def _keep(self, points: Points, status: str) -> None:
-        begins, self._keeps = not self._keeps, True
-        outbox.keep(self._run, points, status, begins)
+        if self._failed is not None and time.monotonic() - self._failed < RETRY_SECONDS:
+            return
+        try:
+            self._send(status)
+            self._failed = None
+        except Exception as error:  # MLflow and its backends raise many types
+            self._failed = time.monotonic()
+            self._warn(reason(error))
 
     def _send(self, status: str) -> None:
         if self._store is None or self._failed is not None:
@@ -135,22 +137,19 @@ class _Streamer:
         assert self._store is not None
         self._unsent = {step: point for step, point in self._unsent.items() if step > self._last}
         self._store.stream(self._run_id, self._unsent)
-        outbox.forget(self._run)
-        self._keeps = False
         if status:
             self._end(self._store, status)
 
     def _open(self) -> None:
-        """Find or make the run; points that an earlier failure left in a file come first."""
+        """Find or make the run, and the last step that it has."""
         store = Store(self._comparison)  # the comparison comes first in the list of experiments
         if self._run.experiment != self._comparison:
             store = Store(self._run.experiment)
         store.close_dead_runs()
         run = self._run
-        self._run_id, self._last = store.open_run(run.identity, run.name, run.tags, run.training)
-        self._unsent = outbox.take_over(run) | self._unsent
+        self._run_id, self._last = store.open_run(run.configuration, run.name, run.tags, run.training)
         self._store = store
-        if self._system_metrics:
+        if self._system_metrics and self._monitor is None:
             self._monitor = _start_monitor(self._run_id)
 
     def _end(self, store: Store, status: str) -> None:
@@ -171,8 +170,7 @@ class _Streamer:
             return
         self._warned = True
         logging.getLogger(__name__).warning(
-            "MLflow cannot be reached (%s): the training goes on; its curves are kept in a file, "
-            "`python -m pipeline.publish --sync` sends them later",
+            "MLflow cannot be reached (%s). The training continues; the stage `publish` sends its whole curve later.",
             why,
         )
 
@@ -183,6 +181,6 @@ def _start_monitor(run_id: str) -> Any:
     monitor = SystemMetricsMonitor(
         run_id, sampling_interval=SYSTEM_SECONDS, resume_logging=True, tracking_uri=tracking_uri()
     )
-    with suppress(RuntimeError):  # no thread to be had
+    with suppress(RuntimeError):  # no new thread
         monitor.start()
     return monitor

@@ -1,7 +1,7 @@
-"""How MLflow's UI shows the comparison: columns, charts and their order, kept as a view that a link opens. Not a stage.
+"""The view of the comparison in MLflow's UI: columns, charts and their order.
 
-The UI stores what people share with "Share" as a tag of the experiment; this writes one. An MLflow whose format
-differs shows its own default view instead.
+The UI's button "Share" stores a view as a tag of the experiment; this module writes such a tag. An MLflow with another
+format shows its default view instead.
 """
 
 import base64
@@ -13,7 +13,7 @@ from typing import Any
 KEY = "comparison"
 TAG = f"mlflow.sharedViewState.{KEY}"
 COLOUR = "mlflow.runColor"  # the tag that holds the colour of a run's dot, line and bar
-# Okabe and Ito's, which colour-blind people can tell apart, then darker ones.
+# The colours of Okabe and Ito, which colour-blind people can tell apart, then darker ones.
 PALETTE = (
     *("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#f0e442"),
     *("#004b76", "#8f6300", "#00573f", "#7d3f63", "#2b6d94", "#7d3700"),
@@ -25,7 +25,7 @@ LETTER = 7  # pixels
 
 
 def view(metrics: Iterable[str]) -> str:
-    """The tag's value for rows that have these metrics, in the order in which people read them."""
+    """The tag's value for rows with these metrics, in reading order."""
     ordered = _ordered(list(dict.fromkeys(metrics)))
     scores = [name for name in ordered if _section(name) not in ("training", "tracking", "system")]
     plain = [name for name in scores if " " not in name]  # without gains and the ends of intervals
@@ -48,7 +48,7 @@ def _charts(plain: Sequence[str]) -> list[dict[str, Any]]:
     """Parallel coordinates of all rows, and each task's first metric against each quality metric."""
     tasks = [name for name in plain if _section(name) not in LAST]
     quality = [name for name in plain if _section(name) == "quality"]
-    first = [name for name in tasks if name == next(one for one in tasks if _section(one) == _section(name))]
+    first = [name for name in tasks if name == next(other for other in tasks if _section(other) == _section(name))]
     lines = [*first, *quality]
     charts: list[dict[str, Any]] = [
         {"type": "PARALLEL", "selectedParams": list(COLUMNS), "selectedMetrics": lines, "showAllRuns": True}
@@ -56,19 +56,19 @@ def _charts(plain: Sequence[str]) -> list[dict[str, Any]]:
     charts += [
         {
             "type": "SCATTER",
-            "xaxis": {"key": one, "type": "METRIC"},
+            "xaxis": {"key": quality_metric, "type": "METRIC"},
             "yaxis": {"key": name, "type": "METRIC"},
             "runsCountToCompare": 100,
         }
         for name in first
-        for one in quality
+        for quality_metric in quality
     ]
     common = {"deleted": False, "isGenerated": False, "metricSectionId": KEY}
     return [{**chart, **common, "uuid": f"{KEY}-{index}"} for index, chart in enumerate(charts)]
 
 
 def _ordered(metrics: Sequence[str]) -> list[str]:
-    """Tasks, then what was gained and recovered, then quality and cost."""
+    """Metrics of the tasks, then gains and recovered shares, then quality and costs."""
     ranks = {name: rank for rank, name in enumerate(LAST, start=3)}
 
     def rank(name: str) -> int:
@@ -83,7 +83,7 @@ def _section(metric: str) -> str:
 
 
 def _titled(name: str) -> dict[str, Any]:
-    """A section of charts; the first has two large ones beside one another."""
+    """A section of charts. The first section shows two large charts side by side."""
     layout = {"columns": 2, "cardHeight": 420} if name == KEY else {}
     common = {"display": True, "isReordered": True, "deleted": False, "isGenerated": True}
     return {"uuid": name, "name": name, **common, **layout}

@@ -1,1 +1,1 @@
-"""What trainings share: the loop with its checkpoints, the optimiser, validation, several processes."""
+"""Training: the loop with its checkpoints, the optimiser, validation, several ranks."""

@@ -1,109 +1,109 @@
-"""The processes that share one training: how they are started, and what they ask of each other. Not a stage.
+"""Data-parallel training: the ranks of one training, by Hugging Face accelerate and torch.distributed.run.
 
-By `processes` in params.yaml the stage starts itself again so many times; `accelerate launch` starts it on several
-machines. Either way accelerate finds in the environment which process this one is. One process alone needs none of it.
+`processes` in params.yaml starts that many ranks on this machine. `torchrun` or `accelerate launch` on the stage's
+command starts ranks on several machines. A single rank needs neither.
 """
 
+import logging
 import os
+import shutil
 import signal
-import socket
-import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from models.data_parallel import Rank
 from pipeline.running.atomic_outputs import WORK
-from pipeline.running.entry import OUR_PACKAGES
+from pipeline.running.entry import one_line
 from pipeline.running.seeds import choose_device
 
-ECHO_SECONDS = 10.0  # that an error waits which may only be the echo of another process's end
-SAME_ERROR_SECONDS = 2.0  # in which the first process says itself what went wrong in all of them
-STOP_SECONDS = 60.0  # that processes get to write their checkpoint
-LOGS = "processes"  # folder below work/
+if TYPE_CHECKING:
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
-Written = TypeVar("Written")
-
-
-class TeamError(RuntimeError):
-    """A training that cannot be shared, or one of its processes that died; the text is one line."""
+PEER_SECONDS = 5.0  # that a rank with a lost connection waits for the launcher, which knows the rank that died
+STOP_SECONDS = 60  # that ranks get to write their checkpoint
+ERROR_FILE = "TORCHELASTIC_ERROR_FILE"  # the launcher reads a rank's error from the file that this variable names
 
 
-class Team(Rank):
-    """A training's process by itself."""
+class RankError(RuntimeError):
+    """A training that cannot be divided among ranks, or whose rank died. The text is one line."""
+
+
+class TrainingRank(Rank):
+    """The only rank of a training.
+
+    Args:
+        device: where it trains.
+    """
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
 
     @property
     def is_first(self) -> bool:
-        """Whether this process writes files, checkpoints, curves and progress; no other one does."""
+        """Whether this rank writes files, checkpoints, curves and progress. No other rank does."""
         return self.index == 0
 
-    def agree(self, wish: bool) -> bool:
-        """Whether any process wishes it; all must ask at the same place."""
-        return wish
+    def any_rank(self, flag: bool) -> bool:
+        """Whether the flag is set on any rank. All ranks must call it at the same place."""
+        return flag
 
     def wrap(self, network: torch.nn.Module) -> torch.nn.Module:
-        """The network to call while it trains, whose gradients are the means over all processes after backward."""
+        """The network to call while it trains. After backward its gradients are the means over all ranks."""
         return network
 
-    def mean_of(self, values: Mapping[str, float]) -> dict[str, float]:
-        """Numbers that are means over this process's part as means over the batch."""
+    def mean_values(self, values: Mapping[str, float]) -> dict[str, float]:
+        """Means over this rank's slice of the batch as means over the batch."""
         return dict(values)
 
-    def collect(self, values: Mapping[int, float], count: int) -> list[float]:
-        """All of `count` numbers, of which each process has some, by their places."""
-        return [values[place] for place in range(count)]
-
-    def first(self, context: Callable[[], AbstractContextManager[Written]]) -> AbstractContextManager[Written | None]:
-        """A context that only the first process enters, because it writes; None to the others."""
-        return context() if self.is_first else nullcontext()
+    def gather(self, values: Mapping[int, float], count: int) -> list[float]:
+        """All `count` numbers in their order. Each rank gives the numbers that it has, by their index."""
+        return [values[index] for index in range(count)]
 
 
-class _Member(Team):
-    """One of several processes, by Hugging Face accelerate."""
+class _DistributedRank(TrainingRank):
+    """One of several ranks. Their launcher names it in the environment."""
 
     def __init__(self) -> None:
         from accelerate import Accelerator, DistributedDataParallelKwargs
 
         gpus = torch.cuda.device_count()
         if 0 < gpus <= int(os.environ.get("LOCAL_RANK", "0")):
-            raise TeamError(
-                f"processes: more than the {gpus} GPUs of this machine; set processes to {gpus}, or hide the GPUs "
-                "with CUDA_VISIBLE_DEVICES= to train on the CPU"
+            raise RankError(
+                f"processes: more than the {gpus} GPUs of this machine. Set processes to {gpus}, or hide the GPUs "
+                "with CUDA_VISIBLE_DEVICES= to train on the CPU."
             )
         choose_device()  # for its deterministic kernels
-        whole = DistributedDataParallelKwargs(static_graph=True, broadcast_buffers=False)
-        self._accelerator = Accelerator(cpu=not gpus, kwargs_handlers=[whole])
+        static = DistributedDataParallelKwargs(static_graph=True, broadcast_buffers=False)
+        self._accelerator = Accelerator(cpu=not gpus, kwargs_handlers=[static])
         device = self._accelerator.device
         super().__init__(torch.device("cpu") if device.type == "cpu" else device)  # torch.load knows no "cpu:0"
         self.index, self.count = self._accelerator.process_index, self._accelerator.num_processes
 
-    def sum_over_ranks(self, value: torch.Tensor) -> torch.Tensor:
-        total: torch.Tensor = self._accelerator.reduce(value.to(self.device), "sum")
-        return total.to(value.device)
+    def sum_over_ranks(self, tensor: torch.Tensor) -> torch.Tensor:
+        total: torch.Tensor = self._accelerator.reduce(tensor.to(self.device), "sum")
+        return total.to(tensor.device)
 
-    def agree(self, wish: bool) -> bool:
-        return bool(self.sum_over_ranks(torch.tensor(float(wish))))
+    def any_rank(self, flag: bool) -> bool:
+        return bool(self.sum_over_ranks(torch.tensor(float(flag))))
 
     def wrap(self, network: torch.nn.Module) -> torch.nn.Module:
         wrapped: torch.nn.Module = self._accelerator.prepare_model(network)
         return wrapped
 
-    def mean_of(self, values: Mapping[str, float]) -> dict[str, float]:
+    def mean_values(self, values: Mapping[str, float]) -> dict[str, float]:
         means = self.sum_over_ranks(torch.tensor(list(values.values()), dtype=torch.float64)) / self.count
         return dict(zip(values, means.tolist(), strict=True))
 
-    def collect(self, values: Mapping[int, float], count: int) -> list[float]:
+    def gather(self, values: Mapping[int, float], count: int) -> list[float]:
         table = torch.zeros(count, dtype=torch.float64)
-        for place, value in values.items():
-            table[place] = value
+        for index, value in values.items():
+            table[index] = value
         return self.sum_over_ranks(table).tolist()
 
     def end(self) -> None:
@@ -111,129 +111,103 @@ class _Member(Team):
 
 
 @contextmanager
-def gathered(**batches: int) -> Iterator[Team]:
-    """This process's place among those that share its training; alone where it was started alone.
+def training_rank(**batches: int) -> Iterator[TrainingRank]:
+    """This process as a rank of its training: the only one unless a launcher started several.
 
     Args:
-        batches: what must be shared evenly, by the name of its section in params.yaml.
+        batches: sizes of the batches to divide, by the name of their section in params.yaml.
 
     Raises:
-        TeamError: a batch that cannot be, or fewer GPUs than processes.
+        RankError: a batch that is no multiple of the number of ranks, or fewer GPUs than ranks.
     """
     count = int(os.environ.get("WORLD_SIZE", "1"))
     for section, batch in batches.items():
         if batch % count:
-            raise TeamError(f"{section}.batch: {batch} cannot be shared evenly by {count} processes; take a multiple")
+            raise RankError(f"{section}.batch: {batch} is no multiple of the {count} processes. Choose a multiple.")
     if count == 1:
-        yield Team(choose_device())
+        yield TrainingRank(choose_device())
         return
-    team = _Member()
     try:
-        yield team
+        rank = _DistributedRank()
+        yield rank
+        rank.end()
     except Exception as error:
-        if type(error).__module__.split(".")[0] not in OUR_PACKAGES:
-            # When another process dies, this one only sees its connection close. Who watches them all ends this one
-            # meanwhile, and says what happened; else it was this one's own error.
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
-            time.sleep(ECHO_SECONDS)
-        raise
-    team.end()
+        if ERROR_FILE not in os.environ:
+            raise
+        _report(error)
+        sys.exit(1)
 
 
-def started(stage: str, count: int) -> bool:
-    """Run this stage as `count` processes of this machine, and wait for them.
+def _report(error: Exception) -> None:
+    """Leave an error to the launcher, which prints the first rank's error, once."""
+    from torch.distributed.elastic.multiprocessing.errors import get_error_handler
+
+    text = one_line(error)
+    if text is None:
+        # The other ranks of a rank that dies only see their connection close. The launcher ends them meanwhile.
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        time.sleep(PEER_SECONDS)
+    get_error_handler().record_exception(error if text is None else RankError(text))
+
+
+def launch_ranks(stage: str, count: int) -> bool:
+    """Run a stage's command line again as `count` ranks on this machine, and wait for them.
+
+    SIGTERM and Ctrl-C reach this process alone. It then asks the ranks to write their checkpoint and end. If this
+    process dies, the ranks get SIGTERM from the system (see `pipeline.die_with_parent`).
 
     Args:
         stage: the module that this process runs.
-        count: how many share its trainings.
+        count: number of ranks.
 
     Returns:
-        False where nothing was started: for one process, or in one of those that share a training already.
+        False if there is nothing to launch: for one process, or if this process is such a rank already.
 
     Raises:
-        TeamError: one of them died; the others have been ended.
+        RankError: a rank died; the others have been ended.
     """
     if count == 1 or int(os.environ.get("WORLD_SIZE", "1")) > 1:
         return False
-    folder = WORK / LOGS
-    folder.mkdir(parents=True, exist_ok=True)
-    logs = [folder / f"{stage.rpartition('.')[2]}-{os.getpid()}-{index + 1}.log" for index in range(count)]
-    children: list[subprocess.Popen[bytes]] = []
+    from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, Std
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // count)))
+    logging.disable()  # of the launcher: it would say what RankError says, in many lines
+    name = f"{stage.rpartition('.')[2]}-{os.getpid()}"
+    logs = WORK / "ranks" / name
+    config = LaunchConfig(
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=count,
+        run_id=name,
+        rdzv_backend="c10d",
+        rdzv_endpoint="127.0.0.1:0",
+        local_addr="127.0.0.1",
+        max_restarts=0,
+        signals_to_handle="",  # this process's handlers stay, and leave through the launcher's cleaning up
+        shutdown_timeout=STOP_SECONDS,
+        logs_specs=DefaultLogsSpecs(str(logs), redirects=dict.fromkeys(range(1, count), Std.ALL)),
+    )
     try:
-        environment = _shared_environment(count)
-        for index in range(count):
-            children.append(_start(stage, index, environment, logs[index]))
-        _watch(children, logs)
-    except (SystemExit, KeyboardInterrupt):
-        _stop(children)
-        raise
-    finally:
-        for child in children:
-            child.kill()
-            child.wait()
-    for log in logs:
-        log.unlink(missing_ok=True)
+        elastic_launch(config, sys.executable)("-m", stage, *sys.argv[1:])
+    except ChildFailedError as error:
+        raise _failure(error, count, logs) from None
+    shutil.rmtree(logs)
     return True
 
 
-def _shared_environment(count: int) -> dict[str, str]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    cores = max(1, (os.cpu_count() or 1) // count)
-    own = {"WORLD_SIZE": str(count), "LOCAL_WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1"}
-    return {"OMP_NUM_THREADS": str(cores), **os.environ, **own, "MASTER_PORT": str(port)}
-
-
-def _start(stage: str, index: int, environment: Mapping[str, str], log: Path) -> "subprocess.Popen[bytes]":
-    """The first process is heard here; what the others say would be the same again, and goes into files."""
-    own = {**environment, "RANK": str(index), "LOCAL_RANK": str(index)}
-    command = [sys.executable, "-m", stage, *sys.argv[1:]]
-    options: dict[str, Any] = {"env": own, "start_new_session": True}  # Ctrl-C reaches them by us alone
-    if index == 0:
-        return subprocess.Popen(command, **options)
-    with log.open("wb") as file:
-        return subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, **options)
-
-
-def _watch(children: "list[subprocess.Popen[bytes]]", logs: list[Path]) -> None:
-    """Wait until all have ended well.
-
-    Raises:
-        TeamError: one has not; SystemExit where the first one has said so itself.
-    """
-    codes = [child.poll() for child in children]
-    while None in codes and not any(codes):
-        time.sleep(0.1)
-        codes = [child.poll() for child in children]
-    failed = next((index for index, code in enumerate(codes) if code), None)
-    if failed is None:
-        return
-    deadline = time.monotonic() + SAME_ERROR_SECONDS
-    while children[0].poll() is None and time.monotonic() < deadline:
-        time.sleep(0.1)
-    for child in children:
-        child.kill()  # their last checkpoint is whole
-    if children[0].returncode and children[0].returncode > 0:
-        sys.exit(children[0].returncode)
-    raise TeamError(_obituary(failed, len(children), children[failed].returncode, logs[failed]))
-
-
-def _obituary(index: int, count: int, code: int, log: Path) -> str:
-    """One line: which process ended, and why."""
-    who = f"process {index + 1} of the {count} that share this training"
-    if code < 0:
-        how = f"was killed by {signal.Signals(-code).name}"
-        return f"{who} {how}; the others were ended; `uv run dvc repro` goes on from their last checkpoint"
-    lines = log.read_text(errors="replace").split("\n") if log.exists() else []
-    said = next((line.strip() for line in reversed(lines) if line.strip()), f"exit code {code}")
-    return f"{said.removeprefix('error: ')} ({who}; all it said is in {log})"
-
-
-def _stop(children: "list[subprocess.Popen[bytes]]") -> None:
-    """Ask all to write their checkpoint and end."""
-    for child in children:
-        child.terminate()
-    deadline = time.monotonic() + STOP_SECONDS
-    while None in [child.poll() for child in children] and time.monotonic() < deadline:
-        time.sleep(0.1)
+def _failure(error: "ChildFailedError", count: int, logs: Path) -> BaseException:
+    """The first rank's failure as one line, or as its traceback if it is a bug."""
+    index, failure = error.get_first_failure()
+    rank = f"rank {index} of the {count} ranks 0 to {count - 1}"
+    if failure.exitcode < 0:
+        how = f"was killed by {failure.signal_name()}; the others were ended"
+        return RankError(f"{rank} {how}. `uv run dvc repro` goes on from the last checkpoint.")
+    report: Any = failure.message  # what _report wrote; a text if the rank failed before training_rank
+    if isinstance(report, str):
+        return RankError(f"{rank} ended with exit code {failure.exitcode}. Its output is in {logs}.")
+    kind, _, text = report["message"].partition(": ")
+    if kind == RankError.__name__:
+        return RankError(f"{text} ({rank})")
+    return SystemExit(f"{report['extraInfo']['py_callstack']}{rank} failed. Its output is in {logs}.")

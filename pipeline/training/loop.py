@@ -1,4 +1,4 @@
-"""The loop that trainings run in: progress, curves, checkpoints, resumption. Not a stage."""
+"""The training loop: steps, curves, checkpoints, resumption, costs."""
 
 import csv
 import json
@@ -16,8 +16,8 @@ from pipeline.running.atomic_outputs import replacing
 from pipeline.running.entry import TERMINATED
 from pipeline.running.progress import progress
 from pipeline.running.seeds import seed_for
-from pipeline.running.system_errors import refusal
-from pipeline.training.distributed import Team
+from pipeline.running.system_errors import system_error
+from pipeline.training.distributed import TrainingRank
 
 CHECKPOINT_SECONDS = 30.0
 LONGEST_REASON = 200  # characters of another library's message
@@ -25,26 +25,30 @@ Curve = dict[int, dict[str, float]]
 
 
 class CheckpointError(ValueError):
-    """A checkpoint that a training cannot go on from; the text names the file."""
+    """A checkpoint that cannot be read. The text names the file."""
 
 
-def unseen(step: int, values: dict[str, float]) -> None:
-    """Where curves go that are streamed nowhere: into their files only."""
+def no_stream(step: int, values: dict[str, float]) -> None:
+    """A stream that sends a curve nowhere: it is in its file only."""
 
 
 class Loop:
-    """Yields training steps and keeps what a killed training needs to go on as if nothing had happened.
+    """Yields training steps and saves checkpoints, so that a killed training resumes with the same result.
 
-    Randomness must be derived from (seed, step) by whoever runs the step; then a resumed training draws the
-    same numbers, and the result is the same with and without a kill.
+    The caller must derive all randomness from (seed, step). Then a resumed training draws the same numbers.
 
     Args:
         description: the progress bar's text.
-        work: folder for the checkpoint, outside DVC's outs (DVC deletes those before a rerun).
-        seed: of this training.
-        device: where it runs.
-        stream: called with (step, values) while it runs; curves are kept in any case.
-        team: the processes that share it; all of them read the checkpoint, the first one writes it.
+        work: folder of the checkpoint, outside DVC's outs, which DVC deletes before a rerun.
+        seed: the training's seed.
+        device: where the training runs.
+        stream: called with (step, values) at every logged step.
+        rank: this process as a rank of the training. All ranks read the checkpoint, the first writes it.
+
+    Attributes:
+        curve: step (1-based) -> values by name.
+        seconds: time spent in steps, over all resumptions.
+        steps_run: number of steps that took this time.
     """
 
     def __init__(
@@ -53,8 +57,8 @@ class Loop:
         work: Path,
         seed: int,
         device: torch.device,
-        stream: Callable[[int, dict[str, float]], None] = unseen,
-        team: Team | None = None,
+        stream: Callable[[int, dict[str, float]], None] = no_stream,
+        rank: TrainingRank | None = None,
     ) -> None:
         self.description = description
         self.work = work
@@ -64,13 +68,18 @@ class Loop:
         self.seconds = 0.0
         self.steps_run = 0
         self._stream = stream
-        self._team = team or Team(device)
+        self._rank = rank or TrainingRank(device)
         self._stop = False
         self._bar: tqdm[Any] | None = None
         work.mkdir(parents=True, exist_ok=True)
 
     def steps(self, total: int, state: Mapping[str, Any]) -> Iterator[int]:
-        """Yield the steps still to do; `state` (objects with state_dict) is saved and restored."""
+        """Yield the remaining steps, from 0. Checkpoints hold `state`, objects with `state_dict` by name.
+
+        Raises:
+            CheckpointError: the checkpoint cannot be read.
+            SystemExit: after SIGTERM, when the checkpoint is written.
+        """
         first = self._resume(state)
         before = signal.signal(signal.SIGTERM, self._request_stop)
         self._bar = self.bar(total)
@@ -83,7 +92,7 @@ class Loop:
                 yield step
                 self.count(time.perf_counter() - started)
                 self._bar.update()
-                stop = self._team.agree(self._stop)
+                stop = self._rank.any_rank(self._stop)
                 if stop or time.monotonic() - saved > CHECKPOINT_SECONDS:
                     self._save(step + 1, state)
                     saved = time.monotonic()
@@ -94,28 +103,28 @@ class Loop:
             signal.signal(signal.SIGTERM, before)
 
     def log(self, step: int, **values: float) -> None:
-        """Record training curves at a step (1-based: after how many steps)."""
+        """Add a point to the curve. `step` is 1-based: the number of steps done."""
         self.curve[step] = values
         if self._bar is not None and "loss" in values:
             self._bar.set_postfix(loss=f"{values['loss']:.4f}", refresh=False)
         self._stream(step, values)
 
     def bar(self, total: int) -> "tqdm[Any]":
-        """A progress bar with this training's name."""
-        return progress(total, self.description, "step", hidden=not self._team.is_first)
+        """A progress bar with this training's description."""
+        return progress(total, self.description, "step", hidden=not self._rank.is_first)
 
     def finish(self) -> None:
-        """Forget the checkpoint: the result is in its place."""
-        if self._team.is_first:
+        """Remove the checkpoint. Call it once the result is written."""
+        if self._rank.is_first:
             (self.work / "checkpoint.pt").unlink(missing_ok=True)
 
     def count(self, seconds: float) -> None:
-        """Add a step of a trainer that brings a loop of its own to the costs."""
+        """Add one step to the costs. Trainers of other libraries, which do not use `steps`, call it."""
         self.seconds += seconds
         self.steps_run += 1
 
     def write_curve(self, path: Path) -> None:
-        """Write the curve as CSV: step and one column a value."""
+        """Write the curve as CSV: a column `step`, then one column for each value."""
         columns = list(dict.fromkeys(name for values in self.curve.values() for name in values))
         with path.open("w", newline="") as file:
             writer = csv.writer(file, lineterminator="\n")
@@ -126,7 +135,7 @@ class Loop:
             )
 
     def write_costs(self, path: Path, network: torch.nn.Module) -> None:
-        """Write what the training cost, as JSON: seconds, seconds a step, parameters."""
+        """Write the costs as JSON: training_seconds, seconds_per_step, parameters (of the network)."""
         costs = {
             "training_seconds": round(self.seconds, 3),
             "seconds_per_step": round(self.seconds / max(self.steps_run, 1), 5),
@@ -146,16 +155,16 @@ class Loop:
             self.curve = saved["curve"]
             self.seconds, self.steps_run = saved["seconds"], saved["steps_run"]
             return int(saved["step"])
-        except Exception as error:  # a file of any content: torch and every load_state_dict fail in their own ways
-            if refusal(error):
+        except Exception as error:  # the file may hold anything; torch and each load_state_dict raise different types
+            if system_error(error):
                 raise
             reason = " ".join(str(error).split())[:LONGEST_REASON] or type(error).__name__
             raise CheckpointError(
-                f"{path}: damaged, or of another version; remove it, and this training begins anew ({reason})"
+                f"{path}: damaged, or written by another version ({reason}). Remove it; the training then starts again."
             ) from error
 
     def _save(self, step: int, state: Mapping[str, Any]) -> None:
-        if not self._team.is_first:
+        if not self._rank.is_first:
             return
         content = {
             "step": step,

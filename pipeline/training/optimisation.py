@@ -1,6 +1,6 @@
-"""The optimiser of a restorer, with what people expect around it. Not a stage.
+"""The optimiser of a restorer: learning-rate schedule, gradient clipping, mixed precision, mean weights (EMA).
 
-Schedule, clipping, mixed precision and running mean are neutral unless params.yaml asks for them.
+All but the schedule are off unless params.yaml switches them on.
 """
 
 import math
@@ -14,14 +14,14 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from models.restorers.contract import Restorer
 from pipeline.settings.training import TrainRestorer
-from pipeline.training.distributed import Team
+from pipeline.training.distributed import TrainingRank
 
 LOWEST_RATE = 1e-7  # where the cosine ends
 HALF_TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class TrainingError(ValueError):
-    """A training that cannot start or go on; the text says where that came from."""
+    """A training that cannot start or go on. The text says why."""
 
 
 class Optimisation:
@@ -33,25 +33,25 @@ class Optimisation:
     Args:
         restorer: in training mode, on its device; its weights change in place.
         settings: of the training.
-        team: the processes that share it.
+        rank: this process as a rank of the training.
 
     Attributes:
-        network: the restorer as it is to be called while it trains.
+        network: the restorer to call while it trains; on several ranks, in torch's DDP.
 
     Raises:
-        TrainingError: fp16 without a GPU, or a restorer without any weight that can be trained.
+        TrainingError: fp16 without a GPU, or a restorer without trainable weights.
     """
 
-    def __init__(self, restorer: Restorer, settings: TrainRestorer, team: Team | None = None) -> None:
+    def __init__(self, restorer: Restorer, settings: TrainRestorer, rank: TrainingRank | None = None) -> None:
         self.restorer = restorer
         self.settings = settings
         self.weights = [parameter for parameter in restorer.parameters() if parameter.requires_grad]
         if not self.weights:
-            raise TrainingError(f"restorer {restorer.name}: it has no weight that can be trained")
+            raise TrainingError(f"restorer {restorer.name}: it has no trainable weights")
         self.device = self.weights[0].device
         if settings.precision == "fp16" and self.device.type != "cuda":
-            raise TrainingError("train_restorer.precision: fp16 needs a GPU; choose bf16 or full")
-        self.network = (team or Team(self.device)).wrap(restorer)
+            raise TrainingError("train_restorer.precision: fp16 needs a GPU. Choose bf16 or full.")
+        self.network = (rank or TrainingRank(self.device)).wrap(restorer)
         self.optimizer = torch.optim.AdamW(self.weights, lr=settings.learning_rate, betas=(0.9, 0.9), weight_decay=0.0)
         self.schedule = _schedule(self.optimizer, settings)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=settings.precision == "fp16")
@@ -61,7 +61,7 @@ class Optimisation:
 
     @property
     def result(self) -> Restorer:
-        """What the training has made so far: the running mean of the weights, or the weights."""
+        """The restorer that the training returns: the running mean of the weights if `ema` is set, or the weights."""
         if self.mean is None:
             return self.restorer
         mean: Restorer = self.mean.module  # type: ignore[assignment]
@@ -69,19 +69,19 @@ class Optimisation:
 
     @property
     def state(self) -> dict[str, Any]:
-        """Everything that a resumed training needs."""
+        """What a checkpoint holds: objects with `state_dict`, by name."""
         state = {"restorer": self.restorer, "optimizer": self.optimizer, "schedule": self.schedule}
         return state | {"scaler": self.scaler} | ({} if self.mean is None else {"mean": self.mean})
 
     @contextmanager
     def precision(self) -> Iterator[None]:
-        """Where the restorer runs."""
+        """Context for the forward pass of the restorer: mixed precision if `precision` asks for it."""
         half = HALF_TYPES.get(self.settings.precision)
         with torch.autocast(self.device.type, dtype=half, enabled=half is not None):
             yield
 
     def step(self, loss: torch.Tensor) -> dict[str, float]:
-        """Change the weights once; returns the learning rate and the norm of the gradient before clipping.
+        """Change the weights once. Returns the learning rate and the norm of the gradient before clipping.
 
         The norm is left out where the scaler skips the step.
 
@@ -106,7 +106,7 @@ class Optimisation:
         return {"learning_rate": rate} | ({"gradient_norm": norm} if math.isfinite(norm) else {})
 
     def _faulty_gradients(self) -> str:
-        """In which weights the gradient is not finite, and what that says."""
+        """Which weights have a gradient that is not finite, and whether the objective or the restorer made it so."""
         with_gradient = [(name, weight) for name, weight in self.restorer.named_parameters() if weight.grad is not None]
         faulty = [name for name, weight in with_gradient if not torch.isfinite(weight.grad).all()]  # type: ignore[arg-type]
         if not faulty:

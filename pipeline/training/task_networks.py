@@ -1,4 +1,4 @@
-"""Training a recognition network, on clean images or on those of a rival. Not a stage."""
+"""Training of a task network, on clean images or on the images of an arm."""
 
 from functools import partial
 from pathlib import Path
@@ -14,25 +14,25 @@ from pipeline.settings.params import Params
 from pipeline.training.loop import Loop
 
 
-def checkpoints(params: Params, name: str, made_of: Path, dataset: Dataset) -> Path:
-    """The folder of a training's checkpoints.
+def task_checkpoint_folder(params: Params, name: str, plan: Path, dataset: Dataset) -> Path:
+    """The folder of the checkpoints of one training.
 
     Args:
         params: seed and the task's section.
         name: of the task.
-        made_of: what the stage `plan` wrote about the task's own code and files from elsewhere.
-        dataset: whose split `train` it is trained on.
+        plan: what the stage `plan` wrote about the task's code and pretrained weights.
+        dataset: the data set whose split `train` it is trained on.
     """
     inputs = fingerprint(dataset.split("train").folder)
     return checkpoint_folder(
-        ["pipeline.training.task_networks"], params.seed, params.task_settings(name), made_of.read_text(), inputs
+        ["pipeline.training.task_networks"], params.seed, params.task_settings(name), plan.read_text(), inputs
     )
 
 
-def fit(
+def train_task_network(
     params: Params, name: str, dataset: Dataset, work: Path, stream: Any, description: str
 ) -> tuple[Task[Any], Loop]:
-    """Train a task network on the split `train`. The seed, and with it the order of the data, is the task's own.
+    """Train a task network on the split `train`. The seed, and so the order of the data, depends on the task's name.
 
     Args:
         params: seed and the task's section.
@@ -45,7 +45,7 @@ def fit(
     seed = seed_for(params.seed, "task", name)
     split = dataset.split("train")
     loop = Loop(description, work, seed % 2**31, choose_device(), stream)
-    make_batches = partial(MaskBatches, split, seed)
+    make_batches = partial(MaskBatches, split, seed)  # the task adds crop and batch
     task, settings = get_task(name), params.task_settings(name)
     classes = dataset.info.classes_of(task.labels, name)
     return task.fit(split, make_batches, classes, settings, loop), loop

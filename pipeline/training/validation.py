@@ -1,4 +1,4 @@
-"""Validation of a restorer while it trains, and what is chosen by it. Not a stage."""
+"""Validation of a restorer while it trains: the score, the best weights, early stopping."""
 
 import math
 from typing import Any
@@ -10,35 +10,35 @@ from data.dataset import Dataset, Split
 from models.restorers.contract import Restorer
 from pipeline.metrics.fidelity import FIDELITY
 from pipeline.settings.training import Validation
-from pipeline.training.distributed import Team
+from pipeline.training.distributed import TrainingRank
 from pipeline.training.optimisation import TrainingError
 
 VALIDATION = "val"
 
 
 class Validator:
-    """Measures the restorer on whole validation images every so many steps; keeps the best weights; says stop.
+    """Scores the restorer on whole validation images every `every` steps, and keeps the best weights.
 
-    Images are rounded to 8 bits first, so that its metrics are those of the stage `quality`. What it knows is in
-    `state_dict`, so that a resumed training chooses and stops as if it had never been killed.
+    Images are rounded to 8 bits first, so that its scores are those of the stage `quality`. Its state is part of the
+    checkpoint: a resumed training chooses the same weights and stops at the same step.
 
     Args:
         degraded: the validation split, degraded.
         clean: the same, clean.
-        settings: how often, by what, on how many images, and whether to choose.
-        team: the processes that share the images; all of them know the whole outcome.
+        settings: interval, metric, number of images, and what the score decides.
+        rank: this process as a rank of the training. Each rank scores some images; all know the mean.
     """
 
-    def __init__(self, degraded: Split, clean: Split, settings: Validation, team: Team | None = None) -> None:
+    def __init__(self, degraded: Split, clean: Split, settings: Validation, rank: TrainingRank | None = None) -> None:
         self.settings = settings
         self._degraded, self._clean = degraded, clean
         self._ids = clean.ids[: settings.images]
-        self._team = team or Team(torch.device("cpu"))
+        self._rank = rank or TrainingRank(torch.device("cpu"))
         self._best, self._without_gain = -math.inf, 0
         self._weights: dict[str, torch.Tensor] = {}
 
     def __call__(self, step: int, restorer: Restorer) -> dict[str, float]:
-        """The validation metric after this many steps, by its name; nothing where none is due."""
+        """The score after this many steps, as `val_<metric>`; empty if no validation is due."""
         if self.settings.every is None or step % self.settings.every:
             return {}
         value = self._measure(restorer)
@@ -52,20 +52,20 @@ class Validator:
 
     @property
     def says_stop(self) -> bool:
-        """Whether as many validations in a row as `patience` brought no gain."""
+        """Whether the last `patience` validations brought no gain."""
         return self.settings.patience is not None and self._without_gain >= self.settings.patience
 
     def put_best(self, restorer: Restorer) -> None:
-        """Put the best weights into a restorer, where they were to be kept."""
+        """Load the best weights into a restorer, if `keep_best` is set."""
         if self._weights:
             restorer.load_state_dict(self._weights)
 
     def state_dict(self) -> dict[str, Any]:
-        """The best value, its weights, and how long ago it was."""
+        """The best score, its weights, and the number of validations since."""
         return {"best": self._best, "without_gain": self._without_gain, "weights": self._weights}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from `state_dict`."""
+        """Restore what `state_dict` returned."""
         self._best, self._without_gain, self._weights = state["best"], state["without_gain"], state["weights"]
 
     def _measure(self, restorer: Restorer) -> float:
@@ -74,31 +74,31 @@ class Validator:
         was_training = restorer.training
         restorer.eval()
         values = {}
-        for place in range(self._team.index, len(self._ids), self._team.count):
-            id = self._ids[place]
+        for index in range(self._rank.index, len(self._ids), self._rank.count):
+            image_id = self._ids[index]
             with torch.no_grad():
-                restored = restorer(images.to_tensor(self._degraded.image(id))[None].to(device))[0].cpu()
-            values[place] = metric(images.to_uint8(restored), self._clean.image(id))
+                restored = restorer(images.to_tensor(self._degraded.image(image_id))[None].to(device))[0].cpu()
+            values[index] = metric(images.to_uint8(restored), self._clean.image(image_id))
         restorer.train(was_training)
-        return sum(self._team.collect(values, len(self._ids))) / len(self._ids)
+        return sum(self._rank.gather(values, len(self._ids))) / len(self._ids)
 
 
 def build_validator(
-    degraded: Dataset, clean: Dataset, settings: Validation, team: Team | None = None
+    degraded: Dataset, clean: Dataset, settings: Validation, rank: TrainingRank | None = None
 ) -> Validator | None:
-    """The validator that the settings ask for, on the split `val` and no other one.
+    """The validator on the split `val`; None if the settings ask for none.
 
     Raises:
-        TrainingError: there is no such split, it is empty, or it is the one that results are reported on and
-            something is to be chosen by it.
+        TrainingError: there is no such split, it is empty, or results are reported on it and the settings choose
+            weights or the number of steps by it.
     """
     if settings.every is None:
         return None
     if not clean.info.splits.get(VALIDATION):
-        raise TrainingError(f"train_restorer.validation: {clean.folder} has no split {VALIDATION!r}; set every: null")
+        raise TrainingError(f"train_restorer.validation: {clean.folder} has no split {VALIDATION!r}. Set every: null.")
     if settings.chooses and clean.evaluation_split == VALIDATION:
         raise TrainingError(
             f"train_restorer.validation: results are reported on {VALIDATION!r}, because {clean.folder} has no split "
-            "'test'; what is reported must not choose: set keep_best: false and patience: null"
+            "'test'. The split of the results must not choose: set keep_best: false and patience: null."
         )
-    return Validator(degraded.split(VALIDATION), clean.split(VALIDATION), settings, team)
+    return Validator(degraded.split(VALIDATION), clean.split(VALIDATION), settings, rank)

@@ -11,7 +11,7 @@ import pandas as pd
 
 from pipeline.reporting.html.ledger import of_tasks
 from pipeline.reporting.tables import QUALITY
-from pipeline.running.artifacts import CLEAN
+from pipeline.settings.grammar import CLEAN
 from pipeline.settings.grammar import DEGRADED, is_clean_restored
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ import pandas as pd
 
 from pipeline.metrics import find_metric
 from pipeline.reporting.tables import QUALITY
-from pipeline.running.artifacts import CLEAN
+from pipeline.settings.grammar import CLEAN
 from pipeline.settings.grammar import DEGRADED
 
 KEYS = ("task", "degradation", "metric", "variant", "versus")  # of a gain

@@ -1,13 +1,15 @@
-"""A small training of a restorer with every kind of objective, alone or as one of several processes.
+"""A small training of a restorer with every kind of objective, on one rank or several.
 
-    python -m team_worker PROCESSES OUT DATA [die | fail]
+    python -m distributed_worker PROCESSES OUT DATA [die | fail | wait]
 
-With `die` the last process kills itself in the fifth step of a training, once; with `fail` it finds a fault there.
+With `die` the last rank kills itself in the fifth step of a training, once. With `fail` it raises an error there. With
+`wait` every step takes a second, and each rank writes its process id to OUT/<rank>.pid.
 """
 
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +28,7 @@ from pipeline.settings.params import PriorNetwork, Schedule, TrainPrior
 from pipeline.settings.training import TrainRestorer, Validation
 from pipeline.train_prior import train_prior
 from pipeline.train_restorer import start, train_restorer
-from pipeline.training.distributed import Team, gathered, started
+from pipeline.training.distributed import TrainingRank, launch_ranks, training_rank
 from pipeline.training.loop import Loop
 from pipeline.training.optimisation import TrainingError
 from pipeline.training.validation import build_validator
@@ -48,54 +50,57 @@ LOSSES = {"diffloss": {"strength": 1.0, "timesteps": [5, 300]}}
 OBJECTIVES = ("pixel", "diffloss", "task")
 
 
-def objective_of(name: str, team: Team) -> Objective:
+def objective_of(name: str, rank: TrainingRank) -> Objective:
     """An objective whose frozen networks have random weights."""
     torch.manual_seed(0)
     if name == "task":
         layer = torch.nn.Conv2d(3, 4, 3).requires_grad_(False)
         losses = objective_losses(name, LOSSES)
-        return build_objective(losses, task_features=lambda images: [layer(images)], rank=team)
+        return build_objective(losses, task_features=lambda images: [layer(images)], rank=rank)
     unet = build_unet({"size": 16, "channels": [16, 32], "blocks": 1, "attention": []})
     prior = DiffusionPrior(unet, build_scheduler({"steps": 1000, "kind": "linear"}))
-    return build_objective(objective_losses(name, LOSSES), prior_folder=prior, rank=team)
+    return build_objective(objective_losses(name, LOSSES), prior_folder=prior, rank=rank)
 
 
-def train(name: str, data: Path, out: Path, team: Team, what: str = "") -> dict[str, Any]:
+def train(name: str, data: Path, out: Path, rank: TrainingRank, what: str = "") -> dict[str, Any]:
     """Gradients of the first step, weights, curve and norms of one training."""
     degraded, clean = Dataset.open(data / "degraded"), Dataset.open(data / "clean")
     splits = degraded.split("train"), clean.split("train")
-    batches = PairBatches(*splits, CROP, BATCH, 0, (team.index, team.count))
-    objective = objective_of(name, team)
+    batches = PairBatches(*splits, CROP, BATCH, 0, (rank.index, rank.count))
+    objective = objective_of(name, rank)
 
     def stream(step: int, values: dict[str, float]) -> None:
+        if what == "wait":
+            (out / f"{rank.index}.pid").write_text(str(os.getpid()))
+            time.sleep(1)
         marker = out / f"{what}-{name}"
-        if what and step == 5 and team.index == team.count - 1 and not marker.exists():
+        if what in ("die", "fail") and step == 5 and rank.index == rank.count - 1 and not marker.exists():
             marker.touch()
             if what == "fail":
                 raise TrainingError("step 5: a fault that only one process has")
             os.kill(os.getpid(), signal.SIGKILL)
 
-    loop = Loop(name, out / "work" / name, 0, team.device, stream, team)
-    validator = build_validator(degraded, clean, SETTINGS.validation, team)
-    restorer = train_restorer(batches, objective, SETTINGS, loop, validator, team)
+    loop = Loop(name, out / "work" / name, 0, rank.device, stream, rank)
+    validator = build_validator(degraded, clean, SETTINGS.validation, rank)
+    restorer = train_restorer(batches, objective, SETTINGS, loop, validator, rank)
     return {"weights": restorer.state_dict(), "curve": loop.curve, "norms": objective.norms, "run": loop.steps_run}
 
 
-def first_gradients(name: str, data: Path, team: Team) -> dict[str, torch.Tensor]:
+def first_gradients(name: str, data: Path, rank: TrainingRank) -> dict[str, torch.Tensor]:
     """The gradients of the restorer after the first backward, without clipping."""
     degraded, clean = Dataset.open(data / "degraded").split("train"), Dataset.open(data / "clean").split("train")
     torch.manual_seed(1)
     restorer = start(SETTINGS)
     for weight in restorer.parameters():
         torch.nn.init.normal_(weight, std=0.2)
-    network, objective = team.wrap(restorer), objective_of(name, team)
-    images = PairBatches(degraded, clean, CROP, BATCH, 0, (team.index, team.count))(0)
+    network, objective = rank.wrap(restorer), objective_of(name, rank)
+    images = PairBatches(degraded, clean, CROP, BATCH, 0, (rank.index, rank.count))(0)
     output = objective(network(images[0]), images[1], generator=torch.Generator().manual_seed(3))
     output.total.backward()
     return {name: weight.grad for name, weight in restorer.named_parameters() if weight.grad is not None}
 
 
-def small_prior(data: Path, out: Path, team: Team) -> dict[str, Any]:
+def small_prior(data: Path, out: Path, rank: TrainingRank) -> dict[str, Any]:
     """The weights and the curve of a small prior."""
     settings = TrainPrior(
         pretrained=None,
@@ -109,28 +114,28 @@ def small_prior(data: Path, out: Path, team: Team) -> dict[str, Any]:
         ema=0.9,
         samples=1,
     )
-    loop = Loop("prior", out / "work" / "prior", 0, team.device, team=team)
-    prior = train_prior(Dataset.open(data / "clean"), settings, loop, team)
+    loop = Loop("prior", out / "work" / "prior", 0, rank.device, rank=rank)
+    prior = train_prior(Dataset.open(data / "clean"), settings, loop, rank)
     return {"weights": prior.state_dict(), "curve": loop.curve}
 
 
-def everything(data: Path, out: Path, team: Team) -> dict[str, Any]:
+def everything(data: Path, out: Path, rank: TrainingRank) -> dict[str, Any]:
     """Gradients and trainings of all objectives, and a prior."""
-    found: dict[str, Any] = {f"gradients of {name}": first_gradients(name, data, team) for name in OBJECTIVES}
-    found |= {name: train(name, data, out, team) for name in OBJECTIVES}
-    return found | {"prior": small_prior(data, out, team)}
+    results: dict[str, Any] = {f"gradients of {name}": first_gradients(name, data, rank) for name in OBJECTIVES}
+    results |= {name: train(name, data, out, rank) for name in OBJECTIVES}
+    return results | {"prior": small_prior(data, out, rank)}
 
 
 def main() -> None:
     count, out, data = int(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3])
     what = sys.argv[4] if len(sys.argv) > 4 else ""
     pipeline.training.loop.CHECKPOINT_SECONDS = 0.0
-    if started("team_worker", count):
+    if launch_ranks("distributed_worker", count):
         return
-    with gathered(worker=BATCH) as team:
-        found = {"pixel": train("pixel", data, out, team, what)} if what else everything(data, out, team)
-        if team.is_first:
-            torch.save(found, out / "found.pt")
+    with training_rank(worker=BATCH) as rank:
+        results = {"pixel": train("pixel", data, out, rank, what)} if what else everything(data, out, rank)
+        if rank.is_first:
+            torch.save(results, out / "results.pt")
 
 
 if __name__ == "__main__":

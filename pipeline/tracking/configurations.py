@@ -1,0 +1,47 @@
+"""Digests of the parameters that a run depends on. MLflow's runs are found by them, in the tag `configuration`."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from pipeline.settings.grammar import objective_of
+from pipeline.settings.params import ELSEWHERE, Params
+
+# Sections that no row depends on.
+LISTS = {"degradations", "objectives", "tasks", "arms", "quality", "report", *ELSEWHERE}
+
+
+def row_configuration(params: Params, degradation: str | None, variant: str, needs_prior: bool = False) -> str:
+    """A digest of the parameters behind one row: a degradation and a variant (`clean`, `degraded`, an objective, ...).
+
+    It leaves out what the row does not depend on, so that a change there makes no second run of the same row.
+    """
+    unused = LISTS | {"losses", "degrade"}
+    objective = objective_of(variant, params.objectives)
+    if objective is None:
+        unused |= {"train_restorer", "restore"}
+    if not needs_prior:
+        unused |= {"train_prior"}
+    rest = params.model_dump(mode="json", exclude=unused)
+    if "train_restorer" in rest:
+        rest["train_restorer"] = params.train_restorer.of(str(objective)).used
+    return _digest(
+        [rest, params.degrade.only(degradation), params.losses_of(objective or variant), degradation, variant]
+    )
+
+
+def training_configuration(params: Params, stage: str, name: str, settings: Mapping[str, Any]) -> str:
+    """A digest of the parameters behind the training of a prior or a task network.
+
+    Args:
+        params: for the seed.
+        stage: `train_prior` or `train_task`.
+        name: of the run: `prior`, or the task's name.
+        settings: the section of params.yaml that the training depends on.
+    """
+    return _digest([stage, name, params.seed, settings])
+
+
+def _digest(parts: list[Any]) -> str:
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
