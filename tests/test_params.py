@@ -78,11 +78,11 @@ FAULTS = [
     ("processes: 1", "processes: 5", "processes is 5, so that train_prior.batch must be a multiple; got 12"),
     ("image_size: 224", "device: 'gpu', image_size: 224", "train_task.detection.device: String should match pattern"),
     (
-        "rivals: []",
-        "rivals: [task]",
-        "statistics.rivals has 'task': expected one of the objectives beside the pixel loss",
+        "baselines: []",
+        "baselines: [task]",
+        "statistics.baselines has 'task': expected one of the objectives beside the pixel loss",
     ),
-    ("rivals: []", "rivals: [pixel]", "statistics.rivals has 'pixel': expected one of the objectives beside the pixel"),
+    ("baselines: []", "baselines: [pixel]", "statistics.baselines has 'pixel': expected one of the objectives beside the pixel"),
     ("resamples: 2000", "resamples: 5", "statistics.resamples: Input should be greater than or equal to 100"),
 ]
 

@@ -21,21 +21,76 @@ from pipeline.metrics.records import RecordsError, check_weights, names_of, read
 from pipeline.metrics.segmentation import PixelCounts, SegmentationRecords, count_segmentation
 
 __all__ = [
+    "QUALITY",
     "RECORDS",
     "Boxes",
     "ClassificationRecords",
     "DetectionPrediction",
     "DetectionRecords",
     "MeanRecords",
+    "Metric",
     "PixelCounts",
     "Records",
     "RecordsError",
     "Scores",
     "SegmentationRecords",
     "count_segmentation",
+    "find_metric",
     "load_records",
+    "main_metric",
     "match_detections",
+    "task_metrics",
 ]
+
+QUALITY = "quality"  # in the column `task` of the tables: scores of images, not of a task
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A metric of a task or of image quality, and how it is shown.
+
+    Args:
+        name: as in the tables.
+        unit: "" for a share between 0 and 1.
+        higher_is_better: its direction.
+        digits: decimals of a value.
+        main: the metric that the verdicts of its task are about.
+    """
+
+    name: str
+    unit: str = ""
+    higher_is_better: bool = True
+    digits: int = 3
+    main: bool = False
+
+
+_AVERAGE_PRECISION = (Metric("mAP50-95", main=True), Metric("mAP50"))
+_METRICS = {
+    "detection": _AVERAGE_PRECISION,
+    "instance-segmentation": _AVERAGE_PRECISION,
+    "segmentation": (Metric("mIoU", main=True),),
+    "classification": (Metric("accuracy", main=True),),
+    QUALITY: (
+        Metric("PSNR", unit="dB", digits=2, main=True),
+        *(Metric(name) for name in ("SSIM", "MS-SSIM")),
+        *(Metric(name, higher_is_better=False) for name in ("blur", "LPIPS", "natural", "semantic")),
+    ),
+}
+
+
+def task_metrics(task: str) -> tuple[Metric, ...]:
+    """The metrics of a task, or of image quality."""
+    return _METRICS[task]
+
+
+def main_metric(task: str) -> Metric:
+    """The metric that the verdicts of a task are about."""
+    return next(metric for metric in task_metrics(task) if metric.main)
+
+
+def find_metric(name: str) -> Metric:
+    """The metric of that name; for one that no task declares, such as the IoU of one class, a plain share."""
+    return next((metric for metrics in _METRICS.values() for metric in metrics if metric.name == name), Metric(name))
 
 
 class Scores(Protocol):

@@ -57,7 +57,7 @@ class Statistics(Section):
     resamples: Annotated[int, Field(ge=100)]
     level: Annotated[float, Field(gt=0.5, lt=1)]
     margin: Annotated[float, Field(ge=0)] = 0.005
-    rivals: list[str] = Field(default=[])
+    baselines: list[str] = Field(default=[])
 
 
 class Quality(Section):
@@ -127,11 +127,11 @@ class Params(Section):
         return self
 
     @model_validator(mode="after")
-    def _rivals_exist(self) -> "Params":
-        for name in self.statistics.rivals:
+    def _baselines_exist(self) -> "Params":
+        for name in self.statistics.baselines:
             if name not in self.objectives or name in self.pixel_objectives:
                 raise ValueError(
-                    f"statistics.rivals has {name!r}: expected one of the objectives beside the pixel loss, with which "
+                    f"statistics.baselines has {name!r}: expected one of the objectives beside the pixel loss, with which "
                     "the others are compared anyway"
                 )
         return self
