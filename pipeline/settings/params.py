@@ -131,8 +131,8 @@ class Params(Section):
         for name in self.statistics.baselines:
             if name not in self.objectives or name in self.pixel_objectives:
                 raise ValueError(
-                    f"statistics.baselines has {name!r}: expected one of the objectives beside the pixel loss, with which "
-                    "the others are compared anyway"
+                    f"statistics.baselines has {name!r}: expected one of the objectives beside the pixel loss, with "
+                    "which the others are compared anyway"
                 )
         return self
 

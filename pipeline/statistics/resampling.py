@@ -69,9 +69,7 @@ def interval(records: Scores, weights: NDArray[np.int64], level: float = LEVEL) 
     }
 
 
-def paired_gain(
-    variant: Scores, baseline: Scores, weights: NDArray[np.int64], level: float = LEVEL
-) -> dict[str, Gain]:
+def paired_gain(variant: Scores, baseline: Scores, weights: NDArray[np.int64], level: float = LEVEL) -> dict[str, Gain]:
     """Gain of a variant over a baseline in each metric, on the same resamples, with interval and p-value.
 
     Undefined resamples (of either) are treated as in `interval`.
