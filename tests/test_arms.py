@@ -171,7 +171,7 @@ def _cell(names: list[str]) -> dict[str, Resampled]:
     }
 
 
-def test_comparisons_have_the_rivals_beside_them() -> None:
+def test_comparisons_have_the_arms_beside_them() -> None:
     names = [
         "clean",
         "degraded",
@@ -192,11 +192,11 @@ def test_comparisons_have_the_rivals_beside_them() -> None:
     assert pairs == expected
     cell["longer"] = cell["pixel"]
     with_two = tables.gain_rows("t", "fog", cell, 0.95, ["pixel", "longer"])
-    rivals = {("longer", "degraded"), ("longer", "degraded-retrained"), ("longer", "pixel"), ("diffloss", "longer")}
-    assert {(row["variant"], row["versus"]) for row in with_two} == expected | rivals
+    added = {("longer", "degraded"), ("longer", "degraded-retrained"), ("longer", "pixel"), ("diffloss", "longer")}
+    assert {(row["variant"], row["versus"]) for row in with_two} == expected | added
 
 
-def test_an_objective_can_be_a_rival_of_the_others() -> None:
+def test_an_objective_can_be_a_baseline_of_the_others() -> None:
     cell = _cell(["degraded", "pixel", "task", "task-seg", "diffloss"])
     gains = tables.gain_rows("t", "fog", cell, 0.95, ["pixel"], ["task", "task-seg", "absent"])
     pairs = [(row["variant"], row["versus"]) for row in gains if row["versus"] not in ("degraded", "pixel")]

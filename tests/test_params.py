@@ -82,7 +82,11 @@ FAULTS = [
         "baselines: [task]",
         "statistics.baselines has 'task': expected one of the objectives beside the pixel loss",
     ),
-    ("baselines: []", "baselines: [pixel]", "statistics.baselines has 'pixel': expected one of the objectives beside the pixel"),
+    (
+        "baselines: []",
+        "baselines: [pixel]",
+        "statistics.baselines has 'pixel': expected one of the objectives beside the pixel",
+    ),
     ("resamples: 2000", "resamples: 5", "statistics.resamples: Input should be greater than or equal to 100"),
 ]
 
