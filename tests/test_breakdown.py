@@ -1,4 +1,4 @@
-"""The breakdown of gains on six made images, whose numbers can be told by heart."""
+"""The breakdown of gains on six made images, whose numbers are worked out by hand."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -14,8 +14,11 @@ from pipeline.metrics.classification import ClassificationRecords
 from pipeline.metrics.detection import Boxes, DetectionScoring, match_detections
 from pipeline.metrics.object_changes import ObjectRuns
 from pipeline.metrics.segmentation import SegmentationRecords, count_segmentation
-from pipeline.reporting import breakdown, breakdown_text, extremes, scatter_plots, tables
-from pipeline.running.artifacts import DIFFLOSS_FILE, RECORDS_FILE
+from pipeline.reporting import breakdown, prediction_pictures, tables
+from pipeline.reporting.figures import draw_scatter_plots
+from pipeline.reporting.prediction_pictures import PredictionPainter, choose_extremes, draw_extremes
+from pipeline.reporting.tables import RunFolders
+from pipeline.running.artifacts import DIFFLOSS_FILE, FROZEN_NETWORK, RECORDS_FILE
 from pipeline.settings.params import Params, load_params
 from pipeline.statistics import correlations
 from pipeline.statistics.scores import read_cells
@@ -46,8 +49,14 @@ def clean(make_dataset: Callable[..., Dataset]) -> Dataset:
 @pytest.fixture
 def folders(clean: Dataset, tmp_path: Path) -> dict[str, Path]:
     for variant, (found, wrong) in FOUND.items():
-        _store(tmp_path / "runs" / variant / "test", {f"test{n}": _seen(n in found, n in wrong) for n in ALL})
-    return {variant: tmp_path / "runs" / variant for variant in FOUND}
+        folder = _run(tmp_path).evaluations / "detection" / "fog" / FROZEN_NETWORK / variant
+        _store(folder / "test", {f"test{n}": _seen(n in found, n in wrong) for n in ALL})
+    return {variant: _run(tmp_path).evaluations / "detection" / "fog" / FROZEN_NETWORK / variant for variant in FOUND}
+
+
+def _run(folder: Path) -> RunFolders:
+    names = ("restored", "restorers", "quality", "evaluations", "costs")
+    return RunFolders(folder, *(folder / name for name in names))
 
 
 def _seen(found: bool, wrong: bool) -> DetectionPrediction:
@@ -86,7 +95,7 @@ def test_the_only_class_and_size_gain_what_the_task_gains(
     assert classes.loc[("square", "degraded")].gain.isna().all()
 
 
-def test_objects_by_heart(params: Params, folders: dict[str, Path], runs: ObjectRuns) -> None:
+def test_objects_worked_out_by_hand(params: Params, folders: dict[str, Path], runs: ObjectRuns) -> None:
     rows = pd.DataFrame(breakdown.object_rows(params, "detection", "fog", folders, runs)).set_index("variant")
     counts = rows[["invented", "cleared", "lost", "found_again", "n_objects", "n_images"]]
     assert counts.loc["pixel"].tolist() == [1, 1, 1, 4, 6, 6]
@@ -132,50 +141,46 @@ def test_most_gained_and_lost_are_drawn_with_scores(
     params: Params, clean: Dataset, folders: dict[str, Path], runs: ObjectRuns, tmp_path: Path
 ) -> None:
     for objective in params.objectives:
-        target = tmp_path / "restored" / objective / "test"
+        target = tmp_path / "restored" / "fog" / objective / "test"
         target.parent.mkdir(parents=True)
         target.symlink_to(clean.folder / "test" / "images")
     table = pd.DataFrame(breakdown.image_rows("detection", "fog", folders))
-    own = correlations.image_gains(table, ["pixel"])
-    chosen = extremes.choose(own, 3, "test")
-    assert [place.id for place in chosen["best"]] == ["test3", "test4", "test5"]  # 1 - 0; test2 gained only 2/3
-    assert [(place.id, place.before, place.after) for place in chosen["worst"]] == [("test1", 1, 0)]
-    painter = extremes.Painter("detection", clean, runs.degraded, tmp_path / "restored", folders)
-    columns = painter.columns("pixel", chosen["best"])
+    chosen = choose_extremes(correlations.image_gains(table, ["pixel"]), 3, "test")
+    assert [image.image_id for image in chosen["best"]] == ["test3", "test4", "test5"]  # test2 gained only 2/3
+    assert [(image.image_id, image.before, image.after) for image in chosen["worst"]] == [("test1", 1, 0)]
+    painter = PredictionPainter("detection", clean, runs.degraded, tmp_path / "restored" / "fog", folders)
+    columns = prediction_pictures._extreme_columns(painter, "pixel", chosen["best"])
     assert list(columns) == ["degraded", "pixel", "clean", "labels"]
     assert {len(column) for column in columns.values()} == {3}
-    drawn = extremes.draw_extremes(params, table, "fog", painter, tmp_path)
-    assert drawn == [f"{name}.png" for name in ("best-fog-detection-pixel", "worst-fog-detection-pixel")] + [
-        "best-fog-detection-diffloss.png"  # nothing lost by it
+    drawn = draw_extremes(params, clean, _run(tmp_path), table, tmp_path)
+    assert [picture.file for picture in drawn] == [
+        "best-fog-detection-pixel.png",
+        "worst-fog-detection-pixel.png",
+        "best-fog-detection-diffloss.png",  # nothing lost by it
     ]
-    assert all((tmp_path / name).exists() for name in drawn)
+    assert drawn[1].title == "fog, detection, pixel: images that lost most"
+    assert all((tmp_path / picture.file).exists() and picture.uri for picture in drawn)
+    few = draw_extremes(params, clean, _run(tmp_path), table, tmp_path, budget=len(drawn[0].uri))
+    assert [bool(picture.uri) for picture in few] == [True, False, False]
 
 
-def test_all_tables_sections_and_plots(
-    params: Params, clean: Dataset, folders: dict[str, Path], tmp_path: Path
-) -> None:
+def test_all_tables_and_plots(params: Params, clean: Dataset, folders: dict[str, Path], tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
+    run = _run(tmp_path)
     for variant in ("degraded", "pixel", "diffloss"):
-        (tmp_path / "quality" / variant / "test").mkdir(parents=True)
+        folder = run.quality / "fog" / variant / "test"
+        folder.mkdir(parents=True)
         records = MeanRecords.from_values({f"test{n}": {"PSNR": 20 + rng.random()} for n in ALL})
-        records.save(tmp_path / "quality" / variant / "test" / RECORDS_FILE)
-    quality = {v: tmp_path / "quality" / v for v in ("degraded", "pixel", "diffloss")}
-    whole = read_cells(params, folders).whole
-    gains = pd.DataFrame(tables.gain_rows("detection", "fog", whole, 0.95))
-    found = breakdown.write_breakdown(
-        params, clean, tmp_path, lambda task, _: quality if task == "quality" else folders, gains, tmp_path
-    )
+        records.save(folder / RECORDS_FILE)
+    gains = pd.DataFrame(tables.gain_rows("detection", "fog", read_cells(params, folders).whole, 0.95))
+    written = breakdown.write_breakdown(params, clean, run, gains, tmp_path)
     for name, columns in {**breakdown.COLUMNS, "correlations": correlations.COLUMNS}.items():
         assert (tmp_path / f"{name}.csv").read_text().splitlines()[0] == ",".join(columns)
-        assert len(found[name])
-    drawn = scatter_plots.draw_plots(params, found["images"], tmp_path)
-    assert drawn == ["scatter-fog-detection.png", "quality-detection.png"]
-    text = breakdown_text.sections(found, drawn, {"LPIPS": "no weights"})
-    for title in ("By class", "By object size", "Objects invented and lost", "Do quality metrics predict the gain?"):
-        assert f"## {title}\n" in text
-    assert "LPIPS left out: no weights." in text and "](pictures/quality-detection.png)" in text
-    nothing = {name: table.iloc[:0] for name, table in found.items()}
-    assert breakdown_text.sections(nothing, [], {}) == ""
+        assert len(written[name])
+    scatter, quality = draw_scatter_plots(params, written["images"], tmp_path)
+    assert [picture.file for picture in scatter] == ["scatter-fog-detection.png"]
+    assert [picture.file for picture in quality] == ["quality-detection.png"]
+    assert all((tmp_path / picture.file).exists() for picture in (*scatter, *quality))
 
 
 def test_classes_of_masks_are_numpys(params: Params, tmp_path: Path) -> None:

@@ -83,7 +83,7 @@ def _tables() -> tuple[pd.DataFrame, pd.DataFrame]:
 
 def test_the_table_finds_the_metric_that_predicts_and_the_one_that_does_not() -> None:
     params = load_params(ROOT / "params.yaml")
-    table = pd.DataFrame(correlations.rows(params, *_tables()), columns=correlations.COLUMNS)
+    table = pd.DataFrame(correlations.correlation_rows(params, *_tables()), columns=correlations.COLUMNS)
     assert set(table.task) == {"segmentation"}  # detection has no scores here
     assert set(table.degradation) == {"lowlight", "fog", "all"}
     images = table[table.level == "images"].set_index(["degradation", "quality_metric"])
@@ -102,6 +102,6 @@ def test_few_images_give_no_interval() -> None:
     params = load_params(ROOT / "params.yaml")
     images, gains = _tables()
     few = images[images.id.isin([f"i{n:02d}" for n in range(9)])]
-    table = pd.DataFrame(correlations.rows(params, few, gains), columns=correlations.COLUMNS)
+    table = pd.DataFrame(correlations.correlation_rows(params, few, gains), columns=correlations.COLUMNS)
     own = table[table.level == "images"]
     assert own.spearman.notna().all() and own[["ci_low", "ci_high", "p_value"]].isna().all(axis=None)

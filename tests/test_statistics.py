@@ -67,11 +67,11 @@ def test_interval_of_a_mean_is_scipys(level: float) -> None:
 
 def test_gain_of_a_mean_is_scipys_paired_bootstrap() -> None:
     generator = np.random.default_rng(0)
-    rival = generator.normal(size=50)
-    variant = rival + generator.normal(0.1, 0.3, size=50)
-    ours = paired_gain(scores(variant), scores(rival), resample_weights(50, 20_000, seed=0))["SSIM"]
+    baseline = generator.normal(size=50)
+    variant = baseline + generator.normal(0.1, 0.3, size=50)
+    ours = paired_gain(scores(variant), scores(baseline), resample_weights(50, 20_000, seed=0))["SSIM"]
     theirs = stats.bootstrap(
-        (variant, rival),
+        (variant, baseline),
         lambda v, r, axis: np.mean(v - r, axis=axis),
         n_resamples=20_000,
         paired=True,
@@ -79,12 +79,12 @@ def test_gain_of_a_mean_is_scipys_paired_bootstrap() -> None:
         method="percentile",
         rng=1,
     ).confidence_interval
-    assert ours.gain == pytest.approx((variant - rival).mean())
+    assert ours.gain == pytest.approx((variant - baseline).mean())
     assert [ours.low, ours.high] == pytest.approx([theirs.low, theirs.high], abs=0.005)
-    assert ours.p_value == pytest.approx(stats.ttest_rel(variant, rival).pvalue, abs=0.005)
+    assert ours.p_value == pytest.approx(stats.ttest_rel(variant, baseline).pvalue, abs=0.005)
 
 
-def test_variant_and_rival_share_their_resamples() -> None:
+def test_variant_and_baseline_share_their_resamples() -> None:
     """A constant gain has no spread, unless the two were computed on different resamples."""
     images = np.random.default_rng(0).uniform(0, 1, 40)
     gain = paired_gain(scores(images + 0.01), scores(images), resample_weights(40, 500, 0))["SSIM"]
@@ -111,10 +111,10 @@ def test_different_systems_are_told_apart() -> None:
 
 
 def test_order_of_the_pair_only_changes_the_sign() -> None:
-    variant, rival = segmentation_pair(np.random.default_rng(0), 30)
+    variant, baseline = segmentation_pair(np.random.default_rng(0), 30)
     weights = resample_weights(30, 400, 0)
-    there = paired_gain(variant, rival, weights)["mIoU"]
-    back = paired_gain(rival, variant, weights)["mIoU"]
+    there = paired_gain(variant, baseline, weights)["mIoU"]
+    back = paired_gain(baseline, variant, weights)["mIoU"]
     assert [back.gain, back.low, back.high, back.p_value] == pytest.approx(
         [-there.gain, -there.high, -there.low, there.p_value]
     )

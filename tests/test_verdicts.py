@@ -1,4 +1,4 @@
-"""Verdicts in words: what must be true of the numbers for each of them."""
+"""Verdicts: what must be true of the numbers for each of them, and their sentences."""
 
 import math
 from pathlib import Path
@@ -11,20 +11,32 @@ from scipy import stats
 from pipeline.reporting import tables
 from pipeline.settings.params import Statistics, load_params
 from pipeline.statistics.resampling import bootstrap_p_value, one_sided_p_value, resamples_for
-from pipeline.statistics.verdicts import TOO_FEW, cautions, images_needed, sentences, unequal_steps, verdict_table
+from pipeline.statistics.verdicts import (
+    TOO_FEW,
+    cautions,
+    images_needed,
+    main_verdicts,
+    sentence,
+    unequal_steps,
+    verdict_table,
+)
 
 ROOT = Path(__file__).parents[1]
-OWN = Statistics(resamples=2000, level=0.95, margin=0.005)
+SETTINGS = Statistics(resamples=2000, level=0.95, margin=0.005)
 
 
 def _tables(*rows: tuple[str, str, float, float, float, float]) -> tuple[pd.DataFrame, pd.DataFrame]:
     """results and gains with (variant, versus, gain, low, high, p) each."""
     gains = pd.DataFrame(
-        [("detection", "fog", v, versus, "mAP50", g, low, high, p, 0.5) for v, versus, g, low, high, p in rows],
+        [("detection", "fog", v, versus, "mAP50-95", g, low, high, p, 0.5) for v, versus, g, low, high, p in rows],
         columns=tables.GAINS,
     )
-    results = pd.DataFrame([("detection", "fog", "degraded", "mAP50", 0.3, 0.2, 0.4, 100)], columns=tables.RESULTS)
+    results = pd.DataFrame([("detection", "fog", "degraded", "mAP50-95", 0.3, 0.2, 0.4, 100)], columns=tables.RESULTS)
     return results, gains
+
+
+def _first_sentence(verdicts: pd.DataFrame) -> str:
+    return sentence(main_verdicts(verdicts)[0])
 
 
 @pytest.mark.parametrize(
@@ -39,14 +51,21 @@ def _tables(*rows: tuple[str, str, float, float, float, float]) -> tuple[pd.Data
     ],
 )
 def test_verdicts_follow_the_numbers(gain: float, low: float, high: float, p: float, verdict: str, words: str) -> None:
-    table = verdict_table(*_tables(("pixel", "degraded", gain, low, high, p)), OWN)
+    table = verdict_table(*_tables(("pixel", "degraded", gain, low, high, p)), SETTINGS)
     assert list(table.verdict) == [verdict]
-    assert words in sentences(table)[0]
+    assert words in _first_sentence(table)
+
+
+def test_sentences_are_about_the_main_metric_and_the_degraded_images() -> None:
+    results, gains = _tables(("pixel", "degraded", 0.1, 0.05, 0.2, 0.01), ("diffloss", "pixel", 0.1, 0.05, 0.2, 0.01))
+    gains = pd.concat([gains.assign(metric="mAP50"), gains])  # not the first metric of the table
+    rows = main_verdicts(verdict_table(results, gains, SETTINGS))
+    assert [(row["variant"], row["metric"]) for row in rows] == [("pixel", "mAP50-95")]
 
 
 def test_p_values_are_corrected_for_the_whole_family() -> None:
     rows = [(f"o{n}", "degraded", 0.1, 0.01, 0.2, p) for n, p in enumerate((0.01, 0.02, 0.03, 0.04))]
-    table = verdict_table(*_tables(*rows, ("clean", "degraded", 0.5, 0.4, 0.6, 0.001)), OWN)
+    table = verdict_table(*_tables(*rows, ("clean", "degraded", 0.5, 0.4, 0.6, 0.001)), SETTINGS)
     assert table.p_holm.tolist() == pytest.approx([0.04, 0.06, 0.06, 0.06])  # by hand; clean is no claim
     assert table.verdict.tolist() == ["helps", *["can't tell"] * 3]
 
@@ -75,30 +94,32 @@ def test_the_resamples_that_are_asked_for_are_enough_and_no_more(images: int, co
 
 def test_no_number_of_resamples_makes_up_for_images() -> None:
     assert resamples_for(0.05 / 60, 1) is None and resamples_for(0.05 / 60, 2) is None
-    least = bootstrap_p_value(np.ones(OWN.resamples), 3)
+    least = bootstrap_p_value(np.ones(SETTINGS.resamples), 3)
     results, gains = _tables(*((f"o{n}", "degraded", 0.1, 0.05, 0.15, least) for n in range(60)))
     results["n_images"] = 3
-    assert set(verdict_table(results, gains, OWN).verdict) == {"can't tell"}
-    assert cautions(results, gains, 60, OWN)[0].endswith("comparisons of 3 images: take more images, or compare less.")
+    assert set(verdict_table(results, gains, SETTINGS).verdict) == {"can't tell"}
+    assert cautions(results, gains, 60, SETTINGS)[0].endswith(
+        "comparisons of 3 images: take more images, or compare less."
+    )
 
 
 def test_resamples_that_all_agree_but_are_too_few_are_blamed_themselves() -> None:
-    resampled, images = np.ones(OWN.resamples), 30
+    resampled, images = np.ones(SETTINGS.resamples), 30
     least = bootstrap_p_value(resampled, images)
     resampled[0] = -1
-    assert least < one_sided_p_value(OWN.resamples, images) == bootstrap_p_value(resampled, images)
+    assert least < one_sided_p_value(SETTINGS.resamples, images) == bootstrap_p_value(resampled, images)
     rows = [(f"o{n}", "degraded", 0.1, 0.05, 0.15, least) for n in range(40)]
     rows += [("open", "degraded", 0.1, 0.02, 0.15, bootstrap_p_value(resampled, images))]
     results, gains = _tables(*rows)
     results["n_images"] = images
-    table = verdict_table(results, gains, OWN)
+    table = verdict_table(results, gains, SETTINGS)
     assert table.verdict.tolist() == [*[TOO_FEW] * 40, "can't tell"]
     needed = int(table.resamples_needed[0])
     assert (
         f"too few resamples to tell whether restoring helps; set statistics.resamples to {needed} ("
-        in sentences(table)[0]
+        in _first_sentence(table)
     )
-    caution = cautions(results, gains, 41, OWN)[0]
+    caution = cautions(results, gains, 41, SETTINGS)[0]
     assert f"for 41 comparisons of 30 images: set statistics.resamples to {needed} or more" in caution
     more = Statistics(resamples=needed, level=0.95, margin=0.005)
     gains["p_value"] = bootstrap_p_value(np.ones(needed), images)
@@ -109,12 +130,12 @@ def test_resamples_that_all_agree_but_are_too_few_are_blamed_themselves() -> Non
 def test_cautions() -> None:
     results, gains = _tables(("clean", "degraded", 0.01, -0.01, 0.03, 0.4), ("pixel", "degraded", 0.1, 0.05, 0.2, 0.01))
     gains.loc[gains.variant == "pixel", "recovered"] = 1.4
-    texts = cautions(results, gains, 60, OWN)
+    texts = cautions(results, gains, 60, SETTINGS)
     assert "2000 resamples cannot give a corrected p-value below 0.05 for 60 comparisons of 100 images" in texts[0]
     assert "nothing to recover" in texts[1]
     assert "detection, fog, pixel: restored images score above clean ones" in texts[2]
     results, gains = _tables(("clean", "degraded", 0.3, 0.2, 0.4, 0.01), ("pixel", "degraded", 0.1, 0.05, 0.2, 0.01))
-    assert cautions(results, gains, 2, OWN) == []
+    assert cautions(results, gains, 2, SETTINGS) == []
 
 
 def test_an_objective_that_was_trained_for_other_steps_is_pointed_out() -> None:

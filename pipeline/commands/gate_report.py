@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pipeline.commands.finished_runs import Finished
 from pipeline.commands.gate_cases import GATE
 from pipeline.commands.gate_model import ALWAYS, NEVER, Gate
-from pipeline.reporting.html.figures import COLOURS, SETTINGS
+from pipeline.reporting.figures import COLOURS, SETTINGS
 from pipeline.reporting.markdown import table
 from pipeline.statistics.resampling import percentile_interval
 

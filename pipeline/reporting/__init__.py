@@ -1,1 +1,1 @@
-"""What the report is made of: tables, verdicts, pictures, pages of words."""
+"""The report of a run: its tables, figures and pictures, and one description of them, rendered as Markdown and HTML."""

@@ -1,7 +1,6 @@
 """Does a gain in image quality predict a gain in the task? Rank correlations over variants and over images.
 
-Not a stage. Both sides are gains over the degraded images, so that what is common to a degradation or an image,
-such as its difficulty, cancels.
+Both sides are gains over the degraded images: the difficulty of a degradation or of an image cancels.
 """
 
 from collections.abc import Iterable, Iterator
@@ -12,7 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from pipeline.reporting.tables import QUALITY
+from pipeline.metrics import QUALITY
 from pipeline.running.seeds import seed_for
 from pipeline.settings.grammar import DEGRADED
 from pipeline.settings.params import Params
@@ -25,8 +24,8 @@ COLUMNS = [
     *("task", "degradation", "level", "quality_metric", "task_metric"),
     *("spearman", "ci_low", "ci_high", "p_value", "n", "n_images"),
 ]
-PERMUTATIONS = 9999  # of variants; all of them where there are fewer
-FEWEST_IMAGES = 10  # with fewer, resamples repeat each other, and an interval would be far too narrow
+PERMUTATIONS = 9999  # of the variants; if there are fewer, all of them
+FEWEST_IMAGES = 10  # with fewer, resamples repeat each other and an interval is far too narrow
 CHUNK_ELEMENTS = 2**22  # of an array (resamples, points): 32 MiB
 Floats = NDArray[np.float64]
 
@@ -41,7 +40,7 @@ class Correlation:
     p_value: float
 
 
-def rows(params: Params, images: pd.DataFrame, gains: pd.DataFrame) -> list[dict[str, Any]]:
+def correlation_rows(params: Params, images: pd.DataFrame, gains: pd.DataFrame) -> list[dict[str, Any]]:
     """Rows of correlations.csv: for each task, for each degradation and for all of them together.
 
     Args:
@@ -49,21 +48,22 @@ def rows(params: Params, images: pd.DataFrame, gains: pd.DataFrame) -> list[dict
         images: images.csv.
         gains: gains.csv.
     """
-    found = image_gains(images, params.objectives)
-    quality = found[found.task == QUALITY]
-    means = quality.groupby(["degradation", "variant", "metric"], sort=False).gain.mean().reset_index()
-    tasks = gains[(gains.versus == DEGRADED) & gains.variant.isin(params.objectives) & (gains.task != QUALITY)]
-    table: list[dict[str, Any]] = []
+    gains_of_images = image_gains(images, params.objectives)
+    quality = gains_of_images[gains_of_images.task == QUALITY]
+    mean_quality = quality.groupby(["degradation", "variant", "metric"], sort=False).gain.mean().reset_index()
+    of_tasks = gains[(gains.versus == DEGRADED) & gains.variant.isin(params.objectives) & (gains.task != QUALITY)]
+    rows: list[dict[str, Any]] = []
     for task in params.tasks:
+        variants = joined(mean_quality, of_tasks[of_tasks.task == task], ["degradation", "variant"])
+        task_images = gains_of_images[gains_of_images.task == task]
+        every_image = joined(quality, task_images, ["degradation", "variant", "id"])
         for degradation in _scopes(quality):
-            of_variants = joined(means, tasks[tasks.task == task], ["degradation", "variant"])
-            for key, own in _pairs(_within(of_variants, degradation)):
-                estimate = over_variants(own.gain_x.to_numpy(), own.gain_y.to_numpy(), params.seed)
-                table.append(_row(task, degradation, VARIANTS, key, estimate, len(own), own))
-            of_images = joined(quality, found[found.task == task], ["degradation", "variant", "id"])
-            for key, own in _pairs(_within(of_images, degradation)):
-                table.append(_row(task, degradation, IMAGES, key, _over_images(params, own), len(own), own))
-    return table
+            for metrics, points in _metric_pairs(_within(variants, degradation)):
+                estimate = over_variants(points.gain_x.to_numpy(), points.gain_y.to_numpy(), params.seed)
+                rows.append(_row(task, degradation, VARIANTS, metrics, estimate, points))
+            for metrics, points in _metric_pairs(_within(every_image, degradation)):
+                rows.append(_row(task, degradation, IMAGES, metrics, _over_images(params, points), points))
+    return rows
 
 
 def image_gains(images: pd.DataFrame, variants: Iterable[str]) -> pd.DataFrame:
@@ -75,7 +75,7 @@ def image_gains(images: pd.DataFrame, variants: Iterable[str]) -> pd.DataFrame:
 
 
 def joined(quality: pd.DataFrame, task: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
-    """Each gain in quality (metric_x, gain_x) beside each gain in the task (metric_y, gain_y), where both exist."""
+    """Gains in quality (metric_x, gain_x) joined with gains in the task (metric_y, gain_y); undefined ones dropped."""
     columns = [*keys, "metric", "gain"]
     return quality[columns].merge(task[columns], on=keys).dropna(subset=["gain_x", "gain_y"])
 
@@ -86,7 +86,7 @@ def over_variants(quality: Floats, task: Floats, seed: int) -> Correlation:
     Args:
         quality: (V,) gains in quality.
         task: (V,) gains in the task.
-        seed: of the permutations, where there are too many to try all.
+        seed: of the permutations, if there are too many to try all.
     """
     from scipy.stats import permutation_test, rankdata
 
@@ -106,7 +106,7 @@ def over_variants(quality: Floats, task: Floats, seed: int) -> Correlation:
 
 
 def spearman(first: Floats, second: Floats) -> float:
-    """Spearman's rank correlation of two (P,); NaN for fewer than two points, or where one side is constant."""
+    """Spearman's rank correlation of two (P,); NaN for fewer than two points, or if one side is constant."""
     return float(resampled_spearman(first, second, np.ones((1, len(first)), dtype=np.int64))[0])
 
 
@@ -119,7 +119,7 @@ def resampled_spearman(first: Floats, second: Floats, weights: NDArray[np.int64]
         weights: (R, P) how often each point is taken.
 
     Returns:
-        (R,), NaN where one side is constant.
+        (R,), NaN if one side is constant.
     """
     step = max(1, CHUNK_ELEMENTS // max(1, len(first)))
     parts = [
@@ -130,7 +130,7 @@ def resampled_spearman(first: Floats, second: Floats, weights: NDArray[np.int64]
 
 
 def _ranks(values: Floats, weights: Floats) -> Floats:
-    """(R, P) mean ranks of (P,) values that are taken (R, P) times."""
+    """(R, P) mean ranks of (P,) values, of which resample r takes value p `weights[r, p]` times."""
     _, group = np.unique(values, return_inverse=True)
     if not len(group):
         return weights
@@ -149,39 +149,49 @@ def _weighted_correlation(first: Floats, second: Floats, weights: Floats) -> Flo
 
 
 def _over_images(params: Params, points: pd.DataFrame) -> Correlation:
-    """Over all images of all variants; images are resampled, with all the points that they have."""
-    names, image = np.unique(_base_ids(points), return_inverse=True)
+    """Over all images of all variants; an image is resampled with all its points."""
+    image_ids, image = np.unique(_image_ids(points), return_inverse=True)
     quality, task = points.gain_x.to_numpy(), points.gain_y.to_numpy()
-    resampled = resampled_spearman(quality, task, shared_weights(params, len(names))[:, image])
-    if len(names) < FEWEST_IMAGES:
+    resampled = resampled_spearman(quality, task, shared_weights(params, len(image_ids))[:, image])
+    if len(image_ids) < FEWEST_IMAGES:
         resampled = np.full_like(resampled, np.nan)
-    low, high = percentile_interval(resampled, len(names), params.statistics.level)
-    return Correlation(spearman(quality, task), low, high, bootstrap_p_value(resampled, len(names)))
+    low, high = percentile_interval(resampled, len(image_ids), params.statistics.level)
+    return Correlation(spearman(quality, task), low, high, bootstrap_p_value(resampled, len(image_ids)))
 
 
-def _base_ids(points: pd.DataFrame) -> NDArray[Any]:
-    """The images' own ids: that of a copy for one severity begins with its split."""
+def _image_ids(points: pd.DataFrame) -> NDArray[Any]:
+    """The ids of the images, without the split that precedes them if it has a copy for each severity."""
     return points.id.astype(str).str.rpartition("/")[2].to_numpy(dtype=str)
 
 
 def _scopes(quality: pd.DataFrame) -> list[str]:
-    known = list(dict.fromkeys(quality.degradation))
-    return [*known, ALL] if len(known) > 1 else known
+    degradations = list(dict.fromkeys(quality.degradation))
+    return [*degradations, ALL] if len(degradations) > 1 else degradations
 
 
 def _within(points: pd.DataFrame, degradation: str) -> pd.DataFrame:
     return points if degradation == ALL else points[points.degradation == degradation]
 
 
-def _pairs(points: pd.DataFrame) -> Iterator[tuple[tuple[str, str], pd.DataFrame]]:
-    for key, own in points.groupby(["metric_x", "metric_y"], sort=False):
-        yield (str(key[0]), str(key[1])), own
+def _metric_pairs(points: pd.DataFrame) -> Iterator[tuple[tuple[str, str], pd.DataFrame]]:
+    """Each pair of a metric of quality and a metric of the task, with its points."""
+    for metrics, rows in points.groupby(["metric_x", "metric_y"], sort=False):
+        yield (str(metrics[0]), str(metrics[1])), rows
 
 
 def _row(
-    task: str, degradation: str, level: str, key: tuple[str, str], found: Correlation, points: int, own: pd.DataFrame
+    task: str, degradation: str, level: str, metrics: tuple[str, str], estimate: Correlation, points: pd.DataFrame
 ) -> dict[str, Any]:
-    names = {"task": task, "degradation": degradation, "level": level, "quality_metric": key[0], "task_metric": key[1]}
-    numbers = {"spearman": found.value, "ci_low": found.low, "ci_high": found.high, "p_value": found.p_value}
-    images = len(np.unique(_base_ids(own))) if level == IMAGES else None
-    return {**names, **numbers, "n": points, "n_images": images}
+    return {
+        "task": task,
+        "degradation": degradation,
+        "level": level,
+        "quality_metric": metrics[0],
+        "task_metric": metrics[1],
+        "spearman": estimate.value,
+        "ci_low": estimate.low,
+        "ci_high": estimate.high,
+        "p_value": estimate.p_value,
+        "n": len(points),
+        "n_images": len(np.unique(_image_ids(points))) if level == IMAGES else None,
+    }

@@ -1,7 +1,7 @@
 """Intervals and p-values for metrics of a whole data set, by resampling its images.
 
-One matrix of weights (`resample_weights`) serves every system of a comparison: variant and rival are always
-computed on the same resamples, so that hard images are hard for both and cancel in the gain.
+One matrix of weights (`resample_weights`) serves every system of a comparison. Variant and baseline are always
+computed on the same resamples: hard images are hard for both and cancel in the gain.
 """
 
 import math
@@ -15,7 +15,7 @@ from scipy import special
 from pipeline.metrics import Scores
 
 LEVEL = 0.95
-MOST_RESAMPLES = 10**6  # that anybody would wait for
+MOST_RESAMPLES = 10**6  # more would take too long
 MOST_UNDEFINED = 0.05  # share of resamples in which a metric may be undefined before its interval is
 
 
@@ -30,7 +30,7 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Gain:
-    """Variant - rival on the images themselves, its interval and two-sided p-value; NaN where undefined."""
+    """Variant minus baseline on the images themselves, its interval and two-sided p-value; NaN where undefined."""
 
     gain: float
     low: float
@@ -53,8 +53,8 @@ def resample_weights(images: int, resamples: int, seed: int) -> NDArray[np.int64
 def interval(records: Scores, weights: NDArray[np.int64], level: float = LEVEL) -> dict[str, Estimate]:
     """Each metric with its bootstrap interval (`percentile_interval`).
 
-    A metric may be undefined (NaN, infinite) in some resamples: mAP where no image taken has an object.
-    Those are left out; where they are more than 5 % the interval is NaN, never a guess.
+    A metric may be undefined (NaN, infinite) in some resamples: mAP if no image of the resample has an object.
+    Those resamples are left out. If they are more than 5 %, the interval is NaN.
 
     Args:
         records: per-image scores of N images.
@@ -69,31 +69,31 @@ def interval(records: Scores, weights: NDArray[np.int64], level: float = LEVEL) 
     }
 
 
-def paired_gain(variant: Scores, rival: Scores, weights: NDArray[np.int64], level: float = LEVEL) -> dict[str, Gain]:
-    """Gain of variant over rival in each metric, on the same resamples, with interval and p-value.
+def paired_gain(variant: Scores, baseline: Scores, weights: NDArray[np.int64], level: float = LEVEL) -> dict[str, Gain]:
+    """Gain of a variant over a baseline in each metric, on the same resamples, with interval and p-value.
 
     Undefined resamples (of either) are treated as in `interval`.
 
     Args:
         variant: per-image scores of N images.
-        rival: scores of the same images in the same order, with the same metrics.
+        baseline: scores of the same images in the same order, with the same metrics.
         weights: (R, N) from `resample_weights`.
         level: of confidence, between 0 and 1.
 
     Raises:
         ValueError: the two are not of the same images or have other metrics.
     """
-    _check_pair(variant, rival)
-    ours, theirs = variant.metrics(), rival.metrics()
-    ours_resampled, theirs_resampled = variant.metrics(weights), rival.metrics(weights)
-    if ours.keys() != theirs.keys():
-        raise ValueError(f"cannot pair metrics {', '.join(ours)} with {', '.join(theirs)}")
+    _check_pair(variant, baseline)
+    variant_scores, baseline_scores = variant.metrics(), baseline.metrics()
+    if variant_scores.keys() != baseline_scores.keys():
+        raise ValueError(f"cannot pair metrics {', '.join(variant_scores)} with {', '.join(baseline_scores)}")
+    variant_resampled, baseline_resampled = variant.metrics(weights), baseline.metrics(weights)
     images = len(variant.image_ids)
     gains = {}
-    for name in ours:
-        resampled = _difference(ours_resampled[name], theirs_resampled[name])
+    for name in variant_scores:
+        resampled = _difference(variant_resampled[name], baseline_resampled[name])
         low, high = percentile_interval(resampled, images, level)
-        gain = float(_difference(ours[name], theirs[name])[0])
+        gain = float(_difference(variant_scores[name], baseline_scores[name])[0])
         gains[name] = Gain(gain, low, high, bootstrap_p_value(resampled, images))
     return gains
 
@@ -142,20 +142,20 @@ def bootstrap_p_value(resampled: NDArray[np.float64], images: int) -> float:
 
 
 def one_sided_p_value(resamples: int, images: int) -> float:
-    """The p-value below which all resamples of a gain lie on one side of 0, so that only their number bounds it.
+    """The p-value of a gain with a single resample on the other side of 0.
 
-    It is the one of a single resample on the other side.
+    Below it all resamples lie on one side, and only their number bounds the p-value.
     """
     return _p_value(min(0.5, 2 / (resamples + 1)), images)
 
 
 def resamples_for(p_value: float, images: int) -> int | None:
-    """The fewest resamples over N images of which `bootstrap_p_value` can be below this, between 0 and 1.
+    """The fewest resamples over N images with which `bootstrap_p_value` can be below this value, between 0 and 1.
 
     The inverse of its formula at q = 1 / (R + 1).
 
     Returns:
-        None for a single image, and where it takes over a million: then more images are the only way.
+        None for a single image, and if it takes over a million resamples: only more images help then.
     """
     if images < 2:
         return None
@@ -168,12 +168,12 @@ def _p_value(tail: float, images: int) -> float:
 
 
 def _inflation(images: int) -> float:
-    """A bootstrap's spread is that of the population formula, too small by this factor."""
+    """The factor by which a bootstrap's spread is too small: it follows the population formula."""
     return float(np.sqrt(images / (images - 1)))
 
 
 def recovered(variant: float, degraded: float, clean: float) -> float:
-    """The share of the loss that was won back: 0 = as bad as degraded, 1 = as good as clean; no bounds.
+    """The share of the lost score that was recovered: 0 = as degraded, 1 = as clean; no bounds.
 
     (variant - degraded) / (clean - degraded), NaN where clean equals degraded: nothing was lost.
     """
@@ -203,15 +203,15 @@ def _defined(resampled: NDArray[np.float64]) -> NDArray[np.float64]:
     return defined if defined.size >= (1 - MOST_UNDEFINED) * resampled.size else defined[:0]
 
 
-def _difference(ours: NDArray[np.float64], theirs: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Undefined where either is undefined or infinite: inf - inf, and a gain of inf, say nothing."""
-    both = np.isfinite(ours) & np.isfinite(theirs)
-    return np.subtract(ours, theirs, out=np.full(ours.shape, np.nan), where=both)
+def _difference(variant: NDArray[np.float64], baseline: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Variant minus baseline; NaN where either is undefined or infinite."""
+    defined = np.isfinite(variant) & np.isfinite(baseline)
+    return np.subtract(variant, baseline, out=np.full(variant.shape, np.nan), where=defined)
 
 
-def _check_pair(variant: Scores, rival: Scores) -> None:
-    if variant.image_ids == rival.image_ids:
+def _check_pair(variant: Scores, baseline: Scores) -> None:
+    if variant.image_ids == baseline.image_ids:
         return
-    only = sorted(set(variant.image_ids) ^ set(rival.image_ids))
+    only = sorted(set(variant.image_ids) ^ set(baseline.image_ids))
     reason = f"image {only[0]!r} is in one of them only" if only else "their order differs"
-    raise ValueError(f"variant and rival must be scored on the same images, but {reason}")
+    raise ValueError(f"variant and baseline must be scored on the same images, but {reason}")

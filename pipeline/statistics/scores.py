@@ -1,4 +1,4 @@
-"""Scores of the variants of one task and degradation, with their metrics in every resample. Not a stage."""
+"""Scores of the variants of one task and degradation, with their metrics in every resample."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -47,13 +47,13 @@ class Resampled:
     def from_some(cls, records: Scores, weights: NDArray[np.int64], ids: Iterable[str]) -> "Resampled":
         """Scores of some of the images, in the same resamples."""
         chosen = set(ids)
-        taken = np.array([id in chosen for id in records.image_ids], dtype=np.int64)
-        names = tuple(id for id in records.image_ids if id in chosen)
-        return cls(names, weights, records.metrics(taken[None]), records.metrics(weights * taken))
+        taken = np.array([image_id in chosen for image_id in records.image_ids], dtype=np.int64)
+        image_ids = tuple(image_id for image_id in records.image_ids if image_id in chosen)
+        return cls(image_ids, weights, records.metrics(taken[None]), records.metrics(weights * taken))
 
     @classmethod
     def mean(cls, parts: Sequence["Resampled"]) -> "Resampled":
-        """The mean of every metric over systems scored in the same resamples: mean performance under corruption."""
+        """The mean of every metric over systems that were scored in the same resamples."""
         first = parts[0]
         value = {name: np.mean([part.value[name] for part in parts], axis=0) for name in first.value}
         resampled = {name: np.mean([part._resampled[name] for part in parts], axis=0) for name in value}
@@ -61,9 +61,9 @@ class Resampled:
 
     @classmethod
     def over_trainings(cls, parts: Sequence["Resampled"], seed: int) -> "Resampled":
-        """The mean over several trainings of the same restorer; every resample draws as many of them with replacement.
+        """The mean over several trainings of one restorer; every resample draws as many of them, with replacement.
 
-        The draws depend on the seed and the number of trainings alone, so that variants are paired by their trainings.
+        The draws depend only on the seed and the number of trainings, so that variants are paired by their trainings.
         """
         if len(parts) == 1:
             return parts[0]
@@ -77,16 +77,16 @@ class Resampled:
         return mean
 
     def relative_to(self, other: "Resampled") -> "Resampled":
-        """Every metric as a share of another system's; NaN where that is 0."""
+        """Every metric divided by that of another system; NaN where that is 0."""
         return Resampled(
             self.image_ids,
             self.weights,
-            {name: _share(value, other.value[name]) for name, value in self.value.items()},
-            {name: _share(value, other._resampled[name]) for name, value in self._resampled.items()},
+            {name: _ratio(value, other.value[name]) for name, value in self.value.items()},
+            {name: _ratio(value, other._resampled[name]) for name, value in self._resampled.items()},
         )
 
     def metrics(self, weights: ArrayLike | None = None) -> Metrics:
-        """As `Records.metrics`, for no weights or for its own."""
+        """The metrics on the images themselves, or, with any weights, in the resamples of `self.weights`."""
         return self.value if weights is None else self._resampled
 
 
@@ -107,7 +107,7 @@ def read_cells(
     """Read the records of every variant and resample them together.
 
     All variants, and all cells with as many images, are resampled with the same weights, so that gains are paired.
-    Where the split has a copy for each severity, the whole is the mean over the copies. Where a restorer was trained
+    If the split has a copy for each severity, the whole is the mean over the copies. If a restorer was trained
     several times, each score is the mean over the trainings, and a resample draws among them, too.
 
     Args:
@@ -116,29 +116,49 @@ def read_cells(
         severities: of each image, by split; without it no severity is known.
         load: reads other scores than the tables', from a file of records or what lies beside it.
     """
-    found = {v: read_trainings(folder, load) for v, folder in folders.items()}
-    splits = list(found[DEGRADED])
-    images = len(found[DEGRADED][splits[0]][0].image_ids)
-    weights = shared_weights(params, images)
-    draw_seed = seed_for(params.seed, "trainings")
-    # The clean images are the same for each copy of the split.
-    every = {v: {s: own[s] if s in own else next(iter(own.values())) for s in splits} for v, own in found.items()}
+    records = {variant: read_trainings(folder, load) for variant, folder in folders.items()}
+    splits = list(records[DEGRADED])
+    image_count = len(records[DEGRADED][splits[0]][0].image_ids)
+    weights = shared_weights(params, image_count)
+    seed = seed_for(params.seed, "trainings")
 
-    def score(records: Sequence[Scores], ids: Iterable[str] | None = None) -> Resampled:
-        if ids is None:
-            return Resampled.over_trainings([Resampled.from_records(one, weights) for one in records], draw_seed)
-        return Resampled.over_trainings([Resampled.from_some(one, weights, ids) for one in records], draw_seed)
+    def cell(split: str, ids: Sequence[str] | None = None) -> Cell:
+        return {
+            variant: _resampled(_of_split(by_split, split), weights, seed, ids) for variant, by_split in records.items()
+        }
 
-    parts = {s: {v: score(own[s]) for v, own in every.items()} for s in splits}
-    whole = {v: Resampled.mean([parts[s][v] for s in splits]) for v in every} if len(splits) > 1 else parts[splits[0]]
-    own_cells: dict[int | None, Cell] = {}
+    cells = {split: cell(split) for split in splits}
+    by_severity: dict[int | None, Cell] = {}
     for split in splits:
-        levels = (severities or {}).get(split, {})
-        for level in sorted(set(levels.values())):
-            ids = [id for id, its in levels.items() if its == level]
-            all_of_them = len(ids) == images
-            own_cells[level] = parts[split] if all_of_them else {v: score(own[split], ids) for v, own in every.items()}
-    return Cells(whole, own_cells or {None: whole})
+        severity_of = severities.get(split, {}) if severities else {}
+        for severity in sorted(set(severity_of.values())):
+            ids = [image_id for image_id, level in severity_of.items() if level == severity]
+            by_severity[severity] = cells[split] if len(ids) == image_count else cell(split, ids)
+    whole = _mean_cell(list(cells.values()))
+    return Cells(whole, by_severity or {None: whole})
+
+
+def _of_split(by_split: Mapping[str, list[Scores]], split: str) -> list[Scores]:
+    """The trainings' scores of one split; clean images have only one split, the same for each copy."""
+    return by_split[split] if split in by_split else next(iter(by_split.values()))
+
+
+def _resampled(
+    trainings: Sequence[Scores], weights: NDArray[np.int64], seed: int, ids: Sequence[str] | None
+) -> Resampled:
+    """The mean over the trainings of one variant, of all images or of those with these ids."""
+    if ids is None:
+        parts = [Resampled.from_records(scores, weights) for scores in trainings]
+    else:
+        parts = [Resampled.from_some(scores, weights, ids) for scores in trainings]
+    return Resampled.over_trainings(parts, seed)
+
+
+def _mean_cell(cells: Sequence[Cell]) -> Cell:
+    """The mean of every variant's scores over the copies of a split."""
+    if len(cells) == 1:
+        return cells[0]
+    return {variant: Resampled.mean([cell[variant] for cell in cells]) for variant in cells[0]}
 
 
 def shared_weights(params: Params, images: int) -> NDArray[np.int64]:
@@ -151,5 +171,5 @@ def read_trainings(folder: Path, load: Callable[[Path], Loaded]) -> dict[str, li
     return {split: [load(file) for file in files] for split, files in record_files(folder).items()}
 
 
-def _share(value: NDArray[np.float64], whole: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.divide(value, whole, out=np.full(value.shape, np.nan), where=whole != 0)
+def _ratio(value: NDArray[np.float64], reference: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.divide(value, reference, out=np.full(value.shape, np.nan), where=reference != 0)

@@ -1,4 +1,4 @@
-"""What the gains say in words: helps, doesn't help, can't tell, with how many images it would take. Not a stage."""
+"""Verdicts on the gains: helps, hurts, doesn't help, can't tell, and how many images it would take to tell."""
 
 import math
 from typing import Any
@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 from scipy import special
 
-from pipeline.settings.grammar import CLEAN
-from pipeline.settings.grammar import DEGRADED, FROZEN, is_retrained
+from pipeline.metrics import QUALITY, main_metric
+from pipeline.settings.grammar import CLEAN, DEGRADED, FROZEN, is_retrained, parse_arm
 from pipeline.settings.params import Params, Statistics
 from pipeline.statistics.resampling import holm, one_sided_p_value, resamples_for
 
@@ -21,43 +21,45 @@ COLUMNS = [
 ]
 
 
-def verdict_table(results: pd.DataFrame, gains: pd.DataFrame, own: Statistics) -> pd.DataFrame:
+def verdict_table(results: pd.DataFrame, gains: pd.DataFrame, settings: Statistics) -> pd.DataFrame:
     """verdicts.csv: every comparison of the tasks, with its p-value corrected for all of them (Holm) and a verdict.
 
-    helps, hurts: the corrected p-value is below 1 - level. doesn't help: the interval ends below the margin, so that
-    a gain worth having is ruled out. too few resamples: not one of them lies on the other side of 0, and still their
-    number keeps the corrected p-value from being small enough. can't tell: none of these.
+    - helps, hurts: the corrected p-value is below 1 - level.
+    - doesn't help: the interval ends below the margin. A gain worth having is ruled out.
+    - too few resamples: none lies on the other side of 0, but they are too few for a small corrected p-value.
+    - can't tell: none of these.
 
     Args:
         results: results.csv, for the numbers of images.
         gains: gains.csv.
-        own: level of confidence, number of resamples, and the margin: the smallest gain worth having.
+        settings: level of confidence, number of resamples, and the margin: the smallest gain worth having.
     """
-    sizes = results.drop_duplicates(["task", "degradation"]).set_index(["task", "degradation"]).n_images
-    shown = gains[(gains.variant != CLEAN) & (gains.task != "quality")].copy()
-    shown["p_holm"] = holm(shown.p_value.tolist())
+    image_counts = results.drop_duplicates(["task", "degradation"]).set_index(["task", "degradation"]).n_images
+    comparisons = gains[(gains.variant != CLEAN) & (gains.task != QUALITY)].copy()
+    comparisons["p_holm"] = holm(comparisons.p_value.tolist())
     rows: list[dict[str, Any]] = []
-    for row in shown.to_dict("records"):
-        images = int(sizes[row["task"], row["degradation"]])
-        resamples = resamples_for((1 - own.level) / len(shown), images)
-        verdict = _verdict(row, images, resamples, own)
-        rows.append({**row, "verdict": verdict, "n_images": images})
+    for comparison in comparisons.to_dict("records"):
+        images = int(image_counts[comparison["task"], comparison["degradation"]])
+        resamples = resamples_for((1 - settings.level) / len(comparisons), images)
+        verdict = _verdict(comparison, images, resamples, settings)
+        row = {**comparison, "verdict": verdict, "n_images": images}
         if verdict == UNKNOWN:
-            bounds = row["gain"], row["ci_low"], row["ci_high"]
-            rows[-1]["images_needed"] = images_needed(*bounds, images, own.level, len(shown))
+            gain = comparison["gain"], comparison["ci_low"], comparison["ci_high"]
+            row["images_needed"] = images_needed(*gain, images, settings.level, len(comparisons))
         if verdict == TOO_FEW:
-            rows[-1]["resamples_needed"] = resamples
+            row["resamples_needed"] = resamples
+        rows.append(row)
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
 def images_needed(
     gain: float, low: float, high: float, images: int, level: float = 0.95, comparisons: int = 1
 ) -> int | None:
-    """How many test images would show a gain of this size with a chance of 80 %; None where it is 0 or undefined.
+    """How many test images would show a gain of this size with a chance of 80 %; None if it is 0 or undefined.
 
-    The interval shrinks with the square root of the number of images: its half width at n images is z_level s /
-    sqrt(n). A test among m comparisons must clear z_m, the quantile for (1 - level) / m (the hardest step of Holm's
-    correction); a gain g clears it with that chance from ((z_m + z_power) s / g)^2 images on.
+    The half width of the interval at n images is z_level s / sqrt(n). A test among m comparisons must exceed z_m, the
+    quantile for (1 - level) / m: the first step of Holm's correction. A gain g exceeds it with that chance from
+    ((z_m + z_power) s / g)^2 images on.
     """
     half = (high - low) / 2
     if not (math.isfinite(half) and math.isfinite(gain)) or gain == 0:
@@ -67,42 +69,68 @@ def images_needed(
     return math.ceil(images * (half / gain) ** 2 * ((threshold + at_power) / at_level) ** 2)
 
 
-def sentences(verdicts: pd.DataFrame) -> list[str]:
-    """One sentence for each objective and rival against the degraded images, in its task's first metric."""
-    first = verdicts.drop_duplicates("task").set_index("task").metric
-    rows = verdicts[(verdicts.versus == DEGRADED) & (verdicts.metric == verdicts.task.map(first))]
-    return [_sentence(row) for row in rows.to_dict("records")]
+def main_verdicts(verdicts: pd.DataFrame) -> list[dict[str, Any]]:
+    """The rows of verdicts.csv that answer the question: gains over the degraded images in each task's main metric."""
+    over_degraded = verdicts[verdicts.versus == DEGRADED]
+    main = {task: main_metric(task).name for task in over_degraded.task.unique()}
+    return over_degraded[over_degraded.metric == over_degraded.task.map(main)].to_dict("records")
 
 
-def cautions(results: pd.DataFrame, gains: pd.DataFrame, comparisons: int, own: Statistics) -> list[str]:
-    """What a reader must know before believing the table: judges that are too weak, tests that cannot succeed."""
-    found = []
-    fewest = int(results.n_images.min())
-    least = resamples_for((1 - own.level) / comparisons, fewest) if comparisons else 0
-    if least is None or own.resamples < least:
-        found.append(
-            f"{own.resamples} resamples cannot give a corrected p-value below {1 - own.level:.2g} for {comparisons} "
-            f"comparisons of {fewest} images: "
-            + (f"set statistics.resamples to {least} or more." if least else "take more images, or compare less.")
-        )
-    lost = gains[(gains.variant == CLEAN) & (gains.versus == DEGRADED) & (gains.task != "quality")]
-    for row in lost[~(lost.ci_low > 0)].itertuples():
-        found.append(
+def sentence(row: dict[str, Any]) -> str:
+    """A row of verdicts.csv as a sentence."""
+    arm = parse_arm(row["variant"])
+    action = "retraining" if arm and arm.retrained else "restoring"
+    text = {
+        HELPS: f"{action} helps",
+        HURTS: f"{action} hurts",
+        NO_HELP: f"{action} doesn't help",
+        UNKNOWN: f"can't tell at {row['n_images']} images whether {action} helps",
+        TOO_FEW: f"{TOO_FEW} to tell whether {action} helps; set statistics.resamples to {row['resamples_needed']:.0f}",
+    }[row["verdict"]]
+    if row["verdict"] == UNKNOWN and row["images_needed"] is not None and np.isfinite(row["images_needed"]):
+        text += f"; a gain of this size takes about {int(row['images_needed'])} images"
+    numbers = f"{row['metric']} {row['gain']:+.3f}, {row['ci_low']:+.3f} to {row['ci_high']:+.3f}"
+    return f"{row['task']}, {row['degradation']}, {row['variant']}: {text} ({numbers})"
+
+
+def cautions(results: pd.DataFrame, gains: pd.DataFrame, comparisons: int, settings: Statistics) -> list[str]:
+    """What limits the conclusions: too few resamples or images, nothing to recover, a weak ceiling."""
+    over_degraded = gains[gains.versus == DEGRADED]
+    ceilings = over_degraded[(over_degraded.variant == CLEAN) & (over_degraded.task != QUALITY)]
+    nothing_lost = ceilings[~(ceilings.ci_low > 0)]
+    arms = {variant: parse_arm(variant) for variant in over_degraded.variant.unique()}
+    excluded = [variant for variant, arm in arms.items() if variant == CLEAN or (arm and arm.retrained)]
+    above_clean = over_degraded[(over_degraded.recovered > 1) & ~over_degraded.variant.isin(excluded)]
+    return [
+        *_too_few_resamples(int(results.n_images.min()), comparisons, settings),
+        *(
             f"{row.task}, {row.degradation}: the degraded images are not shown to score below the clean ones in "
             f"{row.metric}, so that there is nothing to recover."
-        )
-    above = gains[(gains.recovered > 1) & (gains.versus == DEGRADED) & (gains.variant != CLEAN)]
-    above = above[~above.variant.map(is_retrained).astype(bool)]
-    for row in above.itertuples():
-        found.append(
-            f"{row.task}, {row.degradation}, {row.variant}: restored images score above clean ones in {row.metric}: "
-            "the network that judges is a weak ceiling, and longer training of it would change the picture."
-        )
-    return found
+            for row in nothing_lost.itertuples()
+        ),
+        *(
+            f"{row.task}, {row.degradation}, {row.variant}: restored images score above clean ones in {row.metric}. "
+            "The task network is a weak ceiling; training it for longer may change the result."
+            for row in above_clean.itertuples()
+        ),
+    ]
+
+
+def _too_few_resamples(images: int, comparisons: int, settings: Statistics) -> list[str]:
+    """A caution if no comparison can have a small corrected p-value with this number of resamples."""
+    level = 1 - settings.level
+    needed = resamples_for(level / comparisons, images) if comparisons else 0
+    if needed is not None and settings.resamples >= needed:
+        return []
+    advice = f"set statistics.resamples to {needed} or more." if needed else "take more images, or compare less."
+    return [
+        f"{settings.resamples} resamples cannot give a corrected p-value below {level:.2g} for {comparisons} "
+        f"comparisons of {images} images: {advice}"
+    ]
 
 
 def unequal_steps(params: Params) -> list[str]:
-    """A caution where objectives were trained for different numbers of steps."""
+    """A caution if objectives were trained for different numbers of steps."""
     steps = {name: params.train_restorer.of(name).steps for name in params.objectives if name != FROZEN}
     if len(set(steps.values())) < 2:
         return []
@@ -110,25 +138,10 @@ def unequal_steps(params: Params) -> list[str]:
     return [f"Steps of training differ ({each}): gains between these objectives are not those of their losses alone."]
 
 
-def _verdict(row: dict[str, Any], images: int, resamples: int | None, own: Statistics) -> str:
-    if row["p_holm"] < 1 - own.level and row["gain"] != 0:
+def _verdict(row: dict[str, Any], images: int, resamples: int | None, settings: Statistics) -> str:
+    if row["p_holm"] < 1 - settings.level and row["gain"] != 0:
         return HELPS if row["gain"] > 0 else HURTS
-    if row["ci_high"] < own.margin:
+    if row["ci_high"] < settings.margin:
         return NO_HELP
-    agreed = resamples is not None and row["p_value"] < one_sided_p_value(own.resamples, images)
-    return TOO_FEW if agreed else UNKNOWN
-
-
-def _sentence(row: dict[str, Any]) -> str:
-    what = "retraining" if is_retrained(row["variant"]) else "restoring"
-    text = {
-        HELPS: f"{what} helps",
-        HURTS: f"{what} hurts",
-        NO_HELP: f"{what} doesn't help",
-        UNKNOWN: f"can't tell at {row['n_images']} images whether {what} helps",
-        TOO_FEW: f"{TOO_FEW} to tell whether {what} helps; set statistics.resamples to {row['resamples_needed']:.0f}",
-    }[row["verdict"]]
-    if row["verdict"] == UNKNOWN and row["images_needed"] is not None and np.isfinite(row["images_needed"]):
-        text += f"; a gain of this size takes about {int(row['images_needed'])} images"
-    numbers = f"{row['metric']} {row['gain']:+.3f}, {row['ci_low']:+.3f} to {row['ci_high']:+.3f}"
-    return f"{row['task']}, {row['degradation']}, {row['variant']}: {text} ({numbers})"
+    one_sided = resamples is not None and row["p_value"] < one_sided_p_value(settings.resamples, images)
+    return TOO_FEW if one_sided else UNKNOWN

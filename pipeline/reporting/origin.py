@@ -1,4 +1,4 @@
-"""Where the numbers of a report come from: commit, data, settings. Not a stage."""
+"""Where the numbers of a report come from: commit, digests of the data, settings."""
 
 import io
 import os
@@ -14,10 +14,10 @@ from pipeline.settings.params import ELSEWHERE, Params
 
 
 @dataclass(frozen=True)
-class Data:
+class EvaluatedSplit:
     """A split that was evaluated, with a digest of the names and contents of its files."""
 
-    name: str
+    dataset: str
     split: str
     images: int
     digest: str
@@ -29,31 +29,30 @@ class Origin:
 
     commit: str
     experiment: str
-    data: list[Data]
+    data: list[EvaluatedSplit]
     settings: str
 
 
-def describe(params: Params, clean: Dataset, degraded: Path) -> Origin:
+def describe_origin(params: Params, clean: Dataset, degraded: Path) -> Origin:
     """The origin of a report on a clean dataset and the degraded ones in a folder."""
-    parts = [("clean", clean, tuple(name for name in clean.info.splits if name == clean.evaluation_split))]
-    for name in params.degradations:
-        own = Dataset.open(degraded / name)
-        parts.append((name, own, own.evaluation_splits))
-    data = [
-        Data(name, split, dataset.info.splits[split], data_digest(dataset.folder / split))
-        for name, dataset, splits in parts
-        for split in splits
-    ]
+    data = [_evaluated("clean", clean, split) for split in clean.info.splits if split == clean.evaluation_split]
+    for degradation in params.degradations:
+        dataset = Dataset.open(degraded / degradation)
+        data += [_evaluated(degradation, dataset, split) for split in dataset.evaluation_splits]
     return Origin(git_commit(), os.environ.get("DVC_EXP_NAME", ""), data, settings_text(params))
+
+
+def _evaluated(name: str, dataset: Dataset, split: str) -> EvaluatedSplit:
+    return EvaluatedSplit(name, split, dataset.info.splits[split], data_digest(dataset.folder / split))
 
 
 def settings_text(params: Params) -> str:
     """The settings as YAML; of tasks, losses and restorers only those that took part.
 
-    Where the work runs, and where MLflow is, have no part in them.
+    What no result depends on is left out: where the work runs, and where MLflow is.
     """
     settings = params.model_dump(mode="json", by_alias=True, exclude=ELSEWHERE)
-    used_losses = {name: section for one in params.objectives for name, section in params.losses_of(one).items()}
+    used_losses = {name for objective in params.objectives for name in params.losses_of(objective)}
     settings |= {
         "train_task": {task: params.task_settings(task) for task in params.tasks},
         "train_restorer": params.train_restorer.used,

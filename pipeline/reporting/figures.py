@@ -1,0 +1,304 @@
+"""The figures of a report, drawn by matplotlib: SVG for its pages, and PNG scatter plots of single images.
+
+The same tables give the same bytes.
+"""
+
+import io
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from pipeline.metrics import QUALITY, main_metric
+from pipeline.reporting.document import Figure, PictureFile
+from pipeline.settings.grammar import CLEAN, DEGRADED, parse_arm
+from pipeline.settings.params import Params
+from pipeline.statistics.correlations import image_gains, joined
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure as Drawing
+
+WIDTH = 4.6  # inches: 331 CSS points, so that labels can be read on a telephone
+ROW = 0.24
+PANEL = 2.8  # inches, of a scatter plot
+INK = "#1b1f23"
+COLOURS = ("#0b6e99", "#c4561e", "#5b8c2a", "#8a4fa3", "#b8860b", "#3c6f6f", "#a33a5b", "#555555")
+CEILING = "#9aa3ab"  # of the clean images
+MARKERS = "osD^vPX*<>"
+FEW_POINTS = 100
+MOST_VECTOR_POINTS = 400  # more of them are drawn as pixels
+LONGEST_LEGEND = 12
+MOST_IN_WORDS = 12
+SETTINGS: dict[Any, Any] = {
+    "svg.hashsalt": "report",
+    "svg.fonttype": "none",
+    "text.parse_math": False,  # a dollar sign in a name is a dollar sign
+    "font.size": 8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+}
+
+
+def draw_figures(tables: Mapping[str, pd.DataFrame]) -> dict[str, list[Figure]]:
+    """All figures of a report by heading; headings without a figure are left out.
+
+    Args:
+        tables: gains.csv, and images.csv and curves.csv if there are any, by name.
+    """
+    kinds: list[tuple[str, Callable[[pd.DataFrame], Iterator[Figure]], str]] = [
+        ("Gains over the degraded images", gain_bars, "gains"),
+        ("How much of the loss is recovered", recovered_bars, "gains"),
+        ("Image quality against task gain", quality_against_gain, "gains"),
+        ("Image by image", image_scatter, "images"),
+        ("Training", training_curves, "curves"),
+    ]
+    figures: dict[str, list[Figure]] = {}
+    files: set[str] = set()
+    for heading, draw, name in kinds:
+        for figure in draw(tables[name]) if name in tables else ():
+            file = _file_name(figure.title, files)
+            files.add(file)
+            figures.setdefault(heading, []).append(Figure(figure.title, figure.alt, figure.svg, file))
+    return figures
+
+
+def _file_name(title: str, taken: set[str]) -> str:
+    """A file name from a title: its letters and digits, and a number if another title has the same."""
+    base = re.sub(r"[^A-Za-z0-9.-]+", "-", title).strip("-.")[:80]
+    names = [f"{base}.svg", *(f"{base}-{number}.svg" for number in range(2, len(taken) + 2))]
+    return next(name for name in names if name not in taken)
+
+
+def gain_bars(gains: pd.DataFrame) -> Iterator[Figure]:
+    """For each task and metric: the gain of every variant over the degraded images, with its interval."""
+    over_degraded = _of_tasks(gains[gains.versus == DEGRADED]).dropna(subset=["gain"])
+    for (task, metric), rows in over_degraded.groupby(["task", "metric"], sort=False):
+        drawing, axes = _bars(rows, "gain")
+        for place, row in enumerate(rows.itertuples()):
+            if np.isfinite([row.ci_low, row.ci_high]).all():
+                axes.plot([row.ci_low, row.ci_high], [place, place], color=INK, linewidth=1.2)
+        axes.set_xlabel(f"gain in {metric} over the degraded images")
+        yield _figure(drawing, f"{task}: gain in {metric}", f"Bars with intervals: {_in_words(rows, 'gain', '+.3f')}")
+
+
+def recovered_bars(gains: pd.DataFrame) -> Iterator[Figure]:
+    """For each task and metric: the share of what degradation cost that each variant recovered."""
+    over_degraded = gains[(gains.versus == DEGRADED) & (gains.variant != CLEAN)]
+    shares = _of_tasks(over_degraded).dropna(subset=["recovered"])
+    for (task, metric), rows in shares.groupby(["task", "metric"], sort=False):
+        drawing, axes = _bars(rows, "recovered")
+        for share in (0, 1):
+            axes.axvline(share, color=INK, linewidth=0.8, linestyle="--")
+        axes.set_xlabel("recovered: 0 = as degraded, 1 = as clean")
+        title = f"{task}: recovered share of {metric}"
+        yield _figure(drawing, title, f"Bars: {_in_words(rows, 'recovered', '.2f')}")
+
+
+def quality_against_gain(gains: pd.DataFrame) -> Iterator[Figure]:
+    """For each quality metric and each task's main metric: gain in the one against gain in the other."""
+    over_degraded = gains[(gains.versus == DEGRADED) & np.isfinite(gains.gain)]
+    quality = over_degraded[over_degraded.task == QUALITY]
+    for task in dict.fromkeys(_of_tasks(over_degraded).task):
+        metric = main_metric(task).name
+        of_task = over_degraded[(over_degraded.task == task) & (over_degraded.metric == metric)]
+        for quality_metric, rows in quality.groupby("metric", sort=False):
+            points = of_task.merge(rows, on=["degradation", "variant"], suffixes=("", "_quality"))
+            if points.empty:
+                continue
+            drawing, axes = _drawing(3.0)
+            _quality_scatter(axes, points)
+            axes.set(xlabel=f"gain in {quality_metric}", ylabel=f"gain in {task} {metric}")
+            alt = f"Scatter of {len(points)} points: gain in {metric} against gain in {quality_metric}"
+            yield _figure(drawing, f"{task} {metric} against {quality_metric}", alt)
+
+
+def image_scatter(images: pd.DataFrame) -> Iterator[Figure]:
+    """For each task and degradation: the score of each restored image against that of the degraded one."""
+    for (task, degradation, metric), rows in _of_tasks(images).groupby(["task", "degradation", "metric"], sort=False):
+        table = rows.pivot_table(index="id", columns="variant", values="score")
+        variants = [name for name in dict.fromkeys(rows.variant) if _is_of_degraded_images(name)]
+        if DEGRADED not in table or not variants:
+            continue
+        drawing, axes = _drawing(3.4)
+        for variant in variants:
+            axes.scatter(
+                table[DEGRADED],
+                table[variant],
+                s=7 if len(table) > FEW_POINTS else 14,
+                alpha=0.6,
+                linewidth=0,
+                color=_colour(variants, variant),
+                label=variant,
+                rasterized=len(table) > MOST_VECTOR_POINTS,
+            )
+        low, high = float(np.nanmin(table)), float(np.nanmax(table))
+        axes.plot([low, high], [low, high], color=INK, linewidth=0.8, linestyle="--")
+        axes.set(xlabel=f"{metric} of the degraded image", ylabel=f"{metric} of the restored image")
+        _legend(axes)
+        alt = f"Scatter of {len(table)} images: above the dashed line restoring helped"
+        yield _figure(drawing, f"{task}, {degradation}: image by image", alt)
+
+
+def training_curves(curves: pd.DataFrame) -> Iterator[Figure]:
+    """For each degradation: the loss of every objective during training, smoothed over a twentieth of its length."""
+    for degradation, rows in curves.groupby("degradation", sort=False):
+        drawing, axes = _drawing(2.6)
+        variants = list(dict.fromkeys(rows.variant))
+        for variant in variants:
+            curve = rows[rows.variant == variant]
+            window = max(1, len(curve) // 20)
+            smooth = np.convolve(curve.loss, np.ones(window) / window, mode="valid")
+            colour = _colour(variants, variant)
+            axes.plot(curve.step.iloc[window - 1 :], smooth, color=colour, label=variant, linewidth=1.2)
+        axes.set(xlabel="step", ylabel="loss")
+        _legend(axes)
+        alt = f"Curves of {', '.join(variants)}; losses of different objectives cannot be compared"
+        yield _figure(drawing, f"{degradation}: training loss", alt)
+
+
+def draw_scatter_plots(params: Params, images: pd.DataFrame, out: Path) -> tuple[list[PictureFile], list[PictureFile]]:
+    """Write scatter-<degradation>-<task>.png and quality-<task>.png into a folder; returns both lists of files.
+
+    Args:
+        params: the objectives and tasks.
+        images: images.csv.
+        out: an existing folder.
+    """
+    gains = image_gains(images, params.objectives)
+    quality = gains[gains.task == QUALITY]
+    scatter_files, quality_files = [], []
+    for task in params.tasks:
+        of_task = gains[gains.task == task]
+        for degradation, rows in of_task.groupby("degradation", sort=False):
+            title = f"{degradation}-{task}"
+            _draw_scores(rows, title, out / f"scatter-{title}.png")
+            alt = "Each image's score, degraded and restored, one panel for each objective"
+            scatter_files.append(PictureFile(f"scatter-{title}.png", f"{degradation}, {task}: image by image", alt))
+        points = joined(quality, of_task, ["degradation", "variant", "id"])
+        if len(points):
+            _draw_quality_gains(points, task, out / f"quality-{task}.png")
+            alt = f"Each image's gain in {task} against its gain in quality, one panel for each metric of quality"
+            title = f"{task}: gain against gain in quality, image by image"
+            quality_files.append(PictureFile(f"quality-{task}.png", title, alt))
+    return scatter_files, quality_files
+
+
+def _draw_scores(gains: pd.DataFrame, title: str, path: Path) -> None:
+    """Each image's score degraded and restored, one panel for each objective and metric."""
+    from matplotlib.figure import Figure as Drawing
+
+    panels = list(gains.groupby(["metric", "variant"], sort=False))
+    drawing = Drawing(figsize=(PANEL * len(panels), PANEL + 0.6), layout="constrained")
+    all_axes = np.atleast_1d(drawing.subplots(1, len(panels), sharex=True, sharey=True))
+    for axes, ((metric, variant), rows) in zip(all_axes, panels, strict=True):
+        axes.axline((0, 0), slope=1, color="0.7", linewidth=1, zorder=0)
+        axes.scatter(rows.before, rows.score, s=12, alpha=0.5)
+        axes.set(title=variant, xlabel=f"{metric}, {DEGRADED}", xlim=(-0.03, 1.03), ylim=(-0.03, 1.03), aspect="equal")
+    all_axes[0].set_ylabel(f"{panels[0][0][0]}, restored")
+    drawing.suptitle(title)
+    drawing.savefig(path, dpi=100, metadata={"Software": None})
+
+
+def _draw_quality_gains(points: pd.DataFrame, task: str, path: Path) -> None:
+    """Each image's gain in quality and in the task, one panel for each metric of quality."""
+    from matplotlib.figure import Figure as Drawing
+
+    metrics = list(dict.fromkeys(points.metric_x))
+    drawing = Drawing(figsize=(PANEL * len(metrics), PANEL + 0.5), layout="constrained")
+    all_axes = np.atleast_1d(drawing.subplots(1, len(metrics), sharey=True))
+    for axes, metric in zip(all_axes, metrics, strict=True):
+        axes.axhline(0, color="0.7", linewidth=1, zorder=0)
+        for degradation, rows in points[points.metric_x == metric].groupby("degradation", sort=False):
+            axes.scatter(rows.gain_x, rows.gain_y, s=10, alpha=0.4, label=degradation)
+        axes.set(xlabel=f"gain in {metric}")
+    all_axes[0].set_ylabel(f"{task}: gain in {points.metric_y.iloc[0]}")
+    drawing.legend(*all_axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=4)
+    drawing.savefig(path, dpi=100, metadata={"Software": None})
+
+
+def _of_tasks(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows that are not about image quality."""
+    return table[table.task != QUALITY]
+
+
+def _is_of_degraded_images(variant: str) -> bool:
+    """Whether a variant's images were degraded before: its score and the degraded image's are before and after."""
+    arm = parse_arm(variant)
+    return variant not in (CLEAN, DEGRADED) and (arm is None or arm.retrained)
+
+
+def _bars(rows: pd.DataFrame, column: str) -> tuple["Drawing", "Axes"]:
+    """One bar for each row, named after its degradation and variant."""
+    drawing, axes = _drawing(0.6 + ROW * len(rows))
+    variants = list(dict.fromkeys(rows.variant))
+    for place, row in enumerate(rows.itertuples()):
+        axes.barh(place, getattr(row, column), color=_colour(variants, row.variant), height=0.72)
+    axes.set_yticks(range(len(rows)), [f"{row.degradation} · {row.variant}" for row in rows.itertuples()])
+    axes.set_ylim(len(rows) - 0.5, -0.5)
+    axes.locator_params(axis="x", nbins=5)
+    axes.axvline(0, color=INK, linewidth=0.8)
+    return drawing, axes
+
+
+def _quality_scatter(axes: "Axes", points: pd.DataFrame) -> None:
+    variants, degradations = (list(dict.fromkeys(points[name])) for name in ("variant", "degradation"))
+    for row in points.itertuples():
+        axes.errorbar(
+            row.gain_quality,
+            row.gain,
+            xerr=_error(row.gain_quality, row.ci_low_quality, row.ci_high_quality),
+            yerr=_error(row.gain, row.ci_low, row.ci_high),
+            color=_colour(variants, row.variant),
+            marker=MARKERS[degradations.index(row.degradation) % len(MARKERS)],
+            markersize=4.5,
+            linewidth=0.8,
+            linestyle="none",
+            label=f"{row.degradation} · {row.variant}",
+        )
+    axes.axhline(0, color=INK, linewidth=0.8, linestyle="--")
+    if len(points) <= LONGEST_LEGEND:
+        _legend(axes)
+
+
+def _error(value: float, low: float, high: float) -> list[list[float]] | None:
+    return [[value - low], [high - value]] if low <= value <= high else None
+
+
+def _drawing(height: float) -> tuple["Drawing", "Axes"]:
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure as Drawing
+
+    with rc_context(SETTINGS):
+        drawing = Drawing(figsize=(WIDTH, height), layout="constrained")
+        return drawing, drawing.subplots()
+
+
+def _legend(axes: "Axes") -> None:
+    axes.legend(frameon=False, fontsize=7)
+
+
+def _colour(variants: Sequence[str], variant: str) -> str:
+    if variant == CLEAN:
+        return CEILING
+    return COLOURS[[name for name in variants if name != CLEAN].index(variant) % len(COLOURS)]
+
+
+def _in_words(rows: pd.DataFrame, column: str, form: str) -> str:
+    words = [
+        f"{row.degradation} {row.variant} {getattr(row, column):{form}}"
+        for row in rows.head(MOST_IN_WORDS).itertuples()
+    ]
+    return ", ".join(words) + (", and more" if len(rows) > MOST_IN_WORDS else "")
+
+
+def _figure(drawing: "Drawing", title: str, alt: str) -> Figure:
+    from matplotlib import rc_context
+
+    stream = io.BytesIO()
+    with rc_context(SETTINGS):
+        drawing.savefig(stream, format="svg", metadata={"Date": None, "Creator": None})
+    return Figure(title, f"{title}. {alt}.", stream.getvalue())
