@@ -1,9 +1,5 @@
-"""Stage report: the tables, the pictures and the pages of words, all from files that other stages wrote.
+"""Stage report: the tables, the pictures and the pages of words, all from files that other stages wrote."""
 
-With --compare A B it compares the reports of two revisions instead: pipeline/reporting/compare.py.
-"""
-
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +8,6 @@ import pandas as pd
 from data import images
 from data.dataset import Dataset, Split
 from models.tasks import get_task
-from pipeline.commands import compare
 from pipeline.datasets.degrading import read_manifest
 from pipeline.reporting import (
     breakdown,
@@ -191,9 +186,6 @@ def _left_out(params: Params, quality: Path) -> dict[str, str]:
 
 def main() -> None:
     """Command line."""
-    if compare.OPTION in sys.argv:
-        compare.main()
-        return
     options = parse_arguments("clean", "degraded", "restored", "restorers", "quality", "evaluations", "costs", "out")
     params = load_params()
     clean = Dataset.open(Path(options.clean))

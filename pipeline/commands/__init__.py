@@ -1,1 +1,1 @@
-"""What comes after a finished run: a restorer as a file for elsewhere, its card, and when to use it. No stage."""
+"""Commands that a person runs beside the pipeline. `python -m pipeline.commands` lists them. Nothing imports this package."""

@@ -21,21 +21,69 @@ from pipeline.metrics.records import RecordsError, check_weights, names_of, read
 from pipeline.metrics.segmentation import PixelCounts, SegmentationRecords, count_segmentation
 
 __all__ = [
+    "QUALITY",
     "RECORDS",
     "Boxes",
     "ClassificationRecords",
     "DetectionPrediction",
     "DetectionRecords",
     "MeanRecords",
+    "Metric",
     "PixelCounts",
     "Records",
     "RecordsError",
     "Scores",
     "SegmentationRecords",
     "count_segmentation",
+    "find_metric",
     "load_records",
+    "main_metric",
     "match_detections",
+    "task_metrics",
 ]
+
+QUALITY = "quality"  # stands in the place of a task for image quality
+
+
+@dataclass(frozen=True)
+class Metric:
+    """How a metric is read; `digits` and `gain_digits` are the decimals of a value and of a difference."""
+
+    name: str
+    unit: str = ""
+    higher_is_better: bool = True
+    digits: int = 3
+    main: bool = False
+    gain_digits: int = 4
+
+
+_BOXES = (Metric("mAP50-95", main=True), Metric("mAP50"))
+_METRICS: dict[str, tuple[Metric, ...]] = {
+    "detection": _BOXES,
+    "instance-segmentation": _BOXES,
+    "segmentation": (Metric("mIoU", main=True),),
+    "classification": (Metric("accuracy", main=True),),
+    QUALITY: (Metric("PSNR", "dB", digits=2, main=True, gain_digits=2), Metric("SSIM")),
+}
+
+
+def task_metrics(task: str) -> tuple[Metric, ...]:
+    """The metrics of a task, in the order of the tables."""
+    return _METRICS[task]
+
+
+def main_metric(task: str) -> Metric:
+    """The metric of a task that summaries show."""
+    return next(metric for metric in task_metrics(task) if metric.main)
+
+
+def find_metric(name: str) -> Metric:
+    """The metric of this name; a default one if no task declares it."""
+    for metrics in _METRICS.values():
+        for metric in metrics:
+            if metric.name == name:
+                return metric
+    return Metric(name)
 
 
 class Scores(Protocol):

@@ -7,6 +7,7 @@ clean-restored-<objective> the network trained on clean images, tested on clean 
 
 from dataclasses import dataclass
 
+CLEAN = "clean"
 DEGRADED = "degraded"
 RETRAINED = "-retrained"
 CLEAN_RESTORED = "clean-restored-"
