@@ -1,1 +1,4 @@
-"""Commands that a person runs beside the pipeline. `python -m pipeline.commands` lists them. Nothing imports this package."""
+"""Commands that a person runs beside the pipeline. Nothing imports this package.
+
+`python -m pipeline.commands` lists them.
+"""
