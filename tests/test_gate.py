@@ -163,7 +163,7 @@ def test_the_curve_by_hand() -> None:
     assert at.oracle_score[0.5] == pytest.approx(0.5 + 0.6 / 4) and at.oracle_risk[0.5] == 0
     assert at.risk[1] == at.oracle_risk[1] == pytest.approx(0.5 / 4) and np.isnan(at.risk[0])
     assert at.random_score[0.5] == pytest.approx(0.5 + 0.025 / 2)
-    assert at.threshold[0.5] == 3 and list(rows) == gate_report.COLUMNS
+    assert at.threshold[0.5] == 3 and list(rows) == gate_report.CURVE_COLUMNS
     assert (rows.score_low <= rows.score + 1e-12).all() and (rows.score_high >= rows.score - 1e-12).all()
     equal = pd.DataFrame(gate_report.risk_coverage("val", cases, np.zeros(4), weights, 0.95))
     assert equal.score.to_numpy() == pytest.approx(equal.random_score.to_numpy())  # no order: no choice
@@ -254,7 +254,7 @@ def test_a_gate_in_front_of_a_folder(
         restore(never, *network, "--output", "one")
     with pytest.raises(photo_folders.FilesError, match="--gate and --network go together"):
         restore(never, "--output", "three")
-    with pytest.raises(GateError, match=r"--network nowhere: no such folder; .* the network of segmentation"):
+    with pytest.raises(GateError, match=r"--network nowhere: no such folder. Give the network of segmentation"):
         restore(never, "--network", "nowhere", "--output", "three")
 
 

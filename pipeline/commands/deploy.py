@@ -2,7 +2,8 @@
 
     python -m pipeline.commands.deploy --degradation fog --objective diffloss
 
-The output folder gets restorer.onnx, MODEL_CARD.md and measured.json. An ONNX file that differs from PyTorch is not kept.
+The output folder gets restorer.onnx, MODEL_CARD.md and measured.json. An ONNX file that differs from PyTorch is not
+kept.
 """
 
 import json

@@ -2,9 +2,9 @@
 
     python -m pipeline.commands.gate --task detection --degradation fog --objective diffloss
 
-The gate predicts from the degraded image and from the task network's output on it. It is fitted on the split val, never on
-the reported split. Predictions that no stage has made are made and kept below work/. The output folder gets gate.json,
-gate.md, policies.csv, risk_coverage.csv, risk_coverage.svg and cases.csv.
+The gate predicts from the degraded image and from the task network's output on it. It is fitted on the split val, never
+on the reported split. Predictions that no stage has made are made and kept below work/. The output folder gets
+gate.json, gate.md, policies.csv, risk_coverage.csv, risk_coverage.svg and cases.csv.
 """
 
 from argparse import ArgumentParser, Namespace

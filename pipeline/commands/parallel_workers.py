@@ -141,7 +141,7 @@ def wait_or_kill(process: "subprocess.Popen[bytes]", until: float) -> None:
 
 
 def end_all(workers: Sequence[Worker]) -> None:
-    """Send SIGTERM to all running stages, so that trainings write a checkpoint; kill those that still run after a minute."""
+    """Send SIGTERM to all running stages; trainings write a checkpoint. Kill what still runs after a minute."""
     for worker in workers:
         worker.terminate()
     until = time.monotonic() + GRACE

@@ -1,14 +1,15 @@
 """Command: restore a folder of photos, or a video.
 
     python -m pipeline.commands.restore_files --restorer deployed/fog-diffloss --input photos --output restored
-    python -m pipeline.commands.restore_files --restorer weights/dehaze.pth --input drive.mp4 --output clear.mp4 --tile 512
+    python -m pipeline.commands.restore_files --restorer weights/dehaze.pth --input drive.mp4 --output clear.mp4
 
-Photos (BMP, JPEG, PNG, TIFF, WebP) become 8-bit RGB PNG files of the same names, in the same sub-folders. They are turned
-upright by their EXIF, lose alpha, and keep the upper 8 of 16 bits. Files that cannot be read are listed at the end, and
-the exit code is 1. A killed command continues when you run it again; a video starts again. Videos become .mp4
-(MPEG-4 part 2) or .avi (Motion JPEG) with the same frame rate and size, without sound. OpenCV cuts the last row or column
-of odd sizes. With --gate and --network, images that the gate of `python -m pipeline.commands.gate` would not restore stay
-unchanged.
+- Photos (BMP, JPEG, PNG, TIFF, WebP) become 8-bit RGB PNG files of the same names, in the same sub-folders. They are
+  turned upright by their EXIF, lose alpha, and keep the upper 8 of 16 bits.
+- Videos become .mp4 (MPEG-4 part 2) or .avi (Motion JPEG) with the same frame rate and size, without sound. OpenCV cuts
+  the last row or column of odd sizes.
+- Files that cannot be read are listed at the end, and the exit code is 1.
+- After a kill, run the same command again: a folder continues, a video starts again.
+- With --gate and --network, images stay unchanged if the gate of `python -m pipeline.commands.gate` predicts no gain.
 """
 
 import hashlib
