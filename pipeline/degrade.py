@@ -1,12 +1,9 @@
 """Stage degrade: one degraded copy of the clean dataset, with a manifest that can make any image again.
 
-    python -m pipeline.degrade --redo ID        # makes one image again, from the manifest alone
-
 Finished images survive a kill: the next run makes the missing ones.
 """
 
 import json
-import sys
 import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -127,9 +124,6 @@ def _cell(value: Any) -> str:
 
 def main() -> None:
     """Command line."""
-    if any(word.partition("=")[0] == degrading.OPTION for word in sys.argv):
-        degrading.main()
-        return
     options = parse_arguments("recipe", "clean", "out")
     params = load_params()
     clean, out = Dataset.open(Path(options.clean)), Path(options.out)

@@ -12,8 +12,8 @@ from data import images
 from data.dataset import Dataset
 from data.degradations.effects import DegradationError
 from data.degradations.recipes import RECIPES
-from pipeline.datasets.degrading import MANIFEST, RedoError, read_manifest, recipe_of, redo_image
-from pipeline.degrade import degrade_dataset, main
+from pipeline.datasets.degrading import MANIFEST, read_manifest, recipe_of, redo_image
+from pipeline.degrade import degrade_dataset
 from pipeline.settings.degrade import Degrade
 
 
@@ -54,23 +54,6 @@ def test_an_own_chain_is_made_again_without_its_parameters(
     degraded = _degrade(clean, "haze-cam", tmp_path / "x", recipes={"haze-cam": CHAIN})
     assert _redone(clean, degraded) == 10
     assert set(read_manifest(degraded.folder)["3-jpeg.quality"]) == {40}
-
-
-def test_redo_on_the_command_line(
-    make_dataset: Callable[..., Dataset], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
-) -> None:
-    clean = make_dataset()
-    degraded = _degrade(clean, "fog", tmp_path / "degraded" / "fog", severity=[1, 4])
-    words = ["degrade", "--redo=test1", "--clean", str(clean.folder), "--degraded", str(degraded.folder.parent)]
-    monkeypatch.setattr("sys.argv", words)
-    main()
-    for split in ("test@1", "test@4"):
-        stored = degraded.folder / split / "images" / "test1.png"
-        assert (tmp_path / "redone" / f"fog-{split}-test1.png").read_bytes() == stored.read_bytes()
-    assert capsys.readouterr().out.count("the same bytes") == 2
-    monkeypatch.setattr("sys.argv", ["degrade", "--redo", "nobody", *words[2:]])
-    with pytest.raises(RedoError, match="nobody: in none of the manifests"):
-        main()
 
 
 def test_several_severities_are_copies_of_the_evaluation_split(

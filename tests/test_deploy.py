@@ -84,10 +84,10 @@ def test_scores_must_be_of_these_weights(run: Callable[..., dict[str, bytes]]) -
         run()
     Path("dvc.lock").unlink()
     finished_run.write_objective(Path(), steps=77)
-    with pytest.raises(CompletedRunError, match=r"params.yaml: 'pixel' has 4 steps, this restorer was trained for 77. Run"):
+    with pytest.raises(CompletedRunError, match=r"'pixel' has 4 steps, this restorer was trained for 77\. Run"):
         run()
     finished_run.write_objective(Path(), losses={"pixel": {"kind": "l2"}})
-    with pytest.raises(CompletedRunError, match=r"params.yaml: losses.pixel has changed since this restorer was trained"):
+    with pytest.raises(CompletedRunError, match=r"params.yaml: losses.pixel has changed since this"):
         run()
     finished_run.write_objective(Path())
     restorer = load_restorer(WEIGHTS)
@@ -96,7 +96,7 @@ def test_scores_must_be_of_these_weights(run: Callable[..., dict[str, bytes]]) -
     deploy.images.write_image(
         Path("artifacts/restored/fog/pixel/test/test0.png"), np.full((*finished_run.SIZE, 3), 128, np.uint8)
     )
-    with pytest.raises(CompletedRunError, match=r"test0.png: was not restored by the current weights .*restorer.safetensors"):
+    with pytest.raises(CompletedRunError, match=r"test0.png: was not restored by the current weights"):
         run()
     assert not OUT.exists() and not Path("deployed").exists()
 
@@ -105,7 +105,7 @@ def test_what_is_missing_is_named(run: Callable[..., dict[str, bytes]]) -> None:
     for words, kind, said in (
         (("--degradation", "rain"), ParamsError, "--degradation 'rain': params.yaml has lowlight, fog"),
         (("--objective", "l1"), ParamsError, "--objective 'l1': params.yaml has pixel, diffloss"),
-        (("--objective", "diffloss"), CompletedRunError, "restorers/fog/diffloss: does not exist. Run `uv run dvc repro` first"),
+        (("--objective", "diffloss"), CompletedRunError, "restorers/fog/diffloss: does not exist. Run `uv run dvc"),
         (("--training", "2"), CompletedRunError, "--training 2: this restorer has 1"),
     ):
         with pytest.raises(kind, match=said):

@@ -16,7 +16,7 @@ import pytest
 from data.dataset import Dataset, DatasetError
 from data.degradations.effects import DegradationError
 from data.images import ImageError, write_image, write_mask
-from pipeline.datasets import degrading
+from pipeline.commands import redo_image
 from pipeline.datasets.degrading import MANIFEST, RedoError, recipe_of
 from pipeline.degrade import degrade_dataset
 from pipeline.settings.params import load_params
@@ -167,9 +167,9 @@ def _manifest(content: bytes) -> Callable[[Path], Any]:
 
 
 def _redo(folder: Path) -> None:
-    """python -m pipeline.degrade --redo test0, in the folder."""
-    sys.argv = ["degrade", "--redo", "test0", "--clean", "clean", "--degraded", "fog", "--out", "redone"]
-    degrading.main()
+    """python -m pipeline.commands.redo_image test0, in the folder."""
+    sys.argv = ["redo_image", "test0", "--clean", "clean", "--degraded", "fog", "--out", "redone"]
+    redo_image.main()
 
 
 REDONE = [

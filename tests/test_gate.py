@@ -265,9 +265,9 @@ def test_splits_to_fit_on(
     monkeypatch.chdir(tmp_path)
     finished = CompletedRun(load_params(), "fog", "pixel")
     assert gate.split_to_fit(finished, None) == "train"  # val is what is reported
-    with pytest.raises(GateError, match="--split val: is the reported split. Fit on another one: train"):
+    with pytest.raises(GateError, match=r"--split val: is the reported split. Fit on another one: train"):
         gate.split_to_fit(finished, "val")
-    with pytest.raises(GateError, match="--split dev: the dataset has no such split. Choose one of train"):
+    with pytest.raises(GateError, match=r"--split dev: the dataset has no such split. Choose one of train"):
         gate.split_to_fit(finished, "dev")
     text = gate.write_gate(finished, "segmentation", "train", False, Path("out"))
     assert "which the restorer and the task network have seen" in text
