@@ -1,10 +1,10 @@
-"""What will a large run cost? Measured on small runs of the same networks, images and batches.
+"""Predict the cost of a large run from small runs of the same networks, images and batches.
 
     python -m benchmarks.costs [--params benchmarks/coco.yaml] [--train 118287] [--test 5000] [--check] [--gpu 50]
 
 Every stage costs a + b n core seconds: a for starting, b for each of its n images or steps. a and b are fitted to two
-small runs of one degradation, with one degradation at a time for the stage `degrade`; the formula then adds up all
-stages of the large run. --check compares it with two more small runs, the second four times as large as the first.
+small runs of one degradation; the stage `degrade` also runs with each of the others. The formula adds up all stages of
+the large run. --check compares it with two more small runs, the second four times as large as the first.
 """
 
 import argparse
@@ -18,10 +18,10 @@ from typing import Any
 import numpy as np
 from ruamel.yaml import YAML
 
-from benchmarks.stages import PROJECT, Taken, measure, project, run, size
+from benchmarks.stages import PROJECT, StageCost, measure, project, run, size
 
 HOUR, GIB = 3600.0, 2.0**30
-ON_A_GPU = ("train_prior", "train_task", "train_restorer", "restore", "evaluate")
+GPU_STAGES = ("train_prior", "train_task", "train_restorer", "restore", "evaluate")
 
 
 @dataclass(frozen=True)
@@ -57,57 +57,59 @@ class Line:
     bytes: tuple[float, float]
 
 
-Points = dict[str, list[tuple[float, Taken]]]  # kind of stage -> (units, what it took)
+Points = dict[str, list[tuple[float, StageCost]]]  # kind of stage -> (units, cost)
 
 
-def sized(params: dict[str, Any], wanted: Size) -> dict[str, Any]:
+def sized(params: dict[str, Any], run_size: Size) -> dict[str, Any]:
     """The parameters cut down to a small run of one degradation."""
-    limit = {"train": wanted.train, "val": None, "test": wanted.test}
+    limit = {"train": run_size.train, "val": None, "test": run_size.test}
     source = params["data"]["source"]
     section = {**params["data"][source], "limit": limit}
     if source == "scenes":
-        section = {**params["data"][source], "train": wanted.train, "val": 1, "test": wanted.test}
-    tasks = {name: {**own, **_length(own, wanted)} for name, own in params["train_task"].items()}
+        section = {**params["data"][source], "train": run_size.train, "val": 1, "test": run_size.test}
+    tasks = {name: {**section, **_length(section, run_size)} for name, section in params["train_task"].items()}
     losses = params["losses"]
     return {
         **params,
         "data": {**params["data"], source: section},
         "degradations": params["degradations"][:1],
-        "train_prior": {**params["train_prior"], "steps": wanted.steps},
+        "train_prior": {**params["train_prior"], "steps": run_size.steps},
         "train_task": tasks,
-        "train_restorer": {**params["train_restorer"], "steps": wanted.steps, "steps_of": {}},
-        "losses": {name: {**own, "from_step": 0} if "from_step" in own else own for name, own in losses.items()},
+        "train_restorer": {**params["train_restorer"], "steps": run_size.steps, "steps_of": {}},
+        "losses": {
+            name: {**section, "from_step": 0} if "from_step" in section else section for name, section in losses.items()
+        },
     }
 
 
-def _length(task: dict[str, Any], wanted: Size) -> dict[str, Any]:
-    return {"epochs": 1} if "epochs" in task else {"steps": wanted.steps}
+def _length(task: dict[str, Any], run_size: Size) -> dict[str, Any]:
+    return {"epochs": 1} if "epochs" in task else {"steps": run_size.steps}
 
 
-def stages(params: dict[str, Any], wanted: Size) -> Iterator[tuple[str, str, float, int]]:
+def stages(params: dict[str, Any], run_size: Size) -> Iterator[tuple[str, str, float, int]]:
     """(kind, what its units are, units, how many such stages there are) of a run of this size."""
     degradations, objectives, tasks = (params[name] for name in ("degradations", "objectives", "tasks"))
-    images, count, trained = wanted.train + wanted.test, len(degradations), params["train_restorer"]
-    for kind in ("plan", "publish"):
+    images, count, trained = run_size.train + run_size.test, len(degradations), params["train_restorer"]
+    for kind in ("code", "plan", "publish"):
         yield kind, "", 0, 1
     yield "prepare", "image", images, 1
     for name in degradations:
         yield f"degrade {name}", "image", images, 1
-    yield "train_prior", "step", wanted.steps or params["train_prior"]["steps"], 1
+    yield "train_prior", "step", run_size.steps or params["train_prior"]["steps"], 1
     for name in tasks:
-        own = params["train_task"][name]
-        if "epochs" in own:
-            yield f"train_task {name}", "image of an epoch", own["epochs"] * wanted.train, 1
+        settings = params["train_task"][name]
+        if "epochs" in settings:
+            yield f"train_task {name}", "image of an epoch", settings["epochs"] * run_size.train, 1
         else:
-            yield f"train_task {name}", "step", wanted.steps or own["steps"], 1
-        yield f"evaluate {name}", "image", wanted.test * (2 + len(objectives)), count
+            yield f"train_task {name}", "step", run_size.steps or settings["steps"], 1
+        yield f"evaluate {name}", "image", run_size.test * (2 + len(objectives)), count
     for name in objectives:
         yield "objective", "", 0, 1
         steps = trained["steps_of"].get(name, trained["steps"])
-        yield f"train_restorer {name}", "step", wanted.steps or steps, count
-        yield "restore", "image", wanted.test, count
-    yield "quality", "image", wanted.test * (1 + len(objectives)), count
-    yield "report", "image", wanted.test * count, 1
+        yield f"train_restorer {name}", "step", run_size.steps or steps, count
+        yield "restore", "image", run_size.test, count
+    yield "quality", "image", run_size.test * (1 + len(objectives)), count
+    yield "report", "image", run_size.test * count, 1
 
 
 def kind_of(stage: str, degradation: str) -> str:
@@ -120,38 +122,38 @@ def kind_of(stage: str, degradation: str) -> str:
     return " ".join([name, item.removeprefix(f"{degradation}-").removesuffix(f"-{degradation}")]).strip()
 
 
-def measured(params: dict[str, Any], wanted: Size, others: Iterable[str] = ()) -> Points:
-    """Run small, with the units of each stage; the stage `degrade` with other degradations as well."""
-    small = sized(params, wanted)
-    units = {kind: number for kind, _, number, _ in stages(small, wanted)}
+def measured(params: dict[str, Any], run_size: Size, more_degradations: Iterable[str] = ()) -> Points:
+    """The units and costs of each stage of a small run; the stage `degrade` runs with more degradations, too."""
+    small = sized(params, run_size)
+    units = {kind: number for kind, _, number, _ in stages(small, run_size)}
     points: Points = defaultdict(list)
     with project(small) as folder:
-        for taken in run(folder):
-            kind = kind_of(taken.stage, small["degradations"][0])
-            points[kind].append((units[kind], taken))
-            print(f"{wanted}: {taken.stage}: {taken.seconds:.1f} core seconds", file=sys.stderr)
-        for name in others:
-            points[f"degrade {name}"].append((wanted.train + wanted.test, _degrade(folder, name)))
+        for cost in run(folder):
+            kind = kind_of(cost.stage, small["degradations"][0])
+            points[kind].append((units[kind], cost))
+            print(f"{run_size}: {cost.stage}: {cost.seconds:.1f} core seconds", file=sys.stderr)
+        for name in more_degradations:
+            points[f"degrade {name}"].append((run_size.train + run_size.test, _degrade(folder, name)))
     return points
 
 
-def _degrade(folder: Path, name: str) -> Taken:
+def _degrade(folder: Path, name: str) -> StageCost:
     out = Path("artifacts") / "degraded" / name
     command = f'python -m pipeline.degrade --recipe "{name}" --clean artifacts/clean --out "{out}"'
-    return Taken(f"degrade@{name}", *measure(command, folder), size(folder / out))
+    return StageCost(f"degrade@{name}", *measure(command, folder), size(folder / out))
 
 
 def fit(params: dict[str, Any]) -> dict[str, Line]:
-    """Measure at both sizes; the line through them for each kind of stage, without negative parts."""
+    """Measure at both sizes; returns the line through the costs of each kind of stage, without negative parts."""
     points: Points = defaultdict(list)
-    for wanted in MEASURED:
-        for kind, found in measured(params, wanted, params["degradations"][1:]).items():
-            points[kind] += found
-    return {kind: Line(_line(own, "seconds"), _line(own, "bytes")) for kind, own in points.items()}
+    for run_size in MEASURED:
+        for kind, costs in measured(params, run_size, params["degradations"][1:]).items():
+            points[kind] += costs
+    return {kind: Line(_line(costs, "seconds"), _line(costs, "bytes")) for kind, costs in points.items()}
 
 
-def _line(points: list[tuple[float, Taken]], name: str) -> tuple[float, float]:
-    units, values = [units for units, _ in points], [float(getattr(taken, name)) for _, taken in points]
+def _line(points: list[tuple[float, StageCost]], name: str) -> tuple[float, float]:
+    units, values = [units for units, _ in points], [float(getattr(cost, name)) for _, cost in points]
     if len(set(units)) == 1:
         return float(np.mean(values)), 0.0
     slope, start = np.polyfit(units, values, 1)
@@ -160,28 +162,28 @@ def _line(points: list[tuple[float, Taken]], name: str) -> tuple[float, float]:
     return (float(start), float(slope)) if slope > 0 else (float(np.mean(values)), 0.0)
 
 
-def predict(lines: dict[str, Line], params: dict[str, Any], wanted: Size) -> list[tuple[str, float, float]]:
+def predict(lines: dict[str, Line], params: dict[str, Any], run_size: Size) -> list[tuple[str, float, float]]:
     """(kind, core seconds, bytes) of all stages of a run together, by kind."""
-    found: dict[str, tuple[float, float]] = defaultdict(lambda: (0.0, 0.0))
-    for kind, _, units, count in stages(params, wanted):
-        line, (seconds, written) = lines[kind], found[kind]
-        found[kind] = (
+    totals: dict[str, tuple[float, float]] = defaultdict(lambda: (0.0, 0.0))
+    for kind, _, units, count in stages(params, run_size):
+        line, (seconds, written) = lines[kind], totals[kind]
+        totals[kind] = (
             seconds + count * (line.seconds[0] + units * line.seconds[1]),
             written + count * (line.bytes[0] + units * line.bytes[1]),
         )
-    return [(kind, *both) for kind, both in found.items()]
+    return [(kind, *both) for kind, both in totals.items()]
 
 
-def table(lines: dict[str, Line], params: dict[str, Any], wanted: Size) -> Iterator[str]:
+def table(lines: dict[str, Line], params: dict[str, Any], run_size: Size) -> Iterator[str]:
     """The prediction, kind by kind, as a table in Markdown."""
     yield "| stage | fixed s | each unit s | unit | units | stages | core hours | GiB |"
     yield "|---|---|---|---|---|---|---|---|"
-    totals = {kind: both for kind, *both in predict(lines, params, wanted)}
-    rows = {kind: (unit, units) for kind, unit, units, _ in stages(params, wanted)}
+    totals = {kind: both for kind, *both in predict(lines, params, run_size)}
+    rows = {kind: (unit, units) for kind, unit, units, _ in stages(params, run_size)}
     for kind, (seconds, written) in totals.items():
         fixed, each = lines[kind].seconds
         unit, units = rows[kind]
-        count = sum(number for other, _, _, number in stages(params, wanted) if other == kind)
+        count = sum(number for stage, _, _, number in stages(params, run_size) if stage == kind)
         yield (
             f"| {kind} | {fixed:.1f} | {each:.4f} | {unit} | {units:,.0f} | {count} "
             f"| {seconds / HOUR:,.1f} | {written / GIB:,.1f} |"
@@ -197,24 +199,24 @@ def gpu_hours(totals: list[tuple[str, float, float]], cores: float) -> tuple[flo
         totals: what `predict` gives.
         cores: how many cores one GPU replaces.
     """
-    on_a_gpu = sum(seconds for kind, seconds, _ in totals if kind.split()[0] in ON_A_GPU)
-    return on_a_gpu / cores / HOUR, (sum(seconds for _, seconds, _ in totals) - on_a_gpu) / HOUR
+    gpu_seconds = sum(seconds for kind, seconds, _ in totals if kind.split()[0] in GPU_STAGES)
+    return gpu_seconds / cores / HOUR, (sum(seconds for _, seconds, _ in totals) - gpu_seconds) / HOUR
 
 
 def check(lines: dict[str, Line], params: dict[str, Any]) -> Iterator[str]:
     """The formula against two more small runs, as a table in Markdown."""
     yield "| run | core seconds predicted | measured | error | MiB predicted | measured | error |"
     yield "|---|---|---|---|---|---|---|"
-    for wanted in CHECKED:
-        totals = predict(lines, sized(params, wanted), wanted)
-        taken = [one for own in measured(params, wanted).values() for _, one in own]
+    for run_size in CHECKED:
+        totals = predict(lines, sized(params, run_size), run_size)
+        costs = [cost for points in measured(params, run_size).values() for _, cost in points]
         columns = []
         for guess, truth, unit in (
-            (sum(t[1] for t in totals), sum(one.seconds for one in taken), 1.0),
-            (sum(t[2] for t in totals), sum(one.bytes for one in taken), 2.0**20),
+            (sum(t[1] for t in totals), sum(cost.seconds for cost in costs), 1.0),
+            (sum(t[2] for t in totals), sum(cost.bytes for cost in costs), 2.0**20),
         ):
             columns.append(f"{guess / unit:.1f} | {truth / unit:.1f} | {guess / truth - 1:+.1%}")
-        yield f"| {wanted.train} + {wanted.test} images, {wanted.steps} steps | {' | '.join(columns)} |"
+        yield f"| {run_size.train} + {run_size.test} images, {run_size.steps} steps | {' | '.join(columns)} |"
 
 
 def main() -> None:
@@ -227,9 +229,9 @@ def main() -> None:
     parser.add_argument("--check", action="store_true", help="compare the formula with two more runs")
     options = parser.parse_args()
     params: dict[str, Any] = YAML(typ="safe").load(options.params)
-    lines, wanted = fit(params), Size(options.train, options.test)
-    print("\n".join(table(lines, params, wanted)))
-    gpu, rest = gpu_hours(predict(lines, params, wanted), options.gpu)
+    lines, run_size = fit(params), Size(options.train, options.test)
+    print("\n".join(table(lines, params, run_size)))
+    gpu, rest = gpu_hours(predict(lines, params, run_size), options.gpu)
     print(
         f"If a GPU did the work of {options.gpu:g} cores: {gpu:,.0f} GPU hours and {rest:,.0f} core hours beside them."
     )

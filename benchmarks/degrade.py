@@ -1,4 +1,4 @@
-"""How long does a degraded image take? Every recipe, beside imagecorruptions' nearest, in one run.
+"""Time of a degraded image: every recipe beside the nearest corruption of imagecorruptions, in one run.
 
     python -m benchmarks.degrade [--repeats 7] [--recipes fog snow] [--images 200]
 

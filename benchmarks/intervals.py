@@ -1,4 +1,4 @@
-"""Do the intervals keep their promise? Two systems of equal skill are compared again and again.
+"""Coverage of the intervals: two systems of equal skill are compared again and again.
 
     python -m benchmarks.intervals [--repeats 1000] [--images 100] [--resamples 500] [--seed 0]
 
@@ -32,7 +32,7 @@ Simulation = Callable[[np.random.Generator, int], Pair]
 
 
 def detection_pair(generator: np.random.Generator, images: int) -> Pair:
-    """Two detectors of equal skill on the same images; how hard an image is, is shared by both."""
+    """Two detectors of equal skill on the same images; both find the same images hard."""
     names = [f"{index:04d}" for index in range(images)]
     truth = {name: _objects(generator) for name in names}
     hardness = generator.beta(2, 2, images)
@@ -109,17 +109,18 @@ def bca_interval(
     return float(result.confidence_interval.low), float(result.confidence_interval.high)
 
 
-def one_repeat(pair: Pair, weights: NDArray[np.int64], rivals: bool) -> Iterable[tuple[str, str, tuple[float, float]]]:
-    """Yield (metric, method, interval of the gain)."""
+def one_repeat(
+    pair: Pair, weights: NDArray[np.int64], other_methods: bool
+) -> Iterable[tuple[str, str, tuple[float, float]]]:
+    """Yield (metric, method, interval of the gain); `other_methods` adds the plain percentile interval and BCa."""
     ours, theirs = (records.metrics(weights) for records in pair)
     images = weights.shape[1]
     for metric in ours:
         resampled = ours[metric] - theirs[metric]
         yield metric, "expanded", percentile_interval(resampled, images)
-        if rivals:
+        if other_methods:
             low, high = np.quantile(resampled, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
             yield metric, "percentile", (float(low), float(high))
-
             yield metric, "BCa", bca_interval(partial(_gain, pair, metric), resampled, images)
 
 
@@ -129,14 +130,14 @@ def _gain(pair: Pair, metric: str, weights: NDArray[np.float64]) -> NDArray[np.f
 
 
 def coverage(
-    simulate: Simulation, repeats: int, images: int, resamples: int, seed: int, rivals: bool = True
+    simulate: Simulation, repeats: int, images: int, resamples: int, seed: int, other_methods: bool = True
 ) -> dict[tuple[str, str], tuple[float, float]]:
     """{(metric, method): (share of intervals that cover 0, share that are undefined)}."""
     intervals: dict[tuple[str, str], list[tuple[float, float]]] = {}
     for repeat in range(repeats):
         pair = simulate(np.random.default_rng([seed, repeat]), images)
         weights = resample_weights(images, resamples, seed=repeat)
-        for metric, method, found in one_repeat(pair, weights, rivals):
+        for metric, method, found in one_repeat(pair, weights, other_methods):
             intervals.setdefault((metric, method), []).append(found)
     return {
         key: (

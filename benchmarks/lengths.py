@@ -12,15 +12,15 @@ from pathlib import Path
 
 import pandas as pd
 
-from pipeline.settings.grammar import CLEAN
-from pipeline.settings.grammar import DEGRADED
+from pipeline.metrics import main_metric
+from pipeline.settings.grammar import CLEAN, DEGRADED
 
-METRICS = {"detection": "mAP50-95", "segmentation": "mIoU"}
+METRICS = {task: main_metric(task).name for task in ("detection", "segmentation")}
 COLUMNS = ("steps", "seconds")
 
 
 def read_scores(report: Path, degradation: str) -> pd.DataFrame:
-    """The rows of results.csv that are drawn: one metric of each task."""
+    """The rows of results.csv to draw: the main metric of each task."""
     results = pd.read_csv(report / "results.csv")
     return results[(results.degradation == degradation) & (results.metric == results.task.map(METRICS))]
 
@@ -33,16 +33,16 @@ def read_points(report: Path, degradation: str) -> pd.DataFrame:
     """
     curves = pd.read_csv(report / "curves.csv")
     steps = curves[curves.degradation == degradation].groupby("variant").step.max().rename("steps")
-    found = read_scores(report, degradation).merge(steps, left_on="variant", right_index=True)
-    if found.empty:
+    points = read_scores(report, degradation).merge(steps, left_on="variant", right_index=True)
+    if points.empty:
         raise SystemExit(f"{report}: no scores of trained restorers for {degradation}")
-    return found
+    return points
 
 
 def read_bounds(report: Path, degradation: str) -> pd.Series:
-    """The scores between which all others should lie: of clean and of degraded images, by task and variant."""
-    own = read_scores(report, degradation)
-    return own[own.variant.isin([CLEAN, DEGRADED])].set_index(["task", "variant"]).value
+    """The ceiling and the floor: scores of clean and of degraded images, by task and variant."""
+    scores = read_scores(report, degradation)
+    return scores[scores.variant.isin([CLEAN, DEGRADED])].set_index(["task", "variant"]).value
 
 
 def draw(points: pd.DataFrame, bounds: pd.Series, picture: Path, title: str) -> None:
@@ -54,9 +54,9 @@ def draw(points: pd.DataFrame, bounds: pd.Series, picture: Path, title: str) -> 
     panels = figure.subplots(len(tasks), len(COLUMNS), sharey="row", squeeze=False)
     for task, row in zip(tasks, panels, strict=True):
         for column, axes in zip(COLUMNS, row, strict=True):
-            for variant, own in points[points.task == task].sort_values("steps").groupby("variant", sort=False):
-                spread = [own.value - own.ci_low, own.ci_high - own.value]
-                axes.errorbar(own[column], own.value, spread, marker="o", capsize=3, label=str(variant), alpha=0.8)
+            for variant, curve in points[points.task == task].sort_values("steps").groupby("variant", sort=False):
+                spread = [curve.value - curve.ci_low, curve.ci_high - curve.value]
+                axes.errorbar(curve[column], curve.value, spread, marker="o", capsize=3, label=str(variant), alpha=0.8)
             for name, style in ((CLEAN, "--"), (DEGRADED, ":")):
                 axes.axhline(bounds[task, name], color="0.5", linestyle=style, label=name)
             axes.set_xlabel(f"{column} of training")

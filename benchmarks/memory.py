@@ -1,4 +1,4 @@
-"""Does a stage's memory grow with the data? Peak memory of every stage at two numbers of images.
+"""Peak memory of every stage at two numbers of images, which shows whether memory grows with the data.
 
     python -m benchmarks.memory [--images 200 2000] [--side 64]
 
@@ -16,7 +16,7 @@ TINY = PROJECT / "params.tiny.yaml"
 
 
 def params_for(images: int, side: int) -> dict[str, Any]:
-    """The tiny parameters with so many square images of a side, and one degradation and objective."""
+    """The parameters of params.tiny.yaml with this many square images, one degradation and one objective."""
     params: dict[str, Any] = YAML(typ="safe").load(TINY)
     half = images // 2
     params["data"]["scenes"] = {"width": side, "height": side, "train": half, "val": 4, "test": half}
@@ -29,7 +29,7 @@ def params_for(images: int, side: int) -> dict[str, Any]:
 def peaks(images: int, side: int) -> dict[str, float]:
     """Peak MiB of every stage."""
     with project(params_for(images, side)) as folder:
-        return {taken.stage: taken.peak_mib for taken in run(folder)}
+        return {cost.stage: cost.peak_mib for cost in run(folder)}
 
 
 def main() -> None:

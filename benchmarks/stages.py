@@ -1,4 +1,4 @@
-"""What each stage of a run takes: processor time, peak memory and bytes, one stage after the other on one core."""
+"""The cost of each stage of a run: processor time, peak memory and bytes, one stage after the other on one core."""
 
 import os
 import shutil
@@ -22,8 +22,8 @@ SHOWN = 3000  # last characters of a failed stage's output
 
 
 @dataclass(frozen=True)
-class Taken:
-    """What one stage took.
+class StageCost:
+    """What one stage used.
 
     Attributes:
         stage: its name in dvc.yaml with the item of the matrix, such as `degrade@fog`.
@@ -64,8 +64,8 @@ def project(params: dict[str, Any]) -> Iterator[Path]:
         yield folder
 
 
-def run(folder: Path) -> Iterator[Taken]:
-    """Run every stage of a copy in an order that works, without DVC's own bookkeeping.
+def run(folder: Path) -> Iterator[StageCost]:
+    """Run every stage of a copy in topological order, without DVC's bookkeeping.
 
     Raises:
         RuntimeError: a stage failed.
@@ -77,14 +77,14 @@ def run(folder: Path) -> Iterator[Taken]:
         stages = [(s.name, s.cmd, [out.fs_path for out in s.outs]) for s in plan_repro(repo.index.graph)]
     for name, command, outs in stages:
         seconds, wall, peak = measure(command, folder)
-        yield Taken(name, seconds, wall, peak, sum(size(Path(out)) for out in outs))
+        yield StageCost(name, seconds, wall, peak, sum(size(Path(out)) for out in outs))
 
 
 def measure(command: str, folder: Path) -> tuple[float, float, float]:
     """Processor seconds, seconds and peak MiB of a shell command run in a folder on one core.
 
     Raises:
-        RuntimeError: it failed; the text has the end of what it wrote.
+        RuntimeError: it failed; the text has the end of its output.
     """
     log = folder / WORK / "output.txt"
     log.parent.mkdir(exist_ok=True)

@@ -1,4 +1,4 @@
-"""What does MLflow cost a training? The same steps with and without it, against a local database.
+"""Time that MLflow adds to a training: the same steps with and without it, against a local database.
 
     python -m benchmarks.tracking [--steps 200] [--milliseconds 850] [--repeats 3] [--seed 0]
 

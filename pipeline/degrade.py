@@ -1,11 +1,8 @@
 """Stage degrade: one degraded copy of the clean dataset, with a manifest that can make any image again.
 
-    python -m pipeline.degrade --redo ID        # makes one image again, from the manifest alone
-
 Finished images survive a kill: the next run makes the missing ones.
 """
 
-import sys
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -18,13 +15,13 @@ from data.dataset import Dataset, DatasetInfo, Split, write_info
 from data.degradations.chains import Recipe, require_still_pixels
 from data.degradations.records import apply_parameters, draw_parameters
 from data.samples import copy_labels
-from pipeline.datasets import real_photos, redoing
+from pipeline.datasets import real_photos
 from pipeline.datasets.faults import FAULTS_FILE
 from pipeline.datasets.importing import import_dataset
 from pipeline.datasets.manifests import manifest_row, write_manifest
 from pipeline.datasets.recipes import draw_severity, has_copies, one_for_each_image, recipe_of, severities
 from pipeline.running.atomic_outputs import replacing_folder, resuming_folder
-from pipeline.running.digests import checkpoint_folder, fingerprint
+from pipeline.running.digests import checkpoint_folder, fingerprint, plugin_modules
 from pipeline.running.entry import parse_arguments, run_stage
 from pipeline.running.execution import Kind, in_parallel
 from pipeline.running.progress import progress
@@ -48,9 +45,6 @@ class Job:
 
 def main() -> None:
     """Command line."""
-    if any(word.partition("=")[0] == redoing.OPTION for word in sys.argv):
-        redoing.main()
-        return
     options = parse_arguments("recipe", "clean", "out")
     params = load_params()
     clean, out = Dataset.open(Path(options.clean)), Path(options.out)
@@ -98,7 +92,7 @@ def degrade_dataset(
     jobs = _list_jobs(clean, recipe, settings, seed)
     targets = {job.target: job.source for job in jobs}  # splits of the degraded set, and of the clean one
     identity = checkpoint_folder(
-        ["pipeline.degrade"],
+        ["pipeline.degrade", *(plugin_modules("effects")[step.name] for step in recipe.steps)],
         [str(job) for job in jobs],
         [(step.name, step.rows) for step in recipe.steps],
         fingerprint(clean.folder),

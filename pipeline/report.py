@@ -1,13 +1,9 @@
 """Stage report: the tables, figures and pictures of a run, and two pages with all of them, report.md and report.html.
-
-With --compare A B it compares the reports of two revisions instead: pipeline/commands/compare.py.
 """
 
-import sys
 from pathlib import Path
 
 from data.dataset import Dataset
-from pipeline.commands import compare
 from pipeline.reporting import html, markdown
 from pipeline.reporting.breakdown import write_breakdown
 from pipeline.reporting.contents import Pictures, describe_report
@@ -62,9 +58,6 @@ def write_pages(document: Document, out: Path) -> None:
 
 def main() -> None:
     """Command line."""
-    if compare.OPTION in sys.argv:
-        compare.main()
-        return
     options = parse_arguments("clean", *FOLDERS, "out")
     clean = Dataset.open(Path(options.clean))
     folders = RunFolders(**{name: Path(getattr(options, name)) for name in FOLDERS})

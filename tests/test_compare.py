@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline import report
 from pipeline.commands import compare
 from pipeline.commands.compare import GAIN, SCORE, Change
 from pipeline.commands.revisions import Revision, RevisionError
@@ -146,7 +145,7 @@ def test_other_images_are_compared_as_independent_samples() -> None:
 
 def test_a_clean_split_with_other_labels_is_not_the_same() -> None:
     comparison = compare.compare(load_params(), Revision("B"), Revision("other-images"))
-    text = compare.page(comparison, 0.95)
+    text = compare.comparison_page(comparison, 0.95)
     assert "Not the same images in A and B" in text and "detection on fog" in text
     assert "Only B has detection on fog: diffloss." in text and "Only other-images has detection on fog: new." in text
 
@@ -173,8 +172,8 @@ def test_the_command_prints_and_writes_a_table(
     project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "new" / "comparison.md"
-    monkeypatch.setattr(sys, "argv", ["report", "--compare", "A", "B", "--out", str(out)])
-    report.main()
+    monkeypatch.setattr(sys, "argv", ["compare", "A", "B", "--out", str(out)])
+    compare.main()
     text = out.read_text()
     assert capsys.readouterr().out == text + "\n"
     assert "| losses.diffloss.strength | 0.5 | 0.7 |" in text
@@ -189,7 +188,7 @@ def test_the_workspace_is_a_revision_too(project: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "message"), [("nosuch", "no revision 'nosuch'"), ("empty", "empty: that revision has no results")]
+    ("name", "message"), [("nosuch", "'nosuch': no such revision"), ("empty", "empty: that revision has no results")]
 )
 def test_a_revision_that_cannot_be_compared_gives_one_line(name: str, message: str) -> None:
     with pytest.raises(RevisionError, match=message) as caught:
@@ -204,7 +203,7 @@ def test_results_that_left_the_cache_give_one_line(
     shutil.copytree(project, copy)
     shutil.rmtree(copy / ".dvc" / "cache")
     monkeypatch.chdir(copy)
-    with pytest.raises(RevisionError, match=r"A: .* not in DVC's cache; fetch it") as caught:
+    with pytest.raises(RevisionError, match=r"A: .* not in DVC's cache. Fetch it") as caught:
         compare.compare(load_params(), Revision("A"), Revision("B"))
     assert "\n" not in str(caught.value)
 

@@ -9,7 +9,7 @@ from ruamel.yaml import YAML
 
 from benchmarks import costs
 from benchmarks.costs import Line, Points, Size
-from benchmarks.stages import Taken
+from benchmarks.stages import StageCost
 from pipeline.settings.params import Params
 
 PARAMS: dict[str, Any] = YAML(typ="safe").load(Path(__file__).parents[1] / "benchmarks" / "coco.yaml")
@@ -22,13 +22,16 @@ def _truth(kind: str) -> Line:
     return Line((float(number), 0.01 * number), (1000.0 * number, 10.0 * number))
 
 
-def _made_up(params: dict[str, Any], wanted: Size, others: Any = ()) -> Points:
+def _made_up(params: dict[str, Any], run_size: Size, more_degradations: Any = ()) -> Points:
     points: Points = defaultdict(list)
-    rows = [(kind, units, count) for kind, _, units, count in costs.stages(costs.sized(params, wanted), wanted)]
-    for kind, units, count in [*rows, *((f"degrade {name}", wanted.train + wanted.test, 1) for name in others)]:
+    rows = [(kind, units, count) for kind, _, units, count in costs.stages(costs.sized(params, run_size), run_size)]
+    for kind, units, count in [
+        *rows,
+        *((f"degrade {name}", run_size.train + run_size.test, 1) for name in more_degradations),
+    ]:
         line = _truth(kind)
         seconds, written = (part[0] + part[1] * units * bool(units) for part in (line.seconds, line.bytes))
-        points[kind] += [(units, Taken(kind, seconds, seconds, 0.0, round(written)))] * count
+        points[kind] += [(units, StageCost(kind, seconds, seconds, 0.0, round(written)))] * count
     return points
 
 
@@ -61,7 +64,7 @@ def test_the_lines_are_found_again(lines: dict[str, Line]) -> None:
         if line.seconds[1]:
             assert line.seconds[1] == pytest.approx(expected.seconds[1]), kind
             assert line.bytes[1] == pytest.approx(expected.bytes[1], rel=0.01), kind
-    assert {kind for kind, line in lines.items() if not line.seconds[1]} == {"plan", "publish", "objective"}
+    assert {kind for kind, line in lines.items() if not line.seconds[1]} == {"code", "plan", "publish", "objective"}
 
 
 def test_all_stages_of_a_large_run_are_added_up(lines: dict[str, Line]) -> None:
@@ -84,7 +87,7 @@ def test_all_stages_of_a_large_run_are_added_up(lines: dict[str, Line]) -> None:
         assert found[kind][0] == pytest.approx(count * (fixed + each * units)), kind
     stages = sum(count for *_, count in costs.stages(PARAMS, costs.COCO))
     matrix = DEGRADATIONS * (1 + 2 * OBJECTIVES + 1 + TASKS)
-    assert stages == 5 + TASKS + OBJECTIVES + matrix  # plan, prepare, train_prior, report, publish
+    assert stages == 6 + TASKS + OBJECTIVES + matrix  # code, plan, prepare, train_prior, report, publish
     rows = list(costs.table(lines, PARAMS, costs.COCO))
     assert rows[-1].startswith("| all ") and len(rows) == 3 + len(found)
 

@@ -13,8 +13,8 @@ from data.dataset import Dataset
 from data.degradations import RECIPES, DegradationError, get_recipe
 from pipeline.datasets.manifests import MANIFEST, ManifestError, read_manifest
 from pipeline.datasets.recipes import recipe_of
-from pipeline.datasets.redoing import redo_image
-from pipeline.degrade import degrade_dataset, main
+from pipeline.commands.redo_image import redo_image
+from pipeline.degrade import degrade_dataset
 from pipeline.settings.degrade import Degrade
 
 
@@ -55,23 +55,6 @@ def test_an_own_chain_is_made_again_without_its_parameters(
     degraded = _degrade(clean, "haze-cam", tmp_path / "x", recipes={"haze-cam": CHAIN})
     assert _redone(clean, degraded) == 10
     assert set(read_manifest(degraded.folder)["3-jpeg.quality"]) == {40}
-
-
-def test_redo_on_the_command_line(
-    make_dataset: Callable[..., Dataset], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
-) -> None:
-    clean = make_dataset()
-    degraded = _degrade(clean, "fog", tmp_path / "degraded" / "fog", severity=[1, 4])
-    words = ["degrade", "--redo=test1", "--clean", str(clean.folder), "--degraded", str(degraded.folder.parent)]
-    monkeypatch.setattr("sys.argv", words)
-    main()
-    for split in ("test@1", "test@4"):
-        stored = degraded.folder / split / "images" / "test1.png"
-        assert (tmp_path / "redone" / f"fog-{split}-test1.png").read_bytes() == stored.read_bytes()
-    assert capsys.readouterr().out.count("the same bytes") == 2
-    monkeypatch.setattr("sys.argv", ["degrade", "--redo", "nobody", *words[2:]])
-    with pytest.raises(ManifestError, match="nobody: in none of the manifests"):
-        main()
 
 
 def test_several_severities_are_copies_of_the_evaluation_split(

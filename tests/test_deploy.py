@@ -16,8 +16,8 @@ from models.restorers import load_restorer
 from models.restorers.contract import Restorer
 from models.restorers.onnx_file import load_onnx
 from pipeline.commands import deploy
-from pipeline.commands.finished_runs import FinishedError
-from pipeline.commands.parity import ParityError, check_parity
+from pipeline.commands.completed_runs import CompletedRunError
+from pipeline.commands.deploy import ParityError, check_parity
 from pipeline.running.atomic_outputs import OutputError
 from pipeline.settings.params import ParamsError
 
@@ -80,14 +80,14 @@ def test_a_file_a_card_and_what_was_measured(
 
 def test_scores_must_be_of_these_weights(run: Callable[..., dict[str, bytes]]) -> None:
     finished_run.add_lock(Path(), **{"train_restorer.batch": 77})
-    with pytest.raises(FinishedError, match=r"params.yaml: train_restorer.batch is \d+, .* trained with 77; run"):
+    with pytest.raises(CompletedRunError, match=r"params.yaml: train_restorer.batch is \d+, .* trained with 77. Run"):
         run()
     Path("dvc.lock").unlink()
     finished_run.write_objective(Path(), steps=77)
-    with pytest.raises(FinishedError, match=r"params.yaml: 'pixel' has 4 steps, this restorer was trained for 77; run"):
+    with pytest.raises(CompletedRunError, match=r"'pixel' has 4 steps, this restorer was trained for 77\. Run"):
         run()
     finished_run.write_objective(Path(), losses={"pixel": {"kind": "l2"}})
-    with pytest.raises(FinishedError, match=r"params.yaml: losses.pixel has changed since this restorer was trained"):
+    with pytest.raises(CompletedRunError, match=r"params.yaml: losses.pixel has changed since this"):
         run()
     finished_run.write_objective(Path())
     restorer = load_restorer(WEIGHTS)
@@ -96,7 +96,7 @@ def test_scores_must_be_of_these_weights(run: Callable[..., dict[str, bytes]]) -
     deploy.images.write_image(
         Path("artifacts/restored/fog/pixel/test/test0.png"), np.full((*finished_run.SIZE, 3), 128, np.uint8)
     )
-    with pytest.raises(FinishedError, match=r"test0.png: was not restored by .*restorer.safetensors as it is now"):
+    with pytest.raises(CompletedRunError, match=r"test0.png: was not restored by the current weights"):
         run()
     assert not OUT.exists() and not Path("deployed").exists()
 
@@ -105,8 +105,8 @@ def test_what_is_missing_is_named(run: Callable[..., dict[str, bytes]]) -> None:
     for words, kind, said in (
         (("--degradation", "rain"), ParamsError, "--degradation 'rain': params.yaml has lowlight, fog"),
         (("--objective", "l1"), ParamsError, "--objective 'l1': params.yaml has pixel, diffloss"),
-        (("--objective", "diffloss"), FinishedError, "restorers/fog/diffloss: not there; run `uv run dvc repro` first"),
-        (("--training", "2"), FinishedError, "--training 2: this restorer has 1"),
+        (("--objective", "diffloss"), CompletedRunError, "restorers/fog/diffloss: does not exist. Run `uv run dvc"),
+        (("--training", "2"), CompletedRunError, "--training 2: this restorer has 1"),
     ):
         with pytest.raises(kind, match=said):
             run(*words)
@@ -117,7 +117,7 @@ def test_what_is_missing_is_named(run: Callable[..., dict[str, bytes]]) -> None:
     assert [path.name for path in Path("deployed").rglob("*")] == ["fog-pixel", "mine.txt"]
     (OUT / "mine.txt").unlink()
     Path("artifacts/report/results.csv").write_text("task,degradation,variant,metric,value,ci_low,ci_high,n_images\n")
-    with pytest.raises(FinishedError, match=r"results.csv: has no row of pixel on fog"):
+    with pytest.raises(CompletedRunError, match=r"results.csv: has no row of pixel on fog"):
         run()
     assert not list(OUT.iterdir()) and len(list(Path("deployed").iterdir())) == 1
 

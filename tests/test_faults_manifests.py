@@ -16,7 +16,7 @@ import pytest
 from data.dataset import Dataset, DatasetError
 from data.degradations import DegradationError
 from data.images import ImageError, write_image, write_mask
-from pipeline.datasets import redoing
+from pipeline.commands import redo_image
 from pipeline.datasets.manifests import MANIFEST, ManifestError
 from pipeline.datasets.recipes import recipe_of
 from pipeline.degrade import degrade_dataset
@@ -168,9 +168,9 @@ def _manifest(content: bytes) -> Callable[[Path], Any]:
 
 
 def _redo(folder: Path) -> None:
-    """python -m pipeline.degrade --redo test0, in the folder."""
-    sys.argv = ["degrade", "--redo", "test0", "--clean", "clean", "--degraded", "fog", "--out", "redone"]
-    redoing.main()
+    """python -m pipeline.commands.redo_image test0, in the folder."""
+    sys.argv = ["redo_image", "test0", "--clean", "clean", "--degraded", "fog", "--out", "redone"]
+    redo_image.main()
 
 
 REDONE = [

@@ -15,8 +15,8 @@ import pytest
 from data import images
 from data.dataset import Dataset
 from models.tasks.predictions import DetectionPrediction, Label
-from pipeline.commands import gate, gate_cases, gate_report, photo_folders, restore_files
-from pipeline.commands.finished_runs import Finished
+from pipeline.commands import gate, gate_report, gate_scores, photo_folders, restore_files
+from pipeline.commands.completed_runs import CompletedRun
 from pipeline.commands.gate_model import (
     ALWAYS,
     NEVER,
@@ -27,7 +27,7 @@ from pipeline.commands.gate_model import (
     image_features,
     output_features,
 )
-from pipeline.metrics import load_records
+from pipeline.metrics import Metric, load_records, main_metric
 from pipeline.settings.params import ParamsError, load_params
 from pipeline.statistics.resampling import resample_weights
 
@@ -162,7 +162,7 @@ def test_the_curve_by_hand() -> None:
     assert at.oracle_score[0.5] == pytest.approx(0.5 + 0.6 / 4) and at.oracle_risk[0.5] == 0
     assert at.risk[1] == at.oracle_risk[1] == pytest.approx(0.5 / 4) and np.isnan(at.risk[0])
     assert at.random_score[0.5] == pytest.approx(0.5 + 0.025 / 2)
-    assert at.threshold[0.5] == 3 and list(rows) == gate_report.COLUMNS
+    assert at.threshold[0.5] == 3 and list(rows) == gate_report.CURVE_COLUMNS
     assert (rows.score_low <= rows.score + 1e-12).all() and (rows.score_high >= rows.score - 1e-12).all()
     equal = pd.DataFrame(gate_report.risk_coverage("val", cases, np.zeros(4), weights, 0.95))
     assert equal.score.to_numpy() == pytest.approx(equal.random_score.to_numpy())  # no order: no choice
@@ -246,14 +246,14 @@ def test_a_gate_in_front_of_a_folder(
         }
 
     assert restore(brightness, *network, "--output", "one") == {"dark": True, "light": False}
-    assert "the gate left 1 of them as they were" in capsys.readouterr().out
+    assert "the gate left 1 images unchanged" in capsys.readouterr().out
     never = Gate(NEVER, ("brightness",), (0.5,), (1.0,), (-1.0,), 0.0, 1.0)
     assert restore(never, *network, "--output", "two") == {"dark": False, "light": False}
     with pytest.raises(photo_folders.FilesError, match="made by another restorer or with other settings"):
         restore(never, *network, "--output", "one")
     with pytest.raises(photo_folders.FilesError, match="--gate and --network go together"):
         restore(never, "--output", "three")
-    with pytest.raises(GateError, match=r"--network nowhere: no such folder; .* the network of segmentation"):
+    with pytest.raises(GateError, match=r"--network nowhere: no such folder. Give the network of segmentation"):
         restore(never, "--network", "nowhere", "--output", "three")
 
 
@@ -262,14 +262,14 @@ def test_splits_to_fit_on(
 ) -> None:
     finished_run.make(tmp_path, make_dataset, train=11, val=3)
     monkeypatch.chdir(tmp_path)
-    finished = Finished(load_params(), "fog", "pixel")
+    finished = CompletedRun(load_params(), "fog", "pixel")
     assert gate.split_to_fit(finished, None) == "train"  # val is what is reported
-    with pytest.raises(GateError, match="--split val: results are reported on it; fit on another one: train"):
+    with pytest.raises(GateError, match=r"--split val: is the reported split. Fit on another one: train"):
         gate.split_to_fit(finished, "val")
-    with pytest.raises(GateError, match="--split dev: the data set has train"):
+    with pytest.raises(GateError, match=r"--split dev: the dataset has no such split. Choose one of train"):
         gate.split_to_fit(finished, "dev")
-    text = gate.write(finished, "segmentation", "train", False, Path("out"))
-    assert "which the restorer and the task's network have seen" in text
+    text = gate.write_gate(finished, "segmentation", "train", False, Path("out"))
+    assert "which the restorer and the task network have seen" in text
     assert "have seen" in Path("out/gate.md").read_text()
 
 
@@ -283,5 +283,9 @@ def test_the_tasks_own_metric_has_a_say() -> None:
         own = [{"policy": policy, "metric": "mean F1", "value": 0.0} for policy in values]
         return [*own, *({"policy": policy, "metric": "mAP50-95", "value": v} for policy, v in values.items())]
 
-    assert gate_cases.is_worse(rows(never=0.2, always=0.3, gate=0.29))
-    assert not gate_cases.is_worse(rows(never=0.2, always=0.3, gate=0.3))
+    mean_ap = main_metric("detection")
+    assert gate_scores.is_worse(rows(never=0.2, always=0.3, gate=0.29), mean_ap)
+    assert not gate_scores.is_worse(rows(never=0.2, always=0.3, gate=0.3), mean_ap)
+    error = Metric("mAP50-95", higher_is_better=False)
+    assert not gate_scores.is_worse(rows(never=0.2, always=0.3, gate=0.19), error)
+    assert gate_scores.is_worse(rows(never=0.2, always=0.3, gate=0.21), error)

@@ -14,7 +14,7 @@ from data.dataset import Split
 from models.restorers import CHECKPOINT, RESTORERS, build_restorer, load_restorer
 from models.restorers.contract import Restorer, RestorerError, restore_tiled
 from models.restorers.onnx_file import ENTRY, export_onnx, load_onnx
-from pipeline.commands.parity import check_parity
+from pipeline.commands.deploy import check_parity
 
 ROOT = Path(__file__).parents[1]
 CAMVID = ROOT.parent / "shared" / "camvid"

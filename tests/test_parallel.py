@@ -14,8 +14,7 @@ from clones import TABLES, clone, dvc, environment
 from ruamel.yaml import YAML
 
 from pipeline.commands import parallel_workers
-from pipeline.commands import parallel_workers as workers
-from pipeline.commands.parallel import Schedule, closing_stages
+from pipeline.commands.parallel import Schedule, closing_stages, opening_stage
 
 ROOT = Path(__file__).parents[1]
 STAGE = """
@@ -88,7 +87,7 @@ def _environment(folder: Path) -> dict[str, str]:
 
 def _start(folder: Path, jobs: int = 2) -> "subprocess.Popen[str]":
     process = subprocess.Popen(
-        [sys.executable, "-m", "pipeline.parallel", "-j", str(jobs)],
+        [sys.executable, "-m", "pipeline.commands.parallel", "-j", str(jobs)],
         cwd=folder,
         env={**_environment(folder), "LOKY_MAX_CPU_COUNT": "2"},  # what joblib takes for the number of cores
         stdout=subprocess.PIPE,
@@ -161,7 +160,7 @@ def test_a_failure_lets_the_running_end_and_starts_no_more(project: Path) -> Non
     assert code == 1
     assert set(_times(project)) == {"first", "middle-b + c"}
     assert "middle-a has failed" in text
-    assert text.splitlines()[-1].startswith("error: middle@a failed: see work/logs/middle@a.log; what is finished")
+    assert text.splitlines()[-1].startswith("error: middle@a failed: see work/logs/middle@a.log. Finished stages")
     (project / "fails.txt").write_text("")
     assert _run(project)[0] == 0
     assert set(_times(project)) == {"first", "middle-a", "middle-b + c", "end-a", "end-b + c", "last"}
@@ -181,7 +180,7 @@ def another(project: Path) -> Iterator["subprocess.Popen[bytes]"]:
 def test_another_dvc_is_named(project: Path, another: "subprocess.Popen[bytes]") -> None:
     code, text = _run(project)
     assert code == 1 and len(text.splitlines()) == 1
-    assert text.startswith("error: another DVC process is at work here, wait or end it: '")
+    assert text.startswith("error: another DVC process runs here: '")
     assert f"(PID {another.pid}): dvc repro" in text
 
 
@@ -189,7 +188,7 @@ def test_a_busy_file_is_waited_for(
     project: Path, another: "subprocess.Popen[bytes]", monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(project)
-    monkeypatch.setattr(workers, "PAUSE", 0.5)
+    monkeypatch.setattr(parallel_workers, "PAUSE", 0.5)
     worker = parallel_workers.Worker(_environment(project))
     worker.start("first")
     _wait_for(lambda: worker.poll() is None and "busy" in worker.log.read_text())
@@ -221,7 +220,7 @@ def test_a_second_one_is_refused(project: Path) -> None:
     process.terminate()
     process.communicate(timeout=300)
     assert code == 1
-    assert text == "error: another `pipeline.parallel` runs in this folder: wait for it, or end it\n"
+    assert text == "error: another `pipeline.commands.parallel` runs in this folder. Wait for it, or end it\n"
 
 
 def test_a_faulty_project_is_one_line(project: Path, tmp_path: Path) -> None:
@@ -255,10 +254,12 @@ def test_shares_of_the_machine() -> None:
     assert [one["CUDA_VISIBLE_DEVICES"] for one in gpus] == ["4", "7", "4"]
 
 
-def test_the_closing_stages_are_those_behind_all_others() -> None:
+def test_opening_and_closing_stages() -> None:
     fan = {"a": frozenset[str](), "b": frozenset("a"), "c": frozenset("a"), "d": frozenset("bc"), "e": frozenset("d")}
     assert closing_stages(fan) == ["d", "e"]
     assert closing_stages({**fan, "x": frozenset("a")}) == []
+    assert opening_stage(fan) == "a"
+    assert opening_stage({**fan, "x": frozenset[str]()}) is None
     schedule = Schedule(fan, ["c"], ["d", "e"])
     assert (schedule.next(), schedule.next(), schedule.done, schedule.total) == ("c", None, 2, 3)
     schedule.finish("c")
@@ -268,7 +269,7 @@ def test_the_closing_stages_are_those_behind_all_others() -> None:
 @pytest.mark.slow
 def test_the_tiny_dag_gives_the_same_lock_file_and_report(tmp_path: Path) -> None:
     folders = [clone(tmp_path / name / "project", "params.tiny.yaml") for name in ("plain", "parallel")]
-    commands = [["dvc", "repro"], [sys.executable, "-m", "pipeline.parallel", "-j", "2"]]
+    commands = [["dvc", "repro"], [sys.executable, "-m", "pipeline.commands.parallel", "-j", "2"]]
     for folder, command in zip(folders, commands, strict=True):
         one_thread = {**environment(folder), "OMP_NUM_THREADS": "1"}  # their number may change the last bit of a sum
         done = subprocess.run(command, cwd=folder, env=one_thread, capture_output=True, text=True, check=False)

@@ -15,7 +15,6 @@ from data.video import VideoError, VideoReader, VideoWriter
 from models.restorers import build_restorer, contract, load_restorer, save_restorer
 from models.restorers.onnx_file import export_onnx
 from pipeline.commands import restore_files
-from pipeline.commands import restore_files as command
 from pipeline.commands.photo_folders import RECORD, FilesError, restore_folder
 
 SETTINGS = {"width": 8, "encoder_blocks": [1], "middle_blocks": 1, "decoder_blocks": [1]}
@@ -98,9 +97,9 @@ def test_a_killed_folder_goes_on(photos: Path) -> None:
     with (out / RECORD).open("a") as file:
         file.write('{"file": "night/b.p')  # as a kill leaves it
     done = restore_folder(photos, out, restore, "one")
-    assert (done.restored, done.before, len(seen)) == (2, 1, 4)
+    assert (done.restored, done.skipped, len(seen)) == (2, 1, 4)
     again = restore_folder(photos, out, restore, "one")
-    assert (again.restored, again.before, len(seen)) == (0, 3, 4)
+    assert (again.restored, again.skipped, len(seen)) == (0, 3, 4)
     assert _names(out) == _names(photos)
     images.write_image(photos / "a.png", np.zeros((9, 9, 3), np.uint8))
     (out / "night" / "b.png").unlink()
@@ -157,11 +156,11 @@ def test_an_image_too_large_for_memory_is_a_fault(photos: Path, restorer: Path, 
     def fail(*_: object) -> None:
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9e15 bytes")
 
-    restore = restore_files.build(restorer / "restorer.safetensors", 32, 8)
-    monkeypatch.setattr(command, "restore_tiled", fail)
+    restore = restore_files.load_restore(restorer / "restorer.safetensors", 32, 8)
+    monkeypatch.setattr(restore_files, "restore_tiled", fail)
     done = restore_folder(photos, photos.parent / "out", restore, "one")
     assert (
-        len(done.faults) == 3 and "a.png: 47x33 pixels do not fit into memory; use a smaller --tile" in done.faults[0]
+        len(done.faults) == 3 and "a.png: 47x33 pixels do not fit into memory. Use a smaller --tile" in done.faults[0]
     )
 
 
@@ -171,7 +170,7 @@ def test_folders_that_cannot_be_used(photos: Path, tmp_path: Path) -> None:
     (tmp_path / "full" / "mine.txt").write_text("keep")
     restore_folder(photos, tmp_path / "out", _invert, "one")
     cases = [
-        (tmp_path / "empty", tmp_path / "new", "no photos in it"),
+        (tmp_path / "empty", tmp_path / "new", "has no photos"),
         (photos, photos / "restored", "lies in --input"),
         (photos, photos, "lies in --input"),
         (photos, tmp_path / "full", "has other files in it"),
@@ -201,7 +200,7 @@ def test_a_video_keeps_rate_size_and_colours(
     assert "sound" in capsys.readouterr().out
     reader = VideoReader(out)
     assert (reader.rate, reader.frames) == (12.5, 6)
-    restore = restore_files.build(restorer / "restorer.safetensors", None, 0)
+    restore = restore_files.load_restore(restorer / "restorer.safetensors", None, 0)
     for source, found in zip(VideoReader(tmp_path / "in.mp4"), reader, strict=True):
         assert found.shape == (48, 64, 3)
         assert np.abs(found.astype(int) - restore(source)).mean() < 12  # codecs lose; swapped colours lose far more

@@ -1,1 +1,4 @@
-"""What comes after a finished run: a restorer as a file for elsewhere, its card, and when to use it. No stage."""
+"""Commands that a person runs beside the pipeline. Nothing imports this package.
+
+`python -m pipeline.commands` lists them.
+"""

@@ -1,14 +1,13 @@
-"""Command: when to restore. A gate is fitted for one task, degradation and restorer of a finished run.
+"""Command: fit a gate, which predicts for each image whether restoring it helps a task.
 
-    python -m pipeline.gate --task detection --degradation fog --objective diffloss
+    python -m pipeline.commands.gate --task detection --degradation fog --objective diffloss
 
-From the degraded image and the network's own output on it, it predicts whether restoring helps on this image. It is
-fitted on the split val, never on the reported one; predictions that no stage made are made and kept. The folder gets
+The gate predicts from the degraded image and from the task network's output on it. It is fitted on the split val, never
+on the reported split. Predictions that no stage has made are made and kept below work/. The output folder gets
 gate.json, gate.md, policies.csv, risk_coverage.csv, risk_coverage.svg and cases.csv.
 """
 
 from argparse import ArgumentParser, Namespace
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,11 +15,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pipeline.commands import gate_report
-from pipeline.commands.finished_runs import Finished, add_choice
-from pipeline.commands.gate_cases import COLUMNS, Cases, Part, decisions, features_of, is_worse, policy_rows
-from pipeline.commands.gate_model import Floats, Gate, GateError, better_constant, fit
-from pipeline.commands.gate_report import CURVES, draw, page, summary
+from pipeline.commands.completed_runs import CompletedRun, add_restorer_options
+from pipeline.commands.gate_model import GATE_FILE, Floats, Gate, GateError, better_constant, fit
+from pipeline.commands.gate_report import CURVE_COLUMNS, FIGURE, draw_curves, gate_page, risk_coverage, summarise
+from pipeline.commands.gate_scores import POLICY_COLUMNS, Cases, GatePredictions, is_worse, mean_score, policy_rows
+from pipeline.metrics import main_metric
 from pipeline.reporting.tables import write_table
 from pipeline.running.atomic_outputs import replacing_output
 from pipeline.running.entry import run_command
@@ -28,133 +27,135 @@ from pipeline.running.seeds import seed_for
 from pipeline.settings.params import ParamsError
 from pipeline.statistics.scores import shared_weights
 
-MARK = "gate.json"
 VALIDATION, TRAIN = "val", "train"
-SEEN = (
-    "There is no validation split beside the reported one: the gate was fitted on training images, which the restorer "
-    "and the task's network have seen. Gains are larger there than on new images, so that it restores too readily; "
-    "draw a split val (docs/datasets.md) for one that can be trusted."
+CASE_COLUMNS = ["split", "part", "id", "before", "after", "predicted_gain", "restored"]
+FITTED_ON_TRAINING_IMAGES = (
+    "There is no validation split beside the reported one. The gate was fitted on training images, which the restorer "
+    "and the task network have seen. Gains are larger there than on new images, so the gate restores too often. Draw a "
+    "split val (docs/datasets.md) for a gate that you can trust."
 )
-CHOSEN = "The restorer's weights were chosen on val, too (train_restorer.validation), which flatters them there."
-CASES = ["split", "part", "id", "before", "after", "predicted_gain", "restored"]
-
-
-def split_to_fit(run: Finished, asked: str | None) -> str:
-    """The split that the gate is fitted on: val, or train where val is what is reported.
-
-    Raises:
-        GateError: the reported split was asked for, or one that there is not.
-    """
-    reported, splits = run.clean.evaluation_split, run.clean.info.splits
-    others = [name for name in splits if name != reported]
-    split = asked or (VALIDATION if VALIDATION in others else TRAIN)
-    if split == reported:
-        raise GateError(f"--split {split}: results are reported on it; fit on another one: {', '.join(others)}")
-    if split not in splits:
-        raise GateError(f"--split {split}: the data set has {', '.join(others)}")
-    return split
+WEIGHTS_CHOSEN_ON_VAL = (
+    "The restorer's weights were chosen on val, too (train_restorer.validation). Its gains there are too large."
+)
 
 
 @dataclass(frozen=True)
-class Judged:
-    """One split under a gate."""
+class SplitTables:
+    """Rows of policies.csv, risk_coverage.csv and cases.csv for one split under a gate."""
 
     policies: list[dict[str, Any]]
     curves: list[dict[str, Any]]
     cases: pd.DataFrame
 
 
-class Judge:
-    """Fits a gate on one split, and judges it there and on the reported one.
-
-    Args:
-        run: the finished run.
-        task: its name.
-        with_clean: also clean images.
-    """
-
-    def __init__(self, run: Finished, task: str, with_clean: bool) -> None:
-        self.run, self.source = run, Cases(run, task, with_clean)
-
-    def fit(self, split: str) -> tuple[Gate, Judged]:
-        """Fit, and fall back on a constant where the task's own metric says so."""
-        parts = self.source.parts(split)
-        cases, metric = self.source.table(parts)
-        fitted = fit(cases, features_of(cases), seed_for(self.run.params.seed, "gate"))
-        gate, judged = fitted.gate, self._judge(split, fitted.gate, fitted.predicted, cases, metric, parts)
-        if not isinstance(gate.threshold, str) and is_worse(judged.policies):
-            gate = replace(gate, threshold=better_constant((cases.after - cases.before).to_numpy()))
-            judged = self._judge(split, gate, fitted.predicted, cases, metric, parts)
-        return gate, judged
-
-    def judge(self, split: str, gate: Gate) -> Judged:
-        """Judge it on images that it was not fitted on."""
-        parts = self.source.parts(split)
-        cases, metric = self.source.table(parts)
-        return self._judge(split, gate, gate.predict(cases), cases, metric, parts)
-
-    def _judge(
-        self, split: str, gate: Gate, predicted: Floats, cases: pd.DataFrame, metric: str, parts: Sequence[Part]
-    ) -> Judged:
-        params, restored = self.run.params, gate.restores(predicted)
-        weights, level = shared_weights(params, cases.image.nunique()), params.statistics.level
-        chosen = decisions(cases, restored)
-        return Judged(
-            policy_rows(split, cases, metric, chosen, parts, self.source, weights, level),
-            gate_report.risk_coverage(split, cases, predicted, weights, level),
-            cases.assign(split=split, predicted_gain=predicted, restored=restored.astype(np.int64))[CASES],
-        )
-
-
-def write(run: Finished, task: str, split: str, with_clean: bool, out: Path) -> str:
-    """Fit a gate and write all about it into a folder; returns what to print.
+def split_to_fit(run: CompletedRun, requested: str | None) -> str:
+    """The split to fit the gate on: val, or train if val is the reported split or missing.
 
     Raises:
-        GateError: too few images to fit it on.
-        FinishedError: the finished run lacks something.
+        GateError: the requested split is the reported one, or does not exist.
+    """
+    reported = run.clean.evaluation_split
+    choices = [name for name in run.clean.info.splits if name != reported]
+    split = requested or (VALIDATION if VALIDATION in choices else TRAIN)
+    if split == reported:
+        raise GateError(f"--split {split}: is the reported split. Fit on another one: {', '.join(choices)}")
+    if split not in choices:
+        raise GateError(f"--split {split}: the dataset has no such split. Choose one of {', '.join(choices)}")
+    return split
+
+
+def fit_gate(predictions: GatePredictions, split: str) -> tuple[Gate, SplitTables, str]:
+    """Fit a gate on one split; returns it, its tables there, and the name of the mean image score.
+
+    A gate that is behind never or always in the task's main metric becomes the better of these two.
+    """
+    cases = predictions.cases(split)
+    fitted = fit(cases.table, cases.features, seed_for(predictions.run.params.seed, "gate"))
+    gate, tables = fitted.gate, score_gate(predictions, cases, fitted.gate, fitted.predicted)
+    if not isinstance(gate.threshold, str) and is_worse(tables.policies, main_metric(predictions.task)):
+        gate = replace(gate, threshold=better_constant((cases.table.after - cases.table.before).to_numpy()))
+        tables = score_gate(predictions, cases, gate, fitted.predicted)
+    return gate, tables, mean_score(cases)
+
+
+def score_gate(predictions: GatePredictions, cases: Cases, gate: Gate, predicted: Floats) -> SplitTables:
+    """The tables of one split.
+
+    Args:
+        predictions: of the task network on these images.
+        cases: of the split.
+        gate: decides by the predicted gains.
+        predicted: (N,) predicted gains of the cases.
+    """
+    params, restored = predictions.run.params, gate.restores(predicted)
+    weights, level = shared_weights(params, cases.table.image.nunique()), params.statistics.level
+    decided = cases.table.assign(split=cases.split, predicted_gain=predicted, restored=restored.astype(np.int64))
+    return SplitTables(
+        policy_rows(cases, restored, predictions, weights, level),
+        risk_coverage(cases.split, cases.table, predicted, weights, level),
+        decided[CASE_COLUMNS],
+    )
+
+
+def write_gate(run: CompletedRun, task: str, split: str, with_clean: bool, out: Path) -> str:
+    """Fit a gate, and write it with its tables into the folder `out`; returns a summary.
+
+    Args:
+        run: the completed run.
+        task: name of the task.
+        split: the split to fit the gate on.
+        with_clean: whether to fit and score on clean images, too.
+        out: output folder.
+
+    Raises:
+        GateError: there are too few images to fit the gate on.
+        CompletedRunError: a result is missing.
     """
     run.check_params()
-    judge, reported = Judge(run, task, with_clean), run.clean.evaluation_split
-    gate, here = judge.fit(split)
-    there = judge.judge(reported, gate)
+    predictions, reported = GatePredictions(run, task, with_clean), run.clean.evaluation_split
+    gate, fitted, metric = fit_gate(predictions, split)
+    reported_cases = predictions.cases(reported)
+    scored = score_gate(predictions, reported_cases, gate, gate.predict(reported_cases.table))
     cautions = _cautions(run, split)
-    with replacing_output(out, MARK) as folder:
-        policies = write_table([*here.policies, *there.policies], COLUMNS, folder / "policies.csv")
-        curves = write_table([*here.curves, *there.curves], gate_report.COLUMNS, folder / "risk_coverage.csv")
-        write_table(pd.concat([here.cases, there.cases]).to_dict("records"), CASES, folder / "cases.csv")
-        draw(curves, policies, folder / CURVES)
-        (folder / "gate.md").write_text(page(run, task, gate, policies, (split, reported), cautions))
+    with replacing_output(out, GATE_FILE) as folder:
+        policies = write_table([*fitted.policies, *scored.policies], POLICY_COLUMNS, folder / "policies.csv")
+        curves = write_table([*fitted.curves, *scored.curves], CURVE_COLUMNS, folder / "risk_coverage.csv")
+        cases = pd.concat([fitted.cases, scored.cases]).to_dict("records")
+        write_table(cases, CASE_COLUMNS, folder / "cases.csv")
+        draw_curves(curves, policies, metric, folder / FIGURE)
+        (folder / "gate.md").write_text(gate_page(run, task, gate, policies, (split, reported), cautions))
         about = {"degradation": run.degradation, "objective": run.objective, "training": run.training}
-        gate.save(folder / MARK, {"task": task, **about, "fitted on": split, "with clean images": with_clean})
-    return "\n".join([summary(policies), *cautions])
+        gate.save(folder / GATE_FILE, {"task": task, **about, "fitted on": split, "with clean images": with_clean})
+    return "\n".join([summarise(policies, metric), *cautions])
 
 
-def _cautions(run: Finished, split: str) -> list[str]:
+def _cautions(run: CompletedRun, split: str) -> list[str]:
     if split == TRAIN:
-        return [SEEN]
-    return [CHOSEN] if run.params.train_restorer.validation.keep_best else []
+        return [FITTED_ON_TRAINING_IMAGES]
+    return [WEIGHTS_CHOSEN_ON_VAL] if run.params.train_restorer.validation.keep_best else []
 
 
 def _options() -> Namespace:
     parser = ArgumentParser(prog="python -m pipeline.commands.gate", description=__doc__)
-    parser.add_argument("--task", required=True, help="one of params.yaml's")
-    add_choice(parser)
-    parser.add_argument("--split", help="to fit it on (val; train where val is what is reported)")
-    parser.add_argument("--with-clean", action="store_true", help="as many clean images: learn to leave those alone")
-    parser.add_argument("--out", type=Path, help="folder (deployed/gate-<task>-<degradation>-<objective>)")
+    parser.add_argument("--task", required=True, help="one of those in params.yaml")
+    add_restorer_options(parser)
+    parser.add_argument("--split", help="the split to fit on (val; train if val is the reported split)")
+    parser.add_argument("--with-clean", action="store_true", help="add as many clean images, which need no restoring")
+    parser.add_argument("--out", type=Path, help="output folder (deployed/gate-<task>-<degradation>-<objective>)")
     return parser.parse_args()
 
 
 def main() -> None:
     """Command line."""
     options = _options()
-    run = Finished.chosen(options)
+    run = CompletedRun.from_options(options)
     if options.task not in run.params.tasks:
-        raise ParamsError(f"--task {options.task!r}: params.yaml has {', '.join(run.params.tasks)}")
+        tasks = ", ".join(run.params.tasks)
+        raise ParamsError(f"--task {options.task!r}: params.yaml has {tasks}. Choose one of them")
     split = split_to_fit(run, options.split)
     out = options.out or Path("deployed") / f"gate-{options.task}-{run.degradation}-{run.objective}"
-    print(write(run, options.task, split, options.with_clean, out))
-    print(f"{out / 'gate.md'} says more.")
+    print(write_gate(run, options.task, split, options.with_clean, out))
+    print(f"The report is {out / 'gate.md'}.")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""What the gate sees: statistics of the degraded image, and of the network's own output on it. Not a stage."""
+"""The gate: a regression that predicts from an image and a network's output on it whether restoring helps."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -11,41 +11,46 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from models.tasks import get_task
-from pipeline.metrics.detection_records import SURE
-from pipeline.running.seeds import choose_device
-
-UNSURE = 0.05  # below that confidence a detection says nothing
+GATE_FILE = "gate.json"
+ALWAYS, NEVER = "always", "never"  # thresholds of a constant gate, which needs no features
+FOLDS = 5
+FEWEST_IMAGES = 10
+PENALTIES = np.logspace(-1, 4, 11)
+LEAST_CONFIDENCE = 0.05  # detections below it are left out
+SURE_CONFIDENCE = 0.25  # detections from it on count as objects where one threshold has to be set
 TOP = 10  # detections
 TINY = 1e-8
 
 Image = NDArray[np.uint8]
 Features = dict[str, float]
+Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
 
 
 class GateError(ValueError):
-    """A gate that cannot be fitted or read; the text says why and what to do."""
+    """A gate cannot be fitted or read; the text says why and what to do."""
 
 
 def image_features(image: Image) -> Features:
-    """Statistics of uint8 RGB (H, W, 3), of images in [0, 1].
+    """Statistics of a uint8 RGB image (H, W, 3), on the scale [0, 1].
 
-    `haze` is the mean of each pixel's darkest channel (after He et al., "Single image haze removal using dark channel
-    prior", CVPR 2009); `noise` the standard deviation by Immerkaer, "Fast noise variance estimation", 1996; `entropy`
-    that of the grey levels, in bits.
+    - haze: the mean of each pixel's darkest channel, after He et al., "Single image haze removal using dark channel
+      prior", CVPR 2009.
+    - noise: the standard deviation by Immerkaer, "Fast noise variance estimation", 1996.
+    - entropy: of the grey levels, in bits.
     """
     colour = image.astype(np.float64) / 255
     grey = np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), dtype=np.float64) / 255
     low, high = np.quantile(grey, [0.05, 0.95])
-    most, least = colour.max(axis=2), colour.min(axis=2)
+    brightest, darkest = colour.max(axis=2), colour.min(axis=2)
     levels = np.bincount((grey * 255).astype(np.int64).ravel(), minlength=256) / grey.size
     return {
         "brightness": float(grey.mean()),
         "contrast": float(grey.std()),
         "dark": float(low),
         "bright": float(high),
-        "haze": float(least.mean()),
-        "saturation": float(((most - least) / (most + TINY)).mean()),
+        "haze": float(darkest.mean()),
+        "saturation": float(((brightest - darkest) / (brightest + TINY)).mean()),
         "sharpness": float(np.log(cv2.Laplacian(grey, cv2.CV_64F).var() + TINY)),
         "noise": _noise(grey),
         "entropy": _entropy(levels) / float(np.log(2)),
@@ -53,35 +58,35 @@ def image_features(image: Image) -> Features:
 
 
 def output_features(prediction: Any) -> Features:
-    """Statistics of a task network's prediction, of whichever task.
+    """Statistics of a task network's prediction on one image, for any task.
 
     Raises:
-        GateError: a prediction of a kind that has no statistics here.
+        GateError: there are no statistics for this kind of prediction.
     """
     if isinstance(prediction, np.ndarray):
-        return _of_mask(prediction)
+        return _mask_features(prediction)
     if hasattr(prediction, "scores"):
-        return _of_objects(np.asarray(prediction.scores, dtype=np.float64))
+        return _object_features(np.asarray(prediction.scores, dtype=np.float64))
     if hasattr(prediction, "score"):
         return {"confidence": float(prediction.score)}
-    raise GateError(f"no statistics of a {type(prediction).__name__} are known; add them to {__name__}")
+    raise GateError(f"no statistics of a {type(prediction).__name__} are known. Add them to {__name__}")
 
 
-def _of_objects(scores: NDArray[np.float64]) -> Features:
-    seen = scores[scores >= UNSURE]
-    top = np.sort(seen)[::-1][:TOP]
-    doubt = -(seen * np.log(seen + TINY) + (1 - seen) * np.log(1 - seen + TINY))
+def _object_features(scores: NDArray[np.float64]) -> Features:
+    scores = scores[scores >= LEAST_CONFIDENCE]
+    top = np.sort(scores)[::-1][:TOP]
+    entropy = -(scores * np.log(scores + TINY) + (1 - scores) * np.log(1 - scores + TINY))
     return {
-        "sure objects": float(np.log1p((seen >= SURE).sum())),
-        "unsure objects": float(np.log1p((seen < SURE).sum())),
+        "sure objects": float(np.log1p((scores >= SURE_CONFIDENCE).sum())),
+        "unsure objects": float(np.log1p((scores < SURE_CONFIDENCE).sum())),
         "best confidence": float(top[0]) if len(top) else 0.0,
         "mean confidence": float(top.sum()) / TOP,
-        "doubt": float(doubt.mean()) if len(seen) else 0.0,
+        "doubt": float(entropy.mean()) if len(scores) else 0.0,
     }
 
 
-def _of_mask(mask: NDArray[np.integer]) -> Features:
-    """`borders` is the share of neighbouring pixels with different classes: a torn mask has many."""
+def _mask_features(mask: NDArray[np.integer]) -> Features:
+    """`borders` is the share of neighbouring pixels with different classes."""
     shares = np.bincount(mask.ravel()) / mask.size
     return {
         "class entropy": _entropy(shares),
@@ -91,31 +96,23 @@ def _of_mask(mask: NDArray[np.integer]) -> Features:
 
 
 def _entropy(shares: NDArray[np.float64]) -> float:
-    """In nats."""
+    """The entropy of shares that sum to 1, in nats."""
     present = shares[shares > 0]
     return float(-(present * np.log(present)).sum())
 
 
 def _noise(grey: NDArray[np.float64]) -> float:
+    """The standard deviation of noise in a grey image (H, W)."""
     kernel = np.array([[1.0, -2.0, 1.0], [-2.0, 4.0, -2.0], [1.0, -2.0, 1.0]])
-    found = np.abs(cv2.filter2D(grey, cv2.CV_64F, kernel))
-    return float(np.sqrt(np.pi / 2) / 6 * found.mean())
-
-
-ALWAYS, NEVER = "always", "never"
-FOLDS = 5
-FEWEST_IMAGES = 10
-PENALTIES = np.logspace(-1, 4, 11)
-
-Floats = NDArray[np.float64]
-Bools = NDArray[np.bool_]
+    response = np.abs(cv2.filter2D(grey, cv2.CV_64F, kernel))
+    return float(np.sqrt(np.pi / 2) / 6 * response.mean())
 
 
 @dataclass(frozen=True)
 class Gate:
-    """Restore where the predicted gain is above the threshold; a threshold of `always` or `never` asks nothing.
+    """Restores the images whose predicted gain is above a threshold; the threshold may also be "always" or "never".
 
-    The predicted gain is intercept + sum of coefficient * (feature - mean) / scale, in the image's own score.
+    The predicted gain is intercept + sum of coefficient * (feature - mean) / scale, in the score of a single image.
     """
 
     threshold: float | str
@@ -127,26 +124,26 @@ class Gate:
     penalty: float
 
     def predict(self, cases: pd.DataFrame) -> Floats:
-        """The gain (N,) that restoring is expected to bring, from a table with the features as columns."""
+        """The predicted gains (N,), from a table whose columns include the features."""
         values = cases[list(self.features)].to_numpy(dtype=np.float64)
         scaled = (values - np.array(self.mean)) / np.array(self.scale)
         return np.asarray(scaled @ np.array(self.coefficients) + self.intercept, dtype=np.float64)
 
     def restores(self, predicted: Floats) -> Bools:
-        """Which images (N,) are to be restored, by their predicted gains."""
-        return decide(predicted, self.threshold)
+        """Which images (N,) to restore, by their predicted gains."""
+        return above_threshold(predicted, self.threshold)
 
     def decide(self, features: Features) -> bool:
-        """Whether one image is to be restored."""
+        """Whether to restore one image."""
         return bool(self.restores(self.predict(pd.DataFrame([features])))[0])
 
     def save(self, path: Path, about: dict[str, Any]) -> None:
-        """Write it as JSON, with what it is of."""
+        """Write the gate as JSON; `about` names the task, degradation and restorer that it was fitted for."""
         path.write_text(json.dumps({"of": about, **asdict(self)}, indent=1) + "\n")
 
     @classmethod
     def load(cls, path: Path) -> tuple["Gate", dict[str, Any]]:
-        """Read what `save` wrote.
+        """The gate and its description, as `save` wrote them.
 
         Raises:
             GateError: the file is missing or holds no gate.
@@ -154,17 +151,17 @@ class Gate:
         try:
             content = json.loads(path.read_text())
             about = dict(content.pop("of"))
-            values: dict[str, Any] = {n: tuple(v) if isinstance(v, list) else v for n, v in content.items()}
-            return cls(**values), about
+            fields: dict[str, Any] = {
+                name: tuple(value) if isinstance(value, list) else value for name, value in content.items()
+            }
+            return cls(**fields), about
         except (OSError, ValueError, TypeError, AttributeError, KeyError) as error:
             raise GateError(f"{path}: not a gate that `python -m pipeline.commands.gate` wrote ({error})") from error
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """A gate, and the gains (N,) that it would have predicted for the images that it was fitted on, had it not been:
-    each by a model fitted on the other folds.
-    """
+    """A gate with cross-fitted predictions: the gain (N,) of each image as predicted by a model of the other folds."""
 
     gate: Gate
     predicted: Floats
@@ -173,14 +170,14 @@ class Fitted:
 def fit(cases: pd.DataFrame, features: Sequence[str], seed: int) -> Fitted:
     """Fit a gate.
 
-    The threshold is chosen on the cross-fitted predictions. Always and never are among the candidates, and another one
-    is taken only where its mean score is above the better of them by more than one standard error: so the gate is
-    never worse than either on these images, and does not follow noise.
+    The threshold is chosen on the cross-fitted predictions. "always" and "never" are among the candidates. Another
+    threshold is taken only if its mean score exceeds the better of them by more than one standard error. So the gate
+    is never worse than either on these images, and does not follow noise.
 
     Args:
-        cases: image, before, after (the image's own score, degraded and restored) and the features, a row a case.
-            Rows of one image stay in one fold.
-        features: names of columns.
+        cases: columns image, before, after (scores of the degraded and of the restored image) and the features. Rows
+            of the same image stay in one fold.
+        features: names of the feature columns.
         seed: of the folds.
 
     Raises:
@@ -192,7 +189,7 @@ def fit(cases: pd.DataFrame, features: Sequence[str], seed: int) -> Fitted:
     count = len(np.unique(images))
     if count < FEWEST_IMAGES:
         raise GateError(
-            f"the gate needs {FEWEST_IMAGES} images or more to be fitted on, there are {count}: enlarge that split"
+            f"the gate needs {FEWEST_IMAGES} images or more to be fitted on, there are {count}. Enlarge that split"
         )
     values, gains = cases[list(features)].to_numpy(dtype=np.float64), (cases.after - cases.before).to_numpy()
     predicted = np.empty(len(cases))
@@ -214,12 +211,12 @@ def fit(cases: pd.DataFrame, features: Sequence[str], seed: int) -> Fitted:
 
 
 def choose_threshold(predicted: Floats, gains: Floats, images: NDArray[Any]) -> float | str:
-    """The threshold with the largest mean score, or a constant where that is not clearly better.
+    """The threshold with the largest mean score, or a constant if that is not clearly better.
 
     Args:
-        predicted: (N,) gains.
-        gains: (N,) true ones.
-        images: (N,) which image each is of; the standard error is that of their means.
+        predicted: (N,) predicted gains.
+        gains: (N,) true gains.
+        images: (N,) the image that each gain belongs to; the standard error is that of the images' means.
     """
     constant = better_constant(gains)
     levels = np.unique(predicted)
@@ -228,68 +225,30 @@ def choose_threshold(predicted: Floats, gains: Floats, images: NDArray[Any]) -> 
         return constant
     means = np.array([np.where(predicted > level, gains, 0).mean() for level in candidates])
     best = float(candidates[means.argmax()])
-    over = np.where(decide(predicted, best), gains, 0) - np.where(decide(predicted, constant), gains, 0)
-    by_image = pd.Series(over).groupby(images).mean()
-    return best if by_image.mean() > by_image.std() / np.sqrt(len(by_image)) and over.mean() > 0 else constant
+    with_best = np.where(above_threshold(predicted, best), gains, 0)
+    with_constant = np.where(above_threshold(predicted, constant), gains, 0)
+    advantage = with_best - with_constant
+    by_image = pd.Series(advantage).groupby(images).mean()
+    is_better = by_image.mean() > by_image.std() / np.sqrt(len(by_image)) and advantage.mean() > 0
+    return best if is_better else constant
 
 
 def better_constant(gains: Floats) -> str:
-    """Restoring always or never, whichever has the larger mean score; never where they are equal."""
+    """Restoring always or never, whichever has the larger mean score; never if they are equal."""
     return ALWAYS if gains.mean() > 0 else NEVER
 
 
-def decide(predicted: Floats, threshold: float | str) -> Bools:
-    """Which images are to be restored."""
+def above_threshold(predicted: Floats, threshold: float | str) -> Bools:
+    """Which images (N,) have a predicted gain above the threshold, which may be "always" or "never"."""
     if isinstance(threshold, str):
         return np.full(len(predicted), threshold == ALWAYS)
     return predicted > threshold
 
 
 def _ridge(values: Floats, gains: Floats) -> Any:
-    """Ridge regression of standardised features; the penalty by leave-one-out."""
+    """A ridge regression of standardised features, its penalty chosen by leave-one-out."""
     from sklearn.linear_model import RidgeCV
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
     return make_pipeline(StandardScaler(), RidgeCV(alphas=PENALTIES)).fit(values, gains)
-
-
-GATE_FILE = "gate.json"
-
-
-class Gated:
-    """Restores an image where the gate says so, and gives it back as it is elsewhere.
-
-    Args:
-        restore: uint8 RGB (H, W, 3) to the same.
-        gate: the folder that `python -m pipeline.commands.gate` wrote.
-        network: the folder of the task's network that the gate was fitted with.
-
-    Attributes:
-        kept: how many images were given back as they are.
-
-    Raises:
-        GateError: no gate, or no network of its task.
-    """
-
-    def __init__(self, restore: Callable[[Image], Image], gate: Path, network: Path) -> None:
-        self._restore, self.kept = restore, 0
-        self._gate, about = Gate.load(gate / GATE_FILE)
-        name = str(about["task"])
-        if not network.is_dir():
-            raise GateError(f"--network {network}: no such folder; this gate needs the network of {name}")
-        try:
-            self._task = get_task(name).load(network, choose_device())
-        except (OSError, KeyError, ValueError) as error:
-            raise GateError(f"--network {network}: not a network of {name}, which this gate needs ({error})") from error
-
-    def __call__(self, image: Image) -> Image:
-        if self._says_restore(image):
-            return self._restore(image)
-        self.kept += 1
-        return image
-
-    def _says_restore(self, image: Image) -> bool:
-        if isinstance(self._gate.threshold, str):
-            return {ALWAYS: True, NEVER: False}[self._gate.threshold]
-        return self._gate.decide(image_features(image) | output_features(self._task.predict(image)))

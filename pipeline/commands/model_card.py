@@ -1,4 +1,4 @@
-"""The card of an exported restorer: what it was made of, what it did on test images, and where it ends. Not a stage."""
+"""The model card of an exported restorer: origin, scores, harm, parity with PyTorch, latency and limits."""
 
 import hashlib
 import json
@@ -10,17 +10,16 @@ from typing import Any
 import pandas as pd
 
 from models.restorers.contract import Restorer
-from pipeline.commands.finished_runs import NEXT, Finished, FinishedError
-from pipeline.commands.parity import LARGEST_DIFFERENCE, Latency, Parity
+from pipeline.commands.completed_runs import ADVICE, CompletedRun, CompletedRunError
+from pipeline.metrics import QUALITY
 from pipeline.reporting.markdown import table
-from pipeline.reporting.tables import QUALITY
-from pipeline.settings.grammar import CLEAN
 from pipeline.running.digests import data_digest, git_commit
-from pipeline.settings.grammar import CLEAN_RESTORED, DEGRADED
+from pipeline.settings.grammar import CLEAN, CLEAN_RESTORED, DEGRADED
 
+TOLERANCE = 1e-4  # of images in [0, 1]; a graph that is right for its traced size alone differs by more
 LICENCE = (
-    "The code is AGPL-3.0-or-later. Nobody has stated a licence for these weights: what the data they were trained on "
-    "allow (and the checkpoint they started from, where there was one) holds for them. State one with --licence."
+    "The code is AGPL-3.0-or-later. Nobody has stated a licence for these weights. The terms of their training data "
+    "apply, and those of the checkpoint that they started from, if there was one. State a licence with --licence."
 )
 USE = """```python
 import numpy, onnxruntime                     # neither PyTorch nor this project
@@ -31,8 +30,30 @@ restored = session.run(None, {{"images": images}})[0]
 
 
 @dataclass(frozen=True)
+class Parity:
+    """The largest difference between PyTorch and the ONNX file at one size, for images in [0, 1]."""
+
+    height: int
+    width: int
+    images: int
+    difference: float
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Median milliseconds of one pass through PyTorch and through the ONNX file."""
+
+    height: int
+    width: int
+    torch_milliseconds: float
+    onnx_milliseconds: float
+    threads: int
+    processor: str
+
+
+@dataclass(frozen=True)
 class Exported:
-    """What was written and measured beside the card."""
+    """An exported restorer with its measurements."""
 
     restorer: Restorer
     file: Path
@@ -41,17 +62,18 @@ class Exported:
     licence: str | None = None
 
 
-def card(run: Finished, exported: Exported) -> str:
-    """The card as Markdown.
+def model_card(run: CompletedRun, exported: Exported) -> str:
+    """The model card as Markdown.
 
     Raises:
-        FinishedError: there is no report of this restorer.
+        CompletedRunError: the report has no row of this restorer.
     """
     report = run.folder("report")
-    results, verdicts = (_read(report / f"{name}.csv", run) for name in ("results", "verdicts"))
+    results = _read_rows(report / "results.csv", run)
+    verdicts = _read_rows(report / "verdicts.csv", run)
     parts = [
         f"# Restorer `{run.objective}` for `{run.degradation}`",
-        f"{_architecture(exported.restorer)}, {_weights(exported.restorer):,} weights, trained to undo "
+        f"{_architecture(exported.restorer)}, {_count_weights(exported.restorer):,} weights, trained to undo "
         f"`{run.degradation}` on `{run.clean.info.name}`. Written by `python -m pipeline.commands.deploy` at commit "
         f"{git_commit() or 'unknown (no repository)'}.",
         "## Use",
@@ -76,19 +98,17 @@ def card(run: Finished, exported: Exported) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _read(path: Path, run: Finished) -> pd.DataFrame:
+def _read_rows(path: Path, run: CompletedRun) -> pd.DataFrame:
+    """The rows of a table of the report that are about this restorer, and those of clean and degraded images."""
     try:
-        found = pd.read_csv(path)
+        rows = pd.read_csv(path)
     except OSError as error:
-        raise FinishedError(f"{path}: cannot be read ({error.strerror}); {NEXT}") from error
-    own = found[(found.degradation == run.degradation) & found.variant.isin([*_variants(run), CLEAN, DEGRADED])]
-    if run.objective not in set(own.variant):
-        raise FinishedError(f"{path}: has no row of {run.objective} on {run.degradation}; {NEXT}")
-    return own
-
-
-def _variants(run: Finished) -> list[str]:
-    return [run.objective, f"{CLEAN_RESTORED}{run.objective}"]
+        raise CompletedRunError(f"{path}: cannot be read ({error.strerror}). {ADVICE}") from error
+    variants = [run.objective, f"{CLEAN_RESTORED}{run.objective}", CLEAN, DEGRADED]
+    rows = rows[(rows.degradation == run.degradation) & rows.variant.isin(variants)]
+    if run.objective not in set(rows.variant):
+        raise CompletedRunError(f"{path}: has no row of {run.objective} on {run.degradation}. {ADVICE}")
+    return rows
 
 
 def _use(exported: Exported) -> Iterator[str]:
@@ -99,8 +119,7 @@ def _use(exported: Exported) -> Iterator[str]:
     yield USE.format(name=exported.file.name)
     yield (
         "Folders and videos: `uv run python -m pipeline.commands.restore_files --restorer <this folder> "
-        "--input photos --output "
-        "restored`."
+        "--input photos --output restored`."
     )
 
 
@@ -109,14 +128,14 @@ def _architecture(restorer: Restorer) -> str:
     return f"`{restorer.name}` ({settings})"
 
 
-def _weights(restorer: Restorer) -> int:
+def _count_weights(restorer: Restorer) -> int:
     return sum(parameter.numel() for parameter in restorer.parameters())
 
 
-def _origin(run: Finished, exported: Exported) -> Iterator[list[str]]:
+def _origin(run: CompletedRun, exported: Exported) -> Iterator[list[str]]:
     params, training = run.params, run.params.train_restorer.of(run.objective)
     for name, path in ((exported.file.name, exported.file), ("weights", run.weights)):
-        yield [f"{name}, SHA-256", _digest(path)]
+        yield [f"{name}, SHA-256", _file_digest(path)]
     yield ["weights from", str(run.weights)]
     yield ["started from", str(training.network["weights"]) if training.restorer == "checkpoint" else "random weights"]
     source = run.clean.info.source.get("source", "unknown")
@@ -125,22 +144,22 @@ def _origin(run: Finished, exported: Exported) -> Iterator[list[str]]:
         if "train" in dataset.info.splits:
             digest = data_digest(dataset.folder / "train")
             yield [f"training images, {name}", f"{dataset.info.splits['train']}, digest {digest}"]
-    yield ["degradation", _line(params.degrade.only(run.degradation))]
-    yield ["objective", f"{run.objective}: {_line(params.losses_of(run.objective))}"]
-    yield ["training", _line(training.training)]
+    yield ["degradation", _one_line(params.degrade.only(run.degradation))]
+    yield ["objective", f"{run.objective}: {_one_line(params.losses_of(run.objective))}"]
+    yield ["training", _one_line(training.training)]
     yield ["seeds", f"seed {params.seed}, training {run.training} of {training.repeats}"]
 
 
-def _line(settings: Any) -> str:
+def _one_line(settings: Any) -> str:
     return json.dumps(settings).replace('"', "").replace("|", "\\|")
 
 
-def _digest(path: Path) -> str:
+def _file_digest(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _scores(run: Finished, results: pd.DataFrame) -> Iterator[str]:
+def _scores(run: CompletedRun, results: pd.DataFrame) -> Iterator[str]:
     split, level = run.clean.evaluation_split, f"{100 * run.params.statistics.level:g} %"
     note = "" if split == "test" else ", which is no test split: these are validation images"
     yield f"On the split `{split}`{note}. Intervals: {level}, bootstrap over images."
@@ -154,22 +173,22 @@ def _scores(run: Finished, results: pd.DataFrame) -> Iterator[str]:
     yield table(header, [[str(cell) for cell in row] for row in rows])
 
 
-def _verdicts(run: Finished, verdicts: pd.DataFrame) -> Iterator[str]:
+def _verdicts(run: CompletedRun, verdicts: pd.DataFrame) -> Iterator[str]:
     yield _gain_table(verdicts[verdicts.variant == run.objective])
     yield (
         "*Helps* and *hurts*: the p-value, corrected for all comparisons of the run (Holm), is below "
         f"{1 - run.params.statistics.level:.2g}. *Doesn't help*: the interval ends below "
-        f"{run.params.statistics.margin:g}. Image quality (`{QUALITY}`) has no verdict: it is not what counts."
+        f"{run.params.statistics.margin:g}. Image quality (`{QUALITY}`) has no verdict: recognition is what counts."
     )
 
 
-def _harm(run: Finished, verdicts: pd.DataFrame) -> Iterator[str]:
-    name = f"{CLEAN_RESTORED}{run.objective}"
-    own = verdicts[(verdicts.variant == name) & (verdicts.versus == CLEAN)]
-    if len(own):
-        yield _gain_table(own)
+def _harm(run: CompletedRun, verdicts: pd.DataFrame) -> Iterator[str]:
+    arm = f"{CLEAN_RESTORED}{run.objective}"
+    harm = verdicts[(verdicts.variant == arm) & (verdicts.versus == CLEAN)]
+    if len(harm):
+        yield _gain_table(harm)
     else:
-        yield f"Not measured. Add `{name}` to `arms` in params.yaml and run `uv run dvc repro`."
+        yield f"Not measured. Add `{arm}` to `arms` in params.yaml and run `uv run dvc repro`."
 
 
 def _gain_table(rows: pd.DataFrame) -> str:
@@ -188,13 +207,13 @@ def _gain_table(rows: pd.DataFrame) -> str:
     )
 
 
-def _parity(found: Sequence[Parity]) -> Iterator[str]:
-    worst = max(one.difference for one in found)
+def _parity(parity: Sequence[Parity]) -> Iterator[str]:
+    largest = max(comparison.difference for comparison in parity)
     yield (
-        f"Largest difference from PyTorch on degraded evaluation images: {worst:.1e} of the range [0, 1] "
-        f"({LARGEST_DIFFERENCE:g} is allowed)."
+        f"Largest difference from PyTorch on degraded evaluation images: {largest:.1e} of the range [0, 1] "
+        f"({TOLERANCE:g} is allowed)."
     )
-    rows = [[f"{one.width}x{one.height}", str(one.images), f"{one.difference:.1e}"] for one in found]
+    rows = [[f"{size.width}x{size.height}", str(size.images), f"{size.difference:.1e}"] for size in parity]
     yield table(["pixels", "images at once", "largest difference"], rows)
 
 
@@ -206,16 +225,19 @@ def _time(latency: Latency) -> str:
     )
 
 
-def _limits(run: Finished) -> Iterator[str]:
-    made = run.degradation not in run.params.degrade.real
+def _limits(run: CompletedRun) -> Iterator[str]:
+    drawn = run.degradation not in run.params.degrade.real
     yield (
-        f"It has seen `{run.degradation}` as {'drawn by this project' if made else 'photographed'}, in the severities "
-        "above, on these data alone. Other weather, cameras, sizes of objects or severities were not measured."
+        f"It was trained on `{run.degradation}` as {'drawn by this project' if drawn else 'photographed'}, in the "
+        "severities above, on these data alone. Other weather, cameras, object sizes or severities were not measured."
     )
-    yield "Scores are of these task networks on these classes; another detector can gain or lose."
-    yield "Where nothing is degraded it may do harm: measure that, or put a gate before it (docs/deployment.md)."
+    yield "The scores belong to these task networks on these classes. Another detector can gain or lose."
+    yield "It may harm images that are not degraded: measure that, or put a gate before it (docs/deployment.md)."
     if run.params.restore.tile is not None:
-        yield f"The scores were made in tiles of {run.params.restore.tile} pixels; the file restores images whole."
-    yield "It draws what is likely, which is no evidence: restored images are not for identifying people or plates."
+        yield (
+            f"The scored images were restored in tiles of {run.params.restore.tile} pixels; the file restores images "
+            "whole."
+        )
+    yield "It draws what is likely, which is no evidence: do not identify people or plates on restored images."
     if run.params.train_restorer.repeats == 1:
-        yield "One training seed: the intervals do not cover another training."
+        yield "It was trained with one seed: the intervals do not cover another training."

@@ -1,4 +1,9 @@
-"""Which stages there are, what they wait for, and which are ready: DVC's own graph. Not a stage."""
+"""Command: `dvc repro` with several stages at once.
+
+    python -m pipeline.commands.parallel -j 4
+
+DVC's graph says which stages exist and what each one waits for. DVC runs each ready stage in a worker process.
+"""
 
 import argparse
 import os
@@ -17,18 +22,22 @@ from pipeline.running.entry import run_stage
 if TYPE_CHECKING:
     from dvc.repo import Repo
 
-Upstream = Mapping[str, frozenset[str]]  # stage -> the stages whose outputs it reads itself, in an order that works
+POLL = 0.1  # seconds
+LOCK = WORK / "parallel.lock"
+DEFAULT_WORKERS = 2  # without a GPU
+
+Upstream = Mapping[str, frozenset[str]]  # stage: the stages whose outputs it reads, in topological order
 
 
 class ParallelError(RuntimeError):
-    """The stages cannot be run, or one of them failed; the text says why and what to do."""
+    """The stages cannot run, or one of them failed; the text says why and what to do."""
 
 
 def read_stages() -> tuple[Upstream, frozenset[str]]:
-    """All stages of dvc.yaml, matrices unfolded, with what they wait for; and those that DVC finds changed.
+    """All stages of dvc.yaml, matrices expanded, with their upstream stages; and the stages that DVC finds changed.
 
     Raises:
-        ParallelError: this is no DVC project, dvc.yaml or params.yaml are wrong, or another DVC runs stages.
+        ParallelError: this is no DVC project, dvc.yaml or params.yaml is wrong, or another DVC process runs stages.
     """
     from dvc.exceptions import DvcException
     from dvc.lock import LockError
@@ -38,7 +47,7 @@ def read_stages() -> tuple[Upstream, frozenset[str]]:
         with Repo(_wait_for_lock=True) as repo:
             return _upstream(repo), frozenset(repo.status())
     except LockError as error:
-        raise ParallelError(f"another DVC process is at work here, wait or end it: {_one_line(error)}") from error
+        raise ParallelError(f"another DVC process runs here: {_one_line(error)}. Wait for it, or end it") from error
     except DvcException as error:
         raise ParallelError(f"dvc.yaml: {_one_line(error)}") from error
 
@@ -52,31 +61,37 @@ def _upstream(repo: "Repo") -> Upstream:
 
     graph = get_active_graph(repo.index.graph)
     order = plan_repro(graph, collect_stages(repo, ["dvc.yaml"]))
-    return {stage.addressing: frozenset(other.addressing for other in graph.successors(stage)) for stage in order}
+    return {stage.addressing: frozenset(parent.addressing for parent in graph.successors(stage)) for stage in order}
+
+
+def opening_stage(upstream: Upstream) -> str | None:
+    """The stage that all other stages depend on, such as `code`; None if there is none."""
+    roots = [stage for stage, direct in upstream.items() if not direct]
+    return roots[0] if len(roots) == 1 else None
 
 
 def closing_stages(upstream: Upstream) -> list[str]:
-    """The stages at the end that all others come before: nothing can run beside one of them."""
+    """The stages at the end that depend on all stages before them: nothing can run beside one of them."""
     ancestors: dict[str, frozenset[str]] = {}
     for stage, direct in upstream.items():
-        ancestors[stage] = direct.union(*(ancestors[other] for other in direct))
+        ancestors[stage] = direct.union(*(ancestors[parent] for parent in direct))
     order = list(upstream)
-    last: list[str] = []
+    closing: list[str] = []
     while order and len(ancestors[order[-1]]) == len(order) - 1:
-        last.insert(0, order.pop())
-    return last
+        closing.insert(0, order.pop())
+    return closing
 
 
 class Schedule:
-    """Which stage may start next.
+    """The order of the stages: which one may start next.
 
-    A stage that DVC finds unchanged, behind stages of which none has run, is passed over: asking DVC once more costs
-    seconds. All other stages are left to DVC, which skips what turns out to be up to date.
+    An unchanged stage is skipped if none of its upstream stages has run, because asking DVC costs seconds. All other
+    stages go to DVC, which skips those that turn out to be up to date.
 
     Args:
-        upstream: stage -> the stages that it waits for, in an order that works.
+        upstream: the stages that each stage waits for, in topological order.
         changed: the stages that DVC finds changed before anything runs.
-        closing: stages that are left out.
+        closing: stages to leave out.
     """
 
     def __init__(self, upstream: Upstream, changed: Iterable[str], closing: Iterable[str] = ()) -> None:
@@ -88,16 +103,16 @@ class Schedule:
 
     @property
     def total(self) -> int:
-        """How many stages there are."""
+        """Number of stages."""
         return len(self._upstream)
 
     @property
     def done(self) -> int:
-        """How many of them are done or up to date."""
+        """Number of stages that are done or up to date."""
         return len(self._done)
 
     def next(self) -> str | None:
-        """A stage to be started now; None where all that are left wait for others."""
+        """A stage to start now; None if all remaining stages wait for others."""
         for stage in list(self._waiting):
             if self._upstream[stage] <= self._done:
                 self._waiting.remove(stage)
@@ -107,27 +122,22 @@ class Schedule:
         return None
 
     def finish(self, stage: str) -> None:
-        """Say that a stage that was started has ended well."""
+        """Record that a started stage has succeeded."""
         self._done.add(stage)
         self._run.add(stage)
 
 
-POLL = 0.1  # seconds
-LOCK = WORK / "parallel.lock"
-DEFAULT_WORKERS = 2  # without a GPU
-
-
 def run_stages(schedule: Schedule, workers: Sequence[Worker]) -> None:
-    """Run all stages of a schedule; one that fails keeps others from starting, but ends none.
+    """Run all stages of a schedule. After a failure no further stage starts, and running stages finish.
 
     Raises:
-        ParallelError: a stage failed.
+        ParallelError: a stage has failed.
     """
     failed: list[Worker] = []
     with tqdm(total=schedule.total, desc="stages", unit="stage", dynamic_ncols=True, disable=None) as bar:
         try:
-            while (not failed and _start(schedule, workers)) or any(worker.stage for worker in workers):
-                failed += _collect(schedule, workers)
+            while (not failed and _start_ready(schedule, workers)) or any(worker.stage for worker in workers):
+                failed += _collect_ended(schedule, workers)
                 bar.n = schedule.done
                 bar.set_postfix_str(", ".join(worker.stage for worker in workers if worker.stage))
                 time.sleep(POLL)
@@ -137,18 +147,18 @@ def run_stages(schedule: Schedule, workers: Sequence[Worker]) -> None:
         raise ParallelError(_failure(failed))
 
 
-def _start(schedule: Schedule, workers: Sequence[Worker]) -> bool:
-    """Begin what is ready where there is room; whether anything was begun."""
-    begun = False
+def _start_ready(schedule: Schedule, workers: Sequence[Worker]) -> bool:
+    """Start ready stages in free workers; returns whether any was started."""
+    started = False
     for worker in workers:
         if worker.stage is None and (stage := schedule.next()):
             worker.start(stage)
-            begun = True
-    return begun
+            started = True
+    return started
 
 
-def _collect(schedule: Schedule, workers: Sequence[Worker]) -> list[Worker]:
-    """Take note of the stages that have ended; those that failed are returned, each in a worker of its own."""
+def _collect_ended(schedule: Schedule, workers: Sequence[Worker]) -> list[Worker]:
+    """Free the workers whose stages have ended; returns a worker for each stage that failed."""
     failed = []
     for worker in workers:
         if worker.stage is None or (code := worker.poll()) is None:
@@ -165,12 +175,13 @@ def _collect(schedule: Schedule, workers: Sequence[Worker]) -> list[Worker]:
 
 
 def _failure(failed: Sequence[Worker]) -> str:
-    names, logs = (", ".join(words) for words in zip(*((str(w.stage), str(w.log)) for w in failed), strict=True))
-    return f"{names} failed: see {logs}; what is finished stays finished, the same command goes on from here"
+    stages = ", ".join(str(worker.stage) for worker in failed)
+    logs = ", ".join(str(worker.log) for worker in failed)
+    return f"{stages} failed: see {logs}. Finished stages are kept; run the same command again to continue"
 
 
-def _finish() -> None:
-    """A plain `dvc repro`, with its output on the terminal."""
+def _run_closing_stages() -> None:
+    """Run a plain `dvc repro`, with its output on the terminal."""
     process = start_dvc(["--wait-for-lock", "repro"])
     try:
         code = process.wait()
@@ -179,7 +190,7 @@ def _finish() -> None:
         wait_or_kill(process, time.monotonic() + GRACE)
         raise
     if code:
-        raise ParallelError("the closing `dvc repro` failed, for the reason above")
+        raise ParallelError("the closing `dvc repro` failed. The reason is printed above")
 
 
 def _gpus() -> list[str]:
@@ -187,16 +198,16 @@ def _gpus() -> list[str]:
     import torch
 
     count = torch.cuda.device_count()
-    given = os.environ.get("CUDA_VISIBLE_DEVICES")
-    return given.split(",")[:count] if given else [str(number) for number in range(count)]
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return visible.split(",")[:count] if visible else [str(number) for number in range(count)]
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="python -m pipeline.parallel", description="dvc repro, several stages at once"
+        prog="python -m pipeline.commands.parallel", description="dvc repro with several stages at once"
     )
-    text = f"how many stages at once; default: one for each GPU, {DEFAULT_WORKERS} without"
-    parser.add_argument("-j", "--jobs", type=int, metavar="N", help=text)
+    default = f"one for each GPU; {DEFAULT_WORKERS} without GPUs"
+    parser.add_argument("-j", "--jobs", type=int, metavar="N", help=f"how many stages at once ({default})")
     return parser.parse_args()
 
 
@@ -210,7 +221,9 @@ def main() -> None:
         with FileLock(LOCK, timeout=0):
             _run(options.jobs)
     except Timeout as error:
-        raise ParallelError("another `pipeline.parallel` runs in this folder: wait for it, or end it") from error
+        raise ParallelError(
+            "another `pipeline.commands.parallel` runs in this folder. Wait for it, or end it"
+        ) from error
 
 
 def _run(jobs: int | None) -> None:
@@ -220,8 +233,12 @@ def _run(jobs: int | None) -> None:
     gpus = _gpus()
     jobs = jobs or len(gpus) or DEFAULT_WORKERS
     workers = [Worker(environment) for environment in environments(jobs, cpu_count(), gpus, os.environ)]
+    first = opening_stage(upstream)
+    if first is not None and first in changed:  # only then can DVC tell which other stages have changed
+        run_stages(Schedule({first: frozenset()}, [first]), workers)
+        upstream, changed = read_stages()
     run_stages(Schedule(upstream, changed, closing_stages(upstream)), workers)
-    _finish()
+    _run_closing_stages()
 
 
 if __name__ == "__main__":

@@ -1,4 +1,7 @@
-"""The processes that stages run in: their share of the machine, their log files, and how they end. Not a stage."""
+"""Workers of `parallel`: processes in which DVC runs single stages, their environment, logs and end.
+
+`python -m pipeline.commands.parallel_workers` is `dvc`, but passes SIGTERM on to its stage.
+"""
 
 import os
 import signal
@@ -19,30 +22,32 @@ from pipeline.running.entry import TERMINATED
 
 LOGS = WORK / "logs"
 THREADS = ("OMP_NUM_THREADS", "LOKY_MAX_CPU_COUNT")  # of torch, and of joblib's processes
-TRIES = 20  # of a stage that DVC finds busy
+TRIES = 20  # of a stage whose files DVC finds busy
 PAUSE = 3.0  # seconds between them
 GRACE = 60.0  # seconds in which a training writes its checkpoint
 TAIL = 20  # lines of a log that are shown
 BUSY = ("Unable to acquire lock", "is busy, it is being blocked by")
 
 
-def environments(workers: int, cores: int, devices: Sequence[str], given: Mapping[str, str]) -> list[dict[str, str]]:
-    """The environment of each worker: its share of the cores and its GPU; what the user has set stays.
+def environments(
+    workers: int, cores: int, devices: Sequence[str], inherited: Mapping[str, str]
+) -> list[dict[str, str]]:
+    """The environment of each worker: its part of the cores, and its GPU. Variables that the user has set stay.
 
     Args:
-        workers: how many there are, at least 1.
-        cores: of this machine.
-        devices: names of the GPUs as in CUDA_VISIBLE_DEVICES; none for a machine without.
-        given: the environment of this process.
+        workers: number of workers, at least 1.
+        cores: number of cores of this machine.
+        devices: names of the GPUs as in CUDA_VISIBLE_DEVICES; empty without GPUs.
+        inherited: the environment of this process.
     """
-    share = {name: str(max(1, cores // workers)) for name in THREADS}
+    threads = {name: str(max(1, cores // workers)) for name in THREADS}
     gpus = [{"CUDA_VISIBLE_DEVICES": devices[number % len(devices)]} if devices else {} for number in range(workers)]
-    return [{**share, **given, **gpu} for gpu in gpus]
+    return [{**threads, **inherited, **gpu} for gpu in gpus]
 
 
 @dataclass
 class Worker:
-    """A place in which one stage after the other runs.
+    """Runs one stage after the other.
 
     Args:
         environment: of its processes.
@@ -53,28 +58,28 @@ class Worker:
     started: float = 0.0
     _process: "subprocess.Popen[bytes] | None" = field(default=None, repr=False)
     _tries: int = 0
-    _again: float | None = None
+    _retry_at: float | None = None
 
     @property
     def log(self) -> Path:
-        """Where all output of the stage goes."""
+        """The file that gets all output of the stage."""
         return LOGS / f"{(self.stage or '').replace(os.sep, '_')}.log"
 
     def start(self, stage: str) -> None:
-        """Begin a stage."""
+        """Start a stage."""
         self.stage, self.started, self._tries = stage, time.monotonic(), 0
         self._launch()
 
     def poll(self) -> int | None:
-        """The exit code of the stage, or None while it runs. A stage that DVC finds busy is begun again."""
-        if self._again is not None:
-            if time.monotonic() >= self._again:
-                self._again = None
+        """The exit code of the stage, or None while it runs. A stage whose files DVC finds busy is started again."""
+        if self._retry_at is not None:
+            if time.monotonic() >= self._retry_at:
+                self._retry_at = None
                 self._launch()
             return None
         code = self._process.poll() if self._process else None
         if code and self._tries < TRIES and self._was_busy():
-            self._again = time.monotonic() + PAUSE
+            self._retry_at = time.monotonic() + PAUSE
             return None
         return code
 
@@ -84,12 +89,12 @@ class Worker:
             return "".join(deque(file, maxlen=TAIL)).rstrip()
 
     def terminate(self) -> None:
-        """Ask the stage to end."""
+        """Send SIGTERM to the stage."""
         if self._process and self._process.poll() is None:
             self._process.terminate()
 
     def wait_or_kill(self, until: float) -> None:
-        """Wait for the end of a stage that was asked to, and kill it at `until` (of time.monotonic)."""
+        """Wait for the stage to end, and kill it at `until` (on time.monotonic)."""
         if self._process:
             wait_or_kill(self._process, until)
 
@@ -108,13 +113,13 @@ class Worker:
             )
 
     def _was_busy(self) -> bool:
-        """Whether DVC refused to begin: what the stage itself wrote before it failed does not count."""
+        """Whether DVC refused to start the stage; output of the stage itself does not count."""
         text = self.log.read_text(errors="replace")
-        return "Running stage" not in text and any(words in text for words in BUSY)
+        return "Running stage" not in text and any(message in text for message in BUSY)
 
 
 def start_dvc(arguments: Sequence[str], **options: Any) -> "subprocess.Popen[bytes]":
-    """Start DVC in a process that passes a SIGTERM on to its stage.
+    """Start DVC in a process that passes SIGTERM on to its stage.
 
     Args:
         arguments: of the command `dvc`.
@@ -126,7 +131,7 @@ def start_dvc(arguments: Sequence[str], **options: Any) -> "subprocess.Popen[byt
 
 
 def wait_or_kill(process: "subprocess.Popen[bytes]", until: float) -> None:
-    """Wait for the end of a DVC that was asked to end; at `until` (of time.monotonic) it is killed with its stage."""
+    """Wait for DVC to end; kill it with its stage at `until` (on time.monotonic)."""
     with suppress(subprocess.TimeoutExpired):
         process.wait(max(0.0, until - time.monotonic()))
         return
@@ -136,7 +141,7 @@ def wait_or_kill(process: "subprocess.Popen[bytes]", until: float) -> None:
 
 
 def end_all(workers: Sequence[Worker]) -> None:
-    """End what runs: trainings write their checkpoints, and what is not gone after a minute is killed."""
+    """Send SIGTERM to all running stages; trainings write a checkpoint. Kill what still runs after a minute."""
     for worker in workers:
         worker.terminate()
     until = time.monotonic() + GRACE
@@ -148,10 +153,10 @@ def end_all(workers: Sequence[Worker]) -> None:
             worker.wait_or_kill(0.0)
 
 
-def end(signum: int, frame: FrameType | None) -> None:
-    """Pass SIGTERM on to the stage, and let DVC see it fail: killed itself, DVC would leave its locks behind.
+def _pass_on_sigterm(signum: int, frame: FrameType | None) -> None:
+    """Pass SIGTERM on to the stage, and let DVC see it fail. If DVC were killed, its locks would remain.
 
-    DVC ignores Ctrl-C exactly while a stage runs, by which that is known.
+    DVC ignores SIGINT exactly while a stage runs, which shows whether one runs.
     """
     stage_runs = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -161,10 +166,10 @@ def end(signum: int, frame: FrameType | None) -> None:
 
 
 def main() -> None:
-    """Command line: what `dvc` takes."""
+    """Command line: the arguments of `dvc`."""
     if os.getpgrp() != os.getpid():
-        os.setpgrp()  # the signal is for this process and its children alone
-    signal.signal(signal.SIGTERM, end)
+        os.setpgrp()  # only this process and its children get the signal
+    signal.signal(signal.SIGTERM, _pass_on_sigterm)
     die_with_parent()
     from dvc.cli import main as dvc
 

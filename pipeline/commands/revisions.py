@@ -1,4 +1,4 @@
-"""The results of another git revision or DVC experiment, read from DVC's cache. Not a stage."""
+"""The results of a git revision or DVC experiment, read from DVC's cache."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -6,28 +6,28 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from pipeline.reporting.tables import QUALITY
+from pipeline.metrics import QUALITY
 from pipeline.running.artifacts import RECORDS_FILE
 
-WORKSPACE = "workspace"  # what DVC calls the files as they are now
+WORKSPACE = "workspace"  # DVC's name for the files as they are now
 DAG = "dvc.yaml"
-RECORDED = {"evaluate": None, "quality": QUALITY}  # stage -> the task of its records; None: a folder for each task
+RECORDED = {"evaluate": None, "quality": QUALITY}  # stage: the task of its records; None if it has a folder per task
 
-Cells = dict[tuple[str, str], dict[str, list[str]]]  # (task, degradation) -> variant -> paths of its records
+Cells = dict[tuple[str, str], dict[str, list[str]]]  # (task, degradation): variant: paths of its records
 
 
 class RevisionError(ValueError):
-    """A revision that cannot be compared; the text says why and what to do."""
+    """A revision cannot be compared; the text says why and what to do."""
 
 
 class Revision:
     """One revision of the project.
 
     Args:
-        name: what git or DVC call it: commit, branch, tag, experiment; or `workspace`.
+        name: a commit, branch, tag or experiment; or `workspace`.
 
     Raises:
-        RevisionError: there is no such revision, or this is no project of git and DVC.
+        RevisionError: there is no such revision, or this folder is no project of git and DVC.
     """
 
     def __init__(self, name: str) -> None:
@@ -43,28 +43,28 @@ class Revision:
         """The parameters as nested dictionaries."""
         from dvc.api import params_show
 
-        found: dict[str, Any] = params_show(rev=self.commit)
-        return found
+        params: dict[str, Any] = params_show(rev=self.commit)
+        return params
 
     def cells(self) -> Cells:
-        """Which records there are.
+        """The paths of all records, by task and degradation, then by variant.
 
         Raises:
             RevisionError: there are none.
         """
-        found: Cells = {}
+        cells: Cells = {}
         for stage, task in RECORDED.items():
             root = self._folder(stage)
             for path in self._find(root):
                 parts = path.removeprefix(f"{root}/").split("/")
                 if parts[-1] == RECORDS_FILE:
                     key = (task, parts[0]) if task else (parts[0], parts[1])
-                    found.setdefault(key, {}).setdefault(parts[-3], []).append(path)
-        if not found:
+                    cells.setdefault(key, {}).setdefault(parts[-3], []).append(path)
+        if not cells:
             raise RevisionError(
-                f"{self.name}: that revision has no results; commit dvc.lock with it after `uv run dvc repro`"
+                f"{self.name}: this revision has no results. Commit dvc.lock with it after `uv run dvc repro`"
             )
-        return found
+        return cells
 
     def fetch(self, paths: list[str], folder: Path) -> Path:
         """Copy the records of one variant to <folder>/<split>/; returns the folder.
@@ -79,13 +79,13 @@ class Revision:
                 self._files.get_file(path, str(target))
             except FileNotFoundError as error:
                 raise RevisionError(
-                    f"{self.name}: {path} is not in DVC's cache; fetch it (uv run dvc pull), or check that revision "
-                    "out and run uv run dvc repro"
+                    f"{self.name}: {path} is not in DVC's cache. Fetch it with `uv run dvc pull`, or check that "
+                    "revision out and run `uv run dvc repro`"
                 ) from error
         return folder
 
     def digests(self, degradation: str | None, split: str) -> dict[str, str]:
-        """The digest of every file of a split, by its path in there.
+        """The digest of every file of a split, by its path in the dataset.
 
         Args:
             degradation: of a degraded dataset; None for the clean one.
@@ -94,26 +94,28 @@ class Revision:
         if (degradation, split) not in self._digests:
             root = self._folder("degrade" if degradation else "prepare") + (f"/{degradation}" if degradation else "")
             files = self._find(f"{root}/{split}")
-            found = {path.removeprefix(f"{root}/"): info["dvc_info"]["md5"] for path, info in files.items()}
-            self._digests[degradation, split] = found
+            digests = {path.removeprefix(f"{root}/"): info["dvc_info"]["md5"] for path, info in files.items()}
+            self._digests[degradation, split] = digests
         return self._digests[degradation, split]
 
     def _find(self, root: str) -> dict[str, Any]:
-        """The files below a folder, only those that DVC knows: others may be left from earlier runs."""
+        """The files below a folder that DVC tracks; files left from earlier runs do not count."""
         from dvc_data.index import DataIndexDirError
 
         try:
-            found: dict[str, Any] = self._files.find(root, detail=True, dvc_only=True)
+            files: dict[str, Any] = self._files.find(root, detail=True, dvc_only=True)
         except (FileNotFoundError, DataIndexDirError) as error:
             raise RevisionError(
-                f"{self.name}: the list of files in {root} is not in DVC's cache; fetch it (uv run dvc pull), or check "
-                "that revision out and run uv run dvc repro"
+                f"{self.name}: the list of files in {root} is not in DVC's cache. Fetch it with `uv run dvc pull`, or "
+                "check that revision out and run `uv run dvc repro`"
             ) from error
-        return dict(sorted(found.items()))
+        return dict(sorted(files.items()))
 
     def _folder(self, stage: str) -> str:
         if stage not in self._stages:
-            raise RevisionError(f"{self.name}: {DAG} has no stage {stage} there: it is of another version of the code")
+            raise RevisionError(
+                f"{self.name}: {DAG} of this revision has no stage {stage}. Compare revisions of one layout"
+            )
         out = next(iter(self._stages[stage]["outs"]))
         return str(out).partition("/${")[0]
 
@@ -121,7 +123,7 @@ class Revision:
         try:
             content: dict[str, Any] = YAML(typ="safe").load(self._files.read_text(DAG))
         except FileNotFoundError as error:
-            raise RevisionError(f"{self.name}: there is no {DAG} in that revision") from error
+            raise RevisionError(f"{self.name}: this revision has no {DAG}") from error
         return content["stages"]
 
 
@@ -142,13 +144,15 @@ def _resolve(name: str) -> str:
     try:
         with Repo() as repo:
             if isinstance(repo.scm, NoSCM):
-                raise RevisionError("--compare needs git: this project is in no repository")
+                raise RevisionError(
+                    "compare needs git, and this project is in no repository. Run `git init` and commit"
+                )
             commit: str = resolve_rev(repo.scm, name)
             return commit
     except NotDvcRepoError as error:
-        raise RevisionError("--compare needs DVC: run it in the project's root") from error
+        raise RevisionError("compare needs DVC. Run it in the project's root") from error
     except RevError as error:
         raise RevisionError(
-            f"--compare: no revision {name!r}; `git log --all --oneline` lists commits, "
-            "`uv run dvc exp list --all-commits` experiments"
+            f"{name!r}: no such revision. `git log --all --oneline` lists commits, "
+            "`uv run dvc exp list --all-commits` lists experiments"
         ) from error

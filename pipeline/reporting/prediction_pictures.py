@@ -80,7 +80,7 @@ class PredictionPainter:
 
     def _draw(self, image: Image, prediction: Any) -> Image:
         scoring = get_scoring(self.task)
-        return kind.draw(image, prediction, self.clean.info.classes_of(kind.labels, self.task))
+        return scoring.draw(image, prediction, self.clean.info.classes_of(scoring.labels, self.task))
 
 
 def draw_comparisons(params: Params, clean: Dataset, folders: RunFolders, out: Path) -> list[Comparison]:

@@ -1,14 +1,18 @@
-"""Degraded images made again from the manifest alone: python -m pipeline.degrade --redo ID."""
+"""Command: make degraded images again from the manifest, and compare them with the stored ones.
 
-import argparse
+    python -m pipeline.commands.redo_image ID --recipe fog
+
+The manifest records everything that was drawn, so the pixels are the same whatever params.yaml says today.
+"""
+
 import json
+from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from ruamel.yaml import YAML
 
 from data import images
 from data.dataset import Dataset
@@ -16,8 +20,9 @@ from data.degradations import RECIPES, DegradationError, build_chain, get_recipe
 from data.degradations.chains import Recipe
 from data.degradations.records import apply_parameters
 from pipeline.datasets.manifests import FIRST_COLUMNS, MANIFEST, STEPS, ManifestError, is_plain_name, read_manifest
+from pipeline.running.entry import run_command
+from pipeline.settings.params import read_yaml
 
-OPTION = "--redo"
 DAG = Path("dvc.yaml")
 
 
@@ -49,17 +54,6 @@ def redo_image(clean: Dataset, row: Mapping[str, Any]) -> NDArray[np.uint8]:
     return apply_parameters(split.image(image_id), _recorded_recipe(row), parameters, seed, split.depth(image_id))
 
 
-def main() -> None:
-    """Command line."""
-    options = _options()
-    clean = Dataset.open(options.clean)
-    redone = list(_redo_all(clean, options))
-    if not redone:
-        raise ManifestError(f"{options.redo}: in none of the manifests below {options.degraded}; ids are file names")
-    for path, is_same in redone:
-        print(f"{path}: {'the same bytes' if is_same else 'NOT the same pixels'} as in {options.degraded}")
-
-
 def _recorded_recipe(row: Mapping[str, Any]) -> Recipe:
     """The recipe behind a row of a manifest, whatever params.yaml says today.
 
@@ -78,11 +72,17 @@ def _recorded_recipe(row: Mapping[str, Any]) -> Recipe:
     return build_chain([{"effect": effect} for effect in effects], name)
 
 
-def _redo_all(clean: Dataset, options: argparse.Namespace) -> Iterator[tuple[Path, bool]]:
-    """Each file that was written, and whether it equals the stored image."""
+def redo_images(options: Namespace) -> Iterator[tuple[Path, bool]]:
+    """Write the chosen degraded images; yields each file, and whether it has the pixels of the stored image.
+
+    Raises:
+        ManifestError: a manifest is damaged, or a row cannot be made again.
+        data.degradations.DegradationError: a record does not fit its recipe.
+    """
+    clean = Dataset.open(options.clean)
     for manifest in sorted(options.degraded.glob(f"**/{MANIFEST}")):
         table = read_manifest(manifest.parent)
-        for row in table[table["id"] == options.redo].to_dict("records"):
+        for row in table[table["id"] == options.image_id].to_dict("records"):
             if options.split in (None, row["split"]) and options.recipe in (None, row["recipe"]):
                 path = options.out / f"{row['recipe']}-{row['split']}-{row['id']}.png"
                 image = redo_image(clean, row)
@@ -92,14 +92,30 @@ def _redo_all(clean: Dataset, options: argparse.Namespace) -> Iterator[tuple[Pat
                 yield path, np.array_equal(images.read_image(stored), image)
 
 
-def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m pipeline.degrade", description=__doc__)
-    parser.add_argument(OPTION, metavar="ID", required=True, help="of the image, in whatever splits and recipes it is")
-    parser.add_argument("--recipe", help="only of this recipe")
-    parser.add_argument("--split", help="only of this split")
-    parser.add_argument("--out", type=Path, default=Path("redone"), help="folder for the image (%(default)s)")
-    stages = YAML(typ="safe").load(DAG)["stages"] if DAG.exists() else {}
+def _options() -> Namespace:
+    parser = ArgumentParser(prog="python -m pipeline.commands.redo_image", description=__doc__)
+    parser.add_argument("image_id", metavar="ID", help="of the image; all its splits and recipes are made again")
+    parser.add_argument("--recipe", help="only this recipe")
+    parser.add_argument("--split", help="only this split")
+    parser.add_argument("--out", type=Path, default=Path("redone"), help="output folder (%(default)s)")
+    stages = read_yaml(DAG, hint="run in the project's root")["stages"] if DAG.exists() else {}
     for name, stage in (("clean", "prepare"), ("degraded", "degrade")):
-        out = Path(stages[stage]["outs"][0].partition("/${")[0]) if stages else None
-        parser.add_argument(f"--{name}", type=Path, default=out, required=out is None, help="folder (%(default)s)")
+        folder = Path(stages[stage]["outs"][0].partition("/${")[0]) if stages else None
+        parser.add_argument(
+            f"--{name}", type=Path, default=folder, required=folder is None, help="folder of the dataset (%(default)s)"
+        )
     return parser.parse_args()
+
+
+def main() -> None:
+    """Command line."""
+    options = _options()
+    redone = list(redo_images(options))
+    if not redone:
+        raise ManifestError(f"{options.image_id}: in none of the manifests below {options.degraded}. Ids are file names")
+    for path, is_same in redone:
+        print(f"{path}: {'the same bytes' if is_same else 'NOT the same pixels'} as in {options.degraded}")
+
+
+if __name__ == "__main__":
+    run_command(main)
