@@ -221,11 +221,19 @@ def _objection(variant: Tables, baseline: Tables, groups: int, gains: Floats, re
     """Why the data cannot support an interval; "" if they can."""
     if _is_sequence(variant) and _is_sequence(baseline) and len(gains) == 1:
         return ONE_TRAINING
-    if len(gains) == FEWEST_TRAININGS - 1:
+    return too_little(len(gains), groups) or undefined(gains, resampled)
+
+
+def too_little(trainings: int, groups: int) -> str:
+    """Why trainings or groups are too few for an interval; "" if they are not."""
+    if 1 < trainings < FEWEST_TRAININGS:
         return TWO_TRAININGS
     if groups < FEWEST_GROUPS:
         return f"{groups} independent group(s) of images: an interval needs at least {FEWEST_GROUPS}"
-    undefined = ~np.isfinite(resampled).all(axis=0)
-    if not np.isfinite(gains).all() or undefined.mean() > MOST_UNDEFINED:
-        return UNDEFINED
     return ""
+
+
+def undefined(values: Floats, resampled: Floats) -> str:
+    """Why values, or too many of their resamples, are not defined; "" if they are."""
+    defined = np.isfinite(np.atleast_2d(resampled)).all(axis=0)
+    return UNDEFINED if not np.isfinite(values).all() or 1 - defined.mean() > MOST_UNDEFINED else ""
