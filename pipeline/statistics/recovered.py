@@ -1,0 +1,70 @@
+"""The share of a loss that restoring wins back, with Fieller's interval."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+from pipeline.statistics.comparison import LEVEL, Floats, too_little, undefined, variance_components
+
+NOTHING_LOST = "clean images score no better than degraded ones: there is no loss to recover"
+NO_LOSS = "clean and degraded images cannot be told apart: there is no loss to recover"
+
+
+@dataclass(frozen=True)
+class Recovered:
+    """The share of the loss that restoring wins back: 0 is as bad as degraded, 1 as good as clean; no bounds.
+
+    Attributes:
+        share: (variant - degraded) / (clean - degraded); NaN if undefined.
+        low: lower end of its confidence interval; NaN if the data cannot support one.
+        high: upper end.
+        reason: why there is no interval, in one sentence; "" if there is one.
+    """
+
+    share: float
+    low: float
+    high: float
+    reason: str = ""
+
+
+def recovered_share(
+    won: Floats, won_resampled: Floats, lost: float, lost_resampled: Floats, groups: int, level: float = LEVEL
+) -> Recovered:
+    """The recovered share of a loss with Fieller's interval.
+
+    A ratio has no variance near a denominator of 0, so that an interval from its resamples would be far too narrow
+    there. Fieller's interval holds every share s for which the t test of a gain does not reject
+    won - s * lost = 0. It is bounded only if the loss itself differs from 0.
+    Source: Fieller, "Some problems in interval estimation", Journal of the Royal Statistical Society B 16 (1954).
+
+    Args:
+        won: (K,) variant - degraded, for each training.
+        won_resampled: (K, R) the same in each resample of the groups.
+        lost: clean - degraded.
+        lost_resampled: (R,) the same in the same resamples.
+        groups: G.
+        level: of confidence.
+    """
+    share = float(won.mean()) / lost if lost else math.nan
+    reason = (
+        too_little(len(won), groups) or undefined(won, won_resampled) or undefined(np.array([lost]), lost_resampled)
+    )
+    if not reason and lost <= 0:
+        reason = NOTHING_LOST
+    if reason:
+        return Recovered(share, math.nan, math.nan, reason)
+    parts = variance_components(won - share * lost, won_resampled - share * lost_resampled, groups)
+    critical = float(stats.t.ppf((1 + level) / 2, parts.degrees_of_freedom)) ** 2
+    inflation = groups / (groups - 1)
+    both = np.vstack([won_resampled.mean(axis=0), lost_resampled])
+    (won_variance, covariance), (_, lost_variance) = inflation * np.cov(both[:, np.isfinite(both).all(axis=0)])
+    gain = float(won.mean())
+    square = lost**2 - critical * lost_variance
+    if square <= 0:
+        return Recovered(share, math.nan, math.nan, NO_LOSS)
+    middle = gain * lost - critical * covariance
+    rest = gain**2 - critical * (won_variance + parts.between_trainings)
+    root = math.sqrt(max(middle**2 - square * rest, 0.0))
+    return Recovered(share, (middle - root) / square, (middle + root) / square)

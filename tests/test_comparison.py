@@ -1,0 +1,216 @@
+"""Gains over groups and trainings, against scipy's tests and against analytical cases."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+from numpy.typing import ArrayLike, NDArray
+from scipy import stats
+
+from pipeline.statistics.comparison import (
+    ONE_TRAINING,
+    TWO_TRAININGS,
+    UNDEFINED,
+    VarianceComponents,
+    compare,
+    group_weights,
+    variance_components,
+)
+from pipeline.statistics.planning import groups_needed, trainings_needed
+from pipeline.statistics.recovered import NO_LOSS, NOTHING_LOST, recovered_share
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Table:
+    image_ids: tuple[str, ...]
+    scores: Floats
+
+    def metrics(self, weights: ArrayLike | None = None) -> dict[str, Floats]:
+        taken = np.ones((1, len(self.scores))) if weights is None else np.asarray(weights, dtype=float)
+        return {"score": taken @ self.scores / taken.sum(axis=1)}
+
+
+def _table(scores: Floats) -> Table:
+    return Table(tuple(f"{index:04d}" for index in range(len(scores))), scores)
+
+
+def _draws(seed: int, *shape: int) -> Floats:
+    return np.random.default_rng(seed).normal(size=shape)
+
+
+def test_two_systems_are_compared_as_by_the_paired_t_test() -> None:
+    ours, theirs = _draws(0, 40) + 0.2, _draws(1, 40)
+    result = compare(_table(ours), _table(theirs), resamples=20000)["score"]
+    expected = stats.ttest_rel(ours, theirs)
+    low, high = expected.confidence_interval(0.95)
+    assert result.gain == pytest.approx(np.mean(ours - theirs))
+    assert (result.low, result.high) == pytest.approx((low, high), abs=0.02)
+    assert result.p_value == pytest.approx(expected.pvalue, abs=0.02)
+    assert (result.n_images, result.n_groups, result.n_trainings, result.reason) == (40, 40, 1, "")
+
+
+def test_repeated_images_of_a_group_add_no_information() -> None:
+    ours, theirs = _draws(0, 30), _draws(1, 30)
+    once = compare(_table(ours), _table(theirs))["score"]
+    labels = np.repeat(np.arange(30), 5)
+    repeated = compare(_table(np.repeat(ours, 5)), _table(np.repeat(theirs, 5)), groups=labels)["score"]
+    assert (repeated.gain, repeated.low, repeated.high) == pytest.approx((once.gain, once.low, once.high))
+    assert (repeated.n_images, repeated.n_groups) == (150, 30)
+    ignored = compare(_table(np.repeat(ours, 5)), _table(np.repeat(theirs, 5)))["score"]
+    assert ignored.high - ignored.low < 0.6 * (once.high - once.low)
+
+
+def test_groups_may_be_any_labels() -> None:
+    tables = _table(_draws(0, 12)), _table(_draws(1, 12))
+    numbers = compare(*tables, groups=np.arange(12) // 2)["score"]
+    names = compare(*tables, groups=[f"drive {index // 2}" for index in range(12)])["score"]
+    assert names == numbers and names.n_groups == 6
+
+
+def test_where_only_trainings_differ_it_is_their_t_test() -> None:
+    luck = _draws(2, 6)
+    image = _draws(3, 2000) * 1e-6
+    variants, baseline = [_table(image + value) for value in luck], _table(image)
+    result = compare(variants, baseline)["score"]
+    standard_error = luck.std(ddof=1) / np.sqrt(6)
+    assert result.gain == pytest.approx(luck.mean())
+    assert result.high - result.gain == pytest.approx(stats.t.ppf(0.975, 0.7 * 5) * standard_error, rel=1e-3)
+    assert result.n_trainings == 6
+
+
+def test_trainings_are_paired_by_position() -> None:
+    luck = _draws(2, 5)
+    image = _draws(3, 50)
+    ours = [_table(image + 10 * value + 0.1 * _draws(index, 50)) for index, value in enumerate(luck)]
+    theirs = [_table(image + 10 * value + 0.1 * _draws(9 + index, 50)) for index, value in enumerate(luck)]
+    paired = compare(ours, theirs)["score"]
+    shuffled = compare(ours, theirs[1:] + theirs[:1])["score"]
+    assert paired.gain == pytest.approx(shuffled.gain)
+    assert paired.high - paired.low < 0.1 * (shuffled.high - shuffled.low)
+
+
+@pytest.mark.parametrize(("count", "reason"), [(1, ONE_TRAINING), (2, TWO_TRAININGS), (3, ""), (5, "")])
+def test_few_trainings_of_both_give_no_interval(count: int, reason: str) -> None:
+    ours = [_table(_draws(index, 20)) for index in range(count)]
+    theirs = [_table(_draws(100 + index, 20)) for index in range(count)]
+    result = compare(ours, theirs)["score"]
+    assert result.reason == reason and math.isfinite(result.gain)
+    assert math.isnan(result.low) == math.isnan(result.high) == math.isnan(result.p_value) == bool(reason)
+
+
+def test_one_training_against_a_fixed_baseline_has_the_interval_of_that_training() -> None:
+    trained, fixed = _table(_draws(0, 20)), _table(_draws(1, 20))
+    assert compare([trained], fixed) == compare(trained, fixed)
+
+
+def test_few_groups_give_no_interval() -> None:
+    result = compare(_table(_draws(0, 20)), _table(_draws(1, 20)), groups=np.arange(20) // 5)["score"]
+    assert math.isnan(result.p_value) and "4 independent" in result.reason and result.n_groups == 4
+
+
+def test_an_undefined_metric_gives_no_interval() -> None:
+    scores = _draws(0, 20)
+    scores[0] = np.nan
+    assert compare(_table(scores), _table(_draws(1, 20)))["score"].reason == UNDEFINED
+
+
+def test_equal_systems_gain_nothing() -> None:
+    table = _table(_draws(0, 20))
+    result = compare(table, table)["score"]
+    assert (result.gain, result.low, result.high, result.p_value) == (0, 0, 0, 1)
+
+
+def test_tables_that_do_not_fit_are_refused() -> None:
+    table = _table(_draws(0, 6))
+    for arguments, message in (
+        (([table, table], [table]), "as many trainings"),
+        (([], table), "at least one table"),
+        ((table, _table(_draws(0, 7))), "same images"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            compare(*arguments)
+    with pytest.raises(ValueError, match="6 labels"):
+        compare(table, table, groups=[1, 2])
+
+
+def test_the_same_seed_gives_the_same_numbers() -> None:
+    tables = _table(_draws(0, 20)), _table(_draws(1, 20))
+    assert compare(*tables, seed=1) == compare(*tables, seed=1) != compare(*tables, seed=2)
+
+
+def test_weights_count_whole_groups() -> None:
+    labels = np.array([0, 0, 1, 2, 2, 2])
+    weights = group_weights(labels, 50, seed=0)
+    assert weights.shape == (50, 6)
+    assert (weights[:, 0] == weights[:, 1]).all() and (weights[:, 3] == weights[:, 5]).all()
+    assert (weights[:, [0, 2, 3]].sum(axis=1) == 3).all()
+
+
+def test_the_recovered_share_has_fiellers_interval() -> None:
+    images = 400
+    clean, degraded = 1 + 0.1 * _draws(0, images), 0.1 * _draws(1, images)
+    restored = 0.6 + 0.1 * _draws(2, images)
+    weights = group_weights(np.arange(images), 4000, seed=0)
+
+    def resampled(scores: Floats) -> Floats:
+        return weights @ scores / weights.sum(axis=1)
+
+    won, lost = restored - degraded, clean - degraded
+    result = recovered_share(np.array([won.mean()]), resampled(won)[None], lost.mean(), resampled(lost), images)
+    residual = won - result.share * lost
+    half = stats.t.ppf(0.975, images - 1) * residual.std(ddof=1) / np.sqrt(images) / lost.mean()
+    assert result.share == pytest.approx(won.mean() / lost.mean()) and not result.reason
+    assert (result.low, result.high) == pytest.approx((result.share - half, result.share + half), abs=1e-3)
+
+
+def test_fiellers_interval_covers_where_the_loss_is_small() -> None:
+    """The true share is 0.5 of a loss of 4 standard errors; an interval of quotients is far off there."""
+    covered = printed = 0
+    for repeat in range(400):
+        generator = np.random.default_rng(repeat)
+        won, lost = 0.5 + generator.normal(size=50) * 1.75, 1 + generator.normal(size=50) * 1.75
+        weights = group_weights(np.arange(50), 300, seed=repeat)
+        parts = [(weights @ values / 50) for values in (won, lost)]
+        result = recovered_share(np.array([won.mean()]), parts[0][None], lost.mean(), parts[1], 50)
+        if not result.reason:
+            printed += 1
+            covered += result.low <= 0.5 <= result.high
+    assert printed > 300
+    assert covered / printed > 0.92
+
+
+def test_without_a_loss_there_is_nothing_to_recover() -> None:
+    noise = _draws(0, 1, 500)
+    won = np.array([0.1])
+    assert recovered_share(won, 0.1 + 0.01 * noise, -0.2, -0.2 + 0.01 * noise[0], 50).reason == NOTHING_LOST
+    assert recovered_share(won, 0.1 + 0.01 * noise, 0.2, 0.2 + 1.0 * noise[0], 50).reason == NO_LOSS
+
+
+def test_components_add_up() -> None:
+    gains = np.array([1.0, 2.0, 3.0])
+    resampled = gains[:, None] + 0.3 * _draws(0, 1, 50000)
+    parts = variance_components(gains, resampled, groups=10)
+    assert parts.between_groups == pytest.approx(0.09 * 10 / 9, rel=0.02)
+    assert parts.between_trainings == pytest.approx(1 / 3)
+    assert parts.standard_error == pytest.approx(np.sqrt(0.1 + 1 / 3), rel=0.01)
+    assert 0.7 * 2 < parts.degrees_of_freedom < 9
+
+
+def test_the_planned_number_of_groups_has_the_power() -> None:
+    parts = VarianceComponents(gain=0.3, between_groups=0.04, between_trainings=0.0, groups=25, trainings=1)
+    groups = groups_needed(parts, 0.5)
+    assert groups is not None
+    generator = np.random.default_rng(0)
+    p_values = [stats.ttest_1samp(0.5 + generator.normal(size=groups), 0).pvalue for _ in range(2000)]
+    assert 0.77 < np.mean(np.array(p_values) < 0.05) < 0.85
+    assert groups == pytest.approx(34, abs=2)  # 33.4 for a t test of a gain of half a standard deviation
+
+
+def test_more_groups_do_not_help_where_trainings_decide() -> None:
+    parts = VarianceComponents(gain=0.3, between_groups=0.0001, between_trainings=0.04, groups=25, trainings=5)
+    assert groups_needed(parts, 0.1) is None
+    trainings = trainings_needed(parts, 0.1)
+    assert trainings is not None and trainings > 100
