@@ -17,11 +17,12 @@ from pathlib import Path
 
 from data.degradations import DegradationError, effect_names
 from pipeline.running.atomic_outputs import replacing_folder
-from pipeline.running.digests import PROJECT, code_digest, plugin_modules
+from pipeline.running.digests import code_digest
 from pipeline.running.entry import parse_arguments, run_stage
 from pipeline.settings.degrade import Unpaired
 from pipeline.settings.grammar import CHECKPOINT, GrammarError, objective_losses
 from pipeline.settings.params import Params, load_params
+from pipeline.settings.plugin_tables import PROJECT, plugin_modules
 
 # Stages that use all plug-ins of a kind at once, whatever their item.
 PLUGINS_OF_STAGES = {"report": ("metrics",), "publish": ("restorers",)}

@@ -21,13 +21,14 @@ from pipeline.datasets.importing import import_dataset
 from pipeline.datasets.manifests import manifest_row, write_manifest
 from pipeline.datasets.recipes import draw_severity, has_copies, one_for_each_image, recipe_of, severities
 from pipeline.running.atomic_outputs import replacing_folder, resuming_folder
-from pipeline.running.digests import checkpoint_folder, fingerprint, plugin_modules
+from pipeline.running.digests import checkpoint_folder, fingerprint
 from pipeline.running.entry import parse_arguments, run_stage
 from pipeline.running.execution import Kind, in_parallel
 from pipeline.running.progress import progress
 from pipeline.running.seeds import seed_for
 from pipeline.settings.degrade import Degrade, Paired, Unpaired
 from pipeline.settings.params import Params, load_params
+from pipeline.settings.plugin_tables import plugin_modules
 
 PARTIAL = "partial-"  # an image that is being written
 

@@ -10,11 +10,10 @@ from models.tasks import get_task
 from models.tasks.contract import Image, Task
 from pipeline.metrics.evaluation import evaluate
 from pipeline.running.artifacts import trainings
-from pipeline.settings.grammar import CLEAN
 from pipeline.running.atomic_outputs import replacing_folder
 from pipeline.running.entry import parse_arguments, run_stage
 from pipeline.running.seeds import choose_device
-from pipeline.settings.grammar import DEGRADED
+from pipeline.settings.grammar import CLEAN, DEGRADED
 from pipeline.settings.params import load_params
 
 

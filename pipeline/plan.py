@@ -9,15 +9,14 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from data.degradations import require_still_pixels
-from data.degradations.effects import DegradationError
-from data.degradations.recipes import RECIPES
+from data.degradations import RECIPES, DegradationError
+from data.degradations.chains import require_still_pixels
 from models.diffusion.unet import NetworkError, check_sizes
 from models.losses import needs_prior
 from models.restorers import load_restorer
 from models.restorers.contract import RestorerError
 from models.tasks import TaskError, get_task
-from pipeline.datasets.degrading import recipe_of
+from pipeline.datasets.recipes import recipe_of
 from pipeline.running.atomic_outputs import replacing, replacing_folder
 from pipeline.running.digests import digest_files
 from pipeline.running.entry import parse_arguments, run_stage
@@ -33,9 +32,9 @@ from pipeline.settings.grammar import (
     objective_losses,
 )
 from pipeline.settings.params import PARAMS_FILE, Params, ParamsError, load_params, read_yaml
+from pipeline.settings.plugin_tables import plugin_modules
 from pipeline.settings.plugins import check_section
 from pipeline.settings.training import TrainRestorer
-from pipeline.settings.transition import plugin_modules
 
 Value = TypeVar("Value")
 Result = TypeVar("Result")

@@ -115,7 +115,7 @@ def _checkpoint_folder(
     params: Params, settings: TrainRestorer, description: dict[str, Any], datasets: Sequence[Dataset], number: int
 ) -> Path:
     """The folder of a training's checkpoints, named by everything that the training depends on."""
-    modules = restorer_modules(*([] if settings.restorer == CHECKPOINT else [settings.restorer]))
+    modules = restorer_modules(settings.restorer)
     used = {name: value for name, value in settings.used.items() if name != "repeats"}
     splits = ["train", *([VALIDATION] if settings.validation.every is not None else [])]
     files = [Path(settings.network["weights"])] if settings.restorer == CHECKPOINT else []

@@ -18,7 +18,7 @@ from pipeline.reporting import breakdown, prediction_pictures, tables
 from pipeline.reporting.figures import draw_scatter_plots
 from pipeline.reporting.prediction_pictures import PredictionPainter, choose_extremes, draw_extremes
 from pipeline.reporting.tables import RunFolders
-from pipeline.running.artifacts import DIFFLOSS_FILE, FROZEN_NETWORK, RECORDS_FILE
+from pipeline.running.artifacts import CLEAN_TRAINED_FOLDER, DIFFLOSS_FILE, RECORDS_FILE
 from pipeline.settings.params import Params, load_params
 from pipeline.statistics import correlations
 from pipeline.statistics.scores import read_cells
@@ -49,9 +49,11 @@ def clean(make_dataset: Callable[..., Dataset]) -> Dataset:
 @pytest.fixture
 def folders(clean: Dataset, tmp_path: Path) -> dict[str, Path]:
     for variant, (found, wrong) in FOUND.items():
-        folder = _run(tmp_path).evaluations / "detection" / "fog" / FROZEN_NETWORK / variant
+        folder = _run(tmp_path).evaluations / "detection" / "fog" / CLEAN_TRAINED_FOLDER / variant
         _store(folder / "test", {f"test{n}": _seen(n in found, n in wrong) for n in ALL})
-    return {variant: _run(tmp_path).evaluations / "detection" / "fog" / FROZEN_NETWORK / variant for variant in FOUND}
+    return {
+        variant: _run(tmp_path).evaluations / "detection" / "fog" / CLEAN_TRAINED_FOLDER / variant for variant in FOUND
+    }
 
 
 def _run(folder: Path) -> RunFolders:

@@ -1,9 +1,6 @@
 """The stage `code`: what each change in the code re-runs, compared with an expectation written by hand."""
 
-import shutil
-from collections.abc import Iterator
 from fnmatch import fnmatchcase
-from functools import cache
 from pathlib import Path
 
 import pytest
@@ -11,7 +8,6 @@ from clones import clone
 from dvc.repo import Repo
 
 from pipeline.code import code_digests
-from pipeline.running.digests import PLUGIN_TABLES, code_digest, imported_files, plugin_modules
 from pipeline.settings.params import load_params
 
 ROOT = Path(__file__).parents[1]

@@ -11,9 +11,9 @@ import pytest
 from data import images
 from data.dataset import Dataset
 from data.degradations import RECIPES, DegradationError, get_recipe
-from pipeline.datasets.manifests import MANIFEST, ManifestError, read_manifest
-from pipeline.datasets.recipes import recipe_of
 from pipeline.commands.redo_image import redo_image
+from pipeline.datasets.manifests import MANIFEST, read_manifest
+from pipeline.datasets.recipes import recipe_of
 from pipeline.degrade import degrade_dataset
 from pipeline.settings.degrade import Degrade
 

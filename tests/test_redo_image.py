@@ -5,11 +5,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from pipeline.datasets.degrading import RedoError, recipe_of
 
 from data import images
 from data.dataset import Dataset
 from pipeline.commands import redo_image
-from pipeline.datasets.degrading import RedoError, recipe_of
 from pipeline.degrade import degrade_dataset
 from pipeline.settings.degrade import Degrade
 

@@ -87,7 +87,7 @@ def build_objective(
         if get_loss(kind).needs_task and task_features is None:
             raise LossError(f"loss {name!r} needs the features of a task network: pass task_features")
     settings = {name: read_settings(name, kind, section) for name, (kind, section) in losses.items()}
-    prior = _load_prior(prior_folder) if needs_prior(losses) else None
+    prior = _load_prior(prior_folder) if prior_folder is not None and needs_prior(losses) else None
     inputs = LossInputs(prior, task_features, rank=rank)
     pixel_name, *names = losses
     pixel: Any = get_loss(PIXEL)(settings[pixel_name], inputs)

@@ -20,7 +20,7 @@ from models.tasks import get_task
 from models.tasks.contract import Image, Task
 from pipeline.commands.completed_runs import CompletedRun
 from pipeline.commands.gate_model import ALWAYS, NEVER, Bools, GateError, image_features, output_features
-from pipeline.metrics import MeanRecords, Metric, Records, load_records
+from pipeline.metrics import MeanRecords, Metric, Records, get_scoring, load_records
 from pipeline.metrics.evaluation import evaluate
 from pipeline.running.artifacts import RECORDS_FILE, TRAINING, variant_folder
 from pipeline.running.digests import checkpoint_folder, fingerprint
@@ -121,7 +121,7 @@ class GatePredictions:
         predictions = {
             image_id: after[image_id] if restored[image_id] else before[image_id] for image_id in part.truth.ids
         }
-        return self._network.score(predictions, part.truth)
+        return get_scoring(self.task).score(predictions, part.truth, self._network.classes)
 
     def _parts(self, split: str) -> list[Part]:
         """The parts of a split of the clean dataset; the reported split has one for each severity."""
@@ -163,7 +163,7 @@ class GatePredictions:
 
     def _read(self, folder: Path) -> Mapping[str, Any]:
         """Predictions by image id."""
-        return get_task(self.task).read(folder / "predictions")
+        return get_scoring(self.task).read(folder / "predictions")
 
     def _restore(self, image: Image) -> Image:
         batch = to_batch(self._restorer, image)

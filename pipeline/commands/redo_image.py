@@ -112,7 +112,9 @@ def main() -> None:
     options = _options()
     redone = list(redo_images(options))
     if not redone:
-        raise ManifestError(f"{options.image_id}: in none of the manifests below {options.degraded}. Ids are file names")
+        raise ManifestError(
+            f"{options.image_id}: in none of the manifests below {options.degraded}. Ids are file names"
+        )
     for path, is_same in redone:
         print(f"{path}: {'the same bytes' if is_same else 'NOT the same pixels'} as in {options.degraded}")
 

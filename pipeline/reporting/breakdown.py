@@ -125,7 +125,7 @@ def _value_rows(
     for variant, scores in cell.items():
         gains = {} if variant == DEGRADED else _gains(cell, variant, level)
         for metric, estimate in interval(scores, scores.weights, level).items():
-            row = {"task": task, "degradation": degradation, "variant": variant, "metric": metric}
+            row: dict[str, Any] = {"task": task, "degradation": degradation, "variant": variant, "metric": metric}
             row |= {"value": estimate.value, "ci_low": estimate.low, "ci_high": estimate.high}
             rows.append(row | gains.get(metric, {}))
     return rows

@@ -14,6 +14,7 @@ import pandas as pd
 
 from data.dataset import Dataset
 from data.images import read_image, write_image
+from pipeline.metrics import get_scoring
 from pipeline.reporting.document import Comparison, PictureFile, Slider
 from pipeline.reporting.html import data_uri
 from pipeline.reporting.pictures import Image, evenly, fit, grid

@@ -247,7 +247,7 @@ def robustness_rows(task: str, cells_of_task: Sequence[Cells], level: float) -> 
         relative = interval(mean.relative_to(clean), mean.weights, level)
         for metric, mpc in interval(mean, mean.weights, level).items():
             rpc = relative[metric]
-            row = {"task": task, "variant": variant, "metric": metric}
+            row: dict[str, Any] = {"task": task, "variant": variant, "metric": metric}
             row |= {"mPC": mpc.value, "mPC_low": mpc.low, "mPC_high": mpc.high}
             row |= {"rPC": rpc.value, "rPC_low": rpc.low, "rPC_high": rpc.high}
             rows.append(row | counts)

@@ -10,22 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.running.atomic_outputs import WORK
+from pipeline.settings.plugin_tables import PLUGIN_TABLES, PROJECT, assigned
 
-PROJECT = Path(__file__).parents[2]
 PACKAGES = ("pipeline", "models", "data")
 NOT_READ = {".py", ".pyc", ".md"}  # files in a package's folder that no stage reads as data
 LOCK = "dvc.lock"
 LENGTH = 16  # hexadecimal digits
-# Tables of plug-ins, by the package whose __init__.py has them: plain dictionaries of name to ".module:attribute".
-# A stage does not depend on them: it depends on the plug-ins that it uses, so that adding one re-runs nothing.
-PLUGIN_TABLES = {
-    "sources": ("data.sources", "SOURCES"),
-    "effects": ("data.degradations", "EFFECTS"),
-    "restorers": ("models.restorers", "RESTORERS"),
-    "losses": ("models.losses", "LOSSES"),
-    "tasks": ("models.tasks", "TASKS"),
-    "metrics": ("pipeline.metrics", "METRICS"),
-}
 
 
 def code_digest(modules: Sequence[str], root: Path = PROJECT) -> str:
@@ -66,19 +56,6 @@ def imported_files(modules: Sequence[str], root: Path = PROJECT) -> set[Path]:
                 files.add(file)
                 waiting.extend(_imports(file, root))
     return files
-
-
-def plugin_modules(kind: str, root: Path = PROJECT) -> dict[str, str]:
-    """The modules of the plug-ins in a table, by name; the table is read without importing anything.
-
-    Args:
-        kind: a key of PLUGIN_TABLES.
-        root: the project's folder.
-    """
-    package, table = PLUGIN_TABLES[kind]
-    tree = ast.parse((root.joinpath(*package.split(".")) / "__init__.py").read_text(encoding="utf-8"))
-    entries: dict[str, str] = next(ast.literal_eval(node.value) for node in tree.body if _assigns(node, table))
-    return {name: package + entry.partition(":")[0] for name, entry in entries.items()}
 
 
 def digest_files(*files: Path) -> str:
@@ -139,7 +116,7 @@ def _syntax(path: Path, modified: int, root: Path) -> str:
     tree = ast.parse(path.read_text(encoding="utf-8"))
     package = ".".join(path.parent.relative_to(root).parts) if path.name == "__init__.py" else None
     tables = [name for holder, name in PLUGIN_TABLES.values() if holder == package]
-    tree.body = [node for node in tree.body if not any(_assigns(node, table) for table in tables)]
+    tree.body = [node for node in tree.body if all(assigned(node, table) is None for table in tables)]
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             node.body = [part for part in node.body if not _is_text(part)]
@@ -149,11 +126,6 @@ def _syntax(path: Path, modified: int, root: Path) -> str:
 def _is_text(node: ast.stmt) -> bool:
     """Whether a statement is a docstring, of a module, class, function or attribute."""
     return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
-
-
-def _assigns(node: ast.stmt, name: str) -> bool:
-    targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
-    return any(isinstance(target, ast.Name) and target.id == name for target in targets)
 
 
 def _data_files(folders: set[Path]) -> Iterator[Path]:

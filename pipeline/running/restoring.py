@@ -8,8 +8,9 @@ import torch
 from numpy.typing import NDArray
 
 from data import images
-from models.restorers import RESTORERS
+from models.restorers import CHECKPOINT
 from models.restorers.contract import Restorer, restore_tiled
+from pipeline.settings.plugin_tables import plugin_modules
 from pipeline.settings.training import Restore
 
 
@@ -35,7 +36,7 @@ def restore_batch(restorer: Restorer, batch: torch.Tensor, settings: Restore) ->
     return restore_tiled(restorer, batch, settings.tile, settings.overlap)
 
 
-def restorer_modules(*names: str) -> list[str]:
-    """The modules of these entries of RESTORERS, or of all. The table imports them by name, so no import shows them."""
-    tabled = [RESTORERS[name].split(":")[0] for name in names or RESTORERS if name in RESTORERS]
-    return [*(f"models.restorers{module}" for module in tabled), "models.restorers.checkpoint"]
+def restorer_modules(name: str = CHECKPOINT) -> list[str]:
+    """The modules of a restorer. The table imports them by name. A checkpoint can hold any restorer."""
+    modules = plugin_modules("restorers")
+    return list(modules.values()) if name == CHECKPOINT else [modules[name]]

@@ -5,7 +5,6 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field, field_validator, model_validator
 
 from pipeline.settings.plugins import PluginSections
-from pipeline.settings.transition import with_defaults
 
 
 class Data(PluginSections):
@@ -32,4 +31,4 @@ class Data(PluginSections):
     @property
     def settings(self) -> dict[str, Any]:
         """The section of the chosen source, as it stands in the file."""
-        return with_defaults("sources", self.source, self.sections[self.source])
+        return self.sections[self.source]

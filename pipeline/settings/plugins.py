@@ -13,7 +13,7 @@ from pydantic_core import InitErrorDetails
 
 from models.settings import Settings
 from pipeline.settings.errors import PARAMS_FILE, ParamsError, one_line
-from pipeline.settings.transition import plugin_modules, settings_before_they_moved
+from pipeline.settings.plugin_tables import plugin_modules
 
 
 def check_section(kind: str, name: str, section: Any, key: str) -> Any:
@@ -31,8 +31,7 @@ def check_section(kind: str, name: str, section: Any, key: str) -> Any:
     Raises:
         ParamsError: the first mistake, in one line.
     """
-    module = import_module(plugin_modules(kind)[name])
-    model: type[BaseModel] = getattr(module, "Settings", None) or settings_before_they_moved(kind, name)
+    model: type[BaseModel] = import_module(plugin_modules(kind)[name]).Settings
     try:
         content = json.dumps(section)
     except (TypeError, ValueError, RecursionError) as error:

@@ -186,7 +186,7 @@ def variance_components(gains: Floats, resampled: Floats, groups: int) -> Varian
 def _pairs(variant: Tables, baseline: Tables) -> list[tuple[Scores, Scores]]:
     """One pair of tables for each training; a single table stands against every training."""
     ours, theirs = _as_list(variant), _as_list(baseline)
-    if _is_sequence(variant) and _is_sequence(baseline) and len(ours) != len(theirs):
+    if isinstance(variant, Sequence) and isinstance(baseline, Sequence) and len(ours) != len(theirs):
         raise ValueError(f"expected as many trainings of both, got {len(ours)} and {len(theirs)}")
     count = max(len(ours), len(theirs))
     pairs = list(zip(ours * (count // len(ours)), theirs * (count // len(theirs)), strict=True))
@@ -197,14 +197,11 @@ def _pairs(variant: Tables, baseline: Tables) -> list[tuple[Scores, Scores]]:
 
 
 def _as_list(tables: Tables) -> list[Scores]:
-    listed = list(tables) if _is_sequence(tables) else [tables]
-    if not listed:
+    if not isinstance(tables, Sequence):
+        return [tables]
+    if not tables:
         raise ValueError("expected at least one table of scores, got none")
-    return listed
-
-
-def _is_sequence(tables: Tables) -> bool:
-    return not hasattr(tables, "metrics")
+    return list(tables)
 
 
 def _differences(ours: Scores, theirs: Scores, weights: NDArray[np.int64] | None) -> dict[str, Floats]:
@@ -219,7 +216,7 @@ def _differences(ours: Scores, theirs: Scores, weights: NDArray[np.int64] | None
 
 def _objection(variant: Tables, baseline: Tables, groups: int, gains: Floats, resampled: Floats) -> str:
     """Why the data cannot support an interval; "" if they can."""
-    if _is_sequence(variant) and _is_sequence(baseline) and len(gains) == 1:
+    if isinstance(variant, Sequence) and isinstance(baseline, Sequence) and len(gains) == 1:
         return ONE_TRAINING
     return too_little(len(gains), groups) or undefined(gains, resampled)
 

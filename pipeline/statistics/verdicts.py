@@ -8,7 +8,7 @@ import pandas as pd
 from scipy import special
 
 from pipeline.metrics import QUALITY, main_metric
-from pipeline.settings.grammar import CLEAN, DEGRADED, FROZEN, is_retrained, parse_arm
+from pipeline.settings.grammar import CLEAN, DEGRADED, FROZEN, parse_arm
 from pipeline.settings.params import Params, Statistics
 from pipeline.statistics.resampling import holm, one_sided_p_value, resamples_for
 

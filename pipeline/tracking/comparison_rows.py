@@ -11,10 +11,9 @@ from data.dataset import Dataset
 from models.losses import needs_prior
 from pipeline.reporting import pictures
 from pipeline.running.artifacts import trained_file
-from pipeline.settings.grammar import CLEAN
 from pipeline.running.atomic_outputs import read_table
 from pipeline.running.digests import data_digest
-from pipeline.settings.grammar import DEGRADED, is_clean_restored, objective_losses, objective_of, variant_kind
+from pipeline.settings.grammar import CLEAN, DEGRADED, is_clean_restored, objective_losses, objective_of, variant_kind
 from pipeline.settings.params import Params
 from pipeline.tracking.configurations import row_configuration, training_configuration
 from pipeline.tracking.logged_model import RestorerFile

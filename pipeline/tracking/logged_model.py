@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from models.restorers import CHECKPOINT, RESTORERS
-from pipeline.running.digests import closure
+from pipeline.running.digests import imported_files
+from pipeline.running.restoring import restorer_modules
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -57,8 +58,8 @@ class RestorerFile:
 
     def code(self) -> list[Path]:
         """The source files that loading it needs."""
-        module = RESTORERS.get(self.architecture, ".checkpoint").split(":")[0]
-        return sorted(closure(SCRIPT, PROJECT) | closure(f"models.restorers{module}", PROJECT))
+        name = self.architecture if self.architecture in RESTORERS else CHECKPOINT
+        return sorted(imported_files([SCRIPT, *restorer_modules(name)]))
 
 
 def log_restorer(client: "MlflowClient", run: "Run", restorer: RestorerFile) -> None:
