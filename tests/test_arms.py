@@ -112,16 +112,16 @@ def test_a_network_is_trained_only_where_the_arm_asks(
     plan = tmp_path / "segmentation.json"
     plan.write_text(json.dumps({}))
     trained: list[Path] = []
-    fit = task_networks.fit
+    fit = task_networks.train_task_network
 
     def watched(*args: Any) -> Any:
         trained.append(args[3])
         return fit(*args)
 
-    network, _ = fit(params, "segmentation", clean, tmp_path / "work" / "x", lambda s, v: None, "train")
+    network, _ = fit(params, "segmentation", clean, tmp_path / "work" / "x", lambda s, v: None, "train x")
     (tmp_path / "network").mkdir()
     network.save(tmp_path / "network")
-    monkeypatch.setattr(arm, "fit", watched)
+    monkeypatch.setattr(arm, "train_task_network", watched)
     monkeypatch.setattr(arm, "load_params", lambda: params)
     words = ["--task", "segmentation", "--arm", name, "--plan", str(plan), "--images", str(images.folder)]
     monkeypatch.setattr("sys.argv", ["arm", *words, "--network", str(tmp_path / "network"), "--out", "out"])

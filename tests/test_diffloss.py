@@ -161,7 +161,7 @@ def test_randomness_is_the_generators_alone() -> None:
     ("spoil", "message"),
     [
         (lambda r, c: (r + 0.02, c), "restored: expected values in"),
-        (lambda r, c: (r * 255, c), "divide 8-bit"),
+        (lambda r, c: (r * 255, c), "Divide 8-bit"),
         (lambda r, c: (r, c * 2 - 1), "clean: expected values in"),
         (lambda r, c: (r.clone().fill_(float("nan")), c), "restored: holds NaN"),
         (lambda r, c: (r, c.where(c > 0.5, float("inf"))), "clean: holds NaN"),

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 import torch
 from distributed_worker import OBJECTIVES, STEPS, everything
-from pipeline.datasets.degrading import recipe_of
 
 from data.dataset import Dataset
+from pipeline.datasets.recipes import recipe_of
 from pipeline.degrade import degrade_dataset
 from pipeline.settings.degrade import Degrade
 from pipeline.training.distributed import RankError, TrainingRank, training_rank

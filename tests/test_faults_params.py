@@ -72,7 +72,7 @@ CHECKPOINT = ("checkpoint: {weights: null}", "checkpoint: {{weights: {file}}}")
 CHOSEN = ("restorer: nafnet", "restorer: checkpoint")
 WRONG = [
     ("seed of 400 digits", "seed: 0", "seed: 1" + "0" * 400, "seed: Input should be less than 9223372036854775808"),
-    ("root that is a list", "root: data/sources/scenes", "root: [a]", "data.root: Input should be a valid string"),
+    ("root that is a list", "root: data/embedded", "root: [a]", "data.root: Input should be a valid string"),
     ("no seed", "seed: 0\n", "", "seed: Field required"),
     ("infinite rate", "learning_rate: 4.0e-4", "learning_rate: .inf", "train_prior.learning_rate: .*finite number"),
     ("rate that is no number", "learning_rate: 4.0e-4", "learning_rate: .nan", "train_prior.learning_rate: .*finite"),

@@ -34,6 +34,9 @@ EVALUATE = ["evaluate", "--task", "segmentation", "--network", "network", "--cle
 EVALUATE += ["--restored", "restored", "--out", "out"]
 
 
+DIFFLOSS = {name: {"kind": name, "settings": {}} for name in ("pixel", "diffloss")}
+
+
 def _objective(folder: Path, **changes: Any) -> None:
     content = {
         "objective": "pixel",
@@ -109,9 +112,9 @@ FAULTS: list[tuple[str, Callable[[Path], Any], list[str], str]] = [
         TRAIN,
         "objective.json: damaged or missing",
     ),
-    ("objective that is none", lambda f: _objective(f, objective="x"), TRAIN, "objective 'x'"),
+    ("objective that is none", lambda f: _objective(f, losses={"x": {"kind": "x", "settings": {}}}), TRAIN, "loss 'x' is unknown"),
     ("degraded set gone", lambda f: None, [*TRAIN[:6], "nowhere", *TRAIN[7:]], "nowhere/dataset.json"),
-    ("no prior", lambda f: _objective(f, objective="diffloss", losses={}), TRAIN, "prior: no unet found"),
+    ("no prior", lambda f: _objective(f, losses=DIFFLOSS), TRAIN, "prior: no unet found"),
     ("no network", lambda f: None, EVALUATE, "network/task.json: not the description of a saved task network"),
 ]
 

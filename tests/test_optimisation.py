@@ -187,7 +187,7 @@ def test_a_gradient_that_breaks_inside_the_restorer() -> None:
 @pytest.mark.parametrize(
     ("fault", "message"),
     [
-        ("component", "step 2: the objective is not finite in loss, strange; images a2, b2; lower "),
+        ("component", "step 2: the objective is not finite in loss, strange; images a2, b2. Lower "),
         (
             "gradient",
             r"step 2: the gradient is nan in (\d+) of \1 weights, .*from the objective's gradient; images a2",

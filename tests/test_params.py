@@ -149,7 +149,7 @@ def test_a_mistake_in_an_own_chain(tmp_path: Path, chain: str, message: str) -> 
 @pytest.mark.parametrize(
     ("section", "message"),
     [
-        ("{kind: paired, folder: nowhere}", "degrade.real.cam: there is no folder data/sources/scenes/nowhere"),
+        ("{kind: paired, folder: nowhere}", "degrade.real.cam: there is no folder data/embedded/nowhere"),
         (
             "{kind: unpaired, recipe: smog, data: {source: masks, root: ., masks: {name: x, classes: [a], "
             "things: [], min_pixels: 1}}}",

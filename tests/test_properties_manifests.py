@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from pipeline.datasets.redoing import redo_image
 
 from data.dataset import Dataset, DatasetError, DatasetInfo, write_info
 from data.degradations import DegradationError
 from data.images import ImageError, write_image
+from pipeline.commands.redo_image import redo_image
 from pipeline.datasets.manifests import MANIFEST, ManifestError, read_manifest
 from pipeline.datasets.recipes import recipe_of
 from pipeline.degrade import degrade_dataset

@@ -111,7 +111,7 @@ def test_what_cannot_be_measured_is_left_out_by_name(
     found, missing = available(make_dataset().split("test"), CPU)
     assert not found
     assert "'test0' has 48" in missing["MS-SSIM"] and "alexnet-owt-7be5be79.pth" in missing["LPIPS"]
-    found, missing = available(make_dataset("large", size=(161, 170)).split("test"), CPU)
+    found, missing = available(make_dataset("large", size=(176, 180)).split("test"), CPU)
     assert set(found) == {"MS-SSIM"} and set(missing) == {"LPIPS"}
 
 

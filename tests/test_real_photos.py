@@ -8,11 +8,11 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
-from pipeline.datasets.redoing import redo_image
 
 from data import images
 from data.dataset import Dataset
 from pipeline import degrade, quality
+from pipeline.commands.redo_image import redo_image
 from pipeline.datasets import real_photos
 from pipeline.datasets.manifests import MANIFEST, ManifestError, read_manifest
 from pipeline.settings.data import Data

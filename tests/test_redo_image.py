@@ -5,11 +5,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from pipeline.datasets.degrading import RedoError, recipe_of
 
 from data import images
 from data.dataset import Dataset
 from pipeline.commands import redo_image
+from pipeline.datasets.manifests import ManifestError
+from pipeline.datasets.recipes import recipe_of
 from pipeline.degrade import degrade_dataset
 from pipeline.settings.degrade import Degrade
 
@@ -51,5 +52,5 @@ def test_a_split_can_be_chosen_and_other_pixels_are_noticed(
 
 
 def test_an_unknown_id_is_named(run: Callable[..., None]) -> None:
-    with pytest.raises(RedoError, match="nobody: in none of the manifests below degraded"):
+    with pytest.raises(ManifestError, match="nobody: in none of the manifests below degraded"):
         run("nobody")

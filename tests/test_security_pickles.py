@@ -83,7 +83,7 @@ def _segmenter(folder: Path, mark: Path) -> None:
     config = {"_model_class": "Unet", "encoder_name": about["encoder"], "checkpoint_path": evil, "pretrained": evil}
     (folder / "net" / "config.json").write_text(json.dumps(config))
     get_task("segmentation").check({"weights": str(folder / "net"), "frozen": True, "model_classes": ["a", "b"]})
-    description, _ = smp_networks.read_description(folder / "net", smp_networks.SegmentationSettings())
+    description, _ = smp_networks.read_description(folder / "net")
     smp_networks.load(folder / "net", description, 2)
 
 

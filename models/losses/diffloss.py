@@ -71,7 +71,8 @@ class DiffLoss(FrozenModule):
             if not 0 <= weight < float("inf"):
                 raise LossError(f"{name}={weight}: expected a finite number of at least 0")
         self.low, self.high = timestep_range
-        if not 0 <= self.low < self.high <= (steps := prior.schedule.steps):
+        steps = prior.schedule.steps
+        if not 0 <= self.low < self.high <= steps:
             raise LossError(f"timestep range {self.low}..{self.high}: expected 0 <= low < high <= {steps}, half-open")
         self.prior, self.natural_weight, self.semantic_weight = prior, natural_weight, semantic_weight
         self._generator = torch.Generator().manual_seed(seed)
