@@ -17,15 +17,12 @@ from pathlib import Path
 
 from data.degradations import DegradationError, effect_names
 from pipeline.running.atomic_outputs import replacing_folder
-from pipeline.running.digests import code_digest
+from pipeline.running.digests import code_digest, stage_digest
 from pipeline.running.entry import parse_arguments, run_stage
 from pipeline.settings.degrade import Unpaired
 from pipeline.settings.grammar import CHECKPOINT, GrammarError, objective_losses
 from pipeline.settings.params import Params, load_params
 from pipeline.settings.plugin_tables import PROJECT, plugin_modules
-
-# Stages that use all plug-ins of a kind at once, whatever their item.
-PLUGINS_OF_STAGES = {"report": ("metrics",), "publish": ("restorers",)}
 
 
 def code_digests(params: Params, root: Path = PROJECT) -> Iterator[tuple[str, str]]:
@@ -34,10 +31,7 @@ def code_digests(params: Params, root: Path = PROJECT) -> Iterator[tuple[str, st
     Names in params.yaml that do not exist are left out: the next stage, `plan`, reports them.
     """
     for stage in sorted(path.stem for path in (root / "pipeline").glob("*.py") if path.stem != "__init__"):
-        plugins = [
-            module for kind in PLUGINS_OF_STAGES.get(stage, ()) for module in plugin_modules(kind, root).values()
-        ]
-        yield f"stages/{stage}", code_digest([f"pipeline.{stage}", *plugins], root)
+        yield f"stages/{stage}", stage_digest(stage, root)
     for kind in ("sources", "tasks", "metrics"):
         for name, module in plugin_modules(kind, root).items():
             yield f"{kind}/{name}", code_digest([module], root)

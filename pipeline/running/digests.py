@@ -10,15 +10,41 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.running.atomic_outputs import WORK
-from pipeline.settings.plugin_tables import PLUGIN_TABLES, PROJECT, assigned
+from pipeline.settings.plugin_tables import PLUGIN_TABLES, PROJECT, assigned, plugin_modules
 
 PACKAGES = ("pipeline", "models", "data")
 NOT_READ = {".py", ".pyc", ".md"}  # files in a package's folder that no stage reads as data
 LOCK = "dvc.lock"
 LENGTH = 16  # hexadecimal digits
+# How a stage runs, but nothing that it writes: a change here re-runs no stage but `publish`, which writes the tracking.
+PLUMBING = (
+    "pipeline.running.entry",
+    "pipeline.running.progress",
+    "pipeline.running.system_errors",
+    "pipeline.tracking",
+)
+
+# Stages that use all plug-ins of a kind at once.
+PLUGINS_OF_STAGES = {"report": ("metrics",), "publish": ("restorers",)}
+PUBLISHED = "pipeline.tracking.served_restorer"  # the stage `publish` logs it with every restorer
 
 
-def code_digest(modules: Sequence[str], root: Path = PROJECT) -> str:
+def stage_digest(stage: str, root: Path = PROJECT) -> str:
+    """The digest of the code that a stage runs, without that of the plug-ins that its item chooses.
+
+    Args:
+        stage: its name in dvc.yaml.
+        root: the project's folder.
+    """
+    modules = [f"pipeline.{stage}"]
+    for kind in PLUGINS_OF_STAGES.get(stage, ()):
+        modules += plugin_modules(kind, root).values()
+    if stage == "publish":
+        return code_digest([*modules, PUBLISHED], root, without=())
+    return code_digest(modules, root)
+
+
+def code_digest(modules: Sequence[str], root: Path = PROJECT, without: Sequence[str] = PLUMBING) -> str:
     """A digest of the code that modules run: their files and those of all project modules that they import.
 
     Comments, docstrings, formatting and the tables of plug-ins do not count. Other files in the folders of these
@@ -27,11 +53,12 @@ def code_digest(modules: Sequence[str], root: Path = PROJECT) -> str:
     Args:
         modules: dotted names.
         root: the project's folder.
+        without: modules and packages that do not count, nor what only they import.
 
     Raises:
         FileNotFoundError: a module does not exist.
     """
-    files = imported_files(modules, root)
+    files = imported_files(modules, root, without)
     digest = hashlib.sha256()
     for path in sorted(files):
         digest.update(f"{path.relative_to(root).as_posix()}\0{_syntax(path, path.stat().st_mtime_ns, root)}\0".encode())
@@ -40,10 +67,15 @@ def code_digest(modules: Sequence[str], root: Path = PROJECT) -> str:
     return digest.hexdigest()[:LENGTH]
 
 
-def imported_files(modules: Sequence[str], root: Path = PROJECT) -> set[Path]:
+def imported_files(modules: Sequence[str], root: Path = PROJECT, without: Sequence[str] = ()) -> set[Path]:
     """The files of modules and of everything in this project that they import, at any depth.
 
     Packages count with their __init__.py; imports inside functions count, those for type checkers do not.
+
+    Args:
+        modules: dotted names.
+        root: the project's folder.
+        without: modules and packages that are left out, with what only they import.
 
     Raises:
         FileNotFoundError: a module does not exist.
@@ -54,7 +86,7 @@ def imported_files(modules: Sequence[str], root: Path = PROJECT) -> set[Path]:
         for file in _files_of(waiting.pop(), root):
             if file not in files:
                 files.add(file)
-                waiting.extend(_imports(file, root))
+                waiting.extend(name for name in _imports(file, root) if not _is_in(name, without))
     return files
 
 
@@ -157,6 +189,10 @@ def _imports(file: Path, root: Path) -> Iterator[str]:
         else:
             continue
         yield from (name for name in names if name.split(".")[0] in PACKAGES)
+
+
+def _is_in(module: str, packages: Sequence[str]) -> bool:
+    return any(f"{module}.".startswith(f"{package}.") for package in packages)
 
 
 def _runtime_nodes(tree: ast.AST) -> Iterator[ast.AST]:

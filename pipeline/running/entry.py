@@ -13,6 +13,8 @@ from pipeline import INTERRUPTED
 from pipeline.running.system_errors import system_error
 
 OUR_PACKAGES = {"data", "models", "pipeline", "__main__"}  # a stage is __main__ itself
+CODE = Path("artifacts/code")  # what the stage `code` writes
+AFTER_A_CHANGE = "Run `dvc repro` again, or `dvc repro -s code` before `dvc repro -s STAGE`."
 TERMINATED = 128 + signal.SIGTERM
 
 QUIET = {
@@ -47,6 +49,7 @@ def run_stage(main: Callable[[], None]) -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)  # `pipeline` has set another one for imports
     try:
         quieten()
+        _check_code()
         main()
     except KeyboardInterrupt:
         print(INTERRUPTED, file=sys.stderr)
@@ -87,6 +90,22 @@ def quieten() -> None:
     (project_root() / ".cache" / "ultralytics").mkdir(parents=True, exist_ok=True)
     warnings.filterwarnings("ignore", category=FutureWarning)
     warnings.filterwarnings("ignore", category=DeprecationWarning)
+
+
+def _check_code() -> None:
+    """Stop if the code has changed since the stage `code` ran: DVC would take the outputs for those of the old code.
+
+    Raises:
+        pipeline.running.atomic_outputs.StageFileError: it has.
+    """
+    stage = Path(sys.argv[0]).stem
+    recorded = CODE / "stages" / stage
+    if "DVC_STAGE" in os.environ and stage != "code" and recorded.exists():
+        from pipeline.running.atomic_outputs import StageFileError
+        from pipeline.running.digests import stage_digest
+
+        if recorded.read_text(encoding="utf-8").strip() != stage_digest(stage):
+            raise StageFileError(f"{recorded}: the code has changed since this file was written. {AFTER_A_CHANGE}")
 
 
 def _terminate(signum: int, frame: FrameType | None) -> None:
