@@ -21,6 +21,11 @@ def _would_run(folder: Path) -> set[str]:
     return set(YAML(typ="safe").load(done.stdout) or {})
 
 
+def _ran(done: "subprocess.CompletedProcess[str]") -> set[str]:
+    """The stages that `dvc repro` has run."""
+    return {line.split("'")[1] for line in done.stdout.splitlines() if line.startswith("Running stage")}
+
+
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A clone in which `dvc repro` has run once."""
@@ -138,22 +143,49 @@ def test_a_change_reaches_what_depends_on_it(finished: Path, old: str, new: str,
         (finished / "params.yaml").write_text(before)
 
 
+def test_a_docstring_runs_only_the_stage_code(finished: Path) -> None:
+    path = finished / "models" / "restorers" / "nafnet.py"
+    before = path.read_text()
+    try:
+        path.write_text(before.replace('"""', '"""Other words. ', 1))
+        assert _would_run(finished) == {"code"}
+        done = dvc(finished, "repro")
+        assert done.returncode == 0 and _ran(done) == {"code"}
+    finally:
+        path.write_text(before)
+
+
 def test_the_code_of_one_task_concerns_that_task_only(finished: Path) -> None:
     path = finished / "models" / "tasks" / "segmentation.py"
     before = path.read_text()
     try:
-        path.write_text(before + "# changed\n")
-        assert _would_run(finished) == {"plan"}
-        assert dvc(finished, "repro", "plan").returncode == 0
+        path.write_text(before + "CHANGED = True\n")
+        assert _would_run(finished) == {"code"}
+        assert dvc(finished, "repro", "code").returncode == 0
         assert _would_run(finished) == {
             "train_task@segmentation",
             *(f"evaluate@segmentation-{degradation}" for degradation in ("lowlight", "fog")),
             *(f"objective@{objective}" for objective in ("pixel", "diffloss")),  # which write what they wrote before
-            "report",
         }
     finally:
         path.write_text(before)
-        dvc(finished, "repro", "plan")
+        dvc(finished, "repro", "code")
+
+
+def test_a_single_stage_after_a_change_in_its_code(finished: Path) -> None:
+    path = finished / "pipeline" / "reporting" / "tables.py"
+    before = path.read_text()
+    try:
+        path.write_text(before + "CHANGED = True\n")
+        done = dvc(finished, "repro", "-s", "-f", "report")
+        assert done.returncode != 0
+        assert "error: artifacts/code/stages/report: the code has changed since this file was written" in done.stderr
+        assert dvc(finished, "repro", "-s", "code").returncode == 0
+        done = dvc(finished, "repro", "-s", "report")
+        assert done.returncode == 0 and _ran(done) == {"report"}
+    finally:
+        path.write_text(before)
+        dvc(finished, "repro")
 
 
 def test_a_loss_weight_retrains_its_restorers_only_and_mlflow_is_complete_from_the_cache(finished: Path) -> None:
@@ -161,7 +193,7 @@ def test_a_loss_weight_retrains_its_restorers_only_and_mlflow_is_complete_from_t
     edit(finished, "strength: 0.5", "strength: 0.7")
     done = dvc(finished, "repro")
     assert done.returncode == 0, done.stderr[-2000:]
-    ran = {line.split("'")[1] for line in done.stdout.splitlines() if line.startswith("Running stage")}
+    ran = _ran(done)
     assert {"train_restorer@lowlight-diffloss", "train_restorer@fog-diffloss"} <= ran
     assert (
         not {"train_restorer@lowlight-pixel", "train_restorer@fog-pixel", "train_prior", "train_task@detection"} & ran

@@ -86,7 +86,8 @@ def imported_files(modules: Sequence[str], root: Path = PROJECT, without: Sequen
         for file in _files_of(waiting.pop(), root):
             if file not in files:
                 files.add(file)
-                waiting.extend(name for name in _imports(file, root) if not _is_in(name, without))
+                imports = _imports(file, file.stat().st_mtime_ns, root)
+                waiting.extend(name for name in imports if not _is_in(name, without))
     return files
 
 
@@ -175,9 +176,10 @@ def _files_of(module: str, root: Path) -> list[Path]:
     return [file, *(root.joinpath(*parts[:depth], "__init__.py") for depth in range(1, len(parts)))]
 
 
-def _imports(file: Path, root: Path) -> Iterator[str]:
+@cache
+def _imports(file: Path, modified: int, root: Path) -> list[str]:
     """The project modules that a file imports."""
-    folder = file.parent.relative_to(root).parts
+    folder, imports = file.parent.relative_to(root).parts, []
     for node in _runtime_nodes(ast.parse(file.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
@@ -188,7 +190,8 @@ def _imports(file: Path, root: Path) -> Iterator[str]:
             names = [source, *(name for name in deeper if _is_module(name, root))]
         else:
             continue
-        yield from (name for name in names if name.split(".")[0] in PACKAGES)
+        imports += [name for name in names if name.split(".")[0] in PACKAGES]
+    return imports
 
 
 def _is_in(module: str, packages: Sequence[str]) -> bool:
