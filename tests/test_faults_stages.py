@@ -34,6 +34,7 @@ EVALUATE = ["evaluate", "--task", "segmentation", "--network", "network", "--cle
 EVALUATE += ["--restored", "restored", "--out", "out"]
 
 
+NO_LOSS = {"x": {"kind": "x", "settings": {}}}
 DIFFLOSS = {name: {"kind": name, "settings": {}} for name in ("pixel", "diffloss")}
 
 
