@@ -232,23 +232,23 @@ BOXLIST_DATA = """def boxlist(root: Path) -> dict[str, Any]:
 
 """
 
-GRADIENT = '''"""The metric gradient: how much the edges of an image differ from those of the clean image."""
+ROUGHNESS = '''"""The metric roughness: how much the edges of an image differ from those of the clean image."""
 
 import numpy as np
 
 from pipeline.metrics.fidelity import Image
 
 
-def gradient(image: Image, clean: Image) -> float:
+def roughness(image: Image, clean: Image) -> float:
     """Mean absolute difference of the differences of neighbouring pixels, in 8-bit levels."""
     error = image.astype(np.float64) - clean
     return float(np.abs(np.diff(error, axis=0)).mean() + np.abs(np.diff(error, axis=1)).mean())
 '''
 
-GRADIENT_TEST = """
+ROUGHNESS_TEST = """
 
-def test_gradient_ignores_a_constant_difference() -> None:
-    measure = ImageQuality.measures["gradient"]
+def test_roughness_ignores_a_constant_difference() -> None:
+    measure = ImageQuality.measures["roughness"]
     dark, bright = np.full((40, 40, 3), 10, np.uint8), np.full((40, 40, 3), 90, np.uint8)
     assert measure(dark, bright) == 0 < measure(*_pair())
 """
@@ -316,7 +316,9 @@ EXAMPLES = {
         "boxlist",
         BOXLIST,
         {
-            "data/sources/__init__.py": [('    "coco": ".coco', '    "boxlist": ".boxlist:BoxList",\n    "coco": ".coco')],
+            "data/sources/__init__.py": [
+                ('    "coco": ".coco', '    "boxlist": ".boxlist:BoxList",\n    "coco": ".coco')
+            ],
             "tests/outside_data.py": [
                 ("def masks(root", BOXLIST_DATA + "def masks(root"),
                 ('    "coco": coco,', '    "boxlist": boxlist,\n    "coco": coco,'),
@@ -324,23 +326,23 @@ EXAMPLES = {
         },
     ),
     "a metric": Example(
-        "gradient",
-        GRADIENT,
+        "roughness",
+        ROUGHNESS,
         {
             "pipeline/metrics/image_quality.py": [
                 (
                     "from pipeline.metrics.fidelity import FIDELITY, Image, Measure\n",
                     "from pipeline.metrics.fidelity import FIDELITY, Image, Measure\n"
-                    "from pipeline.metrics.gradient import gradient\n",
+                    "from pipeline.metrics.roughness import roughness\n",
                 ),
-                ('{**FIDELITY, "blur": blur}', '{**FIDELITY, "blur": blur, "gradient": gradient}'),
+                ('{**FIDELITY, "blur": blur}', '{**FIDELITY, "blur": blur, "roughness": roughness}'),
                 (
                     '        Metric("semantic", higher_is_better=False),\n',
                     '        Metric("semantic", higher_is_better=False),\n'
-                    '        Metric("gradient", higher_is_better=False),\n',
+                    '        Metric("roughness", higher_is_better=False),\n',
                 ),
             ],
-            "tests/test_quality.py": [("", GRADIENT_TEST)],
+            "tests/test_quality.py": [("", ROUGHNESS_TEST)],
         },
         frozenset({"metrics/quality", "stages/report"}),
     ),
