@@ -335,7 +335,10 @@ EXAMPLES = {
                     "from pipeline.metrics.fidelity import FIDELITY, Image, Measure\n"
                     "from pipeline.metrics.roughness import roughness\n",
                 ),
-                ('{**FIDELITY, "blur": blur}', '{**FIDELITY, "blur": blur, "roughness": roughness}'),
+                (
+                    '{**FIDELITY, "blur": blur}',
+                    '{\n        **FIDELITY,\n        "blur": blur,\n        "roughness": roughness,\n    }',
+                ),
                 (
                     '        Metric("semantic", higher_is_better=False),\n',
                     '        Metric("semantic", higher_is_better=False),\n'
