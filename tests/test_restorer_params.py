@@ -20,7 +20,7 @@ def _load(tmp_path: Path, *changes: tuple[str, str]) -> Params:
     return load_params(tmp_path / "params.yaml")
 
 
-@pytest.mark.parametrize("name", RESTORERS)
+@pytest.mark.parametrize("name", load_params(ROOT / "params.yaml").train_restorer.sections)
 def test_a_restorer_is_chosen_by_its_name_alone(tmp_path: Path, name: str) -> None:
     settings = _load(tmp_path, ("restorer: nafnet", f"restorer: {name}")).train_restorer
     assert settings.restorer == name and settings.network
