@@ -30,6 +30,8 @@ WHOLE_MODULES = (
     "test_datasets_page",
     "test_degradation_sheet",
     "test_degradation_chains",
+    "test_dvc",
+    "test_code",
 )
 # Contract tests that are too slow for a test within a test, on everything but the new plug-ins.
 TOO_SLOW = ("training_twice", "nothing_is_written", "any_size_and_frozen", "features_carry", "onnx")
