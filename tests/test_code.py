@@ -199,8 +199,6 @@ def test_every_stage_and_every_package_has_an_expectation() -> None:
     packages = {path.parent.relative_to(PROJECT) for path in PROJECT.glob("[dmp]*/**/__init__.py")}
     known = {file.parent for file in files} | {Path("models")}
     assert {path for path in packages if path.parts[0] in PACKAGES} <= known
-        Path("models")
-    }
     assert set(UNUSED) == set(PLUGIN_TABLES)
 
 
