@@ -16,8 +16,7 @@ from data.degradations.chains import Recipe, require_still_pixels
 from data.degradations.records import apply_parameters, draw_parameters
 from data.samples import copy_labels
 from pipeline.datasets import real_photos
-from pipeline.datasets.faults import FAULTS_FILE
-from pipeline.datasets.importing import import_dataset
+from pipeline.datasets.importing import FAULTS_FILE, import_dataset
 from pipeline.datasets.manifests import manifest_row, write_manifest
 from pipeline.datasets.recipes import draw_severity, has_copies, one_for_each_image, recipe_of, severities
 from pipeline.running.atomic_outputs import replacing_folder, resuming_folder
@@ -26,9 +25,9 @@ from pipeline.running.entry import parse_arguments, run_stage
 from pipeline.running.execution import Kind, in_parallel
 from pipeline.running.progress import progress
 from pipeline.running.seeds import seed_for
-from pipeline.settings.degrade import Degrade, Paired, Unpaired
+from pipeline.settings.data import Degrade, Paired, Unpaired
 from pipeline.settings.params import Params, load_params
-from pipeline.settings.plugin_tables import plugin_modules
+from pipeline.settings.plugins import plugin_modules
 
 PARTIAL = "partial-"  # an image that is being written
 

@@ -20,7 +20,7 @@ from pipeline.datasets.recipes import recipe_of
 from pipeline.running.atomic_outputs import replacing, replacing_folder
 from pipeline.running.digests import digest_files
 from pipeline.running.entry import parse_arguments, run_stage
-from pipeline.settings.degrade import Paired, Unpaired
+from pipeline.settings.data import Paired, Unpaired
 from pipeline.settings.grammar import (
     BASE,
     CHECKPOINT,
@@ -32,8 +32,7 @@ from pipeline.settings.grammar import (
     objective_losses,
 )
 from pipeline.settings.params import PARAMS_FILE, Params, ParamsError, load_params, read_yaml
-from pipeline.settings.plugin_tables import plugin_modules
-from pipeline.settings.plugins import check_section
+from pipeline.settings.plugins import check_section, plugin_modules
 from pipeline.settings.training import TrainRestorer
 
 Value = TypeVar("Value")

@@ -15,8 +15,7 @@ from pipeline import degrade, quality
 from pipeline.commands.redo_image import redo_image
 from pipeline.datasets import real_photos
 from pipeline.datasets.manifests import MANIFEST, ManifestError, read_manifest
-from pipeline.settings.data import Data
-from pipeline.settings.degrade import Unpaired
+from pipeline.settings.data import Data, Unpaired
 from pipeline.settings.params import Params, load_params
 
 PARAMS = load_params(Path(__file__).parents[1] / "params.yaml")
@@ -154,5 +153,5 @@ def test_quality_says_what_it_leaves_out(
     monkeypatch.setattr("sys.argv", ["quality", *words])
     monkeypatch.setattr(quality, "load_params", lambda: params)
     quality.main()
-    assert "without clean counterparts, so that PSNR, SSIM are left out" in capsys.readouterr().out
+    assert "PSNR, SSIM left out: the photos have no clean counterparts" in capsys.readouterr().out
     assert list((tmp_path / "quality").iterdir()) == []

@@ -12,7 +12,7 @@ from pipeline.commands import redo_image
 from pipeline.datasets.manifests import ManifestError
 from pipeline.datasets.recipes import recipe_of
 from pipeline.degrade import degrade_dataset
-from pipeline.settings.degrade import Degrade
+from pipeline.settings.data import Degrade
 
 
 @pytest.fixture

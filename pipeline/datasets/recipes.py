@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from data.degradations import build_chain, get_recipe
 from data.degradations.chains import Recipe
 from pipeline.running.seeds import seed_for
-from pipeline.settings.degrade import Degrade, RandomSeverity
+from pipeline.settings.data import Degrade, RandomSeverity
 
 
 def recipe_of(settings: Degrade, name: str) -> Recipe:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from data import images
 from models.restorers import CHECKPOINT
 from models.restorers.contract import Restorer, restore_tiled
-from pipeline.settings.plugin_tables import plugin_modules
+from pipeline.settings.plugins import plugin_modules
 from pipeline.settings.training import Restore
 
 

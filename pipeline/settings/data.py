@@ -1,9 +1,10 @@
-"""The section `data` of params.yaml: the chosen source, and a section for each source."""
+"""The sections `data` and `degrade` of params.yaml: the source of the clean images, and how they are degraded."""
 
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
+from models.settings import Settings
 from pipeline.settings.plugins import PluginSections
 
 
@@ -32,3 +33,70 @@ class Data(PluginSections):
     def settings(self) -> dict[str, Any]:
         """The section of the chosen source, as it stands in the file."""
         return self.sections[self.source]
+
+
+def _all_different(values: tuple[int, ...]) -> tuple[int, ...]:
+    if len(set(values)) != len(values):
+        raise ValueError(f"expected different ones, got {list(values)}")
+    return values
+
+
+Severity = Annotated[int, Field(ge=1, le=5)]
+Severities = Annotated[tuple[Severity, ...], Field(min_length=2), AfterValidator(_all_different)]
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")]
+
+
+class RandomSeverity(Settings):
+    """Every image gets one of these severities."""
+
+    random: Severities
+
+
+class Paired(Settings):
+    """Real degraded photos of the clean images: <folder>/<split>/<id>.png (or .jpg) below data.root."""
+
+    kind: Literal["paired"]
+    folder: str
+
+
+class Unpaired(Settings):
+    """Real degraded photos with labels and without clean counterparts; restorers are trained on `recipe`."""
+
+    kind: Literal["unpaired"]
+    recipe: str
+    data: Data
+
+
+class Degrade(Settings):
+    severity: Severity | Severities | RandomSeverity
+    severity_of: dict[Name, Severity] = Field(default={})  # degradations with one of their own
+    recipes: dict[Name, Annotated[list[dict[str, Any]], Field(min_length=1)]] = Field(default={})
+    real: dict[Name, Annotated[Paired | Unpaired, Field(discriminator="kind")]] = Field(default={})
+
+    @field_validator("severity", mode="before")
+    @classmethod
+    def _is_understood(cls, value: Any) -> Any:
+        choices = value["random"] if isinstance(value, dict) and set(value) == {"random"} else value
+        numbers = choices if isinstance(choices, list | tuple) else [] if choices is not value else [choices]
+        if not numbers or any(type(number) is not int or not 1 <= number <= 5 for number in numbers):
+            raise ValueError(f"expected 1 to 5, a list such as [1, 3, 5], or {{random: [1, 3, 5]}}, got {value!r}")
+        return value
+
+    @model_validator(mode="after")
+    def _have_one_meaning(self) -> "Degrade":
+        both = set(self.recipes) & set(self.real)
+        if both:
+            raise ValueError(f"{min(both)!r} is in recipes and in real")
+        return self
+
+    def of(self, degradation: str) -> "Degrade":
+        """The settings with the severity that this degradation has."""
+        return self.model_copy(update={"severity": self.severity_of.get(degradation, self.severity)})
+
+    def only(self, degradation: str | None) -> dict[str, Any]:
+        """What one degradation depends on; nothing for None."""
+        if degradation is None:
+            return {}
+        whole = self.of(degradation).model_dump(mode="json")
+        own = {kind: whole[kind][degradation] for kind in ("recipes", "real") if degradation in whole[kind]}
+        return {"severity": whole["severity"], **own}

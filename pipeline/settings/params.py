@@ -12,8 +12,7 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 from ruamel.yaml import YAML
 
 from models.settings import Count, Names, NonNegative, Positive, Settings, Share
-from pipeline.settings.data import Data
-from pipeline.settings.degrade import Degrade
+from pipeline.settings.data import Data, Degrade
 from pipeline.settings.errors import PARAMS_FILE, ParamsError, one_line
 from pipeline.settings.grammar import BASE, CHECKPOINT, FROZEN, arm_error, is_pixel_objective, objective_losses
 from pipeline.settings.training import Restore, TrainRestorer
