@@ -106,13 +106,13 @@ def test_what_is_missing_is_named(run: Callable[..., dict[str, bytes]]) -> None:
         (("--degradation", "rain"), ParamsError, "--degradation 'rain': params.yaml has lowlight, fog"),
         (("--objective", "l1"), ParamsError, "--objective 'l1': params.yaml has pixel, diffloss"),
         (("--objective", "diffloss"), CompletedRunError, "restorers/fog/diffloss: does not exist. Run `uv run dvc"),
-        (("--training", "2"), CompletedRunError, "--training 2: this restorer has 1"),
+        (("--training", "2"), CompletedRunError, "--training: 2, but train_restorer.repeats was 1"),
     ):
         with pytest.raises(kind, match=said):
             run(*words)
     OUT.mkdir(parents=True)
     (OUT / "mine.txt").write_text("keep")
-    with pytest.raises(OutputError, match=r"something else is there \(no MODEL_CARD.md in it\)"):
+    with pytest.raises(OutputError, match=r"has other files in it, and no MODEL_CARD.md"):
         run()
     assert [path.name for path in Path("deployed").rglob("*")] == ["fog-pixel", "mine.txt"]
     (OUT / "mine.txt").unlink()

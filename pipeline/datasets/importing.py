@@ -46,19 +46,19 @@ class Written:
 
 
 def import_dataset(data: Data, seed: int, out: Path, tasks: Sequence[str] = (), shown_as: Path | None = None) -> None:
-    """Write the dataset that a section `data` describes to `out`, with a table of what was wrong with the files.
+    """Write the dataset that a section `data` describes into a folder, with a table of the faults of its files.
 
     Args:
-        data: the section.
-        seed: of drawn splits and scenes.
+        data: the section of params.yaml.
+        seed: of random splits and scenes.
         out: the folder to write.
-        tasks: those to be trained on these data, which must have labels for them and the splits train and val or
-            test. The stages that train them check again; here, the error comes before anything is read.
+        tasks: the tasks that are trained on the dataset. It must have labels for them and the splits train and val or
+            test. This check comes before any file is read.
         shown_as: the folder that messages name instead of `out`, if the caller moves the table there.
 
     Raises:
         DatasetError: the files are not as expected, a task has no labels, or a split is empty; or, if
-            `data.faults` is "error", any file is bad: all of them are in work/faults.csv then.
+            `data.faults` is "error", a file is faulty. work/faults.csv lists all faults.
     """
     source = _open_source(data, seed)
     smaller = {} if data.longest_side is None else {"longest_side": data.longest_side}
@@ -68,7 +68,9 @@ def import_dataset(data: Data, seed: int, out: Path, tasks: Sequence[str] = (), 
             info.classes_of(task, task)
     ids = source.split_ids()
     if tasks and ("train" not in ids or len(ids) < 2):
-        raise DatasetError(f"{data.root}: expected the splits train and val or test, got {', '.join(ids)}")
+        raise DatasetError(
+            f"{data.root}: expected the splits train and val or test, got {', '.join(ids)}. Correct data.{data.source}."
+        )
     with replacing_folder(out) as folder:
         written = _write_all(source, ids, folder, data.longest_side)
         twins = _find_twins(written)
@@ -89,7 +91,7 @@ def import_dataset(data: Data, seed: int, out: Path, tasks: Sequence[str] = (), 
 
 
 def _open_source(data: Data, seed: int) -> Source:
-    hint = f"see data.root and data.{data.source}"
+    hint = f"Correct data.root or data.{data.source}."
     return load_source(data.source)(
         Path(data.root),
         data.settings,
@@ -100,7 +102,7 @@ def _open_source(data: Data, seed: int) -> Source:
 
 
 def _write_all(source: Source, ids: dict[str, list[str]], folder: Path, longest_side: int | None) -> list[Written]:
-    """Read and write every sample once, in parallel processes; in the order of the ids."""
+    """Read and write every sample in parallel processes. Returns the results in the order of the ids."""
     jobs = []
     for split, image_ids in ids.items():
         for start in range(0, len(image_ids), CHUNK):
@@ -146,12 +148,12 @@ def _find_twins(written: Sequence[Written]) -> dict[tuple[str, str], Fault]:
 
 
 def _refuse_faults(data: Data, faults: Sequence[Fault], counts: dict[str, int]) -> None:
-    """Raise unless the dataset may be used."""
+    """Raise an error if a split is empty, or if there are faults and `data.faults` is "error"."""
     empty = [Fault(split, "empty split: no usable image is left") for split, count in counts.items() if not count]
     if empty or (data.faults == "error" and any(not fault.converted for fault in faults)):
-        advice = "repair the files, or set data.faults to skip to leave these images out"
+        advice = "Repair the files, or set data.faults to skip to leave these images out."
         if data.faults == "skip":
-            advice = "an empty split cannot be left out"
+            advice = "An empty split cannot be left out: add usable images to it."
         raise faults_error([*faults, *empty], WORK / FAULTS_FILE, Path(data.root), advice)
 
 
@@ -163,7 +165,7 @@ def faults_error(faults: Sequence[Fault], table: Path, root: Path, advice: str) 
         print(_printable(f"{fault.file}: {fault.fault}"))
     if len(bad) > LISTED_FAULTS:
         print(f"... and {len(bad) - LISTED_FAULTS} more")
-    return DatasetError(f"{root}: {len(bad)} faults ({count_kinds(bad)}), all listed in {table}; {advice}")
+    return DatasetError(f"{root}: {len(bad)} faults ({count_kinds(bad)}), all listed in {table}. {advice}")
 
 
 def write_table(path: Path, faults: Iterable[Fault], action: str) -> None:

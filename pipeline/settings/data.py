@@ -9,14 +9,14 @@ from pipeline.settings.plugins import PluginSections
 
 
 class Data(PluginSections):
-    """Which source, what to do with faulty files, and the sources' sections, of which the chosen one is needed."""
+    """The chosen source, the treatment of faulty files, and the sources' sections. The chosen source needs one."""
 
     kind: ClassVar[str] = "sources"
     source: str
     root: str
     faults: Literal["error", "skip"] = "error"
     longest_side: Annotated[int, Field(ge=64)] | None = None
-    trust_paths: bool = True  # false: files outside root, to which links and lists in the data point, are faults
+    trust_paths: bool = True  # false: links and lists in the data that lead to files outside root are faults
 
     @field_validator("source")
     @classmethod
@@ -26,7 +26,7 @@ class Data(PluginSections):
     @model_validator(mode="after")
     def _has_section(self) -> "Data":
         if self.source not in self.sections:
-            raise ValueError(f"source is {self.source!r}, so that a section data.{self.source} is needed")
+            raise ValueError(f"source is {self.source!r}, which needs a section data.{self.source}. Add it.")
         return self
 
     @property
@@ -37,7 +37,7 @@ class Data(PluginSections):
 
 def _all_different(values: tuple[int, ...]) -> tuple[int, ...]:
     if len(set(values)) != len(values):
-        raise ValueError(f"expected different ones, got {list(values)}")
+        raise ValueError(f"a severity occurs twice in {list(values)}. Name each one once.")
     return values
 
 
@@ -68,8 +68,10 @@ class Unpaired(Settings):
 
 
 class Degrade(Settings):
+    """Severities, chains of effects that the user defines, and real degraded photos."""
+
     severity: Severity | Severities | RandomSeverity
-    severity_of: dict[Name, Severity] = Field(default={})  # degradations with one of their own
+    severity_of: dict[Name, Severity] = Field(default={})  # the degradations with another severity
     recipes: dict[Name, Annotated[list[dict[str, Any]], Field(min_length=1)]] = Field(default={})
     real: dict[Name, Annotated[Paired | Unpaired, Field(discriminator="kind")]] = Field(default={})
 
@@ -86,17 +88,17 @@ class Degrade(Settings):
     def _have_one_meaning(self) -> "Degrade":
         both = set(self.recipes) & set(self.real)
         if both:
-            raise ValueError(f"{min(both)!r} is in recipes and in real")
+            raise ValueError(f"{min(both)!r} is in recipes and in real. Remove one of them.")
         return self
 
     def of(self, degradation: str) -> "Degrade":
-        """The settings with the severity that this degradation has."""
+        """The settings with the severity of one degradation."""
         return self.model_copy(update={"severity": self.severity_of.get(degradation, self.severity)})
 
     def only(self, degradation: str | None) -> dict[str, Any]:
-        """What one degradation depends on; nothing for None."""
+        """The settings that one degradation depends on; empty for None."""
         if degradation is None:
             return {}
-        whole = self.of(degradation).model_dump(mode="json")
-        own = {kind: whole[kind][degradation] for kind in ("recipes", "real") if degradation in whole[kind]}
-        return {"severity": whole["severity"], **own}
+        settings = self.of(degradation).model_dump(mode="json")
+        sections = {kind: settings[kind][degradation] for kind in ("recipes", "real") if degradation in settings[kind]}
+        return {"severity": settings["severity"], **sections}

@@ -56,9 +56,9 @@ def check_section(kind: str, name: str, section: Any, key: str) -> Any:
     """Check a plug-in's section against the `Settings` in its module.
 
     Args:
-        kind: of the plug-in: "sources", "restorers", "losses" or "tasks".
+        kind: "sources", "restorers", "losses" or "tasks".
         name: of the plug-in, in the table of its kind.
-        section: as it stands in params.yaml. Values of another type, such as "5" for a number, are mistakes.
+        section: as it stands in params.yaml. Values are not converted: "5" is no number.
         key: of the section, such as "losses.diffloss", for the message.
 
     Returns:
@@ -71,7 +71,9 @@ def check_section(kind: str, name: str, section: Any, key: str) -> Any:
     try:
         content = json.dumps(section)
     except (TypeError, ValueError, RecursionError) as error:
-        raise ParamsError(f"{PARAMS_FILE}: {key}: expected numbers, texts, lists and keys ({error})") from error
+        raise ParamsError(
+            f"{PARAMS_FILE}: {key}: holds a value that is no JSON ({error}). Use numbers, texts, lists and keys."
+        ) from error
     try:
         return model.model_validate_json(content, strict=True)
     except ValidationError as error:
@@ -98,7 +100,7 @@ class PluginSections(Settings):
             ValueError: there is no such plug-in; the text lists them.
         """
         if name not in cls.plugin_names():
-            raise ValueError(f"{name!r} is unknown; there are: {', '.join(cls.plugin_names())}")
+            raise ValueError(f"{name!r} is unknown. Choose one of {', '.join(cls.plugin_names())}.")
         return name
 
     @property
