@@ -276,7 +276,7 @@ def test_splits_to_fit_on(
 
 
 def test_a_task_that_the_run_does_not_have(run: Callable[..., dict[str, Any]]) -> None:
-    with pytest.raises(ParamsError, match=r"--task 'depth': params.yaml has detection, segmentation"):
+    with pytest.raises(ParamsError, match=r"--task: 'depth' is not in params.yaml. Choose one of detection"):
         run("--task", "depth")
 
 
