@@ -11,7 +11,7 @@ from pipeline.code import code_digests
 from pipeline.running.digests import PACKAGES, code_digest, imported_files, stage_digest
 from pipeline.running.entry import run_stage
 from pipeline.settings.params import load_params
-from pipeline.settings.plugin_tables import PLUGIN_TABLES, PROJECT, plugin_modules
+from pipeline.settings.plugins import PLUGIN_TABLES, PROJECT, plugin_modules
 
 CODE = "artifacts/code"
 ARMS = "degraded-retrained, pixel-retrained, clean-restored-diffloss"

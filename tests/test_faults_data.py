@@ -81,7 +81,7 @@ def _settled(folder: Path) -> None:
     """Nothing: the data are as they should be."""
 
 
-LISTED = "all listed in .*faults.csv; repair the files, or set data.faults to skip"
+LISTED = "all listed in .*faults.csv. Repair the files, or set data.faults to skip"
 HUGE = "1" + "0" * 400
 COCO = [
     _fault("JSON cut", "coco", lambda f: cut(f / "train.json"), "train.json: not valid JSON"),

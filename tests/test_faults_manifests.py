@@ -184,7 +184,7 @@ REDONE = [
     Fault("no splits", _without("split"), _redo, "there is no column 'split'"),
     Fault("no seeds", _without("seed"), _redo, "test0: seed: expected a whole number, got None"),
     Fault("no recipes", _without("recipe"), _redo, "there is no column 'recipe'"),
-    Fault("no steps", _without("steps"), _redo, "real photos have no record"),
+    Fault("no steps", _without("steps"), _redo, "real photos cannot be made again"),
     Fault("id of two lines", _cell("id", "a\nb"), _redo, r"id: expected the name of a file or folder, got 'a\\nb'"),
     Fault(
         "a column of two lines",
@@ -192,7 +192,9 @@ REDONE = [
         _redo,
         r"a column's name is '1-fog.b\\n'",
     ),
-    Fault("no steps of a recipe of two lines", _no_steps_in_two_lines, _redo, r"'a\\nb': real photos have no record"),
+    Fault(
+        "no steps of a recipe of two lines", _no_steps_in_two_lines, _redo, r"'a\\nb': real photos cannot be made again"
+    ),
     Fault("split leads out", _cell("split", "../../etc"), _redo, "split: expected the name of a file or folder"),
     Fault("split that is none", _cell("split", "tets"), _redo, "no split 'tets'; there are train, test"),
     Fault("split left out", _cell("split", None), _redo, "split: expected the name of a file or folder, got 'nan'"),
@@ -210,7 +212,7 @@ REDONE = [
         "nothing of that name",
         _manifest(b"split,id,recipe,steps,seed\ntest,x,fog,[],1\n"),
         _redo,
-        "test0: in none of the manifests",
+        "test0: is in no manifest",
     ),
 ]
 

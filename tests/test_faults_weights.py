@@ -229,7 +229,7 @@ FAULTS: dict[Callable[[Path], Any], list[tuple[str, Callable[[Path], Any], str]]
         ("records cut", _cut("records.npz"), "records.npz: not a readable file of records"),
         ("records of text", _bytes("records.npz", b"hello"), "not a readable file of records"),
         ("records without a kind", _npz(a=[1]), "it has no entry 'kind'"),
-        ("records of an unknown kind", _npz(kind="depth"), "unknown records 'depth'; there are"),
+        ("records of an unknown kind", _npz(kind="depth"), "unknown records 'depth', expected"),
         ("records of another version", _npz(kind="mean", ids=["a"]), "mean records of another version"),
         (
             "records of other lengths",

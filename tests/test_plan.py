@@ -71,9 +71,9 @@ MISTAKES = [
         "image_size: 129, epochs: 1, batch: 8",
         "train_task.detection.image_size: Input should be a",
     ),
-    ("-seg.yaml, weights: null", "-seg.yaml, weigths: null", f"{INSTANCES}.weigths: unknown key; known here: model"),
-    ("  classification: {", "  clasification: {", "a section train_task.classification is needed; there are: det"),
-    ("train_task:\n", "train_task:\n  depth: {}\n", "train_task: 'depth' is unknown; there are: detection"),
+    ("-seg.yaml, weights: null", "-seg.yaml, weigths: null", f"{INSTANCES}.weigths: unknown key. Known keys: model"),
+    ("  classification: {", "  clasification: {", "needs a section train_task.classification. Add it, or choose one"),
+    ("train_task:\n", "train_task:\n  depth: {}\n", "train_task: 'depth' is unknown. Choose one of detection"),
 ]
 
 
@@ -93,7 +93,7 @@ def test_sections_are_as_they_stand_in_the_file(project: Path) -> None:
     _edit("  classification: {model: resnet10t", "  classification: {model: resnet18")
     assert load_params().task_settings("classification")["model"] == "resnet18"
     _edit("  classification:", "  other:")
-    with pytest.raises(ParamsError, match=r"a section train_task\.classification is needed; there are: .*other"):
+    with pytest.raises(ParamsError, match=r"section train_task\.classification\. Add it, or choose one of .*other"):
         load_params().task_settings("classification")
 
 

@@ -236,7 +236,7 @@ def test_options_that_do_not_fit(restorer: Path, photos: Path, run: Callable[...
         ((*ours, "--input", photos / "none", "--output", "out"), "no such folder or video"),
         ((*ours, "--input", photos / "a.png", "--output", "out"), "neither a folder nor a video"),
         ((*ours, "--input", photos, "--output", "out", "--tile", 32), "half of --tile 32"),
-        (("--restorer", photos, "--input", photos, "--output", "out"), "neither restorer.onnx nor"),
+        (("--restorer", photos, "--input", photos, "--output", "out"), "this folder has no restorer.onnx and no"),
     ):
         with pytest.raises(FilesError, match=said):
             run(*words)
