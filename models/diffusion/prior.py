@@ -97,7 +97,7 @@ class DiffusionPrior(nn.Module):
         *,
         null_class: int | None = None,
     ) -> Self:
-        """The prior from a guided-diffusion (ADM) checkpoint, .pt or .safetensors, with settings in a dict or JSON file.
+        """A prior from a guided-diffusion (ADM) checkpoint, .pt or .safetensors, with its settings (dict or JSON file).
 
         Raises:
             models.diffusion.adm_settings.GuidedError: settings or keys that do not fit a stock UNet2DModel.
