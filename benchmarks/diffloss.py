@@ -3,9 +3,9 @@
     uv run python -m benchmarks.diffloss                  # two threads, 4 images of 128x128, 14.7 M parameters
     uv run python -m benchmarks.diffloss --adm --size 256 --compile       # the ADM-sized U-Net, for a GPU
 
-A step is the loss and its gradient at the restored images, without a restorer. All ways use the same timesteps and
-noise; timesteps are spread evenly. The ways take turns, so that other work on the machine slows all of them. Times are minimum and median over
-the rounds.
+A step is the loss and its gradient at the restored images, without a restorer. All ways use the same noise and the same
+timesteps, which are spread evenly. The ways take turns, so that other work on the machine slows all of them. Times are
+minimum and median over the rounds.
 """
 
 import argparse
