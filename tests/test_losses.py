@@ -280,7 +280,7 @@ def test_a_term_without_gradient_adds_nothing() -> None:
         ("diffloss", {"diffloss": {"view": "resize", "view_sizes": [8, 16]}}, "view 'resize' needs one view_sizes"),
         ("diffloss", {"diffloss": {"view": "resize", "view_sizes": [0]}}, "view_sizes.0: Input should be greater"),
         ("diffloss", {"diffloss": {"view": "multi-scale", "view_sizes": []}}, "view 'multi-scale' needs at least one"),
-        ("diffloss", {"diffloss": {"bank": "disk"}}, "bank: unknown key"),
+        ("diffloss", {"diffloss": {"cache": "disk"}}, "cache: unknown key"),
         (
             "lpips",
             {"lpips": {"backbone": "resnet"}},

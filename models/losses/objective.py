@@ -17,9 +17,7 @@ class ObjectiveOutput(NamedTuple):
     """One evaluation of an objective."""
 
     total: Tensor  # scalar; its gradient is the weighted sum of all gradients
-    logs: dict[
-        str, float
-    ]  # value of each component; "<component>_ratio": its gradient norm relative to the pixel loss's
+    logs: dict[str, float]  # value of each component; "<component>_ratio": its gradient norm over the pixel loss's
 
 
 class Objective(nn.Module):
