@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .faces import Body, Colour, Face, Points, disc, facing, footprint, hsv, inset, place, prism, stand
+from .surfaces import Body, Colour, Face, Points, disc, facing, footprint, hsv, inset, place, prism, stand
 
 TYRE: Colour = (0.012, 0.012, 0.013)
 RIM: Colour = (0.25, 0.25, 0.26)
