@@ -11,6 +11,7 @@ from skimage import data as photos
 
 from data.degradations import (
     EFFECTS,
+    ONLY_IN_CHAINS,
     RECIPES,
     DegradationError,
     build_chain,
@@ -20,8 +21,7 @@ from data.degradations import (
     get_effect,
     get_recipe,
 )
-from data.degradations.recipes import ONLY_IN_CHAINS
-from data.degradations.records import apply_parameters
+from data.degradations.recipes import apply_parameters
 
 ROOT = Path(__file__).parents[1]
 IMAGE = photos.astronaut()[:90, :120].copy()

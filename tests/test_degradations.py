@@ -15,8 +15,7 @@ from skimage import data as photos
 from skimage.transform import resize
 
 from data.degradations import RECIPES, DegradationError, degrade, degrade_with_parameters, get_recipe
-from data.degradations.chains import require_still_pixels
-from data.degradations.records import apply_parameters
+from data.degradations.recipes import apply_parameters, require_still_pixels
 
 ROOT = Path(__file__).parents[1]
 COCO128 = ROOT.parent / "shared" / "coco128" / "images"

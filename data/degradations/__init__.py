@@ -9,20 +9,18 @@ An effect is a module with its settings and severities, and a line in EFFECTS. A
 them. Importing this package imports no effect, and not even NumPy: effects are looked up by name when they are used.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
-
-from .recipes import FAMILIES, SEVERITIES, DegradationError, named_recipes
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from .chains import Recipe
     from .effects import Effect
-    from .records import Degraded
+    from .recipes import Degraded, Recipe
 
 __all__ = [
     "EFFECTS",
@@ -75,7 +73,81 @@ EFFECTS: dict[str, str] = {
     "coco-c-frost": ".coco_c_weather:FROST",
     "coco-c-spatter": ".coco_c_weather:SPATTER",
 }
-RECIPES = named_recipes(EFFECTS)
+SEVERITIES = (1, 2, 3, 4, 5)
+ONLY_IN_CHAINS = ("shrink", "enlarge")  # effects that change the image's size: alone they are no recipe
+COCO_C = "coco-c-"
+
+
+class DegradationError(ValueError):
+    """A recipe, setting, image or depth map that cannot be used; the text names it and what was expected."""
+
+
+@dataclass(frozen=True)
+class NamedRecipe:
+    """A recipe by name.
+
+    Attributes:
+        steps: the effects in order, each a mapping as in params.yaml.
+        fixed: a published setting: the same at every severity.
+        severity: the severity of the effect's own table that a fixed recipe has; None: `steps` has all settings.
+    """
+
+    steps: tuple[Mapping[str, Any], ...]
+    fixed: bool = False
+    severity: int | None = None
+
+
+# Published chains: EDTR, ICCV 2025; Mix-A is SR4IR's. Mix-B's "kernel up to 41" is read as the largest support of a
+# round blur on 8-bit values.
+EDTR = {
+    "edtr-mix-a": NamedRecipe(
+        (
+            {"effect": "shrink", "factor": 8, "down": "bicubic"},
+            {"effect": "jpeg", "quality": 75},
+            {"effect": "enlarge", "up": "bicubic"},
+        ),
+        fixed=True,
+    ),
+    "edtr-mix-b": NamedRecipe(
+        (
+            {
+                "effect": "blur-gaussian",
+                "sigma_pixels": [0.1, 8.0],
+                "kernel_pixels": 41,
+                "ratio": 1.0,
+                "light": "encoded",
+            },
+            {"effect": "shrink", "factor": [1.0, 16.0], "down": "bicubic"},
+            {"effect": "noise", "sigma_levels": [0.0, 10.0]},
+            {"effect": "jpeg", "quality": [50, 100]},
+            {"effect": "enlarge", "up": "bicubic"},
+        ),
+        fixed=True,
+    ),
+}
+FAMILIES = ["ia-yolo-fog-0..9", "coco-c-<corruption>-1..5", *EDTR]  # the fixed recipes, as patterns of their names
+
+
+def _named_recipes(effects: Iterable[str]) -> dict[str, NamedRecipe]:
+    """All recipes by name: every effect alone, then the published settings.
+
+    Args:
+        effects: the names of the effects.
+    """
+    names = list(effects)
+    recipes = {name: NamedRecipe(({"effect": name},)) for name in names if name not in ONLY_IN_CHAINS}
+    for index in range(10):  # IA-YOLO's ten fogs: A = 0.5, beta = 0.05 + 0.01 i
+        fog = {"effect": "ia-yolo-fog", "beta": round(0.05 + 0.01 * index, 2)}
+        recipes[f"ia-yolo-fog-{index}"] = NamedRecipe((fog,), fixed=True)
+    recipes |= EDTR
+    for name in names:
+        if name.startswith(COCO_C):
+            for severity in SEVERITIES:
+                recipes[f"{name}-{severity}"] = NamedRecipe(({"effect": name},), fixed=True, severity=severity)
+    return recipes
+
+
+RECIPES = _named_recipes(EFFECTS)
 _SPELLINGS = {name.replace("_", "-"): name for name in RECIPES}  # coco-c-gaussian-noise-3 is understood too
 
 
@@ -111,8 +183,8 @@ def degrade_with_parameters(
     seed: int,
     depth: "NDArray[np.float32] | None" = None,
 ) -> "Degraded":
-    """As `degrade`, with the record from which `records.apply_parameters` makes the same image again."""
-    from .records import degrade_and_record
+    """As `degrade`, with the record from which `recipes.apply_parameters` makes the same image again."""
+    from .recipes import degrade_and_record
 
     return degrade_and_record(image, get_recipe(recipe), severity, seed, depth)
 
@@ -130,7 +202,7 @@ def get_recipe(recipe: "str | Recipe") -> "Recipe":
     Raises:
         DegradationError: no such name; the text lists what exists.
     """
-    from .chains import Recipe
+    from .recipes import Recipe
 
     return recipe if isinstance(recipe, Recipe) else _build_named(_known_name(recipe))
 
@@ -145,7 +217,7 @@ def build_chain(steps: Sequence[Mapping[str, Any]], name: str = "chain", fixed: 
     Raises:
         DegradationError: naming the step, the key, and what was expected.
     """
-    from .chains import make_recipe
+    from .recipes import make_recipe
 
     effects = [(effect_name, get_effect(effect_name)) for effect_name in _step_effects(steps, name)]
     return make_recipe(name, effects, steps, fixed)

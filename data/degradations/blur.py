@@ -6,9 +6,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from . import DegradationError
 from .effects import Depth, Effect, Image, Parameters, Rng, Setting
 from .light import round_to_uint8, to_codes, to_light
-from .recipes import DegradationError
 
 _TILE = 11  # OpenCV filters kernels up to this side directly and skips zeros; larger ones by DFT
 _SPARSE = 0.25  # below this share of non-zeros several small filters are faster than one DFT

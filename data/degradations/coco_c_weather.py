@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as Pillow
 
+from . import DegradationError
 from .coco_c_blur import ANGLE, PIXELS, REACH, smear, smooth, stretch
 from .coco_c_tone import FACTOR, SHARE, SIGMA, SOURCE, cut_to_uint8
 from .effects import Depth, Effect, Image, Parameters, Rng, Setting
 from .light import in_all_channels
-from .recipes import DegradationError
 
 TEXTURES = ("drawn", "imagecorruptions")
 _PHOTOS = ("frost1.png", "frost2.png", "frost3.png", "frost4.jpg", "frost5.jpg", "frost6.jpg")

@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from .recipes import DegradationError
+from . import DegradationError
 
 Image: TypeAlias = NDArray[np.uint8]  # (H, W, 3) RGB
 Depth: TypeAlias = NDArray[np.float32]  # (H, W) metres

@@ -9,8 +9,7 @@ from pathlib import Path
 
 from data.dataset import DatasetInfo, write_info
 from data.labels import LABELS, DatasetError
-from data.resizing import shrink
-from data.samples import Fault, FaultError, remove_sample, write_sample
+from data.samples import Fault, FaultError, remove_sample, shrink, write_sample
 from data.sources import Source, load_source
 from pipeline.datasets.faults import FAULTS_FILE, LEFT_OUT, refuse, summarise, write_table
 from pipeline.running.atomic_outputs import WORK, replacing_folder
