@@ -1,7 +1,7 @@
-"""Recipes: effects in order, each with its settings at every severity; and degrading an image by a recipe.
+"""Recipes: chains of effects with their settings at every severity, and how they degrade an image.
 
-Degrading has two halves. `draw_parameters` draws a flat record of numbers and words. `apply_parameters` makes the
-image from its record, so that any image of a dataset can be made again alone.
+`draw_parameters` draws the record of an image: a flat mapping of numbers and words. `apply_parameters` makes the
+degraded image from its record, so that each image of a dataset can be made again alone.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,7 +19,7 @@ SMALLEST_SIDE = 32  # pixels
 
 @dataclass(frozen=True)
 class Step:
-    """An effect with its settings at the five severities; a [low, high] pair is drawn anew for each image."""
+    """An effect with its settings at each of the five severities; lists [low, high] are drawn for each image."""
 
     name: str
     effect: Effect
@@ -28,12 +28,19 @@ class Step:
 
 @dataclass(frozen=True)
 class Recipe:
-    """A named degradation: one step, or a chain of them applied in order."""
+    """A degradation: one step, or a chain of steps applied in order.
+
+    Attributes:
+        name: the name in error messages and manifests.
+        steps: the steps in order.
+        source: publications of formulas and values.
+        fixed: whether it is a published setting, which is the same at every severity.
+    """
 
     name: str
     steps: tuple[Step, ...]
     source: str = ""
-    fixed: bool = False  # a published setting under its own name: the same at every severity
+    fixed: bool = False
 
     @property
     def moves_pixels(self) -> bool:
@@ -46,11 +53,11 @@ class Recipe:
         return any(step.effect.uses_depth for step in self.steps)
 
     def key(self, index: int, name: str) -> str:
-        """The record's key of a setting: bare for a single step, `<number>-<effect>.<setting>` in a chain."""
+        """The key of a setting in the record: its name, or `<number>-<effect>.<setting>` in a chain."""
         return name if len(self.steps) == 1 else f"{index + 1}-{self.steps[index].name}.{name}"
 
     def at(self, severity: int) -> "Recipe":
-        """The same recipe with the settings of one severity at every severity."""
+        """A copy of this recipe that uses the settings of one severity at every severity."""
         rows = [(step.rows[severity - 1],) * len(SEVERITIES) for step in self.steps]
         return replace(self, steps=tuple(replace(s, rows=r) for s, r in zip(self.steps, rows, strict=True)))
 
@@ -58,16 +65,16 @@ class Recipe:
 def make_recipe(
     name: str, effects: Sequence[tuple[str, Effect]], settings: Sequence[Mapping[str, Any]], fixed: bool = False
 ) -> Recipe:
-    """A recipe of effects in order.
+    """Build and check a recipe.
 
     Args:
-        name: of the recipe, for messages and manifests.
-        effects: the effect of each step, with its name.
-        settings: those of each step that differ from the effect's severities; the key `effect` is skipped.
-        fixed: see `Recipe`.
+        name: the name of the recipe.
+        effects: name and effect of each step.
+        settings: settings of each step that replace the effect's severities; the key `effect` is ignored.
+        fixed: whether it is a published setting.
 
     Raises:
-        DegradationError: a setting or an order that cannot be; the text names the step and the key.
+        DegradationError: a setting or the order of the steps is not valid; the message names step and key.
     """
     steps = []
     for number, ((effect_name, effect), changes) in enumerate(zip(effects, settings, strict=True), start=1):
@@ -78,22 +85,22 @@ def make_recipe(
 
 
 def require_still_pixels(recipe: Recipe) -> None:
-    """Refuse a recipe for labelled data where boxes and masks would no longer fit.
+    """Check that boxes and masks of the clean images fit the degraded images, too.
 
     Raises:
-        DegradationError: naming the step that moves pixels.
+        DegradationError: a step moves pixels; the message names it.
     """
     for number, step in enumerate(recipe.steps, start=1):
         if step.effect.moves_pixels:
             raise DegradationError(
-                f"{recipe.name}, step {number} ({step.name}) moves pixels, so boxes and masks of the clean "
-                "images would be wrong: leave the step out, or use the recipe on images without labels"
+                f"{recipe.name}, step {number} ({step.name}): moves pixels, so that boxes and masks of the clean "
+                "images would be wrong. Remove the step, or use the recipe on images without labels"
             )
 
 
 @dataclass(frozen=True)
 class Degraded:
-    """A degraded image and every parameter that was used or drawn for it (numbers, words and lists)."""
+    """A degraded image, uint8 RGB (H, W, 3), and its record: every parameter that was used or drawn for it."""
 
     image: NDArray[np.uint8]
     parameters: Parameters
@@ -103,7 +110,7 @@ def degrade_and_record(image: Image, recipe: Recipe, severity: int, seed: int, d
     """Degrade one image; the arguments are those of `data.degradations.degrade`.
 
     Raises:
-        DegradationError: an argument that does not fit.
+        DegradationError: an argument is not valid.
     """
     _check_image(image, depth)
     parameters = draw_parameters(recipe, severity, seed, image.shape[:2], metric_depth=depth is not None)
@@ -113,17 +120,17 @@ def degrade_and_record(image: Image, recipe: Recipe, severity: int, seed: int, d
 def draw_parameters(
     recipe: Recipe, severity: int, seed: int, size: tuple[int, int], metric_depth: bool = False
 ) -> Parameters:
-    """The record of an image of `size` (height, width), without making the image.
+    """Draw the record of an image without making the image.
 
     Args:
         recipe: the degradation.
         severity: 1 (light) to 5 (heavy).
-        seed: a whole number >= 0, one for each image.
+        seed: a whole number >= 0, different for each image.
         size: height and width in pixels.
-        metric_depth: whether there is a depth map in metres.
+        metric_depth: whether the image has a depth map in metres.
 
     Raises:
-        DegradationError: an argument that does not fit the above.
+        DegradationError: an argument is not valid.
     """
     if not _is_whole(severity) or severity not in SEVERITIES:
         raise DegradationError(f"severity: expected a whole number from 1 to 5, got {severity!r}")
@@ -143,17 +150,17 @@ def draw_parameters(
 def apply_parameters(
     image: Image, recipe: Recipe, parameters: Mapping[str, Any], seed: int, depth: Depth | None = None
 ) -> NDArray[np.uint8]:
-    """Make an image from its record: byte for byte what `degrade` returned.
+    """Make a degraded image from its record, with the bytes that `degrade` returned.
 
     Args:
         image: the same clean image.
         recipe: the same recipe.
-        parameters: the record; numbers may be text, as read from a table (`repr` of a float is exact).
-        seed: the same seed: pixel-wise noise is drawn from it again.
-        depth: the same depth map, where the record says `metric`.
+        parameters: the record; numbers may be strings, as read from a table (`repr` of a float is exact).
+        seed: the same seed, from which pixel-wise noise is drawn again.
+        depth: the same depth map, if the record says `metric`.
 
     Raises:
-        DegradationError: a parameter is missing or out of range, or depth does not fit the record.
+        DegradationError: a parameter is missing or out of range, or the depth map does not fit the record.
     """
     _check_image(image, depth)
     _check_seed(seed)
@@ -170,13 +177,13 @@ def _make_step(name: str, effect: Effect, changes: Mapping[str, Any], where: str
     unknown = [key for key in changes if key != "effect" and key not in effect.settings]
     if unknown:
         choices = ", ".join(effect.settings) or "no settings"
-        raise DegradationError(f"{where}: no setting {unknown[0]!r}; it has {choices}")
+        raise DegradationError(f"{where}: there is no setting {unknown[0]!r}. Choose from {choices}")
     values = {**effect.severities, **changes}
     return Step(name, effect, tuple(_row(effect, values, severity, where) for severity in SEVERITIES))
 
 
 def _row(effect: Effect, values: Mapping[str, Any], severity: int, where: str) -> dict[str, Any]:
-    """The settings at one severity, in the effect's own order, checked."""
+    """The checked settings at one severity, in the order of the effect's settings."""
     row = {}
     for key, setting in effect.settings.items():
         value = values[key]
@@ -200,22 +207,24 @@ def _check(value: Any, setting: Setting, where: str) -> Any:
 
 
 def _check_order(recipe: Recipe) -> None:
-    """Depth describes the clean image's pixels, and the result must have the clean image's size."""
+    """Check that depth is used before pixels move, and that the result has the size of the clean image."""
     moved, small = "", ""
     for step in recipe.steps:
         if step.effect.uses_depth and (moved or small):
             raise DegradationError(
-                f"{recipe.name}: {step.name} uses the depth map, which does not fit after {moved or small}; "
-                f"put {step.name} before it"
+                f"{recipe.name}: {step.name} uses the depth map, which does not fit after {moved or small}. "
+                f"Put {step.name} before it"
             )
         moved = step.name if step.effect.moves_pixels else moved
         small = _size_after(step, small)
     if small:
-        raise DegradationError(f"{recipe.name}: after {small} the chain must end with `enlarge`")
+        raise DegradationError(
+            f"{recipe.name}: the chain does not restore the size after {small}. Add the effect `enlarge` at its end"
+        )
 
 
 def _size_after(step: Step, small: str) -> str:
-    """The name of the step that has made the image smaller, or nothing at the clean image's size."""
+    """The name of the step that made the image smaller, or "" if it has the size of the clean image."""
     if not step.effect.changes_size:
         return small
     return "" if "height" in step.effect.drawn else step.name
@@ -225,7 +234,7 @@ def _recorded(parameters: Mapping[str, Any], recipe: Recipe, index: int, key: st
     name = recipe.key(index, key)
     if name not in parameters:
         known = ", ".join(parameters)
-        raise DegradationError(f"{recipe.name}: the record has no parameter {name!r}; it has {known}")
+        raise DegradationError(f"{recipe.name}: the record has no parameter {name!r}, only {known}. Run degrade again")
     return recipe.steps[index].effect.record[key].check(parameters[name], f"{recipe.name}, {name}")
 
 
@@ -234,7 +243,7 @@ def _recorded_depth(parameters: Mapping[str, Any], depth: Depth | None, name: st
     if source not in (METRIC, PSEUDO):
         raise DegradationError(f"{name}, depth: expected {METRIC} or {PSEUDO} in the record, got {source!r}")
     if source == METRIC and depth is None:
-        raise DegradationError(f"{name}: the record says metric depth, but no depth map was given")
+        raise DegradationError(f"{name}: the record says metric depth, but there is no depth map. Pass the depth map")
     return np.asarray(depth, dtype=np.float32) if source == METRIC else None
 
 
@@ -253,7 +262,7 @@ def _check_image(image: Image, depth: Depth | None) -> None:
         got = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
         raise DegradationError(f"image: expected uint8 RGB (H, W, 3), got {got}")
     if min(image.shape[:2]) < SMALLEST_SIDE:
-        raise DegradationError(f"image: sides must be {SMALLEST_SIDE} pixels or more, got {image.shape[:2]}")
+        raise DegradationError(f"image: expected sides of {SMALLEST_SIDE} pixels or more, got {image.shape[:2]}")
     if depth is None:
         return
     if not isinstance(depth, np.ndarray) or depth.shape != image.shape[:2]:

@@ -1,7 +1,7 @@
 """The embedded data source: streets drawn from a seed, with exact boxes, masks and metric depth.
 
-A scene is built from flat faces at metric positions and seen through a pin-hole camera, so that the depth fits the
-picture and fog can be physical. Nothing is downloaded; the only photographs are textures inside scikit-image's wheel.
+A scene consists of flat faces at metric positions, seen by a pin-hole camera, so that depth fits the picture and fog
+can be physical. Nothing is downloaded: the only photographs are textures inside scikit-image's wheel.
 """
 
 import hashlib
@@ -35,11 +35,11 @@ from .street import (
 from .surfaces import Body
 
 Side = Annotated[int, Field(ge=64)]  # pixels
-TRIES = 25
+TRIES = 25  # random positions tried for each object
 
 
 class Settings(BaseSettings):
-    """The section data.scenes: the size of the images, and how many each split has."""
+    """The section data.scenes: width and height of the images in pixels, and number of images of each split."""
 
     width: Side
     height: Side
@@ -49,25 +49,25 @@ class Settings(BaseSettings):
 
 
 class Scenes:
-    """Drawn streets. Labels:
+    """Drawn streets with three kinds of labels:
 
-    - boxes surround the *visible* pixels of a car, person or sign plate, cut at the picture's edge; a thing with
-      fewer than 16 visible pixels, or a box under 3 pixels wide or high, has none;
-    - the mask names the surface at every pixel's centre; sign posts, lamps, bins and other furniture are 255;
-    - the depth is Z along the optical axis in metres; sky and whatever is farther is 255.99.
+    - Boxes around the *visible* pixels of cars, people and sign plates. An object with fewer than 16 visible pixels, or
+      less than 3 pixels wide or high, has no box.
+    - The mask has the class of the surface at each pixel's centre; sign posts, lamps, bins and other furniture are 255.
+    - The depth is Z along the optical axis in metres; the sky and larger distances are 255.99.
     """
 
     def __init__(self, root: Path, settings: Mapping[str, Any] | BaseSettings, seed: int, **options: Any) -> None:
-        """Nothing is read from files, so that `root` and the `options` of other sources are not used.
+        """Check the settings. No file is read.
 
         Args:
             root: not used.
             settings: `Settings`, or a section of params.yaml that is checked against them.
-            seed: of the scenes.
+            seed: the seed of all scenes.
             options: not used.
 
         Raises:
-            DatasetError: a setting that does not fit.
+            DatasetError: a setting is not valid.
         """
         try:
             self.settings = Settings.read(settings, "data.scenes")
@@ -90,20 +90,20 @@ class Scenes:
         return {split: [f"{index:05d}" for index in range(count)] for split, count in counts.items()}
 
     def faults(self) -> list[Fault]:
-        """None: nothing is read."""
+        """Always empty, because no file is read."""
         return []
 
     def part(self, split: str, ids: Sequence[str]) -> "Scenes":
-        """The same source: it holds nothing but numbers."""
+        """This source itself, which is small."""
         return self
 
     def sample(self, split: str, image_id: str) -> Sample:
-        """Draw the scene of a split and an id; it depends on the seed, these two and the size alone."""
+        """Draw one scene. It depends only on seed, split, id and image size."""
         scene = self.scene(split, image_id)
         return Sample(image_id, split, scene.image, scene.boxes, scene.mask, scene.depth)
 
     def scene(self, split: str, image_id: str) -> Scene:
-        """As `sample`, with the instance map."""
+        """Draw one scene, with the map of instances that `sample` leaves out."""
         code = int.from_bytes(hashlib.sha256(split.encode()).digest()[:4], "big")
         rng = np.random.default_rng(np.random.SeedSequence([self.seed, code, int(image_id)]))
         return compose(rng, self.settings.width, self.settings.height)
@@ -111,7 +111,7 @@ class Scenes:
 
 @dataclass
 class Plan:
-    """What stands in the street, and where there is still room."""
+    """The bodies placed in a street so far, and the ground that they occupy."""
 
     rng: np.random.Generator
     camera: Camera
@@ -120,7 +120,11 @@ class Plan:
     bodies: list[Body] = field(default_factory=list)
 
     def fits(self, x: float, z: float, half_x: float, half_z: float) -> bool:
-        """Reserve a rectangle if it is free, before the street's end and at least a metre off the camera."""
+        """Reserve a rectangle on the ground if it is free. All arguments are in metres.
+
+        Returns:
+            whether it is free, before the street's end, and at least a metre away from the camera.
+        """
         left, near, right, far = x - half_x, z - half_z, x + half_x, z + half_z
         if far > self.street.end - 1 or (abs(x - self.camera.x) < half_x + 1.0 and near < 2.0):
             return False
@@ -130,28 +134,28 @@ class Plan:
         return True
 
     def seen_spot(self, nearest: float, farthest: float) -> tuple[float, float]:
-        """(x, z) in view: any column, depth drawn on a logarithmic scale."""
+        """(x, z) of a random spot in view, its depth log-uniform between `nearest` and `farthest` metres."""
         depth = np.exp(self.rng.uniform(np.log(nearest), np.log(min(farthest, self.street.end - 5))))
         return self.camera.street_position(self.rng.uniform(-0.03, 1.03) * self.camera.width, float(depth))
 
     def in_view(self, x: float, z: float, margin: float = 6.0) -> bool:
-        """Whether a spot is in the picture, or no more than a margin (metres) beside it."""
+        """Whether a spot is in the picture, or at most `margin` metres beside it."""
         right, _, depth = self.camera.to_camera(np.array([x, 0.0, z]))
         return bool(depth > 2 and abs(right) < depth * self.camera.width / (2 * self.camera.focal) + margin)
 
     def kerb_spot(self, side: int, inward: float) -> tuple[float, float]:
-        """(x, z) by the kerb of a side, `inward` metres towards the middle of the road."""
+        """(x, z) of a random spot in view, `inward` metres from the kerb of a side towards the middle of the road."""
         _, z = self.seen_spot(6, 75)
         return sign_of(side) * (self.street.road - inward), z
 
     def is_pavement(self, x: float, z: float) -> bool:
-        """Whether a spot lies on the pavement or the grass before the buildings, and not on the crossing street."""
+        """Whether a spot lies on the pavement or the grass, and not on the crossing street."""
         side = int(x > 0)
         return self.street.road + 0.3 < abs(x) < self.street.wall(side) - 0.4 and not self.street.crossed(z)
 
 
 def draw_camera(rng: np.random.Generator, width: int, height: int, street: Street) -> Camera:
-    """At eye level or on a car's roof, on the road or the pavement, looking more or less along the street."""
+    """Draw a camera at eye level, on the road or the pavement, that looks more or less along the street."""
     size = np.sqrt(width * height)
     reach = street.road + 1.2
     x = float(rng.uniform(-reach, reach))
@@ -168,7 +172,7 @@ def draw_camera(rng: np.random.Generator, width: int, height: int, street: Stree
 
 
 def compose(rng: np.random.Generator, width: int, height: int) -> Scene:
-    """Draw a whole scene."""
+    """Draw a scene of width x height pixels: place everything in a street and render it."""
     street = draw_street(rng)
     camera = draw_camera(rng, width, height, street)
     light = draw_light(rng)
@@ -195,7 +199,7 @@ def _add_parked_cars(plan: Plan) -> None:
 
 
 def _add_moving_cars(plan: Plan) -> None:
-    """Oncoming, driving ahead, crossing or turning."""
+    """Add cars that drive ahead, come towards the camera, cross the street or turn."""
     rng = plan.rng
     for _ in range(int(rng.integers(1, 7))):
         turns = [0.0, np.pi, np.pi / 2, -np.pi / 2, rng.uniform(-np.pi, np.pi)]
@@ -221,7 +225,7 @@ def _add_signs(plan: Plan) -> None:
 
 
 def _add_people(plan: Plan) -> None:
-    """Most walk on the pavement, some cross the road; half of them in company."""
+    """Add people: most on the pavement, some on the road, some with a companion."""
     rng = plan.rng
     for _ in range(int(rng.integers(1, 8))):
         on_road = rng.random() < 0.25
@@ -232,8 +236,8 @@ def _add_people(plan: Plan) -> None:
                 continue
             plan.bodies.append(build_person(rng, x, z, plan.camera.eye, LABELS["person"]))
             side = x + rng.choice([-0.65, 0.65])
-            friend = rng.random() < 0.4 and abs(side) < plan.street.wall(int(side > 0)) - 0.3
-            if friend and plan.fits(side, z + 0.05, 0.3, 0.3):
+            has_companion = rng.random() < 0.4 and abs(side) < plan.street.wall(int(side > 0)) - 0.3
+            if has_companion and plan.fits(side, z + 0.05, 0.3, 0.3):
                 plan.bodies.append(build_person(rng, side, z + 0.05, plan.camera.eye, LABELS["person"]))
             break
 
@@ -249,7 +253,7 @@ def _add_clutter(plan: Plan) -> None:
 
 
 def _add_plants(plan: Plan) -> None:
-    """On both sides street trees; where there is no terrace hedges, and shrubs on the grass or a wood in a park."""
+    """Add street trees on both sides, and hedges and shrubs on sides without a terrace of houses."""
     for side in (0, 1):
         _add_street_trees(plan, side)
         if plan.street.frontage[side] != "terrace":

@@ -1,6 +1,6 @@
-"""Buildings along the street and across its end, the skyline behind them, and their fronts.
+"""Buildings along the street and across its end, their fronts, and the skyline behind them.
 
-Windows, shop fronts and doors are no faces: they are painted by position on the wall (`paint_facades`).
+Windows, shop fronts and doors are not faces: `paint_facades` paints them by position on the wall.
 """
 
 from dataclasses import dataclass
@@ -12,16 +12,16 @@ from .camera import ALONG, Camera, FaceTable, Picture, Spots
 from .street import BEHIND, FAR, Street, sign_of
 from .surfaces import BRICK, LEAVES, PLASTER, Body, Colour, Face, Points, disc, hsv
 
-DEPTH = 12.0  # metres that a building reaches back from the street
+DEPTH = 12.0  # metres; depth of a building away from the street
 SKYLINE = 245.0  # metres; depth of the skyline
 
 
 @dataclass(frozen=True)
 class Walls:
-    """What throws the long shadows: a wall on either side of the street, as high as its buildings.
+    """Walls on both sides of the street, as high as the buildings, which cast long shadows.
 
-    `offset` is the distance of the left and right wall from the middle; `height[side, bin]` in metres, with one bin
-    per metre along the street, from `start` on.
+    `offset` is the distance of the left and right wall from the middle in metres. `height[side, bin]` is in metres,
+    with one bin per metre along the street, from `start` on.
     """
 
     offset: tuple[float, float]
@@ -31,7 +31,7 @@ class Walls:
 
 @dataclass(frozen=True)
 class FacadeStyles:
-    """One row per building front; lengths in metres, colours linear RGB (B, 3)."""
+    """Styles of B building fronts; lengths in metres, colours linear RGB."""
 
     spacing: Picture  # (B,) from window to window
     storey: Picture  # (B,)
@@ -47,7 +47,7 @@ class FacadeStyles:
 def build_buildings(
     rng: np.random.Generator, street: Street, camera: Camera, labels: dict[str, int]
 ) -> tuple[list[Body], FacadeStyles, Walls]:
-    """Bodies in drawing order, the styles of their fronts, and the walls that throw the long shadows."""
+    """Draw buildings and skyline: bodies in drawing order, styles of the fronts, and walls for long shadows."""
     heights = np.zeros((2, int(FAR - BEHIND) + 1), np.float32)
     fronts: list[tuple[float, list[Face]]] = []
     tops: list[float] = []
@@ -70,7 +70,7 @@ def build_buildings(
 
 
 def _lots(rng: np.random.Generator, street: Street, side: int) -> list[tuple[float, float]]:
-    """From where to where along the street each building of a side stands."""
+    """Start and end along the street, in metres, of each building of a side."""
     kind = street.frontage[side]
     if kind == "park":
         return []
@@ -92,7 +92,7 @@ def _overlap(start: float, end: float, middle: float, half: float) -> bool:
 
 
 def _around(start: float, middle: float, half: float) -> tuple[float, float]:
-    """The part of a lot before a crossing, or an empty lot behind it."""
+    """The part of a lot before a crossing, or an empty lot if there is none."""
     return (start, middle - half) if start < middle - half else (middle + half, middle + half)
 
 
@@ -106,7 +106,7 @@ def _wall_paint(rng: np.random.Generator) -> tuple[Colour, int]:
 def _house(
     rng: np.random.Generator, street: Street, side: int, lot: tuple[float, float], top: float, style: int
 ) -> list[Face]:
-    """End wall, roof, front, and what hangs on it."""
+    """Faces of a house: end wall, roof, front, and ornaments on it."""
     sign, (low, high) = sign_of(side), lot
     near, back = sign * street.wall(side), sign * (street.wall(side) + DEPTH)
     ridge = (near + back) / 2
@@ -125,7 +125,7 @@ def _house(
 
 
 def _ornaments(rng: np.random.Generator, x: float, lot: tuple[float, float]) -> list[Face]:
-    """Posters and round or square emblems on the wall: they look like signs and are none."""
+    """Posters and emblems on the wall, which resemble traffic signs but are not labelled as such."""
     faces = []
     for _ in range(int(rng.integers(0, 4))):
         z, y, size = rng.uniform(lot[0] + 0.8, lot[1] - 0.8), rng.uniform(1.2, 3.6), rng.uniform(0.25, 0.6)
@@ -147,7 +147,7 @@ def _closing_block(rng: np.random.Generator, street: Street, top: float, style: 
 
 
 def _skyline(rng: np.random.Generator, camera: Camera, label: int, hills: bool) -> Body:
-    """Wooded hills or distant blocks, upright and square to the camera."""
+    """Wooded hills or distant blocks, upright and facing the camera."""
     reach = 1.1 * SKYLINE * camera.width / (2 * camera.focal)
     depth = SKYLINE if hills else SKYLINE - 8
     if hills:
@@ -167,13 +167,13 @@ def _skyline(rng: np.random.Generator, camera: Camera, label: int, hills: bool) 
 
 
 def _upright(shape: Points, camera: Camera, depth: float) -> Points:
-    """(across, up) in metres to a face at one depth."""
+    """Convert a shape (K, 2) of (across, up) in metres to a face at one depth, street points (K, 3)."""
     eyed = np.column_stack([shape[:, 0], camera.eye_height - shape[:, 1], np.full(len(shape), depth)])
     return eyed @ camera.rotation + camera.eye
 
 
 def draw_styles(rng: np.random.Generator, tops: list[float]) -> FacadeStyles:
-    """A style for each building front of the given height."""
+    """Draw a style for each building front; `tops` are heights of the walls in metres."""
     count = len(tops)
     light_trim = rng.random(count)[:, None] < 0.6
     return FacadeStyles(
@@ -233,7 +233,7 @@ def paint_facades(
 def _glass(
     chance: Picture, v: Picture, door: NDArray[np.bool_], haze: NDArray[np.float64], zenith: NDArray[np.float64]
 ) -> Picture:
-    """Panes (3, N): dark rooms, a share with pale curtains, some that mirror the sky; doors are wood or paint."""
+    """Colours of panes (3, N): dark rooms, some with pale curtains, some that mirror the sky; doors are opaque."""
     tone = 0.02 + 0.06 * v + 0.3 * (chance > 0.8) * (v > 0.5)
     pane = tone * haze[:, None]
     mirror = (chance > 0.3) & (chance < 0.45)

@@ -1,4 +1,4 @@
-"""What a pin-hole camera sees of a street: projection, the face at every sample, its depth and position, shadows.
+"""A pin-hole camera and what it sees: projection, and buffers of faces, depth, positions and shadows.
 
 Street frame, metres: x to the right across the street (0 in its middle), y up (0 on the ground), z along it.
 Camera frame, metres: X right, Y down, Z forward (the depth). The optical axis is level, so that a ground point
@@ -6,7 +6,7 @@ at row v lies at depth f·h / (v − horizon); pixel j covers [j, j + 1), its ce
 
 Samples lie half a pixel apart and start on the picture's edge: (2H + 1, 2W + 1) of them. Those with two odd indices
 are the pixel centres, where class, instance and depth are read; colour is averaged over the neighbours.
-OpenCV also fills the samples that an outline touches, so that an edge may lie up to a quarter pixel too far out.
+OpenCV also fills the samples that an outline touches, so that an edge may be up to a quarter pixel too far outside.
 """
 
 from dataclasses import dataclass
@@ -20,18 +20,21 @@ from .surfaces import Body, Points
 
 NEAR = 0.4  # metres; nothing closer than this is drawn
 SHIFT = 4  # fractional bits of OpenCV's fixed-point corners
-LIMIT = float(2**14)  # samples; corners further out are pulled in
+LIMIT = float(2**14)  # samples; corners farther outside are clipped
 SKY_LABEL = 0  # the sky's segmentation index
 SKY_DEPTH = 255.99  # metres; also the largest depth of anything else
 SKY_FACE = 0  # the sky's row in the face table
-GROUND, ALONG, ACROSS = range(3)  # what a face is closest to: level, a wall along the street, a wall across it
+GROUND, ALONG, ACROSS = range(3)  # nearest orientation of a face: level, a wall along the street, or a wall across it
 
 Picture = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class Camera:
-    """A level camera. `focal` and `horizon` (a row) are in pixels, `yaw` in radians, to the right."""
+    """A level camera.
+
+    `focal` and `horizon` (a row) are in pixels, `x` and `eye_height` in metres, and `yaw` in radians to the right.
+    """
 
     width: int
     height: int
@@ -48,28 +51,28 @@ class Camera:
 
     @cached_property
     def rotation(self) -> NDArray[np.float64]:
-        """Street directions to camera directions, (3, 3)."""
+        """Rotation matrix from street to camera directions, (3, 3)."""
         cos, sin = np.cos(self.yaw), np.sin(self.yaw)
         return np.array([[cos, 0.0, -sin], [0.0, -1.0, 0.0], [sin, 0.0, cos]])
 
     def to_camera(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Street points (..., 3) to camera points (..., 3)."""
+        """Convert street points (..., 3) to camera points (..., 3)."""
         return (points - self.eye) @ self.rotation.T
 
     def project(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Camera points (..., 3) with Z > 0 to pixel coordinates (..., 2)."""
+        """Project camera points (..., 3) with Z > 0 to pixel coordinates (..., 2)."""
         pixels = self.focal * points[..., :2] / points[..., 2:]
         return pixels + np.array([self.width / 2, self.horizon])
 
     def street_position(self, column: float, depth: float) -> tuple[float, float]:
-        """(x, z) of the street point that is seen in a pixel column at a depth."""
+        """(x, z) in metres of the street point seen in a pixel column at a depth in metres."""
         right = (column - self.width / 2) / self.focal * depth
         cos, sin = np.cos(self.yaw), np.sin(self.yaw)
         return float(self.x + right * cos + depth * sin), float(depth * cos - right * sin)
 
 
 def clip_near(points: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Cut a polygon of camera points (K, 3) at Z = NEAR (Sutherland and Hodgman 1974); empty where all is behind."""
+    """Cut a polygon of camera points (K, 3) at Z = NEAR (Sutherland and Hodgman 1974); empty if all of it is nearer."""
     kept = []
     for start, end in zip(points, np.roll(points, -1, axis=0), strict=True):
         if start[2] >= NEAR:
@@ -89,7 +92,7 @@ class FaceTable:
     farthest: NDArray[np.float32]  # (F,) its greatest
     normal: NDArray[np.float64]  # (F, 3) street frame, towards the eye
     aspect: NDArray[np.int32]  # (F,) GROUND, ALONG or ACROSS
-    ground: NDArray[np.bool_]  # (F,) at height 0, where bodies throw their shadows
+    ground: NDArray[np.bool_]  # (F,) at height 0, where shadows of bodies fall
     colour: NDArray[np.float32]  # (3, F)
     texture: NDArray[np.intp]  # (F,)
     facade: NDArray[np.intp]  # (F,) -1 = none
@@ -129,7 +132,7 @@ def tabulate(bodies: list[Body], camera: Camera) -> FaceTable:
 
 
 def face_buffer(bodies: list[Body], camera: Camera) -> NDArray[np.int32]:
-    """The row in the face table that every sample shows, (2H + 1, 2W + 1)."""
+    """The row in the face table of the face seen at every sample, (2H + 1, 2W + 1)."""
     buffer = np.full((2 * camera.height + 1, 2 * camera.width + 1), SKY_FACE, np.int32)
     polygons = [face.vertices for body in bodies for face in body.faces]
     for row, corners in enumerate(_to_samples(polygons, camera), start=1):
@@ -139,21 +142,21 @@ def face_buffer(bodies: list[Body], camera: Camera) -> NDArray[np.int32]:
 
 
 def shadow_buffer(bodies: list[Body], camera: Camera, sun: Points) -> NDArray[np.float32]:
-    """Share of sunlight (2H + 1, 2W + 1) that bodies keep from the *ground* at every sample, 0..1.
+    """Share of sunlight in [0, 1] that bodies block from the *ground* at every sample, (2H + 1, 2W + 1).
 
     `sun` is the unit direction towards the sun in the street frame; its height must be above 0.
     """
     buffer = np.zeros((2 * camera.height + 1, 2 * camera.width + 1), np.uint8)
     polygons = [face.vertices for body in bodies if body.shadow for face in body.faces]
-    thrown = [corners - sun * (corners[:, 1:2] / sun[1]) for corners in polygons]
-    for corners in _to_samples(thrown, camera):
+    cast = [corners - sun * (corners[:, 1:2] / sun[1]) for corners in polygons]
+    for corners in _to_samples(cast, camera):
         if len(corners):
             cv2.fillPoly(buffer, [corners], 255, cv2.LINE_8, SHIFT)
     return cv2.blur(buffer, (3, 3)).astype(np.float32) / np.float32(255)
 
 
 def contact_buffer(bodies: list[Body], camera: Camera) -> NDArray[np.float32]:
-    """Share of sky light (2H + 1, 2W + 1) that bodies keep from the ground right below them, 0..1."""
+    """Share of sky light in [0, 1] that bodies block from the ground right below them, (2H + 1, 2W + 1)."""
     buffer = np.zeros((2 * camera.height + 1, 2 * camera.width + 1), np.uint8)
     polygons = []
     for body in bodies:
@@ -167,14 +170,14 @@ def contact_buffer(bodies: list[Body], camera: Camera) -> NDArray[np.float32]:
 
 
 def _depth_range(polygons: list[Points], camera: Camera) -> tuple[Points, Points]:
-    """Least and greatest depth of every polygon, between NEAR and SKY_DEPTH."""
+    """Smallest and largest depth of every polygon in metres, between NEAR and SKY_DEPTH."""
     starts = np.cumsum([0, *(len(corners) for corners in polygons[:-1])])
     depth = np.clip(camera.to_camera(np.concatenate(polygons))[:, 2], NEAR, SKY_DEPTH)
     return np.minimum.reduceat(depth, starts), np.maximum.reduceat(depth, starts)
 
 
 def _to_samples(polygons: list[Points], camera: Camera) -> list[NDArray[np.int32]]:
-    """Street polygons to fixed-point sample corners; empty where all of a polygon is behind the near plane."""
+    """Convert street polygons to fixed-point sample corners; empty for polygons behind the near plane."""
     if not polygons:
         return []
     ends = np.cumsum([len(corners) for corners in polygons])[:-1]
@@ -195,7 +198,7 @@ def _fixed_point(pixels: Points) -> NDArray[np.int32]:
 
 @dataclass(frozen=True)
 class Spots:
-    """Face, depth Z and street position of every sample, all (2H + 1, 2W + 1)."""
+    """Face (row in the face table), depth Z and street position in metres of every sample, all (2H + 1, 2W + 1)."""
 
     face: NDArray[np.intp]
     depth: Picture
@@ -205,9 +208,9 @@ class Spots:
 
 
 def locate(buffer: NDArray[np.int32], table: FaceTable, camera: Camera) -> Spots:
-    """Cut every viewing ray with the plane of its face.
+    """Intersect every viewing ray with the plane of its face.
 
-    A sample on the outline of a face seen edge-on may miss it by far, so that the depth is kept within the face's own.
+    A sample on the outline of a face seen edge-on may miss it by far, so that its depth is clipped to that of the face.
     """
     x, y = rays(camera)
     face = buffer.astype(np.intp)
@@ -228,7 +231,7 @@ def locate(buffer: NDArray[np.int32], table: FaceTable, camera: Camera) -> Spots
 
 
 def rays(camera: Camera) -> tuple[Picture, Picture]:
-    """X of every sample column, (2W + 1,), and y of every sample row, (2H + 1,), at depth 1."""
+    """X of every sample column, (2W + 1,), and Y of every sample row, (2H + 1,), at depth 1."""
     x = (np.arange(2 * camera.width + 1) / 2 - camera.width / 2) / camera.focal
     y = (np.arange(2 * camera.height + 1) / 2 - camera.horizon) / camera.focal
     return x.astype(np.float32), y.astype(np.float32)

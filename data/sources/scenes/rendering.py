@@ -30,8 +30,8 @@ from .surfaces import CLOUDS, SIDE, Body, back_to_front, load_atlas
 DETECTION = ["car", "person", "traffic_sign"]
 SEGMENTATION = ["sky", "building", "road", "pavement", "vegetation", *DETECTION]
 LABELS = {name: index for index, name in enumerate(SEGMENTATION)}
-MIN_PIXELS = 16  # a thing with fewer visible pixels has no box
-MIN_SIDE = 3  # pixels; nor has one whose box is narrower or lower than this
+MIN_PIXELS = 16  # an object with fewer visible pixels has no box
+MIN_SIDE = 3  # pixels; an object with a narrower or lower box has no box
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Scene:
 
 @dataclass(frozen=True)
 class Light:
-    """One scene's light, linear RGB. `sun` is the unit direction towards the sun in the street frame."""
+    """The light of one scene, linear RGB. `sun` is the unit direction towards the sun in the street frame."""
 
     sun: NDArray[np.float64]
     sunlight: NDArray[np.float64]  # (3,)
@@ -56,12 +56,12 @@ class Light:
     haze: NDArray[np.float64]  # (3,) the sky's colour at the horizon
     cloud_cover: float  # 0 clear .. 1 overcast
     cloud_offset: float
-    exposure: float  # factor on the brightness that the picture is set to
+    exposure: float  # factor on the mean brightness of the picture
     noise: float  # standard deviation of the sensor's noise, in 8-bit steps
 
 
 def draw_light(rng: np.random.Generator) -> Light:
-    """Clear, overcast or low sun, with the sun anywhere around and the exposure up to 0.6 stops off."""
+    """Draw the light: clear, overcast or low sun in any direction, and an exposure up to 0.6 stops off."""
     weather = rng.choice(["clear", "overcast", "low"], p=[0.5, 0.3, 0.2])
     height = {"clear": rng.uniform(0.5, 1.1), "overcast": 1.0, "low": rng.uniform(0.22, 0.45)}[weather]
     bearing = rng.uniform(-np.pi, np.pi)
@@ -97,7 +97,7 @@ def sky_colour(light: Light, x: Picture, y: Picture, sun: NDArray[np.float64]) -
 
 
 def _clouds(light: Light, x: Picture, y: Picture) -> Picture:
-    """How much cloud (N,) is in front of the sky, on a level sheet seen in perspective."""
+    """Cloud cover (N,) in [0, 1] along rays, of a level sheet of cloud seen in perspective."""
     atlas = load_atlas()
     sheet = 60 / np.maximum(-y + 0.12, 0.05)
     column = (x * sheet + np.float32(light.cloud_offset + 64 * SIDE)).astype(np.intp) & (SIDE - 1)
@@ -109,10 +109,10 @@ def _clouds(light: Light, x: Picture, y: Picture) -> Picture:
 
 
 def develop(linear: Picture, light: Light, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Samples of linear light (3, 2H + 1, 2W + 1) to an 8-bit picture (H, W, 3).
+    """Convert samples of linear light (3, 2H + 1, 2W + 1) to an 8-bit picture (H, W, 3).
 
-    Each pixel takes the tent-weighted samples around its centre; then exposure, a film-like shoulder, gamma 2.2
-    and a little sensor noise.
+    Each pixel averages the samples around its centre with tent weights. Then follow exposure, a film-like shoulder,
+    gamma 2.2 and sensor noise.
     """
     tent = np.array([0.25, 0.5, 0.25], np.float32)
     pixels = np.dstack([cv2.sepFilter2D(plane, -1, tent, tent)[1::2, 1::2] for plane in np.minimum(linear, 4.0)])
@@ -134,7 +134,7 @@ def shade(
     camera: Camera,
     light: Light,
 ) -> Picture:
-    """Linear RGB of every sample, (3, 2H + 1, 2W + 1). `shadow` and `contact` are the buffers of the ground."""
+    """Linear RGB of every sample, (3, 2H + 1, 2W + 1). `shadow` and `contact` are buffers of the ground."""
     pattern = _texture(spots, table, camera)
     picture = np.stack([np.take(colour, spots.face) for colour in table.colour])
     picture *= pattern
@@ -171,7 +171,7 @@ def _exposure(
 
 
 def _wall_shadow(spots: Spots, walls: Walls, light: Light) -> NDArray[np.bool_]:
-    """Where the street's wall on the sun's side hides the sun."""
+    """Mask of the samples that lie in the shadow of the wall on the sun's side."""
     side = int(light.sun[0] > 0)
     across = np.float32(abs(light.sun[0]) + 1e-3)
     run = (np.float32(walls.offset[side]) - np.float32(2 * side - 1) * spots.x) / across
@@ -190,7 +190,7 @@ def render(
     light: Light,
     rng: np.random.Generator,
 ) -> Scene:
-    """Render a backdrop, in the given order, and the bodies in front of it, in the order of their distance."""
+    """Render a backdrop, drawn in list order, and the bodies in front of it, sorted by distance."""
     bodies = back_to_front(bodies, camera.eye)
     table = tabulate([*backdrop, *bodies], camera)
     buffer = face_buffer([*backdrop, *bodies], camera)
@@ -209,7 +209,7 @@ def render(
 
 
 def visible_boxes(instances: NDArray[np.int32], mask: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """YOLO rows (K, 5) around the visible pixels of every instance that is large enough."""
+    """YOLO boxes (K, 5) around the visible pixels of every instance that is large enough."""
     height, width = instances.shape
     rows, columns = np.nonzero(instances)
     numbers = instances[rows, columns]

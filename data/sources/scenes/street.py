@@ -24,8 +24,8 @@ from .surfaces import (
     visible,
 )
 
-FAR = 190.0  # metres; buildings and road end here at the latest
-BEHIND = -30.0  # metres; where they start, behind the camera
+FAR = 190.0  # metres; largest end of buildings and road
+BEHIND = -30.0  # metres; start of buildings and road, behind the camera
 LINE = 0.12  # metres; width of a painted line
 KERB = 0.18  # metres; width of a kerb
 
@@ -43,7 +43,7 @@ OCTAGON = disc(1.0, 8) @ np.array([[0.924, 0.383], [-0.383, 0.924]])
 
 @dataclass(frozen=True)
 class Street:
-    """Widths in metres; pairs are (left, right). `frontage` is "terrace", "detached" or "park"."""
+    """The plan of a street. Lengths are in metres, pairs (left, right). `frontage`: "terrace", "detached" or "park"."""
 
     road: float  # half of the road's width
     pavement: tuple[float, float]
@@ -54,15 +54,15 @@ class Street:
     end: float  # where a building closes the street, or FAR
 
     def kerb(self, side: int) -> float:
-        """How far the pavement's outer edge is from the middle, on side 0 (left) or 1."""
+        """Distance of the pavement's outer edge from the middle in metres, on side 0 (left) or 1."""
         return self.road + self.pavement[side]
 
     def wall(self, side: int) -> float:
-        """How far the buildings are from the middle."""
+        """Distance of the buildings from the middle in metres."""
         return self.kerb(side) + self.verge[side]
 
     def crossed(self, z: float, margin: float = 1.0) -> bool:
-        """Whether the crossing street, and a margin beside it, covers a position along this street."""
+        """Whether the crossing street, widened by `margin` metres, covers a position along this street."""
         return self.crossing is not None and abs(z - self.crossing) < self.crossing_half + margin
 
 
@@ -72,7 +72,7 @@ def sign_of(side: int) -> int:
 
 
 def draw_street(rng: np.random.Generator) -> Street:
-    """Draw a street; a third of them is closed by a building, half of them are crossed."""
+    """Draw the plan of a street; a third are closed by a building, and half are crossed by another street."""
     frontage = rng.choice(["terrace", "detached", "park"], size=2, p=[0.55, 0.27, 0.18])
     verge = [0.0 if kind == "terrace" else float(rng.uniform(1.0, 6.0)) for kind in frontage]
     closed = rng.random() < 0.35
@@ -88,7 +88,7 @@ def draw_street(rng: np.random.Generator) -> Street:
 
 
 def build_ground(rng: np.random.Generator, street: Street, labels: dict[str, int]) -> list[Body]:
-    """All faces at height 0, to be drawn before anything else, in this order."""
+    """Draw the ground: bodies of all faces at height 0, to be drawn first, in this order."""
     grey = rng.uniform(0.045, 0.14)
     road = grey * (1 + np.array([0.06, 0.0, -0.06]) * rng.uniform(-1, 1))
     asphalt: Colour = (float(road[0]), float(road[1]), float(road[2]))

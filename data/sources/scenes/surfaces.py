@@ -2,7 +2,7 @@
 
 Textures are the photographs of brick, grass and gravel inside scikit-image's wheel, and drawn patterns. Every texture
 is a periodic square of brightness factors around 1, kept with its smaller copies (Williams 1983, "Pyramidal
-parametrics") in one flat array, so that a whole image is looked up in one go.
+parametrics") in one flat array, so that one lookup serves a whole image.
 """
 
 import colorsys
@@ -20,17 +20,21 @@ from ... import images
 
 SIDE = 256  # texels
 LEVELS = 9
-AHEAD = np.float32(2**17)  # texels; whole tiles that keep coordinates positive, where truncation is floor
+AHEAD = np.float32(2**17)  # texels: whole tiles that make coordinates positive, so that truncation is floor
 PLAIN, BRICK, GRASS, ASPHALT, PLASTER, PAVING, LEAVES, CLOUDS = range(8)
 METRES = np.array([1.0, 2.4, 1.6, 1.3, 6.0, 2.4, 2.4, 1.0])  # the side of one tile
-STRENGTH = np.array([0.0, 1.0, 1.0, 0.6, 0.5, 1.0, 1.5, 1.0])  # contrast, relative to the picture's own
+STRENGTH = np.array([0.0, 1.0, 1.0, 0.6, 0.5, 1.0, 1.5, 1.0])  # contrast / contrast of the picture
 
 Colour = tuple[float, float, float]
 Points = NDArray[np.float64]
 
 
 class Face(NamedTuple):
-    """One flat polygon: street points (K, 3), the share of linear RGB light it reflects, texture, facade style."""
+    """One flat polygon.
+
+    Its fields are street points (K, 3), reflectance as linear RGB in [0, 1], index of the texture, and index of the
+    facade style (-1 = none).
+    """
 
     vertices: Points
     colour: Colour
@@ -54,7 +58,7 @@ class Body:
 
 
 def hsv(hue: float, saturation: float, value: float) -> Colour:
-    """A displayed colour as linear reflectance."""
+    """Linear reflectance of a displayed HSV colour; all values in [0, 1], and the hue is periodic."""
     red, green, blue = colorsys.hsv_to_rgb(hue % 1.0, saturation, value)
     return red**2.2, green**2.2, blue**2.2
 
@@ -72,7 +76,7 @@ def ground_quad(x0: float, x1: float, z0: float, z1: float) -> Points:
 
 
 def place(points: Points, x: float, z: float, heading: float) -> Points:
-    """Turn local points (..., 3) by a heading (0 looks along z, positive to the right) and put them at (x, z)."""
+    """Rotate local points (..., 3) by a heading in radians (0 = along z, positive to the right) and move them to (x, z)."""
     cos, sin = np.cos(heading), np.sin(heading)
     turned = points @ np.array([[cos, 0.0, -sin], [0.0, 1.0, 0.0], [sin, 0.0, cos]])
     return turned + np.array([x, 0.0, z])
@@ -135,7 +139,7 @@ def disc(radius: float, count: int = 12) -> NDArray[np.float64]:
 
 
 def footprint(points: Points) -> tuple[float, float, float, float]:
-    """(x0, z0, x1, z1) of street points (..., 3)."""
+    """Bounding rectangle (x0, z0, x1, z1) on the ground of street points (..., 3)."""
     flat = points.reshape(-1, 3)
     return float(flat[:, 0].min()), float(flat[:, 2].min()), float(flat[:, 0].max()), float(flat[:, 2].max())
 
@@ -185,9 +189,9 @@ class Atlas:
         v: NDArray[np.float32],
         footprint: NDArray[np.float32],
     ) -> NDArray[np.float32]:
-        """Brightness factors at the surface coordinates u, v in metres; `footprint`: metres that a sample covers.
+        """Brightness factors at surface coordinates u, v in metres; `footprint` is the size of a sample in metres.
 
-        All arrays have the same shape.
+        All arrays have the same shape; `texture` holds indices of textures.
         """
         per_metre = (SIDE / METRES).astype(np.float32)
         level = np.log2(np.maximum(footprint * np.take(per_metre, texture), 1)).astype(np.intp)
@@ -201,7 +205,7 @@ class Atlas:
 
 @lru_cache(maxsize=1)
 def load_atlas() -> Atlas:
-    """Build the atlas once per process; always the same."""
+    """The atlas, built once per process; it is always the same."""
     gravel = _photograph("gravel.png")
     grass = _photograph("grass.png")
     pictures = [
@@ -244,7 +248,7 @@ def _noise(seed: int, slope: float) -> NDArray[np.float32]:
 
 
 def _slabs() -> NDArray[np.float32]:
-    """Paving slabs of 0.6 m with dark joints, each a little lighter or darker than the next."""
+    """Paving slabs of 0.6 m with dark joints, each slightly lighter or darker."""
     count, size = 4, SIDE // 4
     tones = 1 + 0.08 * np.random.default_rng(4).standard_normal((count, count)).astype(np.float32)
     slabs = np.kron(tones, np.ones((size, size), np.float32))
