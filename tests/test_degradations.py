@@ -239,5 +239,5 @@ def test_what_moves_pixels_is_refused_for_labelled_data() -> None:
     moving = {name for name, recipe in RECIPES.items() if not recipe.fixed and get_recipe(name).moves_pixels}
     assert moving == {"shear", "coco-c-elastic_transform"}
     require_still_pixels(get_recipe("fog"))
-    with pytest.raises(DegradationError, match=r"shear, step 1 \(shear\) moves pixels"):
+    with pytest.raises(DegradationError, match=r"shear, step 1 \(shear\): moves pixels"):
         require_still_pixels(get_recipe("shear"))

@@ -76,7 +76,7 @@ def ground_quad(x0: float, x1: float, z0: float, z1: float) -> Points:
 
 
 def place(points: Points, x: float, z: float, heading: float) -> Points:
-    """Rotate local points (..., 3) by a heading in radians (0 = along z, positive to the right) and move them to (x, z)."""
+    """Rotate local points (..., 3) by a heading in radians (0 = along z, positive to the right) and move to (x, z)."""
     cos, sin = np.cos(heading), np.sin(heading)
     turned = points @ np.array([[cos, 0.0, -sin], [0.0, 1.0, 0.0], [sin, 0.0, cos]])
     return turned + np.array([x, 0.0, z])
