@@ -12,8 +12,7 @@ from typing import Any
 
 from data import images
 from data.dataset import Dataset, DatasetInfo, Split, write_info
-from data.degradations.chains import Recipe, require_still_pixels
-from data.degradations.records import apply_parameters, draw_parameters
+from data.degradations.recipes import Recipe, apply_parameters, draw_parameters, require_still_pixels
 from data.samples import copy_labels
 from pipeline.datasets import real_photos
 from pipeline.datasets.importing import FAULTS_FILE, import_dataset

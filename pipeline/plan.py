@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from data.degradations import RECIPES, DegradationError
-from data.degradations.chains import require_still_pixels
+from data.degradations.recipes import require_still_pixels
 from models.diffusion.unet import NetworkError, check_sizes
 from models.losses import needs_prior
 from models.restorers import load_restorer

@@ -124,7 +124,7 @@ FAULTS = [
             name,
             _changed("  masks:\n", f"  masks:\n    layout: {{{layout}, image_ending: '', mask_ending: ''}}\n", CAMVID),
             _check,
-            "data.masks.layout.folders.images: .*in braces, {split} and {condition} can stand",
+            "data.masks.layout.folders.images: .*unknown placeholder. Use {split} and {condition} only",
         )
         for name, layout in LAYOUTS
     ),

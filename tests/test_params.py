@@ -44,7 +44,7 @@ FAULTS = [
     ("recipes: {}", "recipes: {Fog: [{effect: fog}]}", "degrade.recipes"),
     ("recipes: {}", "recipes: {fog: [{effect: rain}]}", "degrade.recipes.fog: there is a recipe of this name"),
     ("real: {}", "real: {rain-cam: {kind: paird}}", "degrade.real.rain-cam"),
-    ("[lowlight, fog]", "[lowlight, fogg]", "degradations: no recipe 'fogg'; there are"),
+    ("[lowlight, fog]", "[lowlight, fogg]", "degradations: there is no recipe 'fogg'. Choose from"),
     ("[lowlight, fog]", "[fog, fog]", "degradations: 'fog' occurs twice"),
     ("[lowlight, fog]", "[]", "degradations: List should have at least 1 item"),
     ("[pixel, diffloss]", "[pixel, difloss]", "objectives: objective 'difloss'"),
@@ -129,10 +129,13 @@ def test_an_objective_with_steps_of_its_own() -> None:
 
 
 CHAINS = [
-    ("[{effect: smog}]", "degrade.recipes.mine: mine, step 1: no effect 'smog'; there are"),
-    ("[{effect: jpeg, qualty: 3}]", "degrade.recipes.mine: mine, step 1 (jpeg): no setting 'qualty'; it has quality"),
+    ("[{effect: smog}]", "degrade.recipes.mine: mine, step 1: there is no effect 'smog'. Choose from"),
+    (
+        "[{effect: jpeg, qualty: 3}]",
+        "degrade.recipes.mine: mine, step 1 (jpeg): there is no setting 'qualty'. Choose",
+    ),
     ("[{effect: jpeg, quality: 300}]", "degrade.recipes.mine: mine, step 1 (jpeg), quality"),
-    ("[{effect: shear}]", "moves pixels, so boxes and masks of the clean images would be wrong"),
+    ("[{effect: shear}]", "moves pixels, so that boxes and masks of the clean images would be wrong"),
     ("[]", "degrade.recipes.mine: List should have at least 1 item"),
 ]
 
@@ -154,7 +157,7 @@ def test_a_mistake_in_an_own_chain(tmp_path: Path, chain: str, message: str) -> 
         (
             "{kind: unpaired, recipe: smog, data: {source: masks, root: ., masks: {name: x, classes: [a], "
             "things: [], min_pixels: 1}}}",
-            "degrade.real.cam.recipe: no recipe 'smog'; there are",
+            "degrade.real.cam.recipe: there is no recipe 'smog'. Choose from",
         ),
     ],
 )
@@ -297,9 +300,12 @@ MASKS = "{source: masks, root: x, masks: {name: x, classes: [a], things: [], min
 DATA_FAULTS = [
     (COCO.replace("images: b", "image: b"), "data.coco.files.train.image: unknown key. Known keys: json, images"),
     (COCO.replace("train:", "trian:"), "data.coco.files.trian"),
-    (COCO % ", split: {train: 0.5, val: 0.4}", "data.coco.split: the shares add up to 0.9, not to 1"),
+    (COCO % ", split: {train: 0.5, val: 0.4}", "data.coco.split: the shares add up to 0.9. Make them add up to 1"),
     (COCO % ", split: {val: 0.5, test: 0.5}", "data.coco.split: train and val or test need a share"),
-    (COCO.replace("train: {", "all: {json: a, images: b}, train: {"), "expected train and val or test, or only all"),
+    (
+        COCO.replace("train: {", "all: {json: a, images: b}, train: {"),
+        "expected the keys train and val or test, or only all",
+    ),
     (COCO % ", limit: {train: 0}", "data.coco.limit.train: Input should be greater than or equal to 1, got 0"),
     (
         MASKS % ", layout: kitti",
@@ -308,7 +314,7 @@ DATA_FAULTS = [
     (MASKS % ", layout: {images: a, masks: b}", "data.masks.layout.folders.image_ending: Field required (and 1 more)"),
     (
         MASKS % ", layout: {images: '{city}', masks: b, image_ending: '', mask_ending: .png}",
-        "data.masks.layout.folders.images: '{city}': in braces, {split} and {condition} can stand",
+        "data.masks.layout.folders.images: '{city}': unknown placeholder. Use {split} and {condition} only",
     ),
     (MASKS % ", colours: {a: [1, 2]}", "data.masks.colours.a: List should have at least 3 items"),
     ("{source: voc, root: x}", "source is 'voc', which needs a section data.voc"),

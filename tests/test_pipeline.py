@@ -220,7 +220,7 @@ def test_a_wrong_name_stops_before_any_work(finished: Path) -> None:
     finally:
         (finished / "params.yaml").write_text(before)
     assert done.returncode != 0
-    assert "error: params.yaml: degradations: no recipe 'smog'; there are" in done.stderr
+    assert "error: params.yaml: degradations: there is no recipe 'smog'. Choose from" in done.stderr
     assert "Traceback" not in done.stderr and "Running stage 'degrade" not in done.stdout
 
 

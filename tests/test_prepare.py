@@ -198,8 +198,8 @@ def test_a_task_that_the_data_have_no_labels_for_is_one_line_before_anything_is_
     with pytest.raises(DatasetError) as caught:
         import_dataset(data, 0, Path("out"), ["detection", "segmentation"])
     assert str(caught.value) == (
-        "tasks: the data set 'toy' has no labels for segmentation, but for detection; "
-        "take segmentation out of tasks in params.yaml, or choose other data"
+        "tasks: dataset 'toy' has no labels for segmentation, only for detection. "
+        "Remove segmentation from tasks in params.yaml, or use another dataset"
     )
 
 

@@ -214,7 +214,7 @@ def test_videos_that_cannot_be_used(tmp_path: Path) -> None:
     for source, target, said in (
         ("in.avi", "out.mkv", "written as .mp4 or .avi"),
         ("in.avi", "there.mp4", "exists"),
-        ("broken.mp4", "out.mp4", "not a readable video"),
+        ("broken.mp4", "out.mp4", "OpenCV cannot read this video"),
         ("none.mp4", "out.mp4", "no such file"),
     ):
         with pytest.raises((FilesError, VideoError), match=said):

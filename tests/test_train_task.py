@@ -87,7 +87,7 @@ def test_data_without_classes_for_the_task(name: str, stage: Callable[..., Any])
     info = json.loads(path.read_text())
     del info["classes"][name]
     path.write_text(json.dumps(info))
-    with pytest.raises(DatasetError, match=f"'clean' has no labels for {name}, but for .*; take {name} out of tasks"):
+    with pytest.raises(DatasetError, match=f"'clean' has no labels for {name}, only for .*. Remove {name} from tasks"):
         stage(name, SECTIONS[name])
     assert not Path("out").exists()
 

@@ -13,8 +13,7 @@ from pathlib import Path
 
 from data.dataset import DatasetInfo, write_info
 from data.labels import LABELS, DatasetError
-from data.resizing import shrink
-from data.samples import Fault, FaultError, remove_sample, write_sample
+from data.samples import Fault, FaultError, remove_sample, shrink, write_sample
 from data.sources import Source, load_source
 from pipeline.running.atomic_outputs import WORK, replacing_folder
 from pipeline.running.execution import in_parallel

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from data.degradations import build_chain, get_recipe
-from data.degradations.chains import Recipe
+from data.degradations.recipes import Recipe
 from pipeline.running.seeds import seed_for
 from pipeline.settings.data import Degrade, RandomSeverity
 
