@@ -89,7 +89,7 @@ def _write_task(artifacts: Path, clean: Dataset, degraded: Dataset) -> None:
     folder = artifacts / "tasks" / TASK
     folder.mkdir(parents=True)
     task.save(folder)
-    evaluations = artifacts / "evaluations" / TASK / DEGRADATION / "frozen"
+    evaluations = artifacts / "evaluations" / TASK / DEGRADATION / "clean-trained"
     split = clean.evaluation_split
     truth = degraded.split(split)
     sources = {

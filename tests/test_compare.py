@@ -28,7 +28,7 @@ stages:
   evaluate:
     matrix: {task: [detection], degradation: [fog]}
     cmd: "true"
-    outs: ["artifacts/evaluations/${item.task}/${item.degradation}/frozen"]
+    outs: ["artifacts/evaluations/${item.task}/${item.degradation}/clean-trained"]
   quality:
     matrix: {degradation: [fog]}
     cmd: "true"
@@ -67,7 +67,7 @@ def _write(folder: Path, scores: Mapping[str, np.ndarray], labels: str) -> None:
         (split / "i00.txt").write_text(labels)
     for variant, values in scores.items():
         records = MeanRecords.from_values({f"i{n:02}": {"mAP50": float(v)} for n, v in enumerate(values)})
-        records.save(folder / f"artifacts/evaluations/detection/fog/frozen/{variant}/test/{RECORDS_FILE}")
+        records.save(folder / f"artifacts/evaluations/detection/fog/clean-trained/{variant}/test/{RECORDS_FILE}")
         if variant != "clean":
             records = MeanRecords.from_values({f"i{n:02}": {"PSNR": 30 + float(v)} for n, v in enumerate(values)})
             records.save(folder / f"artifacts/quality/fog/{variant}/test/{RECORDS_FILE}")

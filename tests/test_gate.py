@@ -198,7 +198,7 @@ def test_the_command_judges_by_the_reports_own_numbers(run: Callable[..., dict[s
         *("gate.json", "gate.md", "policies.csv", "risk_coverage.csv", "risk_coverage.svg", "cases.csv")
     }
     table = found["policies"]
-    evaluations = Path("artifacts/evaluations/segmentation/fog/frozen")
+    evaluations = Path("artifacts/evaluations/segmentation/fog/clean-trained")
     stored = {v: load_records(evaluations / v / "test" / "records.npz") for v in ("clean", "degraded", "pixel")}
     never = (stored["degraded"].metrics()["mIoU"][0] + stored["clean"].metrics()["mIoU"][0]) / 2
     assert _value(table, "test", "never", "mIoU") == pytest.approx(never, rel=1e-5)

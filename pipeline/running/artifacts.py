@@ -11,7 +11,7 @@ from data.images import read_image
 from pipeline.running.atomic_outputs import ADVICE, StageFileError
 from pipeline.settings.grammar import DEGRADED
 
-CLEAN_TRAINED_FOLDER = "frozen"  # of the variants that the task network trained on clean images predicts on
+CLEAN_TRAINED_FOLDER = "clean-trained"  # predictions of the task network that was trained on clean images
 TRAINING = "~"  # <split>~2: the same split restored by the second training of a restorer
 RECORDS_FILE = "records.npz"  # scores of one variant on one split, in a folder <variant>/<split>
 DIFFLOSS_FILE = "diffloss.npz"  # beside the records of image quality: DiffLoss's terms for some images
