@@ -220,7 +220,7 @@ def test_a_second_one_is_refused(project: Path) -> None:
     process.terminate()
     process.communicate(timeout=300)
     assert code == 1
-    assert text == "error: another `pipeline.commands.parallel` runs in this folder. Wait for it, or end it\n"
+    assert text == "error: another `pipeline.commands.parallel` runs in this folder. Wait for it, or end it.\n"
 
 
 def test_a_faulty_project_is_one_line(project: Path, tmp_path: Path) -> None:

@@ -114,9 +114,10 @@ CHANGES = [
     (
         "strength: 0.5",
         "strength: 0.7",
-        {"objective@pixel", "objective@diffloss", "quality@lowlight", "quality@fog", "plan", "report", "publish"},
+        {"objective@pixel", "objective@diffloss", "quality@lowlight", "quality@fog"}
+        | {"code", "plan", "report", "publish"},
     ),
-    ("severity: 3", "severity: 4", {"degrade@lowlight", "degrade@fog", "plan", "report", "publish"}),
+    ("severity: 3", "severity: 4", {"code", "degrade@lowlight", "degrade@fog", "plan", "report", "publish"}),
     (
         "encoder: tu-mobilenetv3_small_050",
         "encoder: tu-mobilenetv3_small_075",

@@ -212,7 +212,7 @@ def test_videos_that_cannot_be_used(tmp_path: Path) -> None:
     (tmp_path / "broken.mp4").write_bytes(b"no video")
     (tmp_path / "there.mp4").write_bytes(b"mine")
     for source, target, said in (
-        ("in.avi", "out.mkv", "written as .mp4 or .avi"),
+        ("in.avi", "out.mkv", "Use .mp4 or .avi"),
         ("in.avi", "there.mp4", "exists"),
         ("broken.mp4", "out.mp4", "OpenCV cannot read this video"),
         ("none.mp4", "out.mp4", "no such file"),
