@@ -14,11 +14,11 @@ from pipeline.statistics.comparison import (
     UNDEFINED,
     VarianceComponents,
     compare,
-    group_weights,
     variance_components,
 )
 from pipeline.statistics.planning import groups_needed, trainings_needed
 from pipeline.statistics.recovered import NO_LOSS, NOTHING_LOST, recovered_share
+from pipeline.statistics.resampling import group_weights
 
 Floats = NDArray[np.float64]
 

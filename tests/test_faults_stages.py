@@ -112,7 +112,12 @@ FAULTS: list[tuple[str, Callable[[Path], Any], list[str], str]] = [
         TRAIN,
         "objective.json: damaged or missing",
     ),
-    ("objective that is none", lambda f: _objective(f, losses={"x": {"kind": "x", "settings": {}}}), TRAIN, "loss 'x' is unknown"),
+    (
+        "objective that is none",
+        lambda f: _objective(f, losses={"x": {"kind": "x", "settings": {}}}),
+        TRAIN,
+        "loss 'x' is unknown",
+    ),
     ("degraded set gone", lambda f: None, [*TRAIN[:6], "nowhere", *TRAIN[7:]], "nowhere/dataset.json"),
     ("no prior", lambda f: _objective(f, losses=DIFFLOSS), TRAIN, "prior: no unet found"),
     ("no network", lambda f: None, EVALUATE, "network/task.json: not the description of a saved task network"),
