@@ -9,7 +9,7 @@ import pandas as pd
 
 from pipeline.metrics import find_metric
 from pipeline.reporting.document import Cell, Table
-from pipeline.settings.grammar import CLEAN, DEGRADED
+from pipeline.settings.grammar import CLEAN, DEGRADED, FROZEN
 from pipeline.statistics.verdicts import UNKNOWN, WITHHELD
 
 MOST_ROWS = 2000  # of a table on a page; the CSV file has all of them
@@ -262,7 +262,8 @@ def _p_value(row: Row, column: str) -> Cell:
 def _verdict(row: Row) -> Cell:
     """A verdict; after one training it holds for this training."""
     verdict = row.get("verdict", "")
-    this = verdict not in ("", UNKNOWN, WITHHELD) and row["n_trainings"] == "1"
+    judged = verdict not in ("", UNKNOWN, WITHHELD) and row["variant"] != FROZEN
+    this = judged and row["n_trainings"] == "1"
     return Cell(f"{verdict} (this training)" if this else verdict)
 
 

@@ -57,21 +57,26 @@ class System:
     @classmethod
     def mean(cls, parts: Sequence["System"]) -> "System":
         """The mean of every metric over parts that were scored in the same resamples, training by training."""
-        first, count = parts[0], len(parts)
-        values = {name: sum((part.values[name] for part in parts[1:]), start) for name, start in first.values.items()}
-        resampled = {
-            name: sum((part.resampled[name] for part in parts[1:]), start) for name, start in first.resampled.items()
-        }
-        return replace(
-            first,
-            values={name: value / count for name, value in values.items()},
-            resampled={name: value / count for name, value in resampled.items()},
-        )
+        total = parts[0]
+        for part in parts[1:]:
+            total = total._combined(part, np.add)
+        return total._changed(lambda scores: scores / len(parts))
 
     @property
     def trainings(self) -> int:
         """K."""
         return max((len(values) for values in self.values.values()), default=1)
+
+    def first(self, trainings: int) -> "System":
+        """The same system with its first trainings only."""
+        return self._changed(lambda scores: scores[:trainings])
+
+    def in_other_resamples(self) -> "System":
+        """The same scores in other resamples, for a comparison with scores of other images.
+
+        Independent samples must not share their resamples. Resamples are drawn independently, so the next one serves.
+        """
+        return replace(self, resampled={name: np.roll(part, 1, axis=1) for name, part in self.resampled.items()})
 
     def relative_to(self, other: "System") -> "System":
         """Every metric divided by that of another system; NaN where that is 0."""
@@ -81,10 +86,17 @@ class System:
         """Every metric that both have less that of another system; NaN where either is not finite."""
         return self._combined(other, _difference)
 
+    def _changed(self, operation: Callable[[Floats], Floats]) -> "System":
+        values, resampled = (
+            {name: operation(scores) for name, scores in part.items()} for part in (self.values, self.resampled)
+        )
+        return replace(self, values=values, resampled=resampled)
+
     def _combined(self, other: "System", operation: Callable[[Floats, Floats], Floats]) -> "System":
         names = [name for name in self.values if name in other.values]
         return replace(
             self,
+            groups=min(self.groups, other.groups),
             values={name: operation(self.values[name], other.values[name]) for name in names},
             resampled={name: operation(self.resampled[name], other.resampled[name]) for name in names},
         )
