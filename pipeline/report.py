@@ -1,4 +1,4 @@
-"""Stage report: the tables, figures and pictures of a run, and two pages with all of them, report.md and report.html."""
+"""Stage report: the tables, figures and pictures of a run, and two pages with all of them: report.md, report.html."""
 
 from pathlib import Path
 

@@ -155,8 +155,8 @@ def comparison_page(comparison: Comparison, level: float) -> str:
 def _notes(comparison: Comparison, level: float) -> str:
     changes = comparison.changes
     notes = [
-        f"Intervals: {100 * level:g} %, bootstrap over images or their groups, and the variance between trainings. p is "
-        "corrected by Holm over the changes of each table."
+        f"Intervals: {100 * level:g} %, bootstrap over images or their groups, with the variance between trainings. p "
+        "is corrected by Holm over the changes of each table."
     ]
     unpaired = list(dict.fromkeys(f"{c.task} on {c.degradation}" for c in changes if not c.paired))
     if unpaired:

@@ -78,9 +78,7 @@ def gain_bars(gains: pd.DataFrame) -> Iterator[Figure]:
     over_degraded = _of_tasks(gains[gains.versus == DEGRADED]).dropna(subset=["gain"])
     for (task, metric), rows in over_degraded.groupby(["task", "metric"], sort=False):
         drawing, axes = _bars(rows, "gain")
-        for place, row in enumerate(rows.itertuples()):
-            if np.isfinite([row.ci_low, row.ci_high]).all():
-                axes.plot([row.ci_low, row.ci_high], [place, place], color=INK, linewidth=1.2)
+        _interval_lines(axes, rows.ci_low, rows.ci_high)
         axes.set_xlabel(f"gain in {metric} over the degraded images")
         yield _figure(drawing, f"{task}: gain in {metric}", f"Bars with intervals: {_in_words(rows, 'gain', '+.3f')}")
 
@@ -91,11 +89,12 @@ def recovered_bars(gains: pd.DataFrame) -> Iterator[Figure]:
     shares = _of_tasks(over_degraded).dropna(subset=["recovered"])
     for (task, metric), rows in shares.groupby(["task", "metric"], sort=False):
         drawing, axes = _bars(rows, "recovered")
+        _interval_lines(axes, rows.recovered_low, rows.recovered_high)
         for share in (0, 1):
             axes.axvline(share, color=INK, linewidth=0.8, linestyle="--")
         axes.set_xlabel("recovered: 0 = as degraded, 1 = as clean")
         title = f"{task}: recovered share of {metric}"
-        yield _figure(drawing, title, f"Bars: {_in_words(rows, 'recovered', '.2f')}")
+        yield _figure(drawing, title, f"Bars with intervals: {_in_words(rows, 'recovered', '.2f')}")
 
 
 def quality_against_gain(gains: pd.DataFrame) -> Iterator[Figure]:
@@ -242,6 +241,13 @@ def _bars(rows: pd.DataFrame, column: str) -> tuple["Drawing", "Axes"]:
     axes.locator_params(axis="x", nbins=5)
     axes.axvline(0, color=INK, linewidth=0.8)
     return drawing, axes
+
+
+def _interval_lines(axes: "Axes", lows: pd.Series, highs: pd.Series) -> None:
+    """The intervals of bars, from the first one on; undefined ones are left out."""
+    for place, (low, high) in enumerate(zip(lows, highs, strict=True)):
+        if np.isfinite([low, high]).all():
+            axes.plot([low, high], [place, place], color=INK, linewidth=1.2)
 
 
 def _quality_scatter(axes: "Axes", points: pd.DataFrame) -> None:

@@ -71,8 +71,8 @@ def _notes(settings: Statistics, tested: int) -> list[Item]:
 
 def _planning(planning: pd.DataFrame, settings: Statistics) -> Section:
     note = (
-        f"Groups of images (at this number of trainings) and trainings (at this number of groups) that show a true "
-        f"gain of {settings.margin:g} with a chance of 80 %: the interval excludes 0, before the correction for several "
+        f"The groups of images (with as many trainings) and the trainings (with as many groups) that show a true gain "
+        f"of {settings.margin:g} with a chance of 80 %: the interval excludes 0, before the correction for several "
         "comparisons. From the observed standard errors between groups and between trainings. With one training the "
         "numbers hold for this training. Empty: more of these alone is not enough. All rows: planning.csv."
     )
