@@ -65,7 +65,7 @@ def describe_report(
         pictures: those that lie in the folder's pictures/.
         left_out: metrics of image quality that could not be measured, with the reason.
     """
-    numbers = {path.stem: pd.read_csv(path, dtype={"id": str}) for path in sorted(report.glob("*.csv"))}
+    numbers = {path.stem: pd.read_csv(path, dtype={"id": str, "reason": str}) for path in sorted(report.glob("*.csv"))}
     texts = table_views.read_texts(report)
     sections = [
         verdict_section(params, numbers, texts, groups),
