@@ -7,9 +7,9 @@ from pipeline.reporting import html, markdown
 from pipeline.reporting.breakdown import write_breakdown
 from pipeline.reporting.contents import Pictures, describe_report
 from pipeline.reporting.document import Document
-from pipeline.reporting.figures import draw_scatter_plots
 from pipeline.reporting.origin import describe_origin
 from pipeline.reporting.prediction_pictures import draw_comparisons, draw_extremes
+from pipeline.reporting.scatter_plots import draw_scatter_plots
 from pipeline.reporting.table_views import score_summary
 from pipeline.reporting.tables import RunFolders, read_groups, write_costs, write_curves, write_metrics, write_tables
 from pipeline.running.artifacts import LEFT_OUT_FILE

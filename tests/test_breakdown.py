@@ -15,8 +15,8 @@ from pipeline.metrics.detection import Boxes, DetectionScoring, match_detections
 from pipeline.metrics.object_changes import ObjectRuns
 from pipeline.metrics.segmentation import SegmentationRecords, count_segmentation
 from pipeline.reporting import breakdown, prediction_pictures, score_rows
-from pipeline.reporting.figures import draw_scatter_plots
 from pipeline.reporting.prediction_pictures import PredictionPainter, choose_extremes, draw_extremes
+from pipeline.reporting.scatter_plots import draw_scatter_plots
 from pipeline.reporting.tables import RunFolders
 from pipeline.running.artifacts import CLEAN_TRAINED_FOLDER, DIFFLOSS_FILE, RECORDS_FILE
 from pipeline.settings.params import Params, load_params

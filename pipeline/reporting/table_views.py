@@ -55,7 +55,8 @@ def score_tables(texts: Texts) -> list[Table]:
         unit = find_metric(metric).unit
         score = f"{metric} ({unit})" if unit else metric
         header = ["degradation", "variant", score, "gain over degraded", "p", "p (Holm)", "verdict", "recovered"]
-        caption = f"{task}: {metric}, {' or '.join(results.n_images.unique())} images"
+        images, groups = (" or ".join(results[name].unique()) for name in ("n_images", "n_groups"))
+        caption = f"{task}: {metric}, {images} images{f' in {groups} groups' if groups != images else ''}"
         tables.append(_without_empty_columns(Table("results", caption, header, rows)))
     return tables
 

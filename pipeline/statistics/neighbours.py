@@ -67,7 +67,7 @@ def video_cautions(params: Params, images: pd.DataFrame, groups: Mapping[str, Ma
         groups: of the images of each degradation, by their ids.
     """
     gains = image_gains(images[images.task != QUALITY], params.objectives)
-    gains = gains.assign(id=gains.id.astype(str).str.rpartition("/")[2])
+    gains = gains.assign(id=gains.id.astype(str).str.split("/").str[-1])
     series = gains.groupby(["task", "degradation", "metric", "id"]).gain.mean().dropna()
     correlations = [
         serial_correlation(np.asarray(values, dtype=np.float64))
