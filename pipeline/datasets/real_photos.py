@@ -76,7 +76,10 @@ def join_unpaired(folder: Path, clean: Dataset, tasks: Sequence[str]) -> None:
     rows = pd.DataFrame([{"split": clean.evaluation_split, "id": photo_id, "recipe": name} for photo_id in photo_ids])
     pd.concat([manifest, rows]).to_csv(folder / MANIFEST, index=False, lineterminator="\n")
     counts = {**made.info.splits, clean.evaluation_split: photos.info.splits[photo_split]}
-    write_info(folder, DatasetInfo(name, clean.info.classes, counts, {**photos.info.source, UNPAIRED: True}))
+    info = DatasetInfo(name, clean.info.classes, counts, {**photos.info.source, UNPAIRED: True})
+    if photo_split in photos.info.groups:
+        info = replace(info, groups={clean.evaluation_split: photos.info.groups[photo_split]})
+    write_info(folder, info)
     shutil.rmtree(made.folder)
     shutil.rmtree(photos.folder)
 
