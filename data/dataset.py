@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,16 @@ class DatasetInfo:
     source: dict[str, Any]
     ignore_index: int = IGNORE_INDEX
     groups: dict[str, dict[str, str]] = field(default_factory=dict)
+
+    def with_splits(self, splits: Mapping[str, int]) -> "DatasetInfo":
+        """The same dataset with some of its splits, or with copies of them such as test@1.
+
+        Args:
+            splits: number of images by split.
+        """
+        kept = {_base(split) for split in splits}
+        groups = {split: groups for split, groups in self.groups.items() if split in kept}
+        return replace(self, splits=dict(splits), groups=groups)
 
     def classes_of(self, labels: str, task: str) -> list[str]:
         """The class names of the labels that a task is scored with.

@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from data.dataset import Dataset
+from data.dataset import Dataset, write_info
 from models.restorers import build_restorer, save_restorer
 from models.restorers.contract import RestorerError
 from pipeline import arm, arm_images
@@ -67,9 +68,13 @@ def test_images_of_an_arm(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     clean, degraded = make_dataset("clean"), make_dataset("degraded")
+    groups = {"train": {"train0": "a"}, "test": {"test0": "b"}}
+    for dataset in (clean, degraded):
+        write_info(dataset.folder, replace(dataset.info, groups=groups))
     found = _images(name, clean, degraded, restorers, monkeypatch)
     given = {"clean": clean, "degraded": degraded}[source]
     assert list(found.info.splits) == splits
+    assert found.info.groups == {split: groups[split] for split in splits}
     for split in splits:
         for id in given.split(split).ids:
             assert np.array_equal(found.split(split).mask(id), given.split(split).mask(id))
