@@ -129,7 +129,7 @@ def test_a_link_that_leads_out_is_refused_until_it_is_trusted(
     _linked(name)(root, outside)
     with pytest.raises(DatasetError, match="leads outside"):
         _read(source, root, dict(settings), trust=False)
-    assert "set data.trust_paths to true where you trust" in (root.parent / "work" / "faults.csv").read_text()
+    assert "set data.trust_paths to true if you trust" in (root.parent / "work" / "faults.csv").read_text()
     assert not (root.parent / "out").exists()
     _read(source, root, settings, trust=True)
     assert sum(Dataset.open(root.parent / "out").info.splits.values()) > 0
