@@ -23,7 +23,7 @@ from pipeline.metrics import Records
 from pipeline.metrics.detection import Boxes, match_detections
 from pipeline.metrics.detection_records import DetectionRecords
 from pipeline.metrics.segmentation import PixelCounts, SegmentationRecords
-from pipeline.statistics.resampling import LEVEL, percentile_interval, resample_weights
+from pipeline.statistics.resampling import LEVEL, group_weights, percentile_interval
 
 CLASSES = ("car", "person", "sign")
 SIDE = 256
@@ -136,7 +136,7 @@ def coverage(
     intervals: dict[tuple[str, str], list[tuple[float, float]]] = {}
     for repeat in range(repeats):
         pair = simulate(np.random.default_rng([seed, repeat]), images)
-        weights = resample_weights(images, resamples, seed=repeat)
+        weights = group_weights(np.arange(images), resamples, seed=repeat)
         for metric, method, found in one_repeat(pair, weights, other_methods):
             intervals.setdefault((metric, method), []).append(found)
     return {

@@ -2,8 +2,8 @@
 
 import json
 import re
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,8 @@ class DatasetInfo:
         splits: number of images by split.
         source: where the data comes from, as the source describes it.
         ignore_index: the value of ignored pixels in masks.
+        groups: of images that are not independent (a video, a site): for each split the group of an image id. An
+            image without a group is independent of all others.
     """
 
     name: str
@@ -36,6 +38,17 @@ class DatasetInfo:
     splits: dict[str, int]
     source: dict[str, Any]
     ignore_index: int = IGNORE_INDEX
+    groups: dict[str, dict[str, str]] = field(default_factory=dict)
+
+    def with_splits(self, splits: Mapping[str, int]) -> "DatasetInfo":
+        """The same dataset with some of its splits, or with copies of them such as test@1.
+
+        Args:
+            splits: number of images by split.
+        """
+        kept = {_base(split) for split in splits}
+        groups = {split: groups for split, groups in self.groups.items() if split in kept}
+        return replace(self, splits=dict(splits), groups=groups)
 
     def classes_of(self, labels: str, task: str) -> list[str]:
         """The class names of the labels that a task is scored with.
@@ -81,12 +94,18 @@ def _is_splits(value: Any) -> bool:
     return named and all(type(count) is int and count >= 0 for count in value.values())
 
 
+def _is_groups(value: Any) -> bool:
+    splits = isinstance(value, dict) and all(isinstance(groups, dict) for groups in value.values())
+    return splits and all(isinstance(group, str) for groups in value.values() for group in groups.values())
+
+
 CHECKS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ("name", lambda value: isinstance(value, str), "a string"),
     ("classes", _is_classes, "lists of class names by kind of labels"),
     ("splits", _is_splits, "the number of images of each split, such as {'train': 10}"),
     ("source", lambda value: isinstance(value, dict), "a mapping"),
     ("ignore_index", lambda value: type(value) is int and 0 <= value <= IGNORE_INDEX, f"0 to {IGNORE_INDEX}"),
+    ("groups", _is_groups, "names of groups by split and image id"),
 )
 
 
@@ -155,6 +174,11 @@ class Dataset:
         return tuple(name for name in self.info.splits if _base(name) == self.evaluation_split)
 
     @property
+    def evaluation_groups(self) -> dict[str, str]:
+        """The group of each image of the evaluation split that has one; all copies of the split share them."""
+        return self.info.groups.get(self.evaluation_split, {})
+
+    @property
     def has_clean_images(self) -> bool:
         """Whether clean versions of the evaluation images exist."""
         return not self.info.source.get(UNPAIRED, False)
@@ -179,7 +203,22 @@ class Dataset:
 def write_info(folder: Path, info: DatasetInfo) -> None:
     """Write dataset.json."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / INFO_FILE).write_text(json.dumps(asdict(info), indent=1) + "\n")
+    content = asdict(info)
+    if not info.groups:
+        del content["groups"]
+    (folder / INFO_FILE).write_text(json.dumps(content, indent=1) + "\n")
+
+
+def group_labels(image_ids: Sequence[str], groups: Mapping[str, str]) -> NDArray[np.intp]:
+    """The index of each image's group, (N,), 0 to G - 1; an image without a group is a group of one.
+
+    Args:
+        image_ids: N ids.
+        groups: the group of each id that has one.
+    """
+    names = [("group", groups[image_id]) if image_id in groups else ("image", image_id) for image_id in image_ids]
+    index = {name: place for place, name in enumerate(dict.fromkeys(names))}
+    return np.array([index[name] for name in names], dtype=np.intp)
 
 
 def _base(split: str) -> str:

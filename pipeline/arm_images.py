@@ -1,10 +1,11 @@
 """Stage arm_images: the images that the task networks of one arm are trained and tested on, with their labels."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
-from data.dataset import Dataset, DatasetInfo, write_info
+from data.dataset import Dataset, write_info
 from data.samples import copy_labels
 from models.restorers import load_restorer
 from models.restorers.contract import Restorer
@@ -49,7 +50,8 @@ def write_images(
                         restore_image(restorer, split.image(image_id), settings, target)
                     bar.update()
         counts = {name: source.info.splits[name] for name in splits}
-        write_info(folder, DatasetInfo(clean.info.name, clean.info.classes, counts, source.info.source))
+        info = source.info.with_splits(counts)
+        write_info(folder, replace(info, name=clean.info.name, classes=clean.info.classes))
 
 
 def main() -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from data import images
-from data.dataset import Dataset, DatasetInfo, Split, write_info
+from data.dataset import Dataset, Split, write_info
 from data.degradations.recipes import Recipe, apply_parameters, draw_parameters, require_still_pixels
 from data.samples import copy_labels
 from pipeline.datasets import real_photos
@@ -116,7 +116,7 @@ def degrade_dataset(
             unfinished.unlink()
         write_manifest(folder, rows)
         counts = {target: len(splits[source].ids) for target, source in targets.items()}
-        write_info(folder, DatasetInfo(clean.info.name, clean.info.classes, counts, clean.info.source))
+        write_info(folder, clean.info.with_splits(counts))
 
 
 def _list_jobs(clean: Dataset, recipe: Recipe, settings: Degrade, seed: int) -> list[Job]:

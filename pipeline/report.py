@@ -7,11 +7,11 @@ from pipeline.reporting import html, markdown
 from pipeline.reporting.breakdown import write_breakdown
 from pipeline.reporting.contents import Pictures, describe_report
 from pipeline.reporting.document import Document
-from pipeline.reporting.figures import draw_scatter_plots
 from pipeline.reporting.origin import describe_origin
 from pipeline.reporting.prediction_pictures import draw_comparisons, draw_extremes
+from pipeline.reporting.scatter_plots import draw_scatter_plots
 from pipeline.reporting.table_views import score_summary
-from pipeline.reporting.tables import RunFolders, write_costs, write_curves, write_metrics, write_tables
+from pipeline.reporting.tables import RunFolders, read_groups, write_costs, write_curves, write_metrics, write_tables
 from pipeline.running.artifacts import LEFT_OUT_FILE
 from pipeline.running.atomic_outputs import read_json, replacing_folder
 from pipeline.running.entry import parse_arguments, run_stage
@@ -22,11 +22,12 @@ FOLDERS = ("degraded", "restored", "restorers", "quality", "evaluations", "costs
 
 def write_report(params: Params, clean: Dataset, folders: RunFolders, out: Path) -> str:
     """Write the whole report into an existing folder; returns its scores as text for a terminal."""
-    tables = write_tables(params, folders, out)
+    groups = read_groups(params, clean, folders.degraded)
+    tables = write_tables(params, folders, groups, out)
     write_costs(params, folders.costs, out)
     write_metrics(tables["results"], tables["gains"], out)
     write_curves(folders.restorers, params.degradations, params.objectives, out)
-    tables |= write_breakdown(params, clean, folders, tables["gains"], out)
+    tables |= write_breakdown(params, clean, folders, groups, tables["gains"], out)
 
     drawn = out / "pictures"
     drawn.mkdir()
@@ -37,7 +38,7 @@ def write_report(params: Params, clean: Dataset, folders: RunFolders, out: Path)
 
     origin = describe_origin(params, clean, folders.degraded)
     left_out = _left_out_metrics(params, folders.quality)
-    write_pages(describe_report(params, clean, out, origin, pictures, left_out), out)
+    write_pages(describe_report(params, clean, out, groups, origin, pictures, left_out), out)
     return markdown.render_table(score_summary(tables["results"], tables["gains"]))
 
 

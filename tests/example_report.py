@@ -10,8 +10,9 @@ from pipeline.reporting import contents, tables
 from pipeline.reporting.document import Comparison, Document
 from pipeline.reporting.origin import EvaluatedSplit, Origin
 from pipeline.reporting.prediction_pictures import make_sliders
-from pipeline.reporting.tables import GAINS, RESULTS
+from pipeline.reporting.score_rows import GAINS, RESULTS
 from pipeline.settings.params import Statistics, load_params
+from pipeline.statistics.comparison import ONE_TRAINING
 from pipeline.statistics.verdicts import verdict_table
 
 ROOT = Path(__file__).parents[1]
@@ -26,12 +27,14 @@ def write_tables(folder: Path, names: dict[str, str]) -> None:
     for task, metric in (("detection", "mAP50-95"), ("detection", names["metric"]), ("quality", "PSNR")):
         for variant, value in variants.items():
             row = {"task": task, "degradation": names["degradation"], "variant": variant, "metric": metric}
-            results.append({**row, "value": value, "ci_low": value - 0.1, "ci_high": value + 0.1, "n_images": 3})
+            ends = {"ci_low": value - 0.1, "ci_high": value + 0.1}
+            results.append({**row, "value": value, **ends, "n_images": 3, "n_groups": 3, "n_trainings": 1})
             if variant != "degraded":
                 gain = value - variants["degraded"]
                 entry = {"versus": "degraded", "p_value": 0.0004, "recovered": gain / 0.411111, "gain": gain}
-                gains.append({**row, **entry, "ci_low": gain - 0.05, "ci_high": gain + 0.05})
-        entry = {"versus": "pixel", "gain": -0.013587, "ci_low": -0.02, "ci_high": 0.01, "p_value": 0.31}
+                entry |= {"recovered_low": gain / 0.5, "recovered_high": gain / 0.4, "n_groups": 3, "n_trainings": 1}
+                gains.append({**row, **entry, "ci_low": gain - 0.05, "ci_high": gain + 0.05, "reason": ""})
+        entry = {"versus": "pixel", "gain": -0.013587, "n_groups": 3, "n_trainings": 1, "reason": ONE_TRAINING}
         gains.append({**row, **entry})
     tables.write_table(results, RESULTS, folder / "results.csv")
     written = tables.write_table(gains, GAINS, folder / "gains.csv")
@@ -67,4 +70,4 @@ def describe(folder: Path, names: dict[str, str]) -> Document:
     columns = {"degraded": images, names["variant"]: images, "clean": images}
     sliders = make_sliders([names["image"], "b"], columns, BUDGET)
     pictures = contents.Pictures([Comparison(names["degradation"], "detection", "fog-detection.png", sliders)])
-    return contents.describe_report(params, clean, folder, origin, pictures, {"LPIPS": "no weights"})
+    return contents.describe_report(params, clean, folder, {}, origin, pictures, {"LPIPS": "no weights"})

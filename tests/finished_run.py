@@ -14,7 +14,7 @@ from data.dataset import Dataset, Split
 from models.restorers import build_restorer, load_restorer, save_restorer
 from models.tasks.segmentation import Segmentation, start_network
 from pipeline.metrics.evaluation import evaluate
-from pipeline.reporting.tables import RESULTS
+from pipeline.reporting.score_rows import RESULTS
 from pipeline.settings.grammar import objective_losses
 from pipeline.settings.params import load_params
 from pipeline.statistics.verdicts import COLUMNS
@@ -114,6 +114,7 @@ def _write_report(report: Path) -> None:
         for variant, value in (("clean", 0.9), ("degraded", 0.25), (OBJECTIVE, 0.5125), ("diffloss", 0.6789))
     ]
     common = {"task": TASK, "degradation": DEGRADATION, "metric": "mIoU", "n_images": 11}
+    common |= {"n_groups": 11, "n_trainings": 1}
     pd.DataFrame([common | row for row in rows], columns=RESULTS).to_csv(report / "results.csv", index=False)
     verdict = {"versus": "degraded", "gain": 0.2625, "ci_low": 0.2, "ci_high": 0.3, "p_holm": 0.01, "verdict": "helps"}
     others = [{**common, **verdict, "variant": OBJECTIVE}, {**common, **verdict, "variant": "diffloss", "gain": 0.4289}]

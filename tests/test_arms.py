@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,16 +11,17 @@ import numpy as np
 import pytest
 import torch
 
-from data.dataset import Dataset
+from data.dataset import Dataset, write_info
 from models.restorers import build_restorer, save_restorer
 from models.restorers.contract import RestorerError
 from pipeline import arm, arm_images
 from pipeline.metrics import MeanRecords
-from pipeline.reporting import tables
+from pipeline.reporting import score_rows
 from pipeline.running.artifacts import RECORDS_FILE
 from pipeline.settings.params import ParamsError, load_params
-from pipeline.statistics.resampling import resample_weights
-from pipeline.statistics.scores import Resampled
+from pipeline.statistics.comparison import ONE_TRAINING
+from pipeline.statistics.resampling import Resamples
+from pipeline.statistics.systems import System
 from pipeline.training import task_networks
 
 PARAMS = load_params(Path(__file__).parents[1] / "params.tiny.yaml")
@@ -66,9 +68,13 @@ def test_images_of_an_arm(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     clean, degraded = make_dataset("clean"), make_dataset("degraded")
+    groups = {"train": {"train0": "a"}, "test": {"test0": "b"}}
+    for dataset in (clean, degraded):
+        write_info(dataset.folder, replace(dataset.info, groups=groups))
     found = _images(name, clean, degraded, restorers, monkeypatch)
     given = {"clean": clean, "degraded": degraded}[source]
     assert list(found.info.splits) == splits
+    assert found.info.groups == {split: groups[split] for split in splits}
     for split in splits:
         for id in given.split(split).ids:
             assert np.array_equal(found.split(split).mask(id), given.split(split).mask(id))
@@ -133,11 +139,15 @@ def test_a_network_is_trained_only_where_the_arm_asks(
     )
 
 
-def _cell(names: list[str]) -> dict[str, Resampled]:
+def _cell(names: list[str]) -> dict[str, System]:
     """Each variant scores 1 more than the one before, on each of six images."""
-    weights = resample_weights(6, 100, 0)
+    resamples = Resamples.draw(np.arange(6), 100, 0)
     return {
-        name: Resampled.from_records(MeanRecords.from_values({f"i{k}": {"s": n + k / 9} for k in range(6)}), weights)
+        name: System.from_tables(
+            [MeanRecords.from_values({f"i{k}": {"s": n + k / 9} for k in range(6)})],
+            resamples,
+            trained=name not in ("clean", "degraded", "clean-restored-pixel"),
+        )
         for n, name in enumerate(names)
     }
 
@@ -153,7 +163,7 @@ def test_comparisons_have_the_arms_beside_them() -> None:
         "clean-restored-pixel",
     ]
     cell = _cell(names)
-    pairs = {(row["variant"], row["versus"]) for row in tables.gain_rows("t", "fog", cell, 0.95)}
+    pairs = {(row["variant"], row["versus"]) for row in score_rows.gain_rows("t", "fog", cell, 0.95)}
     expected = {
         *((name, "degraded") for name in ("clean", "pixel", "diffloss", "degraded-retrained", "diffloss-retrained")),
         ("diffloss", "pixel"),
@@ -161,15 +171,19 @@ def test_comparisons_have_the_arms_beside_them() -> None:
         ("clean-restored-pixel", "clean"),
     }
     assert pairs == expected
+    reasons = {(row["variant"], row["versus"]): row["reason"] for row in score_rows.gain_rows("t", "fog", cell, 0.95)}
+    assert reasons["diffloss", "pixel"] == reasons["pixel", "degraded-retrained"] == ONE_TRAINING
+    assert reasons["diffloss-retrained", "degraded-retrained"] == score_rows.ONE_RETRAINING
+    assert not any("training" in reasons[pair] for pair in reasons if pair[1] in ("degraded", "clean"))
     cell["longer"] = cell["pixel"]
-    with_two = tables.gain_rows("t", "fog", cell, 0.95, ["pixel", "longer"])
+    with_two = score_rows.gain_rows("t", "fog", cell, 0.95, ["pixel", "longer"])
     added = {("longer", "degraded"), ("longer", "degraded-retrained"), ("longer", "pixel"), ("diffloss", "longer")}
     assert {(row["variant"], row["versus"]) for row in with_two} == expected | added
 
 
 def test_an_objective_can_be_a_baseline_of_the_others() -> None:
     cell = _cell(["degraded", "pixel", "task", "task-seg", "diffloss"])
-    gains = tables.gain_rows("t", "fog", cell, 0.95, ["pixel"], ["task", "task-seg", "absent"])
+    gains = score_rows.gain_rows("t", "fog", cell, 0.95, ["pixel"], ["task", "task-seg", "absent"])
     pairs = [(row["variant"], row["versus"]) for row in gains if row["versus"] not in ("degraded", "pixel")]
     assert pairs == [("task-seg", "task"), ("diffloss", "task"), ("diffloss", "task-seg")]
     against_pixel = [row["variant"] for row in gains if row["versus"] == "pixel"]

@@ -14,9 +14,9 @@ from pipeline.metrics.classification import ClassificationRecords
 from pipeline.metrics.detection import Boxes, DetectionScoring, match_detections
 from pipeline.metrics.object_changes import ObjectRuns
 from pipeline.metrics.segmentation import SegmentationRecords, count_segmentation
-from pipeline.reporting import breakdown, prediction_pictures, tables
-from pipeline.reporting.figures import draw_scatter_plots
+from pipeline.reporting import breakdown, prediction_pictures, score_rows
 from pipeline.reporting.prediction_pictures import PredictionPainter, choose_extremes, draw_extremes
+from pipeline.reporting.scatter_plots import draw_scatter_plots
 from pipeline.reporting.tables import RunFolders
 from pipeline.running.artifacts import CLEAN_TRAINED_FOLDER, DIFFLOSS_FILE, RECORDS_FILE
 from pipeline.settings.params import Params, load_params
@@ -84,7 +84,9 @@ def test_the_only_class_and_size_gain_what_the_task_gains(
     params: Params, folders: dict[str, Path], runs: ObjectRuns
 ) -> None:
     cell = read_cells(params, folders).whole
-    whole = pd.DataFrame(tables.gain_rows("detection", "fog", cell, 0.95)).set_index(["variant", "versus", "metric"])
+    whole = pd.DataFrame(score_rows.gain_rows("detection", "fog", cell, 0.95)).set_index(
+        ["variant", "versus", "metric"]
+    )
     classes = pd.DataFrame(breakdown.class_rows(params, "detection", "fog", folders)).set_index(["class", "variant"])
     sizes = pd.DataFrame(breakdown.size_rows(params, "detection", "fog", folders, runs)).set_index(["size", "variant"])
     wanted = whole.loc[("pixel", "degraded", "mAP50")]
@@ -174,8 +176,8 @@ def test_all_tables_and_plots(params: Params, clean: Dataset, folders: dict[str,
         folder.mkdir(parents=True)
         records = MeanRecords.from_values({f"test{n}": {"PSNR": 20 + rng.random()} for n in ALL})
         records.save(folder / RECORDS_FILE)
-    gains = pd.DataFrame(tables.gain_rows("detection", "fog", read_cells(params, folders).whole, 0.95))
-    written = breakdown.write_breakdown(params, clean, run, gains, tmp_path)
+    gains = pd.DataFrame(score_rows.gain_rows("detection", "fog", read_cells(params, folders).whole, 0.95))
+    written = breakdown.write_breakdown(params, clean, run, {"fog": {}}, gains, tmp_path)
     for name, columns in {**breakdown.COLUMNS, "correlations": correlations.COLUMNS}.items():
         assert (tmp_path / f"{name}.csv").read_text().splitlines()[0] == ",".join(columns)
         assert len(written[name])

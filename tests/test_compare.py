@@ -6,15 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from pipeline.commands import compare
 from pipeline.commands.compare import GAIN, SCORE, Change
 from pipeline.commands.revisions import Revision, RevisionError
 from pipeline.metrics import MeanRecords
 from pipeline.running.artifacts import RECORDS_FILE
-from pipeline.running.seeds import seed_for
 from pipeline.settings.params import load_params
-from pipeline.statistics.resampling import percentile_interval, resample_weights
 
 ROOT = Path(__file__).parents[1]
 IMAGES = 20
@@ -110,12 +109,10 @@ def _changes(before: str, after: str) -> dict[tuple[str, str, str], Change]:
 
 def test_a_change_is_that_of_the_same_images_resampled_in_pairs() -> None:
     change = _changes("A", "B")["detection", "diffloss", SCORE]
-    params = load_params()
-    weights = resample_weights(IMAGES, params.statistics.resamples, seed_for(params.seed, "bootstrap"))
     difference = SCORES["B"]["diffloss"] - SCORES["A"]["diffloss"]
-    expected = percentile_interval(weights @ difference / IMAGES, IMAGES, params.statistics.level)
+    student = stats.ttest_1samp(difference, 0).confidence_interval(load_params().statistics.level)
     assert change.paired and change.after - change.before == pytest.approx(difference.mean())
-    assert (change.low, change.high) == pytest.approx(expected)
+    assert (change.low, change.high) == pytest.approx(tuple(student), abs=1e-3)
     assert change.high - change.low < 0.02  # unpaired, the difficulty of images alone would make it 0.25
 
 
@@ -168,6 +165,17 @@ def test_verdicts(adjusted: float, same: bool, change: float, words: str) -> Non
     assert compare.verdict(found, 0.95) == words
 
 
+@pytest.mark.parametrize(
+    ("trainings", "words"),
+    [(1, "rose, more than noise (these trainings)"), (3, "no verdict: 3 trainings"), (5, "rose, more than noise")],
+)
+def test_verdicts_depend_on_the_number_of_trainings(trainings: int, words: str) -> None:
+    change = Change(
+        "detection", "fog", "pixel", "mAP50", SCORE, 0.5, 0.6, 0.05, 0.15, 0.0, True, False, 0.01, trainings, True
+    )
+    assert compare.verdict(change, 0.95) == words
+
+
 def test_the_command_prints_and_writes_a_table(
     project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -178,7 +186,7 @@ def test_the_command_prints_and_writes_a_table(
     assert capsys.readouterr().out == text + "\n"
     assert "| losses.diffloss.strength | 0.5 | 0.7 |" in text
     row = next(line for line in text.splitlines() if "| detection" in line)
-    assert "+0.0" in row and "rose, more than noise" in row
+    assert "+0.0" in row and "rose, more than noise (these trainings)" in row
     assert "Restorers were trained once" in text
 
 

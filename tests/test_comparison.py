@@ -14,11 +14,12 @@ from pipeline.statistics.comparison import (
     UNDEFINED,
     VarianceComponents,
     compare,
-    group_weights,
     variance_components,
 )
-from pipeline.statistics.planning import groups_needed, trainings_needed
-from pipeline.statistics.recovered import NO_LOSS, NOTHING_LOST, recovered_share
+from pipeline.statistics.planning import groups_needed, plan, trainings_needed
+from pipeline.statistics.recovered import NO_LOSS, NOTHING_LOST, recovered_share, recovered_shares
+from pipeline.statistics.resampling import Resamples, group_weights
+from pipeline.statistics.systems import System
 
 Floats = NDArray[np.float64]
 
@@ -214,3 +215,34 @@ def test_more_groups_do_not_help_where_trainings_decide() -> None:
     assert groups_needed(parts, 0.1) is None
     trainings = trainings_needed(parts, 0.1)
     assert trainings is not None and trainings > 100
+
+
+def _system(*scores: Floats, trained: bool = False) -> System:
+    resamples = Resamples.draw(np.arange(len(scores[0])), 2000, seed=0)
+    return System.from_tables([_table(values) for values in scores], resamples, trained)
+
+
+def test_plans_use_the_trainings_only_if_there_are_several() -> None:
+    image = _draws(0, 40)
+    variants = [image + 0.1 * value + 0.3 * _draws(index, 40) for index, value in enumerate(_draws(9, 4), start=1)]
+    baseline = _system(image)
+    several = plan(_system(*variants, trained=True).minus(baseline), "score", 0.05)
+    once = plan(_system(variants[0], trained=True).minus(baseline), "score", 0.05)
+    assert several is not None and once is not None
+    assert several.se_trainings is not None and once.se_trainings is once.trainings_needed is None
+    assert (several.n_groups, several.n_trainings, once.n_trainings) == (40, 4, 1)
+    assert once.groups_needed is not None and once.groups_needed > 40
+    assert plan(baseline.minus(baseline), "score", 0.0) is None
+
+
+def test_the_recovered_share_of_systems_is_a_ratio_of_gains() -> None:
+    degraded = _draws(0, 60) * 0.1
+    clean, restored = degraded + 0.6 + 0.05 * _draws(1, 60), degraded + 0.3 + 0.05 * _draws(2, 60)
+    shares = recovered_shares(_system(restored, trained=True), _system(degraded), _system(clean))
+    found = shares["score"]
+    assert found.share == pytest.approx((restored - degraded).mean() / (clean - degraded).mean())
+    assert 0.45 < found.low < found.share < found.high < 0.55
+    worst = recovered_shares(_system(degraded), _system(degraded), _system(clean))["score"]
+    assert (worst.share, worst.low, worst.high) == pytest.approx((0, 0, 0), abs=1e-9)
+    all_of_it = recovered_shares(_system(clean), _system(degraded), _system(clean))["score"]
+    assert (all_of_it.share, all_of_it.low, all_of_it.high) == pytest.approx((1, 1, 1))

@@ -10,6 +10,8 @@ from example_report import NAMES, describe, write_tables
 
 from pipeline.reporting import html, markdown
 from pipeline.reporting.document import Bullets, Cell, Document, Paragraph, Section, Table
+from pipeline.reporting.score_rows import PLANNING
+from pipeline.statistics.comparison import ONE_TRAINING
 
 NAMES_IN_REPORT = {name: name for name in NAMES} | {"degradation": "fog", "variant": "diffloss", "metric": "mAP50"}
 
@@ -56,11 +58,36 @@ def test_sections_of_a_whole_report(document: Document) -> None:
         "Origin",
     ]
     text = markdown.render(document)
-    assert "detection, fog, pixel: restoring helps" in text and "### Cautions" in text
+    assert "detection, fog, pixel: restoring (this training) helps and recovers at least 0.42 of the loss" in text
+    assert "helps (this training)" in text and "0.514 (0.422 to 0.528)" in text
     for heading in ("By class", "Against the baselines", "How to reproduce it", "fog: detection"):
         assert f"\n### {heading}\n" in text
     assert "![fog detection](pictures/fog-detection.png)" in text
     assert "(pictures/detection-gain-in-mAP50-95.svg)" in text
+
+
+def test_what_limits_the_conclusions_is_said(tmp_path: Path) -> None:
+    write_tables(tmp_path, NAMES_IN_REPORT)
+    gains = pd.read_csv(tmp_path / "gains.csv")
+    gains.assign(recovered=1.4).to_csv(tmp_path / "gains.csv", index=False)
+    text = markdown.render(describe(tmp_path, NAMES_IN_REPORT))
+    assert "### Cautions" in text and "detection, fog, pixel: restored images score above clean ones" in text
+
+
+def test_objectives_with_one_training_each_have_no_verdict_but_the_reason(document: Document) -> None:
+    text = markdown.render(document)
+    assert f"2 comparison(s) with pixel have no verdict: {ONE_TRAINING}" in text
+
+
+def test_planning_has_a_table_for_each_task_and_degradation(tmp_path: Path) -> None:
+    write_tables(tmp_path, NAMES_IN_REPORT)
+    row = {"task": "detection", "degradation": "fog", "variant": "pixel", "versus": "degraded", "metric": "mAP50-95"}
+    row |= {"margin": 0.005, "se_groups": 0.012, "n_groups": 30, "n_trainings": 1, "groups_needed": 1362}
+    pd.DataFrame([row], columns=PLANNING).to_csv(tmp_path / "planning.csv", index=False)
+    text = markdown.render(describe(tmp_path, NAMES_IN_REPORT))
+    assert "### What it takes to show a gain of 0.005" in text
+    line = next(line for line in text.splitlines() if "1,362" in line)
+    assert "pixel" in line and "0.012" in line
 
 
 def test_long_complete_tables_are_left_to_the_csv_file(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from scipy.stats import spearmanr
 from pipeline.settings.params import load_params
 from pipeline.statistics import correlations
 from pipeline.statistics.correlations import over_variants, resampled_spearman, spearman
-from pipeline.statistics.resampling import percentile_interval, resample_weights
+from pipeline.statistics.resampling import group_weights, percentile_interval
 
 ROOT = Path(__file__).parents[1]
 
@@ -23,7 +23,7 @@ def test_resampled_is_scipys_on_the_copied_points(ties: bool, monkeypatch: pytes
     second = first + rng.normal(size=40)
     if ties:
         first, second = first.round(0), second.round(0)
-    weights = resample_weights(40, 30, seed=1)
+    weights = group_weights(np.arange(40), 30, seed=1)
     found = resampled_spearman(first, second, weights)
     expected = [spearmanr(np.repeat(first, row), np.repeat(second, row)).statistic for row in weights]
     np.testing.assert_allclose(found, expected, atol=1e-12)
@@ -49,12 +49,12 @@ def test_p_value_over_few_variants_counts_all_orders() -> None:
 
 def test_intervals_cover_no_correlation_where_images_are_shared_by_variants() -> None:
     """Each image's gains are alike in three variants: counting points instead of images would cover too rarely."""
-    weights = resample_weights(40, 300, seed=0)[:, np.repeat(np.arange(40), 3)]
+    weights = group_weights(np.arange(40), 300, seed=0)[:, np.repeat(np.arange(40), 3)]
     covered = []
     for seed in range(200):
         rng = np.random.default_rng(seed)
         first, second = ((2 * rng.normal(size=(40, 1)) + rng.normal(size=(40, 3))).ravel() for _ in range(2))
-        low, high = percentile_interval(resampled_spearman(first, second, weights), images=40)
+        low, high = percentile_interval(resampled_spearman(first, second, weights), groups=40)
         covered.append(low <= 0 <= high)
     assert 0.91 <= np.mean(covered) <= 0.99
 
@@ -83,7 +83,7 @@ def _tables() -> tuple[pd.DataFrame, pd.DataFrame]:
 
 def test_the_table_finds_the_metric_that_predicts_and_the_one_that_does_not() -> None:
     params = load_params(ROOT / "params.yaml")
-    table = pd.DataFrame(correlations.correlation_rows(params, *_tables()), columns=correlations.COLUMNS)
+    table = pd.DataFrame(correlations.correlation_rows(params, *_tables(), {}), columns=correlations.COLUMNS)
     assert set(table.task) == {"segmentation"}  # detection has no scores here
     assert set(table.degradation) == {"lowlight", "fog", "all"}
     images = table[table.level == "images"].set_index(["degradation", "quality_metric"])
@@ -102,6 +102,14 @@ def test_few_images_give_no_interval() -> None:
     params = load_params(ROOT / "params.yaml")
     images, gains = _tables()
     few = images[images.id.isin([f"i{n:02d}" for n in range(9)])]
-    table = pd.DataFrame(correlations.correlation_rows(params, few, gains), columns=correlations.COLUMNS)
+    table = pd.DataFrame(correlations.correlation_rows(params, few, gains, {}), columns=correlations.COLUMNS)
     own = table[table.level == "images"]
     assert own.spearman.notna().all() and own[["ci_low", "ci_high", "p_value"]].isna().all(axis=None)
+
+
+def test_few_groups_give_no_interval_however_many_images_they_have() -> None:
+    params = load_params(ROOT / "params.yaml")
+    groups = {f"i{n:02d}": f"g{n // 5}" for n in range(30)}
+    rows = correlations.correlation_rows(params, *_tables(), dict.fromkeys(("lowlight", "fog"), groups))
+    images = pd.DataFrame([row for row in rows if row["level"] == "images"])
+    assert set(images.n_groups) == {6} and set(images.n_images) == {30} and images.p_value.isna().all()

@@ -1,11 +1,13 @@
+import json
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
 from data.batches import CropBatches, MaskBatches, PairBatches
-from data.dataset import Dataset
+from data.dataset import Dataset, group_labels, write_info
 from data.samples import Sample, write_sample
 
 
@@ -88,3 +90,15 @@ def test_crops_are_resized(make_dataset: Callable[..., Dataset]) -> None:
     views = CropBatches(make_dataset().split("train"), crop=48, size=16, batch=3, seed=0)(0)
     assert views.shape == (3, 3, 16, 16)
     assert views.min() >= 0 and views.max() <= 1
+
+
+def test_groups_of_images_are_kept_where_they_are_known(make_dataset: Callable[..., Dataset]) -> None:
+    clean = make_dataset("clean", test=3)
+    path = clean.folder / "dataset.json"
+    assert "groups" not in json.loads(path.read_text()) and clean.evaluation_groups == {}
+    write_info(clean.folder, replace(clean.info, groups={"test": {"test0": "drive", "test2": "drive"}}))
+    groups = Dataset.open(clean.folder).evaluation_groups
+    assert groups == {"test0": "drive", "test2": "drive"}
+    assert group_labels(["test0", "test1", "test2", "drive"], groups).tolist() == [0, 1, 0, 2]
+    copies = replace(clean.info, splits={"test@1": 3, "test@3": 3}, groups={"test": groups})
+    assert Dataset(clean.folder, copies).evaluation_groups == groups

@@ -1,6 +1,7 @@
 """The stage degrade: manifest, labels, determinism. The degradations themselves are tested elsewhere."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,10 @@ def test_several_severities_are_copies_of_the_evaluation_split(
     make_dataset: Callable[..., Dataset], tmp_path: Path
 ) -> None:
     clean = make_dataset(train=12, val=2, test=3)
+    groups = {"train": {"train0": "a"}, "test": {"test0": "b", "test1": "b"}}
+    clean = replace(clean, info=replace(clean.info, groups=groups))
     degraded = _degrade(clean, "noise", tmp_path / "x", severity=[1, 3, 5])
+    assert degraded.info.groups == groups and degraded.evaluation_groups == groups["test"]
     assert degraded.evaluation_splits == ("test@1", "test@3", "test@5") and degraded.evaluation_split == "test"
     assert degraded.info.splits == {"train": 12, "val": 2, "test@1": 3, "test@3": 3, "test@5": 3}
     table = read_manifest(degraded.folder)

@@ -75,6 +75,8 @@ OPENING = [
     Fault("dataset.json that is a list", _bytes("dataset.json", b"[]"), _clean, "not a valid dataset.json"),
     Fault("dataset.json without end", _bytes("dataset.json", b"[" * 9000), _clean, "not a valid dataset.json"),
     Fault("an unknown entry", _info(author="x"), _clean, "unexpected keyword argument 'author'"),
+    Fault("groups that are a list", _info(groups=["a"]), _clean, "dataset.json: groups: expected names of groups"),
+    Fault("groups of numbers", _info(groups={"test": {"0": 1}}), _clean, "dataset.json: groups: expected names of"),
     Fault("name that is a number", _info(name=3), _clean, "dataset.json: name: expected a string, got '3'"),
     Fault("classes without kinds", _info(classes=["a"]), _clean, "classes: expected lists of class names"),
     Fault(

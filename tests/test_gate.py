@@ -29,7 +29,7 @@ from pipeline.commands.gate_model import (
 )
 from pipeline.metrics import Metric, load_records, main_metric
 from pipeline.settings.params import ParamsError, load_params
-from pipeline.statistics.resampling import resample_weights
+from pipeline.statistics.resampling import Resamples
 
 FEATURES = ["brightness", "noise"]
 
@@ -153,8 +153,8 @@ def test_a_gate_is_read_back(tmp_path: Path) -> None:
 
 def test_the_curve_by_hand() -> None:
     cases = pd.DataFrame({"image": list("abcd"), "before": [0.5] * 4, "after": [0.9, 0.7, 0.4, 0.1]})
-    weights = resample_weights(4, 200, 0)
-    rows = pd.DataFrame(gate_report.risk_coverage("val", cases, np.array([4.0, 1.0, 2.0, 3.0]), weights, 0.95))
+    resamples = Resamples.draw(np.arange(4), 200, 0)
+    rows = pd.DataFrame(gate_report.risk_coverage("val", cases, np.array([4.0, 1.0, 2.0, 3.0]), resamples, 0.95))
     at = rows.set_index(rows.coverage.round(2))
     assert at.score[0] == 0.5 and at.score[1] == pytest.approx(cases.after.mean())
     assert at.score[0.25] == pytest.approx(0.5 + 0.4 / 4) and at.risk[0.25] == 0
@@ -164,7 +164,7 @@ def test_the_curve_by_hand() -> None:
     assert at.random_score[0.5] == pytest.approx(0.5 + 0.025 / 2)
     assert at.threshold[0.5] == 3 and list(rows) == gate_report.CURVE_COLUMNS
     assert (rows.score_low <= rows.score + 1e-12).all() and (rows.score_high >= rows.score - 1e-12).all()
-    equal = pd.DataFrame(gate_report.risk_coverage("val", cases, np.zeros(4), weights, 0.95))
+    equal = pd.DataFrame(gate_report.risk_coverage("val", cases, np.zeros(4), resamples, 0.95))
     assert equal.score.to_numpy() == pytest.approx(equal.random_score.to_numpy())  # no order: no choice
 
 

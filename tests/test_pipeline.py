@@ -11,7 +11,8 @@ from clones import ROOT, TABLES, clone, dvc, edit
 from ruamel.yaml import YAML
 
 from pipeline.metrics.image_quality import ImageQuality
-from pipeline.reporting.tables import GAINS, RESULTS
+from pipeline.reporting.score_rows import GAINS, RESULTS, TRAININGS
+from pipeline.statistics.comparison import ONE_TRAINING
 
 CAMVID = ROOT.parent / "shared" / "camvid"
 
@@ -52,6 +53,13 @@ def test_the_tables_are_complete_and_tidy(finished: Path) -> None:
     assert (results.n_images == 8).all()
     assert {("diffloss", "pixel"), ("pixel", "degraded")} <= set(zip(gains.variant, gains.versus, strict=True))
     assert not results.duplicated(RESULTS[:4]).any()
+    assert (results.n_groups == 8).all() and (results.n_trainings == 1).all()
+    between = gains[gains.versus == "pixel"]
+    assert between.p_value.isna().all() and (between.reason == ONE_TRAINING).all()
+    verdicts = pd.read_csv(report / "verdicts.csv")
+    assert set(verdicts[verdicts.versus == "pixel"].verdict) == {"no verdict"}
+    trainings = pd.read_csv(report / "trainings.csv")
+    assert list(trainings.columns) == TRAININGS and set(trainings.variant) == {"pixel", "diffloss"}
 
 
 def test_report_and_pictures(finished: Path) -> None:
@@ -61,7 +69,17 @@ def test_report_and_pictures(finished: Path) -> None:
     names = {path.name for path in (report / "pictures").iterdir()}
     cells = {f"{d}-{t}" for d in ("lowlight", "fog") for t in ("detection", "segmentation")}
     assert {f"{cell}.png" for cell in cells} | {f"scatter-{cell}.png" for cell in cells} <= names
-    for name in ("classes", "sizes", "objects", "images", "correlations", "severities", "robustness", "verdicts"):
+    for name in (
+        "classes",
+        "sizes",
+        "objects",
+        "images",
+        "correlations",
+        "severities",
+        "robustness",
+        "verdicts",
+        "planning",
+    ):
         assert (report / f"{name}.csv").exists(), name
     assert (finished / "artifacts" / "prior" / "samples.png").exists()
     page = (report / "report.html").read_text()

@@ -13,7 +13,7 @@ import torch
 from data.dataset import Dataset
 from models.restorers import build_restorer, save_restorer
 from pipeline import publish
-from pipeline.reporting.tables import GAINS, RESULTS
+from pipeline.reporting.score_rows import GAINS, RESULTS
 from pipeline.running.digests import data_digest
 from pipeline.settings.params import Params, load_params
 from pipeline.tracking.comparison_rows import ComparisonTables, Folders, trainings
@@ -57,8 +57,8 @@ def _write_tables(folder: Path) -> None:
         for d in ("fog", "haze")
         for v in ("pixel", SUM)
     ]
-    pd.DataFrame(results, columns=RESULTS).to_csv(folder / "results.csv", index=False)
-    pd.DataFrame(gains, columns=GAINS).to_csv(folder / "gains.csv", index=False)
+    pd.DataFrame(results, columns=RESULTS[:8]).to_csv(folder / "results.csv", index=False)
+    pd.DataFrame(gains, columns=GAINS[:10]).to_csv(folder / "gains.csv", index=False)
     pd.DataFrame([{"stage": "train_prior"}, *costs]).to_csv(folder / "costs.csv", index=False)
 
 

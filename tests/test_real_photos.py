@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -41,6 +42,7 @@ def _photos(clean: Dataset, root: Path) -> Path:
 
 def test_paired_photos_take_the_place_of_made_ones(make_dataset: Callable[..., Dataset], tmp_path: Path) -> None:
     clean = make_dataset()
+    clean = replace(clean, info=replace(clean.info, groups={"test": {"test0": "a"}}))
     real_photos.copy_paired(clean, _photos(clean, tmp_path / "rainy"), "rain-cam", tmp_path / "out")
     degraded = Dataset.open(tmp_path / "out")
     assert degraded.info == clean.info and degraded.has_clean_images
@@ -90,9 +92,12 @@ def test_labelled_photos_are_judged_and_pairs_are_made_for_training(
     make_dataset: Callable[..., Dataset], tmp_path: Path
 ) -> None:
     clean = make_dataset()
-    photos, params = _unpaired(_labelled(clean, tmp_path / "night"))
+    clean = replace(clean, info=replace(clean.info, groups={"train": {"train0": "a"}, "test": {"test0": "b"}}))
+    photos, params = _unpaired(_labelled(clean, tmp_path / "night"), groups={"pattern": r"(night)-test\d"})
     degrade.degrade_for_photos(clean, photos, params.degrade, params, tmp_path / "out")
     degraded = Dataset.open(tmp_path / "out")
+    expected = {"train": {"train0": "a"}, "test": {"night-test0": "night", "night-test1": "night"}}
+    assert degraded.info.groups == expected
     assert not degraded.has_clean_images and degraded.info.splits == {"train": 5, "val": 2, "test": 2}
     test = degraded.split("test")
     assert test.ids == ("night-test0", "night-test1")

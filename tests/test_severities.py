@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pipeline.metrics import MeanRecords
-from pipeline.reporting import tables
+from pipeline.reporting import score_rows
 from pipeline.running.artifacts import RECORDS_FILE
 from pipeline.settings.params import Params, load_params
 from pipeline.statistics.scores import read_cells
@@ -44,7 +44,7 @@ def test_copies_for_each_severity_are_averaged_and_listed(params: Params, tmp_pa
         _write(tmp_path, variant, split, scores)
     levels = {f"test@{s}": dict.fromkeys(IDS, s) for s in (1, 3, 5)}
     cells = read_cells(params, _folders(tmp_path), levels)
-    rows = {(r["variant"], r["severity"]): r for r in tables.severity_rows("t", "fog", cells, 0.95)}
+    rows = {(r["variant"], r["severity"]): r for r in score_rows.severity_rows("t", "fog", cells, 0.95)}
     for severity in (1, 3, 5):
         expected = values["pixel", f"test@{severity}"].mean()
         row = rows["pixel", severity]
@@ -52,7 +52,7 @@ def test_copies_for_each_severity_are_averaged_and_listed(params: Params, tmp_pa
         assert row["gain"] == pytest.approx(expected - values["degraded", f"test@{severity}"].mean())
         assert row["gain_low"] < row["gain"] < row["gain_high"] and row["n_images"] == 20
         assert rows["clean", severity]["value"] == pytest.approx(values["clean", "test"].mean())
-    whole = {r["variant"]: r for r in tables.result_rows("t", "fog", cells.whole, 0.95)}
+    whole = {r["variant"]: r for r in score_rows.result_rows("t", "fog", cells.whole, 0.95)}
     mean = np.mean([values["degraded", f"test@{s}"].mean() for s in (1, 3, 5)])
     assert whole["degraded"]["value"] == pytest.approx(mean)
 
@@ -63,12 +63,12 @@ def test_a_severity_drawn_for_each_image_splits_the_images(params: Params, tmp_p
         _write(tmp_path, variant, "test", values)
     levels = {id: 1 if n < 8 else 4 for n, id in enumerate(IDS)}
     cells = read_cells(params, _folders(tmp_path), {"test": levels})
-    rows = {(r["variant"], r["severity"]): r for r in tables.severity_rows("t", "fog", cells, 0.95)}
+    rows = {(r["variant"], r["severity"]): r for r in score_rows.severity_rows("t", "fog", cells, 0.95)}
     assert rows["degraded", 1]["value"] == pytest.approx(scores["degraded"][:8].mean())
     assert rows["degraded", 4]["value"] == pytest.approx(scores["degraded"][8:].mean())
     assert (rows["degraded", 1]["n_images"], rows["degraded", 4]["n_images"]) == (8, 12)
     assert rows["degraded", 1]["ci_low"] < rows["degraded", 1]["value"] < rows["degraded", 1]["ci_high"]
-    assert cells.whole["degraded"].value["score"][0] == pytest.approx(scores["degraded"].mean())
+    assert cells.whole["degraded"].values["score"] == pytest.approx(scores["degraded"].mean())
 
 
 def test_mpc_and_rpc_are_the_published_formulas(params: Params, tmp_path: Path) -> None:
@@ -81,7 +81,7 @@ def test_mpc_and_rpc_are_the_published_formulas(params: Params, tmp_path: Path) 
             _write(tmp_path / degradation, "degraded", f"test@{severity}", values[degradation, severity])
         levels = {f"test@{s}": dict.fromkeys(IDS, s) for s in own}
         cells.append(read_cells(params, _folders(tmp_path / degradation), levels))
-    (row,) = tables.robustness_rows("t", cells, 0.95)
+    (row,) = score_rows.robustness_rows("t", cells, 0.95)
     mpc = np.mean([[values[d, s].mean() for s in (2, 4)] for d in means])
     assert row["mPC"] == pytest.approx(mpc)
     assert row["rPC"] == pytest.approx(mpc / clean.mean())
@@ -92,11 +92,11 @@ def test_mpc_and_rpc_are_the_published_formulas(params: Params, tmp_path: Path) 
 def test_real_photos_without_clean_images_are_not_in_mpc(params: Params, tmp_path: Path) -> None:
     _write(tmp_path, "degraded", "test", _scores(1, 0.5))
     cells = read_cells(params, _folders(tmp_path))
-    assert tables.robustness_rows("t", [cells], 0.95) == []
+    assert score_rows.robustness_rows("t", [cells], 0.95) == []
     assert list(cells.severities) == [None]
 
 
-def test_scores_of_several_trainings_are_averaged_and_drawn_from(params: Params, tmp_path: Path) -> None:
+def test_scores_of_several_trainings_are_averaged_and_their_variance_counts(params: Params, tmp_path: Path) -> None:
     runs = {"pixel": [0.5, 0.6, 0.7], "diffloss": [0.55, 0.65, 0.75]}
     _write(tmp_path, "degraded", "test", _scores(0, 0.3))
     for variant, means in runs.items():
@@ -104,10 +104,33 @@ def test_scores_of_several_trainings_are_averaged_and_drawn_from(params: Params,
             split = "test" if number == 1 else f"test~{number}"
             _write(tmp_path, variant, split, mean + _scores(3, 0.0))
     whole = read_cells(params, _folders(tmp_path)).whole
-    rows = {row["variant"]: row for row in tables.result_rows("t", "fog", whole, 0.95)}
+    rows = {row["variant"]: row for row in score_rows.result_rows("t", "fog", whole, 0.95)}
     assert rows["pixel"]["value"] == pytest.approx(0.6 + _scores(3, 0.0).mean())
-    # Images alone would give a standard error of 0.05 / sqrt(20) = 0.011; three trainings 0.1 apart add 0.047.
-    assert 0.12 < rows["pixel"]["ci_high"] - rows["pixel"]["ci_low"] < 0.25
-    gains = {(row["variant"], row["versus"]): row for row in tables.gain_rows("t", "fog", whole, 0.95)}
+    assert (rows["pixel"]["n_trainings"], rows["degraded"]["n_trainings"]) == (3, 1)
+    # Images alone would give a standard error of 0.05 / sqrt(20) = 0.011; three trainings 0.1 apart add 0.058, with
+    # 1.4 degrees of freedom.
+    assert 0.5 < rows["pixel"]["ci_high"] - rows["pixel"]["ci_low"] < 1
+    gains = {(row["variant"], row["versus"]): row for row in score_rows.gain_rows("t", "fog", whole, 0.95)}
     gain = gains["diffloss", "pixel"]
     assert gain["gain"] == pytest.approx(0.05) and gain["ci_high"] - gain["ci_low"] < 1e-9, "paired by training"
+    trainings = score_rows.training_rows("t", "fog", whole)
+    assert [(row["variant"], row["training"]) for row in trainings] == [
+        (v, k) for v in ("pixel", "diffloss") for k in (1, 2, 3)
+    ]
+    assert np.mean([row["value"] for row in trainings[:3]]) == pytest.approx(rows["pixel"]["value"])
+
+
+def test_groups_are_resampled_whole_and_shared_by_the_copies_of_a_split(params: Params, tmp_path: Path) -> None:
+    """Each image occurs four times: as groups of four they say no more than the five different ones."""
+    for severity in (1, 3):
+        for variant, mean in (("degraded", 0.5), ("pixel", 0.6)):
+            values = np.repeat(_scores(severity, mean)[:5] + 0.01 * np.arange(5) * mean, 4)
+            _write(tmp_path, variant, f"test@{severity}", values)
+    groups = {id: f"g{n // 4}" for n, id in enumerate(IDS)}
+    levels = {f"test@{s}": dict.fromkeys(IDS, s) for s in (1, 3)}
+    (row,) = score_rows.gain_rows("t", "fog", read_cells(params, _folders(tmp_path), levels, groups=groups).whole, 0.95)
+    (alone,) = score_rows.gain_rows("t", "fog", read_cells(params, _folders(tmp_path), levels).whole, 0.95)
+    assert (row["n_groups"], alone["n_groups"], row["gain"]) == (5, 20, pytest.approx(alone["gain"]))
+    assert row["ci_high"] - row["ci_low"] > 2 * (alone["ci_high"] - alone["ci_low"])
+    cells = read_cells(params, _folders(tmp_path), levels, groups=groups)
+    assert {r["n_groups"] for r in score_rows.severity_rows("t", "fog", cells, 0.95)} == {5}

@@ -10,22 +10,11 @@ from scipy import stats
 from benchmarks.intervals import Simulation, coverage, detection_pair, segmentation_pair
 from pipeline.metrics import MeanRecords
 from pipeline.metrics.detection_records import DetectionRecords
-from pipeline.statistics.resampling import (
-    bootstrap_p_value,
-    holm,
-    interval,
-    paired_gain,
-    percentile_interval,
-    recovered,
-    resample_weights,
-)
+from pipeline.statistics.comparison import UNDEFINED, compare, estimate
+from pipeline.statistics.resampling import Resamples, bootstrap_p_value, group_weights, holm, percentile_interval
+from pipeline.statistics.systems import System
 
 MANY = 10**9  # images, so many that Student's distribution is the normal one
-
-
-def expanded(level: float, images: int) -> float:
-    """The level at which a plain percentile interval is the expanded one, worked out with scipy.stats."""
-    return 1 - 2 * stats.norm.cdf(np.sqrt(images / (images - 1)) * stats.t.ppf((1 - level) / 2, images - 1))
 
 
 def scores(values: NDArray[np.float64], metric: str = "SSIM") -> MeanRecords:
@@ -33,69 +22,56 @@ def scores(values: NDArray[np.float64], metric: str = "SSIM") -> MeanRecords:
 
 
 def test_weights_are_multinomial_and_come_from_the_seed() -> None:
-    weights = resample_weights(20, 4000, seed=1)
+    weights = group_weights(np.arange(20), 4000, seed=1)
     assert weights.shape == (4000, 20)
     assert (weights.sum(axis=1) == 20).all()
     assert weights.mean(axis=0) == pytest.approx(1, abs=0.08)
     assert weights.var() == pytest.approx(1 - 1 / 20, abs=0.03)
-    np.testing.assert_array_equal(weights, resample_weights(20, 4000, seed=1))
-    assert (weights != resample_weights(20, 4000, seed=2)).any()
+    np.testing.assert_array_equal(weights, group_weights(np.arange(20), 4000, seed=1))
+    assert (weights != group_weights(np.arange(20), 4000, seed=2)).any()
 
 
 @pytest.mark.parametrize(("images", "resamples"), [(0, 10), (10, 0)])
 def test_nothing_to_resample_is_refused(images: int, resamples: int) -> None:
     with pytest.raises(ValueError, match="at least one image"):
-        resample_weights(images, resamples, seed=0)
+        group_weights(np.arange(images), resamples, seed=0)
 
 
 @pytest.mark.parametrize("level", [0.9, 0.95])
 def test_interval_of_a_mean_is_scipys(level: float) -> None:
     values = np.random.default_rng(0).exponential(size=60)
-    ours = interval(scores(values), resample_weights(60, 20_000, seed=0), level)["SSIM"]
-    theirs = stats.bootstrap(
-        (values,),
-        np.mean,
-        n_resamples=20_000,
-        confidence_level=expanded(level, 60),
-        method="percentile",
-        rng=1,
-    ).confidence_interval
-    assert ours.value == pytest.approx(values.mean())
+    system = System.from_tables([scores(values)], Resamples.draw(np.arange(60), 20_000, seed=0))
+    ours = estimate(system, level)["SSIM"]
+    theirs = stats.ttest_1samp(values, 0).confidence_interval(level)
+    assert ours.gain == pytest.approx(values.mean())
     assert [ours.low, ours.high] == pytest.approx([theirs.low, theirs.high], abs=0.01)
     assert ours.high - ours.low > 0.3
 
 
-def test_gain_of_a_mean_is_scipys_paired_bootstrap() -> None:
+def test_gain_of_a_mean_is_scipys_paired_test() -> None:
     generator = np.random.default_rng(0)
     baseline = generator.normal(size=50)
     variant = baseline + generator.normal(0.1, 0.3, size=50)
-    ours = paired_gain(scores(variant), scores(baseline), resample_weights(50, 20_000, seed=0))["SSIM"]
-    theirs = stats.bootstrap(
-        (variant, baseline),
-        lambda v, r, axis: np.mean(v - r, axis=axis),
-        n_resamples=20_000,
-        paired=True,
-        confidence_level=expanded(0.95, 50),
-        method="percentile",
-        rng=1,
-    ).confidence_interval
+    ours = compare(scores(variant), scores(baseline), resamples=20_000)["SSIM"]
+    theirs = stats.ttest_rel(variant, baseline)
+    low, high = theirs.confidence_interval(0.95)
     assert ours.gain == pytest.approx((variant - baseline).mean())
-    assert [ours.low, ours.high] == pytest.approx([theirs.low, theirs.high], abs=0.005)
-    assert ours.p_value == pytest.approx(stats.ttest_rel(variant, baseline).pvalue, abs=0.005)
+    assert [ours.low, ours.high] == pytest.approx([low, high], abs=0.005)
+    assert ours.p_value == pytest.approx(theirs.pvalue, abs=0.005)
 
 
 def test_variant_and_baseline_share_their_resamples() -> None:
     """A constant gain has no spread, unless the two were computed on different resamples."""
     images = np.random.default_rng(0).uniform(0, 1, 40)
-    gain = paired_gain(scores(images + 0.01), scores(images), resample_weights(40, 500, 0))["SSIM"]
+    gain = compare(scores(images + 0.01), scores(images))["SSIM"]
     assert [gain.gain, gain.low, gain.high] == pytest.approx([0.01] * 3, abs=1e-12)
-    assert 0 < gain.p_value < 0.01
+    assert gain.p_value < 0.01
 
 
 @pytest.mark.parametrize("simulate", [detection_pair, segmentation_pair])
 def test_identical_systems_gain_nothing(simulate: Simulation) -> None:
     system, _ = simulate(np.random.default_rng(0), 20)
-    for gain in paired_gain(system, system, resample_weights(20, 200, 0)).values():
+    for gain in compare(system, system, resamples=200).values():
         assert (gain.gain, gain.low, gain.high, gain.p_value) == (0, 0, 0, 1)
 
 
@@ -105,16 +81,14 @@ def test_different_systems_are_told_apart() -> None:
     assert isinstance(good, DetectionRecords)
     seeing = generator.random((len(good.image), 1)) < 0.5
     blind = replace(good, correct=good.correct & seeing)
-    for gain in paired_gain(good, blind, resample_weights(60, 500, 0)).values():
+    for gain in compare(good, blind, resamples=500).values():
         assert 0 < gain.low < gain.gain < gain.high
         assert gain.p_value < 0.01
 
 
 def test_order_of_the_pair_only_changes_the_sign() -> None:
     variant, baseline = segmentation_pair(np.random.default_rng(0), 30)
-    weights = resample_weights(30, 400, 0)
-    there = paired_gain(variant, baseline, weights)["mIoU"]
-    back = paired_gain(baseline, variant, weights)["mIoU"]
+    there, back = compare(variant, baseline)["mIoU"], compare(baseline, variant)["mIoU"]
     assert [back.gain, back.low, back.high, back.p_value] == pytest.approx(
         [-there.gain, -there.high, -there.low, there.p_value]
     )
@@ -122,14 +96,12 @@ def test_order_of_the_pair_only_changes_the_sign() -> None:
 
 def test_only_equal_images_and_metrics_pair() -> None:
     a, b = MeanRecords.from_values({"a": {"PSNR": 1.0}}), MeanRecords.from_values({"b": {"PSNR": 1.0}})
-    weights = resample_weights(1, 10, 0)
-    with pytest.raises(ValueError, match="same images, but image 'a' is in one of them only"):
-        paired_gain(a, b, weights)
     one_way, other_way = (MeanRecords(ids, {"PSNR": np.ones(2)}) for ids in (("a", "b"), ("b", "a")))
-    with pytest.raises(ValueError, match="order differs"):
-        paired_gain(one_way, other_way, weights)
-    with pytest.raises(ValueError, match="cannot pair metrics PSNR with SSIM"):
-        paired_gain(a, MeanRecords.from_values({"a": {"SSIM": 1.0}}), weights)
+    for pair in ((a, b), (one_way, other_way)):
+        with pytest.raises(ValueError, match="same images in the same order"):
+            compare(*pair)
+    with pytest.raises(ValueError, match="same metrics of both, got PSNR and SSIM"):
+        compare(a, MeanRecords.from_values({"a": {"SSIM": 1.0}}))
 
 
 def test_few_undefined_resamples_are_left_out_many_are_not() -> None:
@@ -144,17 +116,16 @@ def test_few_undefined_resamples_are_left_out_many_are_not() -> None:
 
 
 def test_one_image_tells_nothing() -> None:
-    gain = paired_gain(scores(np.ones(1)), scores(np.zeros(1)), resample_weights(1, 50, 0))["SSIM"]
+    gain = compare(scores(np.ones(1)), scores(np.zeros(1)))["SSIM"]
     assert gain.gain == 1
     assert np.isnan([gain.low, gain.high, gain.p_value]).all()
 
 
 def test_gain_over_an_infinite_value_is_undefined() -> None:
     perfect, usual = scores(np.full(5, np.inf), "PSNR"), scores(np.full(5, 30.0), "PSNR")
-    weights = resample_weights(5, 50, 0)
     for pair in ((perfect, perfect), (perfect, usual)):
-        gain = paired_gain(*pair, weights)["PSNR"]
-        assert np.isnan([gain.gain, gain.low, gain.high, gain.p_value]).all()
+        gain = compare(*pair)["PSNR"]
+        assert np.isnan([gain.gain, gain.low, gain.high, gain.p_value]).all() and gain.reason == UNDEFINED
 
 
 @pytest.mark.parametrize(
@@ -189,13 +160,6 @@ def test_interval_of_normal_data_is_students(images: int) -> None:
     assert percentile_interval(resampled, images) == pytest.approx(tuple(student), abs=5e-3)
 
 
-def test_recovered_fraction() -> None:
-    assert recovered(0.4, degraded=0.2, clean=0.6) == pytest.approx(0.5)
-    assert recovered(0.1, degraded=0.2, clean=0.6) == pytest.approx(-0.25)
-    assert np.isnan(recovered(0.1, degraded=0.2, clean=0.2))
-    assert np.isnan(recovered(0.1, degraded=float("nan"), clean=0.2))
-
-
 def test_holm_by_hand() -> None:
     assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
     assert holm([0.5, 0.6]) == [1, 1]
@@ -206,7 +170,7 @@ def test_holm_by_hand() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("simulate", [detection_pair, segmentation_pair])
 def test_intervals_cover_no_gain_as_often_as_they_promise(simulate: Simulation) -> None:
-    shares = coverage(simulate, repeats=500, images=100, resamples=400, seed=7, rivals=False)
+    shares = coverage(simulate, repeats=500, images=100, resamples=400, seed=7, other_methods=False)
     for (metric, _), (covered, undefined) in shares.items():
         assert covered == pytest.approx(0.95, abs=0.02), metric
         assert undefined == 0

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from pipeline.metrics import MeanRecords
-from pipeline.reporting import tables
+from pipeline.reporting import score_rows, tables
 from pipeline.running.artifacts import RECORDS_FILE
 from pipeline.settings.params import load_params
 from pipeline.statistics.scores import Cell, read_cells
@@ -33,15 +33,15 @@ def _save(records: MeanRecords, folder: Path) -> None:
 
 
 def test_results_have_every_variant_with_its_interval(cell: Cell) -> None:
-    rows = pd.DataFrame(tables.result_rows("detection", "fog", cell, 0.95))
-    assert list(rows.columns) == tables.RESULTS
+    rows = pd.DataFrame(score_rows.result_rows("detection", "fog", cell, 0.95))
+    assert list(rows.columns) == score_rows.RESULTS
     assert list(rows.variant) == list(VALUES)
     assert ((rows.ci_low < rows.value) & (rows.value < rows.ci_high)).all()
     assert (rows.n_images == 50).all()
 
 
 def test_gains_are_paired_and_recovered_is_the_formula(cell: Cell) -> None:
-    rows = pd.DataFrame(tables.gain_rows("detection", "fog", cell, 0.95)).set_index(["variant", "versus"])
+    rows = pd.DataFrame(score_rows.gain_rows("detection", "fog", cell, 0.95)).set_index(["variant", "versus"])
     assert set(rows.index) == {
         ("clean", "degraded"),
         ("pixel", "degraded"),
@@ -56,11 +56,11 @@ def test_gains_are_paired_and_recovered_is_the_formula(cell: Cell) -> None:
 
 
 def test_written_tables_are_tidy_and_the_same_twice(cell: Cell, tmp_path: Path) -> None:
-    rows = tables.gain_rows("detection", "fog", cell, 0.95)
+    rows = score_rows.gain_rows("detection", "fog", cell, 0.95)
     for name in ("a.csv", "b.csv"):
-        tables.write_table(rows, tables.GAINS, tmp_path / name)
+        tables.write_table(rows, score_rows.GAINS, tmp_path / name)
     assert (tmp_path / "a.csv").read_bytes() == (tmp_path / "b.csv").read_bytes()
-    assert (tmp_path / "a.csv").read_text().splitlines()[0] == ",".join(tables.GAINS)
+    assert (tmp_path / "a.csv").read_text().splitlines()[0] == ",".join(score_rows.GAINS)
 
 
 def test_quality_has_no_clean_and_no_recovered(tmp_path: Path) -> None:
@@ -68,8 +68,8 @@ def test_quality_has_no_clean_and_no_recovered(tmp_path: Path) -> None:
         records = MeanRecords.from_values({f"i{n}": {"PSNR": 20.0 + n} for n in range(4)})
         _save(records, tmp_path / variant / "test")
     cell = read_cells(load_params(ROOT / "params.yaml"), {v: tmp_path / v for v in ("degraded", "pixel")}).whole
-    rows = tables.gain_rows("quality", "fog", cell, 0.95)
-    assert len(rows) == 1 and np.isnan(rows[0]["recovered"])
+    rows = score_rows.gain_rows("quality", "fog", cell, 0.95)
+    assert len(rows) == 1 and rows[0]["recovered"] is None
     json.dumps([row["gain"] for row in rows])
 
 
@@ -83,8 +83,8 @@ def written(tmp_path: Path) -> Path:
     folder = tmp_path / "artifacts" / "report"
     folder.mkdir(parents=True)
     frames = [
-        tables.write_table(results, tables.RESULTS, folder / "results.csv"),
-        tables.write_table(gains, tables.GAINS, folder / "gains.csv"),
+        tables.write_table(results, score_rows.RESULTS, folder / "results.csv"),
+        tables.write_table(gains, score_rows.GAINS, folder / "gains.csv"),
     ]
     tables.write_metrics(*frames, folder)
     return folder

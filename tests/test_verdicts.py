@@ -3,36 +3,32 @@
 import math
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
-from scipy import stats
 
-from pipeline.reporting import tables
+from pipeline.reporting import score_rows
 from pipeline.settings.params import Statistics, load_params
-from pipeline.statistics.resampling import bootstrap_p_value, one_sided_p_value, resamples_for
-from pipeline.statistics.verdicts import (
-    TOO_FEW,
-    cautions,
-    images_needed,
-    main_verdicts,
-    sentence,
-    unequal_steps,
-    verdict_table,
-)
+from pipeline.statistics.comparison import ONE_TRAINING, TWO_TRAININGS
+from pipeline.statistics.verdicts import WITHHELD, cautions, main_verdicts, sentence, unequal_steps, verdict_table
 
 ROOT = Path(__file__).parents[1]
 SETTINGS = Statistics(resamples=2000, level=0.95, margin=0.005)
 
 
-def _tables(*rows: tuple[str, str, float, float, float, float]) -> tuple[pd.DataFrame, pd.DataFrame]:
+def _tables(
+    *rows: tuple[str, str, float, float, float, float], trainings: int = 10, groups: int = 100, reason: str = ""
+) -> tuple[pd.DataFrame, pd.DataFrame]:
     """results and gains with (variant, versus, gain, low, high, p) each."""
+    counts = {"n_groups": groups, "n_trainings": trainings}
     gains = pd.DataFrame(
-        [("detection", "fog", v, versus, "mAP50-95", g, low, high, p, 0.5) for v, versus, g, low, high, p in rows],
-        columns=tables.GAINS,
+        [
+            ("detection", "fog", v, versus, "mAP50-95", g, low, high, p, 0.5, 0.417, 0.6, *counts.values(), reason)
+            for v, versus, g, low, high, p in rows
+        ],
+        columns=score_rows.GAINS,
     )
-    results = pd.DataFrame([("detection", "fog", "degraded", "mAP50-95", 0.3, 0.2, 0.4, 100)], columns=tables.RESULTS)
-    return results, gains
+    row = {"task": "detection", "degradation": "fog", "variant": "degraded", "metric": "mAP50-95", "n_images": 100}
+    return pd.DataFrame([row | counts], columns=score_rows.RESULTS), gains
 
 
 def _first_sentence(verdicts: pd.DataFrame) -> str:
@@ -45,9 +41,8 @@ def _first_sentence(verdicts: pd.DataFrame) -> str:
         (0.15, 0.1, 0.2, 0.002, "helps", "restoring helps"),
         (-0.15, -0.2, -0.1, 0.002, "hurts", "restoring hurts"),
         (0.001, -0.002, 0.004, 0.6, "doesn't help", "restoring doesn't help"),
-        (0.02, -0.02, 0.06, 0.3, "can't tell", "can't tell at 100 images whether restoring helps; a gain of this size"),
+        (0.02, -0.02, 0.06, 0.3, "can't tell", "can't tell at 100 images whether restoring helps ("),
         (0.0, 0.0, 0.0, 1.0, "doesn't help", "restoring doesn't help"),
-        (math.nan, math.nan, math.nan, math.nan, "can't tell", "can't tell at 100 images whether restoring helps ("),
     ],
 )
 def test_verdicts_follow_the_numbers(gain: float, low: float, high: float, p: float, verdict: str, words: str) -> None:
@@ -70,72 +65,51 @@ def test_p_values_are_corrected_for_the_whole_family() -> None:
     assert table.verdict.tolist() == ["helps", *["can't tell"] * 3]
 
 
-def test_images_needed_give_the_promised_power() -> None:
-    spread, gain, images = 0.3, 0.05, 40
-    half = stats.norm.ppf(0.975) * spread / math.sqrt(images)
-    needed = images_needed(gain, gain - half, gain + half, images)
-    assert needed is not None and needed > images
-    rng = np.random.default_rng(0)
-    means = rng.normal(gain, spread / math.sqrt(needed), 20000)
-    found = means - stats.norm.ppf(0.975) * spread / math.sqrt(needed) > 0
-    assert found.mean() == pytest.approx(0.8, abs=0.01)
-    corrected = images_needed(gain, gain - half, gain + half, images, comparisons=20)
-    assert corrected is not None and corrected > needed
-    assert images_needed(0.0, -0.1, 0.1, 40) is None and images_needed(math.nan, -0.1, 0.1, 40) is None
+def test_claims_of_recovery_are_made_from_the_lower_end() -> None:
+    text = _first_sentence(verdict_table(*_tables(("pixel", "degraded", 0.15, 0.1, 0.2, 0.002)), SETTINGS))
+    assert "restoring helps and recovers at least 0.41 of the loss" in text
 
 
-@pytest.mark.parametrize(("images", "comparisons"), [(12, 4), (30, 60), (101, 60), (100_000, 1)])
-def test_the_resamples_that_are_asked_for_are_enough_and_no_more(images: int, comparisons: int) -> None:
-    wanted = 0.05 / comparisons
-    needed = resamples_for(wanted, images)
-    assert needed is not None
-    assert bootstrap_p_value(np.ones(needed), images) < wanted <= bootstrap_p_value(np.ones(needed - 2), images)
+def test_one_training_has_verdicts_on_this_training_and_none_between_objectives() -> None:
+    results, over_degraded = _tables(("diffloss", "degraded", 0.15, 0.1, 0.2, 0.002), trainings=1)
+    undefined = (math.nan,) * 3
+    _, between = _tables(("diffloss", "pixel", 0.02, *undefined), trainings=1, reason=ONE_TRAINING)
+    table = verdict_table(results, pd.concat([over_degraded, between]), SETTINGS)
+    assert table.verdict.tolist() == ["helps", WITHHELD]
+    assert table.reason.tolist() == ["", ONE_TRAINING]
+    assert table.p_holm.iloc[0] == 0.002 and math.isnan(table.p_holm.iloc[1])
+    assert "restoring (this training) helps" in _first_sentence(table)
 
 
-def test_no_number_of_resamples_makes_up_for_images() -> None:
-    assert resamples_for(0.05 / 60, 1) is None and resamples_for(0.05 / 60, 2) is None
-    least = bootstrap_p_value(np.ones(SETTINGS.resamples), 3)
-    results, gains = _tables(*((f"o{n}", "degraded", 0.1, 0.05, 0.15, least) for n in range(60)))
-    results["n_images"] = 3
-    assert set(verdict_table(results, gains, SETTINGS).verdict) == {"can't tell"}
-    assert cautions(results, gains, 60, SETTINGS)[0].endswith(
-        "comparisons of 3 images: take more images, or compare less."
+@pytest.mark.parametrize("versus", ["degraded", "pixel"])
+@pytest.mark.parametrize(("trainings", "withheld"), [(3, True), (4, True), (5, False)])
+def test_verdicts_need_five_trainings(trainings: int, withheld: bool, versus: str) -> None:
+    table = verdict_table(*_tables(("diffloss", versus, 0.15, 0.1, 0.2, 0.002), trainings=trainings), SETTINGS)
+    assert table.verdict.tolist() == ([WITHHELD] if withheld else ["helps"])
+    assert table.reason.tolist() == (
+        [f"{trainings} trainings: a verdict needs 5; raise train_restorer.repeats"] if withheld else [""]
     )
 
 
-def test_resamples_that_all_agree_but_are_too_few_are_blamed_themselves() -> None:
-    resampled, images = np.ones(SETTINGS.resamples), 30
-    least = bootstrap_p_value(resampled, images)
-    resampled[0] = -1
-    assert least < one_sided_p_value(SETTINGS.resamples, images) == bootstrap_p_value(resampled, images)
-    rows = [(f"o{n}", "degraded", 0.1, 0.05, 0.15, least) for n in range(40)]
-    rows += [("open", "degraded", 0.1, 0.02, 0.15, bootstrap_p_value(resampled, images))]
-    results, gains = _tables(*rows)
-    results["n_images"] = images
-    table = verdict_table(results, gains, SETTINGS)
-    assert table.verdict.tolist() == [*[TOO_FEW] * 40, "can't tell"]
-    needed = int(table.resamples_needed[0])
-    assert (
-        f"too few resamples to tell whether restoring helps; set statistics.resamples to {needed} ("
-        in _first_sentence(table)
-    )
-    caution = cautions(results, gains, 41, SETTINGS)[0]
-    assert f"for 41 comparisons of 30 images: set statistics.resamples to {needed} or more" in caution
-    more = Statistics(resamples=needed, level=0.95, margin=0.005)
-    gains["p_value"] = bootstrap_p_value(np.ones(needed), images)
-    assert set(verdict_table(results, gains, more).verdict) == {"helps"}
-    assert cautions(results, gains, 41, more) == []
+def test_a_withheld_verdict_says_why() -> None:
+    tables = _tables(("pixel", "degraded", 0.15, *(math.nan,) * 3), trainings=2, reason=TWO_TRAININGS)
+    text = _first_sentence(verdict_table(*tables, SETTINGS))
+    assert text == f"detection, fog, pixel: no verdict on restoring: {TWO_TRAININGS} (mAP50-95 +0.150)"
+
+
+def test_groups_are_named_where_they_are_fewer_than_images() -> None:
+    text = _first_sentence(verdict_table(*_tables(("pixel", "degraded", 0.02, -0.1, 0.1, 0.5), groups=20), SETTINGS))
+    assert "can't tell at 100 images in 20 groups whether restoring helps" in text
 
 
 def test_cautions() -> None:
-    results, gains = _tables(("clean", "degraded", 0.01, -0.01, 0.03, 0.4), ("pixel", "degraded", 0.1, 0.05, 0.2, 0.01))
+    _, gains = _tables(("clean", "degraded", 0.01, -0.01, 0.03, 0.4), ("pixel", "degraded", 0.1, 0.05, 0.2, 0.01))
     gains.loc[gains.variant == "pixel", "recovered"] = 1.4
-    texts = cautions(results, gains, 60, SETTINGS)
-    assert "2000 resamples cannot give a corrected p-value below 0.05 for 60 comparisons of 100 images" in texts[0]
-    assert "nothing to recover" in texts[1]
-    assert "detection, fog, pixel: restored images score above clean ones" in texts[2]
-    results, gains = _tables(("clean", "degraded", 0.3, 0.2, 0.4, 0.01), ("pixel", "degraded", 0.1, 0.05, 0.2, 0.01))
-    assert cautions(results, gains, 2, SETTINGS) == []
+    texts = cautions(gains)
+    assert "nothing to recover" in texts[0]
+    assert "detection, fog, pixel: restored images score above clean ones" in texts[1]
+    _, gains = _tables(("clean", "degraded", 0.3, 0.2, 0.4, 0.01), ("pixel", "degraded", 0.1, 0.05, 0.2, 0.01))
+    assert cautions(gains) == []
 
 
 def test_an_objective_that_was_trained_for_other_steps_is_pointed_out() -> None:

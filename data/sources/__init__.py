@@ -70,6 +70,14 @@ class Source(Protocol):
         """The faults found while listing the files; the images concerned are not among the ids."""
         ...
 
+    def groups(self) -> dict[str, dict[str, str]]:
+        """For each split the group of each image id that belongs to one; other images are independent."""
+        ...
+
+    def divided_groups(self) -> dict[str, list[str]]:
+        """The groups with images in several splits of the files, and these splits."""
+        ...
+
     def part(self, split: str, ids: Sequence[str]) -> "Source":
         """A copy that knows these samples only, small enough to be sent to another process."""
         ...

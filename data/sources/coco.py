@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import AfterValidator, Field
 
@@ -59,6 +59,8 @@ class Settings(FileSettings):
     masks: bool = True
     rest: str | None = "background"
     category: bool = False
+
+    has_fields: ClassVar[bool] = True
 
 
 class Coco(FileSource):
@@ -140,12 +142,18 @@ class Coco(FileSource):
             seen.add(number)
             annotated = tuple(annotations.pop(number, ()))
             if not self.settings.category or any(self._counts(annotation) for annotation in annotated):
-                entries.append(ImageEntry(file, Labels(str(path), _size(image), annotated)))
+                labels = Labels(str(path), _size(image), annotated)
+                entries.append(ImageEntry(file, labels, self._group(image)))
         for number, strays in annotations.items():
             if number not in seen:
                 where = f"{path}: annotation {strays[0].get('id')}"
                 faults.append(Fault(where, f"label without image: {len(strays)} annotations of image {number}"))
         return entries
+
+    def _group(self, image: Mapping[str, Any]) -> str | None:
+        groups = self.settings.groups
+        value = None if groups is None or groups.field is None else image.get(groups.field)
+        return str(value) if isinstance(value, int | str) and not isinstance(value, bool) else None
 
     def _annotations(self, path: Path, content: Any, faults: list[Fault]) -> dict[Any, list[Annotation]]:
         """Annotations by the id of their image."""

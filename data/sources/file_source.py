@@ -13,6 +13,7 @@ from ..images import SMALLEST_SIDE, ImageError, read_photo
 from ..labels import DatasetError
 from ..samples import Fault, FaultError, Sample
 from ..settings import Count, Settings, SettingsError, Share, SplitName
+from .groups import Grouping, GroupSettings
 from .splits import ImageEntry, Listing, list_images, trusted_only
 
 Content = TypeVar("Content")
@@ -26,12 +27,16 @@ class FileSettings(Settings):
         split: share of the images by split, to draw the splits; None keeps the splits of the files.
         map: the class map (`data.sources.class_map`); None keeps all classes.
         limit: largest number of images by split; the images kept are evenly spaced.
+        groups: which images belong together (`data.sources.groups`); None: all images are independent.
     """
 
     name: str
     split: dict[SplitName, Share] | None = None
     map: dict[str, list[str]] | list[str | dict[str, list[str]]] | None = None
     limit: dict[SplitName, Count | None] = Field(default={})
+    groups: GroupSettings | None = GroupSettings()
+
+    has_fields: ClassVar[bool] = False  # whether `groups.field` can be read
 
     @field_validator("split")
     @classmethod
@@ -42,6 +47,13 @@ class FileSettings(Settings):
             if not shares.get("train") or not (shares.get("val") or shares.get("test")):
                 raise ValueError("train and val or test need a share")
         return shares
+
+    @field_validator("groups")
+    @classmethod
+    def _has_field(cls, groups: GroupSettings | None) -> GroupSettings | None:
+        if groups is not None and groups.field is not None and not cls.has_fields:
+            raise ValueError("field: only the source coco has fields. Use pattern, folder or file")
+        return groups
 
 
 class FileSource(ABC):
@@ -88,6 +100,9 @@ class FileSource(ABC):
         }
         if self.settings.split:
             self.description["split"] = dict(self.settings.split)
+        groups = self.settings.groups
+        if groups is not None and groups.model_fields_set:
+            self.description["groups"] = groups.model_dump(exclude_defaults=True)
 
     def split_ids(self) -> dict[str, list[str]]:
         """The ids of every split, in a fixed order.
@@ -100,6 +115,14 @@ class FileSource(ABC):
     def faults(self) -> list[Fault]:
         """The faults in names and lists of files; the images concerned are not among the ids."""
         return list(self._listing.faults)
+
+    def groups(self) -> dict[str, dict[str, str]]:
+        """For each split the group of each image id that has one."""
+        return {split: dict(groups) for split, groups in self._listing.groups.items() if groups}
+
+    def divided_groups(self) -> dict[str, list[str]]:
+        """The groups with images in several splits of the files, and these splits."""
+        return dict(self._listing.divided)
 
     def part(self, split: str, ids: Sequence[str]) -> Self:
         """A copy of the source that knows these samples only."""
@@ -147,6 +170,10 @@ class FileSource(ABC):
     def label(self, entry: ImageEntry, shape: tuple[int, int], faults: list[Fault]) -> dict[str, Any]:
         """The label fields of `Sample`. `shape` is (height, width) of the image; faults are added to `faults`."""
 
+    def group_pattern(self) -> str | None:
+        """The pattern of groups that applies if the settings name no other way; None: there is none."""
+        return None
+
     def attempt(self, faults: list[Fault], file: Path, kind: str, read: Callable[[], Content]) -> Content | None:
         """The content of a file; None, with a fault added, if it cannot be read."""
         try:
@@ -161,4 +188,9 @@ class FileSource(ABC):
         entries = self.find(faults)
         if not self.trust_paths:
             entries = trusted_only(self.root, entries, faults)
-        return list_images(entries, self.settings.split, self.settings.limit, self.key, self.seed, faults)
+        settings, pattern = self.settings, self.group_pattern()
+        grouping = None
+        if settings.groups is not None and (pattern or settings.groups != GroupSettings()):
+            key = f"{self.key}.groups"
+            grouping = Grouping(settings.groups, key, self.root, pattern, trust_paths=self.trust_paths)
+        return list_images(entries, settings.split, settings.limit, self.key, self.seed, faults, grouping)

@@ -87,6 +87,13 @@ LAYOUTS = {
     ),
 }
 
+# The recording in the ids of these datasets; ids begin with folders if images lie in several.
+GROUP_PATTERNS = {
+    "camvid": r"(?:.*__)?(\d{4}[A-Z][A-Z\d]|Seq\d{2}VD)_f?\d+",  # 0001TP_006690, Seq05VD_f05100
+    "cityscapes": r"(?:.*__)?([A-Za-z-]+_\d+)_\d+_leftImg8bit",  # aachen_000000_000019: city, sequence, frame
+    "acdc": r"(?:.*__)?([A-Z0-9]+)_frame_\d+_rgb_anon",  # GOPR0475_frame_000041
+}
+
 # The discriminator keeps pydantic from reporting a mistake in `folders` as a mistake in `name` too.
 NameOrFolders = Annotated[
     Annotated[Literal["camvid", "cityscapes", "acdc"], Tag("name")] | Annotated[Layout, Tag("folders")],
@@ -175,6 +182,10 @@ class Masks(FileSource):
                 f"{self.root}: none of the folders {places} exists. Correct data.root or data.masks.layout"
             )
         return entries
+
+    def group_pattern(self) -> str | None:
+        layout = self.settings.layout
+        return GROUP_PATTERNS[layout] if isinstance(layout, str) else None
 
     def size(self, entry: ImageEntry) -> tuple[int, int] | None:
         return images.stored_size(entry.labels)

@@ -3,7 +3,7 @@
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -12,29 +12,45 @@ import numpy as np
 from ..labels import DatasetError
 from ..samples import Fault
 from ..settings import SplitName
+from .drawing import draw_groups
+from .groups import Grouping, cut_into_blocks
 
 SPLITS: tuple[SplitName, ...] = ("train", "val", "test")
 UNDIVIDED = "all"  # key of all images in formats without splits
 KEPT_FIRST = ("test", "val", "train")  # an image in two splits stays in the first of them
 LONGEST_NAME, LONGEST_PATH = 255, 2000  # bytes: limits of file systems, with room for parent folders
 LONGEST_ID = 180  # bytes: stages append to the names
+SEQUENCE = "images"  # the group of all images, before it is cut into blocks
 CONSENT = "set data.trust_paths to true if you trust the origin of this data"
 
 
 @dataclass(frozen=True)
 class ImageEntry:
-    """One image file, not yet opened. `labels` is what its format needs to read its labels, such as a path."""
+    """One image file, not yet opened.
+
+    Attributes:
+        labels: what the format needs to read the labels, such as a path.
+        group: the value of `groups.field`, in formats that have fields.
+    """
 
     image: Path
     labels: Any = None
+    group: str | None = None
 
 
 @dataclass(frozen=True)
 class Listing:
-    """The images of every split by id, and the faults in names and lists of files."""
+    """The images of every split by id, and the faults in names and lists of files.
+
+    Attributes:
+        groups: for each split the group of each image id that has one.
+        divided: the groups, not cut into blocks, with images in several splits of the files; and these splits.
+    """
 
     splits: dict[str, dict[str, ImageEntry]]
     faults: tuple[Fault, ...]
+    groups: dict[str, dict[str, str]] = field(default_factory=dict)
+    divided: dict[str, list[str]] = field(default_factory=dict)
 
 
 def list_images(
@@ -44,6 +60,7 @@ def list_images(
     key: str,
     seed: int,
     faults: Sequence[Fault],
+    grouping: Grouping | None = None,
 ) -> Listing:
     """The images of every split by id.
 
@@ -54,9 +71,10 @@ def list_images(
         key: the section of params.yaml, for error messages.
         seed: seed of the drawn splits.
         faults: the faults found so far.
+        grouping: finds the groups, which drawn splits keep whole; None: all images are independent.
 
     Raises:
-        DatasetError: there are no splits.
+        DatasetError: there are no splits, there are fewer groups than splits, or images lack a group.
     """
     faults = list(faults)
     if UNDIVIDED in entries and not shares:
@@ -64,17 +82,29 @@ def list_images(
             f"{key}.split: missing, and the files have no splits. Set it, such as {{train: 0.7, val: 0.1, test: 0.2}}"
         )
     once = _without_repeats(entries, [] if shares else faults)  # before splits are drawn, repeats do no harm
+    videos = {} if grouping is None else _videos(once, grouping)
+    block = None if grouping is None else grouping.block
+    groups: dict[str, dict[str, str]] = {}
     if shares:
-        pool = [entry for split_entries in once.values() for entry in split_entries]
-        named = _draw(_named(pool, faults), shares, seed)
+        pool = _named([entry for split_entries in once.values() for entry in split_entries], faults)
+        whole = _by_id(pool, videos, block)
+        blocks = cut_into_blocks(whole, block)
+        if whole:
+            count = sum(share > 0 for share in shares.values())
+            named = _draw_groups(pool, whole if _count(pool, whole) >= count else blocks, shares, key, seed)
+        else:
+            named = _draw(pool, shares, seed)
+        groups = dict.fromkeys(named, blocks)
     else:
         named = {split: _named(once[split], faults) for split in SPLITS if split in once}
+        groups = {split: cut_into_blocks(_by_id(images, videos, block), block) for split, images in named.items()}
     if not named:
         raise DatasetError(f"{key}: there is no split train, val or test. Check data.root")
     splits: dict[str, dict[str, ImageEntry]] = {}
     for split, images in named.items():
         splits[split] = _thin(images, limits.get(split))
-    return Listing(splits, tuple(faults))
+        groups[split] = {image_id: groups[split][image_id] for image_id in splits[split] if image_id in groups[split]}
+    return Listing(splits, tuple(faults), groups, {} if shares else _divided(splits, videos))
 
 
 def divided_or_not(by_split: dict[str, Any]) -> dict[str, Any]:
@@ -180,6 +210,71 @@ def _safe_id(name: str) -> str:
     parts = PurePosixPath(name.replace(os.sep, "/")).with_suffix("").parts
     safe = re.sub(r"[^\w.-]", "_", "__".join(parts))
     return safe.encode()[-LONGEST_ID:].decode(errors="ignore").lstrip(".-") or "_"
+
+
+def _videos(entries: Mapping[str, Sequence[ImageEntry]], grouping: Grouping) -> dict[Path, str]:
+    """The group of each image file that has one, before groups are cut into blocks."""
+    ids: dict[Path, str] = {}
+    fields: dict[Path, str] = {}
+    for split_entries in entries.values():
+        for image_id, entry in _named(split_entries, []).items():
+            ids[entry.image] = image_id
+            if entry.group is not None:
+                fields[entry.image] = entry.group
+    return grouping.videos(ids, fields)
+
+
+def _by_id(named: Mapping[str, ImageEntry], videos: Mapping[Path, str], block: int | None) -> dict[str, str]:
+    """The group of each image id that has one; one sequence of all images if only the length of blocks is known."""
+    if not videos and block is not None:
+        return dict.fromkeys(named, SEQUENCE)
+    return {image_id: videos[entry.image] for image_id, entry in named.items() if entry.image in videos}
+
+
+def _divided(splits: Mapping[str, Mapping[str, ImageEntry]], videos: Mapping[Path, str]) -> dict[str, list[str]]:
+    """The groups with images in several splits, and their splits."""
+    places: dict[str, list[str]] = {}
+    for split, images in splits.items():
+        for group in sorted({videos[entry.image] for entry in images.values() if entry.image in videos}):
+            places.setdefault(group, []).append(split)
+    return {group: names for group, names in places.items() if len(names) > 1}
+
+
+def _count(named: Mapping[str, ImageEntry], groups: Mapping[str, str]) -> int:
+    """Number of groups; an image without one counts as a group."""
+    return len(set(groups.values())) + sum(image_id not in groups for image_id in named)
+
+
+def _draw_groups(
+    named: Mapping[str, ImageEntry],
+    groups: Mapping[str, str],
+    shares: Mapping[SplitName, float],
+    key: str,
+    seed: int,
+) -> dict[SplitName, dict[str, ImageEntry]]:
+    """Random splits of whole groups, with sizes near the shares; none is empty.
+
+    Raises:
+        DatasetError: there are fewer groups than splits.
+    """
+    members: dict[tuple[str, str], list[str]] = {}
+    for image_id in named:
+        unit = ("group", groups[image_id]) if image_id in groups else ("image", image_id)
+        members.setdefault(unit, []).append(image_id)
+    chosen = [split for split in SPLITS if shares.get(split)]
+    if len(members) < len(chosen):
+        raise DatasetError(
+            f"{key}.split: expected {len(chosen)} or more groups of images for {len(chosen)} splits, got "
+            f"{len(members)}. Ask for fewer splits, or cut the groups with {key}.groups.block"
+        )
+    sizes = np.array([len(ids) for ids in members.values()])
+    targets = np.array([shares[split] for split in chosen]) * len(named)
+    places = draw_groups(sizes, targets, seed)
+    split_of = {image_id: place for ids, place in zip(members.values(), places, strict=True) for image_id in ids}
+    return {
+        split: {image_id: entry for image_id, entry in named.items() if split_of[image_id] == index}
+        for index, split in enumerate(chosen)
+    }
 
 
 def _draw(

@@ -8,7 +8,7 @@ the change is resampled in pairs. Otherwise its interval is that of independent 
 
 import argparse
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,8 +22,9 @@ from pipeline.running.artifacts import TRAINING
 from pipeline.running.entry import run_command
 from pipeline.settings.grammar import CLEAN, DEGRADED, parse_arm
 from pipeline.settings.params import Params, load_params
-from pipeline.statistics.resampling import bootstrap_p_value, holm, percentile_interval
-from pipeline.statistics.scores import Cell, Resampled, read_cells
+from pipeline.statistics.comparison import FEWEST_FOR_VERDICTS, estimate
+from pipeline.statistics.resampling import holm
+from pipeline.statistics.scores import Cell, read_cells
 
 SCORE, GAIN = "score", "gain over degraded"
 ABSENT = "(none)"
@@ -43,7 +44,9 @@ class Change:
         p_value: of the change.
         paired: whether both revisions scored the same images.
         same: whether no image has another score.
-        adjusted: the p-value after Holm's correction; NaN if nothing changed.
+        adjusted: the p-value after Holm's correction; NaN if nothing changed or there is no verdict.
+        trainings: how many trainings of each revision are compared.
+        trained: whether another seed of the training would give another change.
     """
 
     task: str
@@ -59,6 +62,13 @@ class Change:
     paired: bool
     same: bool
     adjusted: float = float("nan")
+    trainings: int = 1
+    trained: bool = False
+
+    @property
+    def withheld(self) -> bool:
+        """Whether the trainings are too few for a corrected p-value."""
+        return 1 < self.trainings < FEWEST_FOR_VERDICTS
 
 
 @dataclass(frozen=True)
@@ -94,10 +104,12 @@ def compare(params: Params, before: Revision, after: Revision) -> Comparison:
     cells_before, cells_after = before.cells(), after.cells()
     changes: list[Change] = []
     for key in (key for key in cells_before if key in cells_after):
-        scores_before = _read_scores(params, before, cells_before[key])
-        scores_after = _read_scores(params, after, cells_after[key])
-        same_ids = scores_before[DEGRADED].image_ids == scores_after[DEGRADED].image_ids
-        paired = same_ids and _same_images(before, after, cells_before, cells_after, key)
+        same_images = _same_images(before, after, cells_before, cells_after, key)
+        groups_after = after.groups(key[1])
+        groups_before = groups_after if same_images else before.groups(key[1])
+        scores_before = _read_scores(params, before, cells_before[key], groups_before)
+        scores_after = _read_scores(params, after, cells_after[key], groups_after)
+        paired = same_images and scores_before[DEGRADED].image_ids == scores_after[DEGRADED].image_ids
         changes += _changes(key, scores_before, scores_after, paired, params.statistics.level)
     params_before, params_after = before.params(), after.params()
     return Comparison(
@@ -143,7 +155,8 @@ def comparison_page(comparison: Comparison, level: float) -> str:
 def _notes(comparison: Comparison, level: float) -> str:
     changes = comparison.changes
     notes = [
-        f"Intervals: {100 * level:g} %, bootstrap over images. p is corrected by Holm over the changes of each table."
+        f"Intervals: {100 * level:g} %, bootstrap over images or their groups, with the variance between trainings. p "
+        "is corrected by Holm over the changes of each table."
     ]
     unpaired = list(dict.fromkeys(f"{c.task} on {c.degradation}" for c in changes if not c.paired))
     if unpaired:
@@ -151,22 +164,23 @@ def _notes(comparison: Comparison, level: float) -> str:
             f"Not the same images in A and B: {', '.join(unpaired)}. Intervals there are of independent samples."
         )
     if any(UNSURE in verdict(change, level) for change in changes):
-        notes.append(
-            "If an interval excludes 0 but p is too large, p was corrected for the number of changes. More "
-            "statistics.resamples allow a smaller p."
-        )
+        notes.append("If an interval excludes 0 but p is too large, p was corrected for the number of changes.")
     if comparison.trainings < 2:
         notes.append(
             "Restorers were trained once: the intervals do not cover another training seed (train_restorer.repeats "
             "measures it)."
         )
+    if any(change.withheld for change in changes):
+        notes.append(
+            f"No verdict: it needs {FEWEST_FOR_VERDICTS} trainings in both revisions (train_restorer.repeats)."
+        )
     return " ".join(notes)
 
 
-def _read_scores(params: Params, revision: Revision, variants: dict[str, list[str]]) -> Cell:
+def _read_scores(params: Params, revision: Revision, variants: dict[str, list[str]], groups: Mapping[str, str]) -> Cell:
     with tempfile.TemporaryDirectory() as scratch:
         folders = {name: revision.fetch(paths, Path(scratch) / name) for name, paths in variants.items()}
-        return read_cells(params, folders).whole
+        return read_cells(params, folders, groups=groups).whole
 
 
 def _same_images(
@@ -190,40 +204,24 @@ def _same_images(
 
 
 def _changes(key: tuple[str, str], before: Cell, after: Cell, paired: bool, level: float) -> Iterator[Change]:
+    """Every change of one task and degradation; trainings of both revisions are paired by their order."""
     for variant in (name for name in before if name in after):
-        pairs = {SCORE: (before[variant], after[variant])}
+        trainings = min(before[variant].trainings, after[variant].trainings)
+        pairs = {SCORE: (before[variant].first(trainings), after[variant].first(trainings))}
         arm = parse_arm(variant)
         if variant != DEGRADED and (arm is None or arm.retrained):  # restored clean images gain nothing over degraded
-            pairs[GAIN] = (
-                _difference(before[variant], before[DEGRADED], True),
-                _difference(after[variant], after[DEGRADED], True),
-            )
-        for kind, (scores_before, scores_after) in pairs.items():
-            difference = _difference(scores_after, scores_before, paired)
-            images = len(difference.image_ids)
-            for metric, resampled in difference.metrics(difference.weights).items():
-                low, high = percentile_interval(resampled, images, level)
-                p_value = bootstrap_p_value(resampled, images)
-                values = float(scores_before.value[metric][0]), float(scores_after.value[metric][0])
-                same = paired and not np.any(resampled)
-                yield Change(*key, variant, metric, kind, *values, low, high, p_value, paired, same)
-
-
-def _difference(minuend: Resampled, subtrahend: Resampled, paired: bool) -> Resampled:
-    """The difference of each metric that both have.
-
-    Unpaired samples must not share their resamples. The rows of weights are drawn independently, so each row is paired
-    with the next row of the subtrahend.
-    """
-    names = [name for name in minuend.value if name in subtrahend.value]
-    resampled, subtracted = minuend.metrics(minuend.weights), subtrahend.metrics(subtrahend.weights)
-    if not paired:
-        subtracted = {name: np.roll(subtracted[name], 1) for name in names}
-    fewer = min(minuend, subtrahend, key=lambda scores: len(scores.image_ids))
-    with np.errstate(invalid="ignore"):  # inf - inf, of equal images: undefined
-        value = {name: minuend.value[name] - subtrahend.value[name] for name in names}
-        differences = {name: resampled[name] - subtracted[name] for name in names}
-    return Resampled(fewer.image_ids, fewer.weights, value, differences)
+            old, new = pairs[SCORE]
+            pairs[GAIN] = (old.minus(before[DEGRADED]), new.minus(after[DEGRADED]))
+        for kind, (old, new) in pairs.items():
+            difference = new.minus(old if paired else old.in_other_resamples())
+            for metric, change in estimate(difference, level).items():
+                values = float(old.values[metric].mean()), float(new.values[metric].mean())
+                same = paired and not np.any(difference.resampled[metric])
+                yield Change(
+                    *(*key, variant, metric, kind, *values, change.low, change.high, change.p_value, paired, same),
+                    trainings=trainings,
+                    trained=variant not in (CLEAN, DEGRADED),
+                )
 
 
 def _with_adjusted_p(changes: list[Change]) -> list[Change]:
@@ -231,7 +229,7 @@ def _with_adjusted_p(changes: list[Change]) -> list[Change]:
     adjusted = []
     for kind in (SCORE, GAIN):
         family = [change for change in changes if change.kind == kind]
-        p_values = holm([float("nan") if change.same else change.p_value for change in family])
+        p_values = holm([float("nan") if change.same or change.withheld else change.p_value for change in family])
         adjusted += [replace(change, adjusted=p) for change, p in zip(family, p_values, strict=True)]
     return adjusted
 
@@ -253,19 +251,23 @@ def _row(change: Change, level: float) -> list[str]:
         *(change.task, change.degradation, change.variant, change.metric),
         *(f"{value:{sign}.{digits}f}" for value in (change.before, change.after)),
         f"{change.after - change.before:+.{digits}f}",
-        f"{change.low:+.{digits}f} to {change.high:+.{digits}f}",
-        f"{change.adjusted:.3f}",
+        "" if np.isnan(change.low) else f"{change.low:+.{digits}f} to {change.high:+.{digits}f}",
+        "" if np.isnan(change.adjusted) else f"{change.adjusted:.3f}",
         verdict(change, level),
     ]
 
 
 def verdict(change: Change, level: float) -> str:
-    """Whether a change is more than noise, in words."""
+    """Whether a change is more than noise, in words. After one training it holds for these trainings."""
+    if change.same:
+        return "unchanged"
+    if change.withheld:
+        return f"no verdict: {change.trainings} trainings"
     if np.isnan(change.adjusted):
-        return "unchanged" if change.same else "undefined"
+        return "undefined"
     direction = "rose" if change.after > change.before else "fell"
     if change.adjusted < 1 - level:
-        return f"{direction}, more than noise"
+        return f"{direction}, more than noise{' (these trainings)' if change.trained and change.trainings == 1 else ''}"
     return f"{direction}, {UNSURE}" if change.low > 0 or change.high < 0 else "within noise"
 
 

@@ -25,7 +25,7 @@ from pipeline.running.atomic_outputs import replacing_output
 from pipeline.running.entry import run_command
 from pipeline.running.seeds import seed_for
 from pipeline.settings.params import ParamsError
-from pipeline.statistics.scores import shared_weights
+from pipeline.statistics.scores import shared_resamples
 
 VALIDATION, TRAIN = "val", "train"
 CASE_COLUMNS = ["split", "part", "id", "before", "after", "predicted_gain", "restored"]
@@ -88,11 +88,13 @@ def score_gate(predictions: GatePredictions, cases: Cases, gate: Gate, predicted
         predicted: (N,) predicted gains of the cases.
     """
     params, restored = predictions.run.params, gate.restores(predicted)
-    weights, level = shared_weights(params, cases.table.image.nunique()), params.statistics.level
+    level = params.statistics.level
+    image_ids = sorted(cases.table.image.unique())
+    resamples = shared_resamples(params, image_ids, predictions.groups(cases.split))
     decided = cases.table.assign(split=cases.split, predicted_gain=predicted, restored=restored.astype(np.int64))
     return SplitTables(
-        policy_rows(cases, restored, predictions, weights, level),
-        risk_coverage(cases.split, cases.table, predicted, weights, level),
+        policy_rows(cases, restored, predictions, resamples, level),
+        risk_coverage(cases.split, cases.table, predicted, resamples, level),
         decided[CASE_COLUMNS],
     )
 

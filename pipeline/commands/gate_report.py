@@ -9,10 +9,10 @@ import pandas as pd
 
 from pipeline.commands.completed_runs import CompletedRun
 from pipeline.commands.gate_model import ALWAYS, NEVER, Floats, Gate
-from pipeline.commands.gate_scores import GATE, Weights
+from pipeline.commands.gate_scores import GATE
 from pipeline.reporting.figures import COLOURS, SETTINGS
 from pipeline.reporting.markdown import table
-from pipeline.statistics.resampling import percentile_interval
+from pipeline.statistics.resampling import Resamples, percentile_interval
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -97,7 +97,7 @@ def _weight_cells(gate: Gate) -> Iterator[list[str]]:
 
 
 def risk_coverage(
-    split: str, table: pd.DataFrame, predicted: Floats, weights: Weights, level: float
+    split: str, table: pd.DataFrame, predicted: Floats, resamples: Resamples, level: float
 ) -> list[dict[str, Any]]:
     """Rows of risk_coverage.csv: risk and score if the share `coverage` with the largest predicted gains is restored.
 
@@ -109,14 +109,14 @@ def risk_coverage(
         split: for the first column.
         table: columns image, before and after of N cases.
         predicted: (N,) predicted gains.
-        weights: (R, I) resamples of the I images, in the order of their sorted names.
+        resamples: of the images, in the order of their sorted names.
         level: of confidence.
     """
     before, gains = table.before.to_numpy(), (table.after - table.before).to_numpy()
     image_indices = np.unique(table.image.to_numpy(), return_inverse=True)[1]
     once = np.ones((1, len(table)))
     by_gate, by_oracle = _sweep(before, gains, predicted, once), _sweep(before, gains, gains, once)
-    resampled = _sweep(before, gains, predicted, weights[:, image_indices].astype(np.float64))
+    resampled = _sweep(before, gains, predicted, resamples.weights[:, image_indices].astype(np.float64))
     thresholds = np.sort(predicted)[::-1]
     rows: list[dict[str, Any]] = []
     for index, coverage in enumerate(COVERAGES):
@@ -124,7 +124,7 @@ def risk_coverage(
         threshold = thresholds[restored - 1] if restored else np.nan
         row = {"split": split, "coverage": coverage, "threshold": threshold}
         for name in ("risk", "score"):
-            low, high = percentile_interval(resampled[name][:, index], weights.shape[1], level)
+            low, high = percentile_interval(resampled[name][:, index], resamples.groups, level)
             row |= {name: by_gate[name][0, index], f"{name}_low": low, f"{name}_high": high}
             row[f"oracle_{name}"] = by_oracle[name][0, index]
         rows.append({**row, "random_score": float((before + coverage * gains).mean())})

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from numpy.typing import NDArray
 
 from data import images
 from data.dataset import Dataset, Split
@@ -27,18 +26,18 @@ from pipeline.running.digests import checkpoint_folder, fingerprint
 from pipeline.running.restoring import restore_batch, to_batch
 from pipeline.running.seeds import choose_device
 from pipeline.settings.grammar import CLEAN, CLEAN_RESTORED, DEGRADED
-from pipeline.statistics.resampling import interval, paired_gain
-from pipeline.statistics.scores import Resampled
+from pipeline.statistics.comparison import compare_systems, estimate
+from pipeline.statistics.resampling import Resamples
+from pipeline.statistics.systems import System
 
 GATE, ORACLE = "gate", "oracle"
 NO_FEATURES = ["part", "id", "image", "before", "after"]  # the columns of a table of cases beside the features
 POLICY_COLUMNS = [
     *("split", "policy", "restored", "metric", "value", "ci_low", "ci_high"),
     *("over_never", "over_never_low", "over_never_high", "over_always", "over_always_low", "over_always_high"),
-    "n_images",
+    *("n_images", "n_groups"),
 ]
 
-Weights = NDArray[np.int64]  # (R, I) how often each of I images is taken in each of R resamples
 ReadImage = Callable[[str], Image]
 
 
@@ -93,6 +92,11 @@ class GatePredictions:
 
     def __init__(self, run: CompletedRun, task: str, with_clean: bool) -> None:
         self.run, self.task, self.with_clean = run, task, with_clean
+
+    def groups(self, split: str) -> Mapping[str, str]:
+        """The group of each image of a split that has one; those of the clean images, if there are any."""
+        run = self.run
+        return (run.clean if run.degraded.has_clean_images else run.degraded).info.groups.get(split, {})
 
     def cases(self, split: str) -> Cases:
         """The cases of a split. An image without a score counts as 0 before and after: restoring gains nothing.
@@ -202,7 +206,7 @@ def mean_score(cases: Cases) -> str:
 
 
 def policy_rows(
-    cases: Cases, gate: Bools, predictions: GatePredictions, weights: Weights, level: float
+    cases: Cases, gate: Bools, predictions: GatePredictions, resamples: Resamples, level: float
 ) -> list[dict[str, Any]]:
     """Rows of policies.csv: the mean image score and the task's metrics of the whole split, under each policy.
 
@@ -212,33 +216,31 @@ def policy_rows(
         cases: of one split.
         gate: (N,) the cases that the gate restores.
         predictions: of the same cases.
-        weights: (R, I) resamples of the images.
+        resamples: of the images, in the order of their sorted names.
         level: of confidence.
     """
     table = cases.table
     everything = np.ones(len(table), dtype=bool)
     restored = {NEVER: ~everything, ALWAYS: everything, GATE: gate, ORACLE: (table.after > table.before).to_numpy()}
-    scores = {policy: _policy_scores(cases, chosen, predictions, weights) for policy, chosen in restored.items()}
+    scores = {policy: _policy_scores(cases, chosen, predictions, resamples) for policy, chosen in restored.items()}
     rows: list[dict[str, Any]] = []
     for policy, kinds in scores.items():
-        for kind, resampled in enumerate(kinds):
-            gains = {
-                constant: paired_gain(resampled, scores[constant][kind], weights, level) for constant in (NEVER, ALWAYS)
-            }
-            for name, estimate in interval(resampled, weights, level).items():
+        for kind, system in enumerate(kinds):
+            gains = {constant: compare_systems(system, scores[constant][kind], level) for constant in (NEVER, ALWAYS)}
+            for name, score in estimate(system, level).items():
                 row = {"split": cases.split, "policy": policy, "restored": restored[policy].mean(), "metric": name}
-                row |= {"value": estimate.value, "ci_low": estimate.low, "ci_high": estimate.high}
+                row |= {"value": score.gain, "ci_low": score.low, "ci_high": score.high}
                 for constant in (NEVER, ALWAYS):
                     gain = gains[constant][name]
                     row |= {f"over_{constant}": gain.gain}
                     row |= {f"over_{constant}_low": gain.low, f"over_{constant}_high": gain.high}
-                rows.append({**row, "n_images": len(resampled.image_ids)})
+                rows.append({**row, "n_images": score.n_images, "n_groups": score.n_groups})
     return rows
 
 
 def _policy_scores(
-    cases: Cases, restored: Bools, predictions: GatePredictions, weights: Weights
-) -> tuple[Resampled, Resampled]:
+    cases: Cases, restored: Bools, predictions: GatePredictions, resamples: Resamples
+) -> tuple[System, System]:
     """The mean image score, and the task's metrics, if the cases with restored (N,) are restored."""
     mean_scores, task_metrics = [], []
     for part in cases.parts:
@@ -246,10 +248,10 @@ def _policy_scores(
         table, chosen = cases.table[of_part], restored[of_part]
         scores = np.where(chosen, table.after, table.before)
         values = {image_id: {mean_score(cases): float(score)} for image_id, score in zip(table.id, scores, strict=True)}
-        mean_scores.append(Resampled.from_records(MeanRecords.from_values(values), weights))
+        mean_scores.append(System.from_tables([MeanRecords.from_values(values)], resamples))
         records = predictions.records(part, dict(zip(table.id, chosen, strict=True)))
-        task_metrics.append(Resampled.from_records(records, weights))
-    return Resampled.mean(mean_scores), Resampled.mean(task_metrics)
+        task_metrics.append(System.from_tables([records], resamples))
+    return System.mean(mean_scores), System.mean(task_metrics)
 
 
 def is_worse(rows: Sequence[Mapping[str, Any]], metric: Metric) -> bool:

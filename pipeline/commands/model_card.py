@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from pipeline.metrics import QUALITY
 from pipeline.reporting.markdown import table
 from pipeline.running.digests import data_digest, git_commit
 from pipeline.settings.grammar import CLEAN, CLEAN_RESTORED, DEGRADED
+from pipeline.statistics.verdicts import WITHHELD
 
 TOLERANCE = 1e-4  # of images in [0, 1]; a graph that is right for its traced size alone differs by more
 LICENCE = (
@@ -166,7 +168,7 @@ def _scores(run: CompletedRun, results: pd.DataFrame) -> Iterator[str]:
     if run.params.train_restorer.repeats > 1:
         yield "Scores are means over all trainings of this restorer; this file is one of them."
     rows = [
-        [row.task, row.metric, row.variant, f"{row.value:.4g}", f"{row.ci_low:.4g} to {row.ci_high:.4g}", row.n_images]
+        [row.task, row.metric, row.variant, f"{row.value:.4g}", _interval(row, ".4g"), row.n_images]
         for row in results[results.variant.isin([CLEAN, DEGRADED, run.objective])].itertuples()
     ]
     header = ["task", "metric", "images are", "value", "interval", "images"]
@@ -198,13 +200,17 @@ def _gain_table(rows: pd.DataFrame) -> str:
             [
                 *(row.task, row.metric, row.versus),
                 f"{row.gain:+.4f}",
-                f"{row.ci_low:+.4f} to {row.ci_high:+.4f}",
-                f"{row.p_holm:.3f}",
-                row.verdict,
+                _interval(row, "+.4f"),
+                "" if math.isnan(row.p_holm) else f"{row.p_holm:.3f}",
+                f"{row.verdict}: {row.reason}" if row.verdict == WITHHELD else row.verdict,
             ]
             for row in rows.itertuples()
         ],
     )
+
+
+def _interval(row: Any, form: str) -> str:
+    return "" if math.isnan(row.ci_low) else f"{row.ci_low:{form}} to {row.ci_high:{form}}"
 
 
 def _parity(parity: Sequence[Parity]) -> Iterator[str]:

@@ -1,11 +1,13 @@
 """The results of a git revision or DVC experiment, read from DVC's cache."""
 
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
 
+from data.dataset import INFO_FILE, Dataset
 from pipeline.metrics import QUALITY
 from pipeline.running.artifacts import RECORDS_FILE
 
@@ -87,6 +89,12 @@ class Revision:
                 ) from error
         return folder
 
+    def groups(self, degradation: str) -> dict[str, str]:
+        """The group of each evaluation image that has one: of the clean images, or of photos without clean ones."""
+        degraded = self._dataset(f"{self._folder('degrade')}/{degradation}")
+        dataset = self._dataset(self._folder("prepare")) if degraded is None or degraded.has_clean_images else degraded
+        return dataset.evaluation_groups if dataset else {}
+
     def digests(self, degradation: str | None, split: str) -> dict[str, str]:
         """The digest of every file of a split, by its path in the dataset.
 
@@ -100,6 +108,15 @@ class Revision:
             digests = {path.removeprefix(f"{root}/"): info["dvc_info"]["md5"] for path, info in files.items()}
             self._digests[degradation, split] = digests
         return self._digests[degradation, split]
+
+    def _dataset(self, root: str) -> Dataset | None:
+        """The description of a dataset; None if this revision has none in DVC's cache."""
+        with tempfile.TemporaryDirectory() as scratch:
+            try:
+                self._files.get_file(f"{root}/{INFO_FILE}", str(Path(scratch) / INFO_FILE))
+            except FileNotFoundError:
+                return None
+            return Dataset.open(Path(scratch))
 
     def _find(self, root: str) -> dict[str, Any]:
         """The files below a folder that DVC tracks; files left from earlier runs do not count."""

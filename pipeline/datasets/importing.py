@@ -6,7 +6,7 @@ All files are read first. Then the faulty ones are reported together in faults.c
 import csv
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -83,10 +83,13 @@ def import_dataset(data: Data, seed: int, out: Path, tasks: Sequence[str] = (), 
         _refuse_faults(data, faults, counts)
         for split, image_id in twins:
             remove_sample(folder, split, image_id)
-        write_info(folder, replace(info, splits=counts))
+        write_info(folder, replace(info, splits=counts, groups=_groups_of(source, written, twins)))
         write_table(folder / FAULTS_FILE, faults, LEFT_OUT)
     if faults:
         print(summarise(faults, (shown_as or out) / FAULTS_FILE))
+    divided = source.divided_groups()
+    if divided:
+        print(warn_of_divided(divided, f"data.{data.source}.split"))
 
 
 def _open_source(data: Data, seed: int) -> Source:
@@ -131,6 +134,20 @@ def _write_sample(source: Source, split: str, image_id: str, folder: Path, longe
     write_sample(folder, sample)
     digest = hashlib.sha256(repr(sample.image.shape).encode() + sample.image.tobytes()).hexdigest()
     return Written(split, image_id, digest, sample.conversions)
+
+
+def _groups_of(
+    source: Source, written: Sequence[Written], twins: Mapping[tuple[str, str], Fault]
+) -> dict[str, dict[str, str]]:
+    """For each split the groups of the images that were kept."""
+    groups = source.groups()
+    kept: dict[str, dict[str, str]] = {}
+    for sample in written:
+        name = (sample.split, sample.image_id)
+        group = groups.get(sample.split, {}).get(sample.image_id)
+        if group is not None and sample.digest is not None and name not in twins:
+            kept.setdefault(sample.split, {})[sample.image_id] = group
+    return kept
 
 
 def _find_twins(written: Sequence[Written]) -> dict[tuple[str, str], Fault]:
@@ -191,6 +208,20 @@ def count_kinds(faults: Iterable[Fault]) -> str:
     """How many faults there are of each kind, the most frequent first."""
     counts = Counter(fault.fault.partition(":")[0] for fault in faults)
     return ", ".join(f"{count} x {kind}" for kind, count in counts.most_common())
+
+
+def warn_of_divided(divided: Mapping[str, Sequence[str]], key: str) -> str:
+    """A warning that the files put images of one group into several splits.
+
+    Args:
+        divided: these groups, and the splits of each.
+        key: the key of params.yaml that draws splits of whole groups.
+    """
+    group, splits = next(iter(divided.items()))
+    return _printable(
+        f"prepare: warning: groups with images in several splits: {len(divided)}, the first is {group!r} in "
+        f"{' and '.join(splits)}. Results may be too good. Set {key} to draw splits of whole groups."
+    )
 
 
 def _printable(text: str) -> str:

@@ -2,7 +2,6 @@
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -47,13 +46,13 @@ def copy_paired(clean: Dataset, root: Path, name: str, out: Path) -> None:
                     rows.append({"split": split, "id": image_id, "recipe": name, "file": path})
                     bar.update()
         write_manifest(folder, rows)
-        write_info(folder, DatasetInfo(clean.info.name, clean.info.classes, clean.info.splits, clean.info.source))
+        write_info(folder, clean.info)
 
 
 def without_evaluation(clean: Dataset) -> Dataset:
     """The clean dataset without the split that results are reported on."""
     splits = {name: count for name, count in clean.info.splits.items() if name != clean.evaluation_split}
-    return Dataset(clean.folder, replace(clean.info, splits=splits))
+    return Dataset(clean.folder, clean.info.with_splits(splits))
 
 
 def join_unpaired(folder: Path, clean: Dataset, tasks: Sequence[str]) -> None:
@@ -76,7 +75,11 @@ def join_unpaired(folder: Path, clean: Dataset, tasks: Sequence[str]) -> None:
     rows = pd.DataFrame([{"split": clean.evaluation_split, "id": photo_id, "recipe": name} for photo_id in photo_ids])
     pd.concat([manifest, rows]).to_csv(folder / MANIFEST, index=False, lineterminator="\n")
     counts = {**made.info.splits, clean.evaluation_split: photos.info.splits[photo_split]}
-    write_info(folder, DatasetInfo(name, clean.info.classes, counts, {**photos.info.source, UNPAIRED: True}))
+    groups = dict(made.info.groups)
+    if photo_split in photos.info.groups:
+        groups[clean.evaluation_split] = photos.info.groups[photo_split]
+    source = {**photos.info.source, UNPAIRED: True}
+    write_info(folder, DatasetInfo(name, clean.info.classes, counts, source, groups=groups))
     shutil.rmtree(made.folder)
     shutil.rmtree(photos.folder)
 

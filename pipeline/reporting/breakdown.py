@@ -15,16 +15,19 @@ from numpy.typing import ArrayLike, NDArray
 from data.dataset import Dataset
 from pipeline.metrics import QUALITY, ObjectScoring, Scores, get_scoring, load_records
 from pipeline.metrics.object_changes import ObjectRuns
-from pipeline.reporting.tables import Rows, RunFolders, write_table
+from pipeline.reporting.score_rows import Rows
+from pipeline.reporting.tables import Groups, RunFolders, write_table
 from pipeline.running.artifacts import DIFFLOSS_FILE
 from pipeline.settings.grammar import CLEAN, DEGRADED, parse_arm
 from pipeline.settings.params import Params
 from pipeline.statistics import correlations
-from pipeline.statistics.resampling import interval, paired_gain, percentile_interval
-from pipeline.statistics.scores import Cell, Metrics, read_cells, read_trainings, shared_weights
+from pipeline.statistics.comparison import compare_systems, estimate
+from pipeline.statistics.resampling import Resamples, percentile_interval
+from pipeline.statistics.scores import NO_GROUPS, Cell, read_cells, read_trainings, shared_resamples
+from pipeline.statistics.systems import Metrics
 
 _ROW = ["task", "degradation", "variant"]
-_VALUES = ["metric", "value", "ci_low", "ci_high", "gain", "gain_low", "gain_high", "n_objects"]
+_VALUES = ["metric", "value", "ci_low", "ci_high", "gain", "gain_low", "gain_high", "n_objects", "n_groups"]
 _CHANGES = ["invented", "cleared", "lost", "found_again"]
 COLUMNS = {
     "classes": [*_ROW, "class", *_VALUES],
@@ -35,6 +38,7 @@ COLUMNS = {
         *(f"{name}{end}" for name in _CHANGES for end in ("", "_low", "_high")),
         "n_objects",
         "n_images",
+        "n_groups",
     ],
 }
 
@@ -58,7 +62,7 @@ class ScoresByClass:
 
 
 def write_breakdown(
-    params: Params, clean: Dataset, folders: RunFolders, gains: pd.DataFrame, out: Path
+    params: Params, clean: Dataset, folders: RunFolders, groups: Groups, gains: pd.DataFrame, out: Path
 ) -> dict[str, pd.DataFrame]:
     """Write classes.csv, sizes.csv, images.csv, objects.csv and correlations.csv; returns them by name.
 
@@ -66,6 +70,7 @@ def write_breakdown(
         params: seed, resamples and the three lists.
         clean: the clean dataset.
         folders: where the degraded datasets and the records lie.
+        groups: of the images of each degradation, by their ids.
         gains: gains.csv.
         out: folder of the report.
     """
@@ -78,19 +83,25 @@ def write_breakdown(
             rows["images"] += image_rows(task, degradation, records)
             if task == QUALITY:
                 continue
-            rows["classes"] += class_rows(params, task, degradation, records)
+            rows["classes"] += class_rows(params, task, degradation, records, groups[degradation])
             scoring = get_scoring(task)
             if issubclass(scoring, ObjectScoring):
                 runs = ObjectRuns(scoring, task, clean, Dataset.open(folders.degraded / degradation))
-                rows["sizes"] += size_rows(params, task, degradation, records, runs)
-                rows["objects"] += object_rows(params, task, degradation, records, runs)
+                rows["sizes"] += size_rows(params, task, degradation, records, runs, groups[degradation])
+                rows["objects"] += object_rows(params, task, degradation, records, runs, groups[degradation])
     tables = {name: write_table(rows[name], columns, out / f"{name}.csv") for name, columns in COLUMNS.items()}
-    correlation_rows = correlations.correlation_rows(params, tables["images"], gains)
+    correlation_rows = correlations.correlation_rows(params, tables["images"], gains, groups)
     tables["correlations"] = write_table(correlation_rows, correlations.COLUMNS, out / "correlations.csv")
     return tables
 
 
-def class_rows(params: Params, task: str, degradation: str, folders: Mapping[str, Path]) -> Rows:
+def class_rows(
+    params: Params,
+    task: str,
+    degradation: str,
+    folders: Mapping[str, Path],
+    groups: Mapping[str, str] = NO_GROUPS,
+) -> Rows:
     """Rows of classes.csv; `folders` has each variant's records."""
     objects: dict[str, int] = {}
 
@@ -99,16 +110,23 @@ def class_rows(params: Params, task: str, degradation: str, folders: Mapping[str
         objects.update(records.class_objects())
         return ScoresByClass(records)
 
-    rows = _value_rows(params, task, degradation, folders, load)
+    rows = _value_rows(params, task, degradation, folders, load, groups)
     for row in rows:
         row["metric"], _, row["class"] = row["metric"].partition(" ")
         row["n_objects"] = objects.get(row["class"])
     return rows
 
 
-def size_rows(params: Params, task: str, degradation: str, folders: Mapping[str, Path], runs: ObjectRuns) -> Rows:
+def size_rows(
+    params: Params,
+    task: str,
+    degradation: str,
+    folders: Mapping[str, Path],
+    runs: ObjectRuns,
+    groups: Mapping[str, str] = NO_GROUPS,
+) -> Rows:
     """Rows of sizes.csv, for a task that finds objects."""
-    rows = _value_rows(params, task, degradation, folders, runs.by_size)
+    rows = _value_rows(params, task, degradation, folders, runs.by_size, groups)
     objects = runs.objects_by_size()
     for row in rows:
         row["size"], _, row["metric"] = row["metric"].partition(" ")
@@ -117,23 +135,28 @@ def size_rows(params: Params, task: str, degradation: str, folders: Mapping[str,
 
 
 def _value_rows(
-    params: Params, task: str, degradation: str, folders: Mapping[str, Path], load: Callable[[Path], Scores]
+    params: Params,
+    task: str,
+    degradation: str,
+    folders: Mapping[str, Path],
+    load: Callable[[Path], Scores],
+    groups: Mapping[str, str],
 ) -> Rows:
     """Every metric of every variant, with its gain over the degraded images."""
-    cell, level = read_cells(params, folders, load=load).whole, params.statistics.level
+    level = params.statistics.level
+    cell = read_cells(params, folders, load=load, groups=groups).whole
     rows = []
-    for variant, scores in cell.items():
+    for variant, system in cell.items():
         gains = {} if variant == DEGRADED else _gains(cell, variant, level)
-        for metric, estimate in interval(scores, scores.weights, level).items():
+        for metric, score in estimate(system, level).items():
             row: dict[str, Any] = {"task": task, "degradation": degradation, "variant": variant, "metric": metric}
-            row |= {"value": estimate.value, "ci_low": estimate.low, "ci_high": estimate.high}
+            row |= {"value": score.gain, "ci_low": score.low, "ci_high": score.high, "n_groups": score.n_groups}
             rows.append(row | gains.get(metric, {}))
     return rows
 
 
 def _gains(cell: Cell, variant: str, level: float) -> dict[str, dict[str, float]]:
-    baseline = cell[DEGRADED]
-    gains = paired_gain(cell[variant], baseline, baseline.weights, level)
+    gains = compare_systems(cell[variant], cell[DEGRADED], level)
     return {metric: {"gain": gain.gain, "gain_low": gain.low, "gain_high": gain.high} for metric, gain in gains.items()}
 
 
@@ -175,12 +198,21 @@ def _mean_over_trainings(trainings: Sequence[dict[str, dict[str, float]]]) -> di
     }
 
 
-def object_rows(params: Params, task: str, degradation: str, folders: Mapping[str, Path], runs: ObjectRuns) -> Rows:
+def object_rows(
+    params: Params,
+    task: str,
+    degradation: str,
+    folders: Mapping[str, Path],
+    runs: ObjectRuns,
+    groups: Mapping[str, str] = NO_GROUPS,
+) -> Rows:
     """Rows of objects.csv: how many objects each variant invented, cleared, lost and found again, with intervals.
 
     Counts are sums over the images and over the severities, and means over the trainings of a restorer. Variants are
     compared with the degraded images, restored clean images with the clean ones.
     """
+    image_ids = runs.degraded.split(runs.degraded.evaluation_splits[0]).ids
+    resamples = shared_resamples(params, image_ids, groups)
     rows = []
     for variant in folders:
         arm = parse_arm(variant)
@@ -190,13 +222,15 @@ def object_rows(params: Params, task: str, degradation: str, folders: Mapping[st
         clean = folders.get(CLEAN) if before == DEGRADED else None
         changes = runs.changes(folders[variant], folders[before], clean)
         row: dict[str, Any] = {"task": task, "degradation": degradation, "variant": variant}
-        row |= {"n_objects": changes.objects, "n_images": changes.images}
+        row |= {"n_objects": changes.objects, "n_images": changes.images, "n_groups": resamples.groups}
         for name, counts in changes.counts.items():
-            row |= _total(name, counts, shared_weights(params, len(counts)), params.statistics.level)
+            row |= _total(name, counts, resamples, params.statistics.level)
         rows.append(row)
     return rows
 
 
-def _total(name: str, counts: NDArray[np.float64], weights: NDArray[np.int64], level: float) -> dict[str, float]:
-    low, high = percentile_interval(weights @ counts, len(counts), level)
+def _total(name: str, counts: NDArray[np.float64], resamples: Resamples, level: float) -> dict[str, float]:
+    """The sum of counts (N,) with its interval; a resample of groups of other sizes is scaled to N images."""
+    scale = len(counts) / resamples.weights.sum(axis=1)
+    low, high = percentile_interval(scale * (resamples.weights @ counts), resamples.groups, level)
     return {name: float(counts.sum()), f"{name}_low": low, f"{name}_high": high}

@@ -27,17 +27,10 @@ from pipeline.reporting.document import (
 )
 from pipeline.reporting.figures import draw_figures
 from pipeline.reporting.origin import Origin
+from pipeline.reporting.tables import Groups
+from pipeline.reporting.verdict_section import verdict_section
 from pipeline.settings.data import RandomSeverity
-from pipeline.settings.params import Params, Statistics
-from pipeline.statistics import verdicts
-
-TONES = {
-    verdicts.HELPS: "good",
-    verdicts.HURTS: "bad",
-    verdicts.NO_HELP: "bad",
-    verdicts.UNKNOWN: "open",
-    verdicts.TOO_FEW: "open",
-}
+from pipeline.settings.params import Params
 
 Tables = Mapping[str, pd.DataFrame]
 
@@ -53,7 +46,13 @@ class Pictures:
 
 
 def describe_report(
-    params: Params, clean: Dataset, report: Path, origin: Origin, pictures: Pictures, left_out: Mapping[str, str]
+    params: Params,
+    clean: Dataset,
+    report: Path,
+    groups: Groups,
+    origin: Origin,
+    pictures: Pictures,
+    left_out: Mapping[str, str],
 ) -> Document:
     """The report on a run.
 
@@ -61,14 +60,15 @@ def describe_report(
         params: the settings of the run.
         clean: the clean dataset.
         report: the folder with the CSV files; all but results, gains and verdicts may be absent.
+        groups: of the images of each degradation, by their ids.
         origin: commit, data and settings.
         pictures: those that lie in the folder's pictures/.
         left_out: metrics of image quality that could not be measured, with the reason.
     """
-    numbers = {path.stem: pd.read_csv(path, dtype={"id": str}) for path in sorted(report.glob("*.csv"))}
+    numbers = {path.stem: pd.read_csv(path, dtype={"id": str, "reason": str}) for path in sorted(report.glob("*.csv"))}
     texts = table_views.read_texts(report)
     sections = [
-        _verdicts(params, numbers),
+        verdict_section(params, numbers, texts, groups),
         _figures(numbers),
         _pictures(pictures),
         _scores(params, texts),
@@ -76,10 +76,10 @@ def describe_report(
         _origin(params, origin),
     ]
     shown = [section for section in sections if section.blocks or section.sections]
-    return Document(f"Does restoring help on {clean.info.name}?", _summary(params, clean), shown)
+    return Document(f"Does restoring help on {clean.info.name}?", _summary(params, clean, numbers["results"]), shown)
 
 
-def _summary(params: Params, clean: Dataset) -> str:
+def _summary(params: Params, clean: Dataset, results: pd.DataFrame) -> str:
     split = clean.evaluation_split
     images = clean.info.splits.get(split)
     count = f", {images} images" if images is not None else ""
@@ -88,11 +88,17 @@ def _summary(params: Params, clean: Dataset) -> str:
     if split != "test":
         sentences.append("There is no test split: these are validation images, never used to choose.")
     sentences.append(f"{_severity(params)}, seed {params.seed}.")
-    intervals = f"Intervals: {100 * settings.level:g} %, paired bootstrap over images ({settings.resamples} resamples)"
+    grouped = results[results.n_groups < results.n_images]
+    units = (
+        f"{' or '.join(f'{n:.0f}' for n in grouped.n_groups.unique())} groups of images" if len(grouped) else "images"
+    )
+    intervals = f"Intervals: {100 * settings.level:g} %, paired bootstrap over {units} ({settings.resamples} resamples)"
     if repeats > 1:
-        sentences.append(f"{intervals} and over {repeats} trainings of each restorer, whose scores are averaged.")
+        sentences.append(
+            f"{intervals} and the variance between {repeats} trainings of each restorer, whose scores are averaged."
+        )
     else:
-        sentences.append(f"{intervals}. They do not include the noise of training with other seeds.")
+        sentences.append(f"{intervals}. They hold for these trainings, not for other seeds.")
     return " ".join(sentences)
 
 
@@ -105,30 +111,6 @@ def _severity(params: Params) -> str:
     if isinstance(severity, RandomSeverity):
         return f"Severity drawn for each image from {', '.join(map(str, severity.random))}{exceptions}"
     return f"Mean over severities {', '.join(map(str, severity))}{exceptions}"
-
-
-def _verdicts(params: Params, numbers: Tables) -> Section:
-    table, settings = numbers["verdicts"], params.statistics
-    items = [Item(verdicts.sentence(row), TONES[row["verdict"]]) for row in verdicts.main_verdicts(table)]
-    blocks = [Bullets(items, verdicts=True), Bullets(_verdict_notes(settings, len(table)), note=True)]
-    cautions = [
-        *verdicts.unequal_steps(params),
-        *verdicts.cautions(numbers["results"], numbers["gains"], len(table), settings),
-    ]
-    parts = [Section("Cautions", [Bullets([Item(text) for text in cautions])])] if cautions else []
-    return Section("Verdicts", blocks, "verdicts", parts)
-
-
-def _verdict_notes(settings: Statistics, comparisons: int) -> list[Item]:
-    texts = [
-        f"Helps, hurts: the p-value, corrected for all {comparisons} comparisons (Holm), is below "
-        f"{1 - settings.level:.2g}.",
-        f"Doesn't help: the interval ends below {settings.margin:g}, the smallest gain worth having.",
-        "Too few resamples: all of them agree, but there are too few for a small corrected p-value.",
-        "Can't tell: none of these. The number of images needed is for a chance of 80 %.",
-        "All comparisons: verdicts.csv.",
-    ]
-    return [Item(text) for text in texts]
 
 
 def _figures(numbers: Tables) -> Section:
@@ -166,7 +148,8 @@ def _picture_section(title: str, text: str, files: Sequence[PictureFile]) -> Sec
 
 def _scores(params: Params, texts: Tables) -> Section:
     notes = [
-        "Clean images are the ceiling, degraded ones the floor. Recovered = (variant - degraded) / (clean - degraded).",
+        "Clean images are the ceiling, degraded ones the floor. Recovered = (variant - degraded) / (clean - degraded), "
+        "with Fieller's interval.",
         "Each number stands with its interval. The exact numbers are in results.csv and gains.csv.",
         "mAP is COCO's, from stored predictions (faster-coco-eval). mIoU is over the whole split, without the ignored "
         "index; absent classes do not count.",
@@ -183,7 +166,8 @@ def _baseline_notes(params: Params) -> list[Item]:
     pixel = params.pixel_objectives
     texts = [f"{' and '.join(pixel)}: a restorer with the pixel loss alone."] if pixel else []
     texts += [
-        "degraded-retrained: the task's network trained on degraded images, without any restorer.",
+        "degraded-retrained: the task's network trained once on degraded images, without any restorer.",
+        "Empty cells: the data have no interval. The reason is in gains.csv.",
         "clean-restored-... against clean: the harm that a restorer does to clean images.",
     ]
     return [Item(text) for text in texts]

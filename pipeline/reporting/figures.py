@@ -1,4 +1,4 @@
-"""The figures of a report, drawn by matplotlib: SVG for its pages, and PNG scatter plots of single images.
+"""The figures of a report, drawn by matplotlib as SVG.
 
 The same tables give the same bytes.
 """
@@ -6,17 +6,14 @@ The same tables give the same bytes.
 import io
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from pipeline.metrics import QUALITY, main_metric
-from pipeline.reporting.document import Figure, PictureFile
+from pipeline.reporting.document import Figure
 from pipeline.settings.grammar import CLEAN, DEGRADED, parse_arm
-from pipeline.settings.params import Params
-from pipeline.statistics.correlations import image_gains, joined
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -24,7 +21,6 @@ if TYPE_CHECKING:
 
 WIDTH = 4.6  # inches: 331 CSS points, so that labels can be read on a telephone
 ROW = 0.24
-PANEL = 2.8  # inches, of a scatter plot
 INK = "#1b1f23"
 COLOURS = ("#0b6e99", "#c4561e", "#5b8c2a", "#8a4fa3", "#b8860b", "#3c6f6f", "#a33a5b", "#555555")
 CEILING = "#9aa3ab"  # of the clean images
@@ -78,9 +74,7 @@ def gain_bars(gains: pd.DataFrame) -> Iterator[Figure]:
     over_degraded = _of_tasks(gains[gains.versus == DEGRADED]).dropna(subset=["gain"])
     for (task, metric), rows in over_degraded.groupby(["task", "metric"], sort=False):
         drawing, axes = _bars(rows, "gain")
-        for place, row in enumerate(rows.itertuples()):
-            if np.isfinite([row.ci_low, row.ci_high]).all():
-                axes.plot([row.ci_low, row.ci_high], [place, place], color=INK, linewidth=1.2)
+        _interval_lines(axes, rows.ci_low, rows.ci_high)
         axes.set_xlabel(f"gain in {metric} over the degraded images")
         yield _figure(drawing, f"{task}: gain in {metric}", f"Bars with intervals: {_in_words(rows, 'gain', '+.3f')}")
 
@@ -91,11 +85,12 @@ def recovered_bars(gains: pd.DataFrame) -> Iterator[Figure]:
     shares = _of_tasks(over_degraded).dropna(subset=["recovered"])
     for (task, metric), rows in shares.groupby(["task", "metric"], sort=False):
         drawing, axes = _bars(rows, "recovered")
+        _interval_lines(axes, rows.recovered_low, rows.recovered_high)
         for share in (0, 1):
             axes.axvline(share, color=INK, linewidth=0.8, linestyle="--")
         axes.set_xlabel("recovered: 0 = as degraded, 1 = as clean")
         title = f"{task}: recovered share of {metric}"
-        yield _figure(drawing, title, f"Bars: {_in_words(rows, 'recovered', '.2f')}")
+        yield _figure(drawing, title, f"Bars with intervals: {_in_words(rows, 'recovered', '.2f')}")
 
 
 def quality_against_gain(gains: pd.DataFrame) -> Iterator[Figure]:
@@ -160,66 +155,6 @@ def training_curves(curves: pd.DataFrame) -> Iterator[Figure]:
         yield _figure(drawing, f"{degradation}: training loss", alt)
 
 
-def draw_scatter_plots(params: Params, images: pd.DataFrame, out: Path) -> tuple[list[PictureFile], list[PictureFile]]:
-    """Write scatter-<degradation>-<task>.png and quality-<task>.png into a folder; returns both lists of files.
-
-    Args:
-        params: the objectives and tasks.
-        images: images.csv.
-        out: an existing folder.
-    """
-    gains = image_gains(images, params.objectives)
-    quality = gains[gains.task == QUALITY]
-    scatter_files, quality_files = [], []
-    for task in params.tasks:
-        of_task = gains[gains.task == task]
-        for degradation, rows in of_task.groupby("degradation", sort=False):
-            title = f"{degradation}-{task}"
-            _draw_scores(rows, title, out / f"scatter-{title}.png")
-            alt = "Each image's score, degraded and restored, one panel for each objective"
-            scatter_files.append(PictureFile(f"scatter-{title}.png", f"{degradation}, {task}: image by image", alt))
-        points = joined(quality, of_task, ["degradation", "variant", "id"])
-        if len(points):
-            _draw_quality_gains(points, task, out / f"quality-{task}.png")
-            alt = f"Each image's gain in {task} against its gain in quality, one panel for each metric of quality"
-            title = f"{task}: gain against gain in quality, image by image"
-            quality_files.append(PictureFile(f"quality-{task}.png", title, alt))
-    return scatter_files, quality_files
-
-
-def _draw_scores(gains: pd.DataFrame, title: str, path: Path) -> None:
-    """Each image's score degraded and restored, one panel for each objective and metric."""
-    from matplotlib.figure import Figure as Drawing
-
-    panels = list(gains.groupby(["metric", "variant"], sort=False))
-    drawing = Drawing(figsize=(PANEL * len(panels), PANEL + 0.6), layout="constrained")
-    all_axes = np.atleast_1d(drawing.subplots(1, len(panels), sharex=True, sharey=True))
-    for axes, ((metric, variant), rows) in zip(all_axes, panels, strict=True):
-        axes.axline((0, 0), slope=1, color="0.7", linewidth=1, zorder=0)
-        axes.scatter(rows.before, rows.score, s=12, alpha=0.5)
-        axes.set(title=variant, xlabel=f"{metric}, {DEGRADED}", xlim=(-0.03, 1.03), ylim=(-0.03, 1.03), aspect="equal")
-    all_axes[0].set_ylabel(f"{panels[0][0][0]}, restored")
-    drawing.suptitle(title)
-    drawing.savefig(path, dpi=100, metadata={"Software": None})
-
-
-def _draw_quality_gains(points: pd.DataFrame, task: str, path: Path) -> None:
-    """Each image's gain in quality and in the task, one panel for each metric of quality."""
-    from matplotlib.figure import Figure as Drawing
-
-    metrics = list(dict.fromkeys(points.metric_x))
-    drawing = Drawing(figsize=(PANEL * len(metrics), PANEL + 0.5), layout="constrained")
-    all_axes = np.atleast_1d(drawing.subplots(1, len(metrics), sharey=True))
-    for axes, metric in zip(all_axes, metrics, strict=True):
-        axes.axhline(0, color="0.7", linewidth=1, zorder=0)
-        for degradation, rows in points[points.metric_x == metric].groupby("degradation", sort=False):
-            axes.scatter(rows.gain_x, rows.gain_y, s=10, alpha=0.4, label=degradation)
-        axes.set(xlabel=f"gain in {metric}")
-    all_axes[0].set_ylabel(f"{task}: gain in {points.metric_y.iloc[0]}")
-    drawing.legend(*all_axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=4)
-    drawing.savefig(path, dpi=100, metadata={"Software": None})
-
-
 def _of_tasks(table: pd.DataFrame) -> pd.DataFrame:
     """The rows that are not about image quality."""
     return table[table.task != QUALITY]
@@ -242,6 +177,13 @@ def _bars(rows: pd.DataFrame, column: str) -> tuple["Drawing", "Axes"]:
     axes.locator_params(axis="x", nbins=5)
     axes.axvline(0, color=INK, linewidth=0.8)
     return drawing, axes
+
+
+def _interval_lines(axes: "Axes", lows: pd.Series, highs: pd.Series) -> None:
+    """The intervals of bars, from the first one on; undefined ones are left out."""
+    for place, (low, high) in enumerate(zip(lows, highs, strict=True)):
+        if np.isfinite([low, high]).all():
+            axes.plot([low, high], [place, place], color=INK, linewidth=1.2)
 
 
 def _quality_scatter(axes: "Axes", points: pd.DataFrame) -> None:

@@ -3,12 +3,14 @@
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from pipeline.metrics import find_metric
 from pipeline.reporting.document import Cell, Table
-from pipeline.settings.grammar import CLEAN, DEGRADED
+from pipeline.settings.grammar import CLEAN, DEGRADED, FROZEN
+from pipeline.statistics.verdicts import UNKNOWN, WITHHELD
 
 MOST_ROWS = 2000  # of a table on a page; the CSV file has all of them
 MOST_CLASSES = 12  # of a task and degradation in the overview
@@ -46,14 +48,15 @@ def score_tables(texts: Texts) -> list[Table]:
                     _cell(gain, "gain", metric, _ends(gain, "gain")),
                     _p_value(gain, "p_value"),
                     _p_value(verdict, "p_holm"),
-                    Cell(verdict.get("verdict", "")),
-                    Cell("") if row["variant"] == CLEAN else _cell(gain, "recovered"),
+                    _verdict(verdict),
+                    Cell("") if row["variant"] == CLEAN else _cell(gain, "recovered", ends=_ends(gain, "recovered")),
                 ]
             )
         unit = find_metric(metric).unit
         score = f"{metric} ({unit})" if unit else metric
         header = ["degradation", "variant", score, "gain over degraded", "p", "p (Holm)", "verdict", "recovered"]
-        caption = f"{task}: {metric}, {' or '.join(results.n_images.unique())} images"
+        images, groups = (" or ".join(results[name].unique()) for name in ("n_images", "n_groups"))
+        caption = f"{task}: {metric}, {images} images{f' in {groups} groups' if groups != images else ''}"
         tables.append(_without_empty_columns(Table("results", caption, header, rows)))
     return tables
 
@@ -70,11 +73,33 @@ def baseline_table(texts: Texts) -> Table | None:
                 _cell(row, "gain", row["metric"], _ends(row, "gain")),
                 _p_value(row, "p_value"),
                 _p_value(verdict, "p_holm"),
-                Cell(verdict.get("verdict", "")),
+                _verdict(verdict),
+                Cell(row["reason"]),
             ]
         )
-    header = ["task", "degradation", "metric", "variant", "baseline", "gain", "p", "p (Holm)", "verdict"]
-    return Table("gains", "Gains over other baselines", header, rows) if rows else None
+    header = ["task", "degradation", "metric", "variant", "baseline", "gain", "p", "p (Holm)", "verdict", "reason"]
+    return _without_empty_columns(Table("gains", "Gains over other baselines", header, rows)) if rows else None
+
+
+def planning_tables(planning: pd.DataFrame) -> list[Table]:
+    """For each task and degradation: how many groups and trainings show a gain of the margin."""
+    columns = ["variant", "versus", "se_groups", "se_trainings", "n_groups", "n_trainings"]
+    needed = ["groups_needed", "trainings_needed"]
+    header = [*(column.replace("_", " ") for column in columns), *(column.replace("_", " ") for column in needed)]
+    tables = []
+    for (task, degradation), part in planning.groupby(["task", "degradation"], sort=False):
+        rows = [
+            [
+                *(Cell(row[column]) for column in columns[:2]),
+                *(_cell(row, column, row["metric"]) for column in columns[2:4]),
+                *(Cell(row[column], row[column]) for column in columns[4:]),
+                *(_whole(row[column]) for column in needed),
+            ]
+            for row in part.to_dict("records")
+        ]
+        caption = f"{task}, {degradation}: {part.metric.iloc[0]}"
+        tables.append(_without_empty_columns(Table("planning", caption, header, rows)))
+    return tables
 
 
 def score_summary(results: pd.DataFrame, gains: pd.DataFrame) -> Table:
@@ -84,19 +109,30 @@ def score_summary(results: pd.DataFrame, gains: pd.DataFrame) -> Table:
         results: results.csv, with numbers.
         gains: gains.csv, with numbers.
     """
-    shares = gains[gains.versus == DEGRADED].set_index(["task", "degradation", "variant", "metric"]).recovered
+    keys = ["task", "degradation", "variant", "metric"]
+    shares = gains[(gains.versus == DEGRADED) & (gains.variant != CLEAN)].set_index(keys)
     rows = []
     for row in results.itertuples():
         digits = find_metric(row.metric).digits
-        share = shares.get((row.task, row.degradation, row.variant, row.metric), float("nan"))
+        key = (row.task, row.degradation, row.variant, row.metric)
         texts = [
             *(row.task, row.degradation, row.metric, row.variant, f"{row.value:.{digits}f}"),
-            f"{row.ci_low:.{digits}f} to {row.ci_high:.{digits}f}",
-            "" if pd.isna(share) or row.variant == CLEAN else f"{share:.2f}",
+            _range(row.ci_low, row.ci_high, digits),
         ]
-        rows.append([Cell(text) for text in texts])
+        rows.append([*(Cell(text) for text in texts), _share(shares.loc[key]) if key in shares.index else Cell("")])
     header = ["task", "degradation", "metric", "variant", "value", "interval", "recovered"]
     return Table("results", "Scores", header, rows)
+
+
+def _share(gain: "pd.Series[Any]") -> Cell:
+    """The recovered share of a row of gains.csv."""
+    if pd.isna(gain.recovered):
+        return Cell("")
+    return Cell(f"{gain.recovered:.2f}", interval=_range(gain.recovered_low, gain.recovered_high, 2))
+
+
+def _range(low: float, high: float, digits: int) -> str:
+    return "" if pd.isna(low) else f"{low:.{digits}f} to {high:.{digits}f}"
 
 
 def severity_overview(severities: pd.DataFrame) -> Table | None:
@@ -222,6 +258,18 @@ def _p_value(row: Row, column: str) -> Cell:
     if not text:
         return Cell("")
     return Cell(f"< {SMALLEST_P_VALUE}" if float(text) < SMALLEST_P_VALUE else shown(text), text)
+
+
+def _verdict(row: Row) -> Cell:
+    """A verdict; after one training it holds for this training."""
+    verdict = row.get("verdict", "")
+    judged = verdict not in ("", UNKNOWN, WITHHELD) and row["variant"] != FROZEN
+    this = judged and row["n_trainings"] == "1"
+    return Cell(f"{verdict} (this training)" if this else verdict)
+
+
+def _whole(text: str) -> Cell:
+    return Cell(f"{float(text):,.0f}" if text else "", text)
 
 
 def _ends(row: Row, column: str) -> tuple[str, str] | None:

@@ -10,23 +10,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy import stats
 
 from pipeline.metrics import Scores
+from pipeline.statistics.resampling import LEVEL, MOST_UNDEFINED, Resamples
+from pipeline.statistics.systems import Floats, System
 
-LEVEL = 0.95
 FEWEST_GROUPS = 5  # with fewer, the variance between groups is a guess
 FEWEST_TRAININGS = 3  # with two, the interval excludes the truth in up to 12 % of cases instead of 5 %
 FEWEST_FOR_VERDICTS = 5  # trainings for a verdict that is corrected for several comparisons
 TRAINING_DF = 0.7  # of the K - 1 degrees of freedom: Satterthwaite's formula takes estimates for the truth
-MOST_UNDEFINED = 0.05  # share of resamples in which a metric may be undefined
 
 ONE_TRAINING = "one training each: set train_restorer.repeats to 5 or more"
 TWO_TRAININGS = "two trainings: an interval needs at least 3, a verdict 5; raise train_restorer.repeats"
 UNDEFINED = "the metric is undefined on these images, or in more than 5 % of their resamples"
 
-Floats = NDArray[np.float64]
 Tables = Scores | Sequence[Scores]
 
 
@@ -130,39 +129,56 @@ def compare(
     Raises:
         ValueError: the tables differ in images, metrics or number, or groups do not fit the images.
     """
-    pairs = _pairs(variant, baseline)
-    image_ids = pairs[0][0].image_ids
-    labels = np.arange(len(image_ids)) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
-    if labels.shape != (len(image_ids),):
-        raise ValueError(f"groups: expected {len(image_ids)} labels, one for each image, got shape {labels.shape}")
-    weights = group_weights(labels, resamples, seed)
-    values = [_differences(ours, theirs, None) for ours, theirs in pairs]
-    resampled = [_differences(ours, theirs, weights) for ours, theirs in pairs]
-    result = {}
-    for metric in values[0]:
-        gains = np.concatenate([value[metric] for value in values])  # (K,)
-        spread = np.array([part[metric] for part in resampled])  # (K, R)
-        reason = _objection(variant, baseline, int(labels.max()) + 1, gains, spread)
-        count = (len(image_ids), int(labels.max()) + 1, len(pairs))
-        if reason:
-            result[metric] = Comparison(float(gains.mean()), math.nan, math.nan, math.nan, *count, reason)
-        else:
-            parts = variance_components(gains, spread, count[1])
-            result[metric] = Comparison(parts.gain, *parts.interval(level), parts.p_value, *count)
-    return result
+    ours, theirs = _as_list(variant), _as_list(baseline)
+    if not ours or not theirs:
+        raise ValueError("expected at least one table of scores, got none")
+    both_trained = isinstance(variant, Sequence) and isinstance(baseline, Sequence)
+    if both_trained and len(ours) != len(theirs):
+        raise ValueError(f"expected as many trainings of both, got {len(ours)} and {len(theirs)}")
+    images = len(ours[0].image_ids)
+    labels = np.arange(images) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
+    if labels.shape != (images,):
+        raise ValueError(f"groups: expected {images} labels, one for each image, got shape {labels.shape}")
+    drawn = Resamples.draw(labels, resamples, seed)
+    systems = [System.from_tables(tables, drawn, trained=both_trained) for tables in (ours, theirs)]
+    return compare_systems(systems[0], systems[1], level)
 
 
-def group_weights(labels: NDArray[np.intp], resamples: int, seed: int) -> NDArray[np.int64]:
-    """How often each image is taken when its group is drawn with replacement: (R, N).
+def compare_systems(variant: System, baseline: System, level: float = LEVEL) -> dict[str, Comparison]:
+    """As `compare`, for systems that were scored in the same resamples.
+
+    Raises:
+        ValueError: the systems differ in images or metrics.
+    """
+    if variant.image_ids != baseline.image_ids:
+        raise ValueError("all tables must be of the same images in the same order")
+    if variant.values.keys() != baseline.values.keys():
+        metrics = ", ".join(variant.values), ", ".join(baseline.values)
+        raise ValueError("expected the same metrics of both, got {} and {}".format(*metrics))
+    difference = variant.minus(baseline)
+    each_once = variant.trained and baseline.trained and difference.trainings == 1
+    return estimate(difference, level, ONE_TRAINING if each_once else "")
+
+
+def estimate(difference: System, level: float = LEVEL, reason: str = "") -> dict[str, Comparison]:
+    """Each metric of a difference, or of a system itself, with its interval and the p-value of 0.
 
     Args:
-        labels: (N,) index of each image's group, 0 to G - 1.
-        resamples: R.
-        seed: of the draws.
+        difference: K trainings in R resamples.
+        level: of confidence.
+        reason: why there can be no interval, if that is known.
     """
-    groups = int(labels.max()) + 1
-    drawn = np.random.default_rng(seed).multinomial(groups, np.full(groups, 1 / groups), size=resamples)  # (R, G)
-    return drawn[:, labels]
+    result = {}
+    count = (len(difference.image_ids), difference.groups, difference.trainings)
+    for metric, values in difference.values.items():
+        resampled = difference.resampled[metric]
+        objection = reason or too_little(count[2], count[1]) or undefined(values, resampled)
+        if objection:
+            result[metric] = Comparison(float(values.mean()), math.nan, math.nan, math.nan, *count, objection)
+        else:
+            parts = variance_components(values, resampled, count[1])
+            result[metric] = Comparison(parts.gain, *parts.interval(level), parts.p_value, *count)
+    return result
 
 
 def variance_components(gains: Floats, resampled: Floats, groups: int) -> VarianceComponents:
@@ -183,42 +199,8 @@ def variance_components(gains: Floats, resampled: Floats, groups: int) -> Varian
     return VarianceComponents(float(gains.mean()), between_groups, between_trainings, groups, len(gains))
 
 
-def _pairs(variant: Tables, baseline: Tables) -> list[tuple[Scores, Scores]]:
-    """One pair of tables for each training; a single table stands against every training."""
-    ours, theirs = _as_list(variant), _as_list(baseline)
-    if isinstance(variant, Sequence) and isinstance(baseline, Sequence) and len(ours) != len(theirs):
-        raise ValueError(f"expected as many trainings of both, got {len(ours)} and {len(theirs)}")
-    count = max(len(ours), len(theirs))
-    pairs = list(zip(ours * (count // len(ours)), theirs * (count // len(theirs)), strict=True))
-    for left, right in pairs:
-        if left.image_ids != pairs[0][0].image_ids or right.image_ids != pairs[0][0].image_ids:
-            raise ValueError("all tables must be of the same images in the same order")
-    return pairs
-
-
 def _as_list(tables: Tables) -> list[Scores]:
-    if not isinstance(tables, Sequence):
-        return [tables]
-    if not tables:
-        raise ValueError("expected at least one table of scores, got none")
-    return list(tables)
-
-
-def _differences(ours: Scores, theirs: Scores, weights: NDArray[np.int64] | None) -> dict[str, Floats]:
-    """Variant - baseline in every metric, (R,); NaN where either is not finite."""
-    left, right = ours.metrics(weights), theirs.metrics(weights)
-    if left.keys() != right.keys():
-        raise ValueError(f"expected the same metrics of both, got {', '.join(left)} and {', '.join(right)}")
-    with np.errstate(invalid="ignore"):
-        gains = {metric: left[metric] - right[metric] for metric in left}
-    return {metric: np.where(np.isfinite(gain), gain, np.nan) for metric, gain in gains.items()}
-
-
-def _objection(variant: Tables, baseline: Tables, groups: int, gains: Floats, resampled: Floats) -> str:
-    """Why the data cannot support an interval; "" if they can."""
-    if isinstance(variant, Sequence) and isinstance(baseline, Sequence) and len(gains) == 1:
-        return ONE_TRAINING
-    return too_little(len(gains), groups) or undefined(gains, resampled)
+    return list(tables) if isinstance(tables, Sequence) else [tables]
 
 
 def too_little(trainings: int, groups: int) -> str:

@@ -3,7 +3,8 @@
 Both sides are gains over the degraded images: the difficulty of a degradation or of an image cancels.
 """
 
-from collections.abc import Iterable, Iterator
+from collections import ChainMap
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,17 +16,17 @@ from pipeline.metrics import QUALITY
 from pipeline.running.seeds import seed_for
 from pipeline.settings.grammar import DEGRADED
 from pipeline.settings.params import Params
-from pipeline.statistics.resampling import bootstrap_p_value, percentile_interval
-from pipeline.statistics.scores import shared_weights
+from pipeline.statistics.resampling import Resamples, bootstrap_p_value, percentile_interval
+from pipeline.statistics.scores import shared_resamples
 
 ALL = "all"  # degradations together
 VARIANTS, IMAGES = "variants", "images"
 COLUMNS = [
     *("task", "degradation", "level", "quality_metric", "task_metric"),
-    *("spearman", "ci_low", "ci_high", "p_value", "n", "n_images"),
+    *("spearman", "ci_low", "ci_high", "p_value", "n", "n_images", "n_groups"),
 ]
 PERMUTATIONS = 9999  # of the variants; if there are fewer, all of them
-FEWEST_IMAGES = 10  # with fewer, resamples repeat each other and an interval is far too narrow
+FEWEST_GROUPS = 10  # with fewer, resamples repeat each other and an interval is far too narrow
 CHUNK_ELEMENTS = 2**22  # of an array (resamples, points): 32 MiB
 Floats = NDArray[np.float64]
 
@@ -40,13 +41,16 @@ class Correlation:
     p_value: float
 
 
-def correlation_rows(params: Params, images: pd.DataFrame, gains: pd.DataFrame) -> list[dict[str, Any]]:
+def correlation_rows(
+    params: Params, images: pd.DataFrame, gains: pd.DataFrame, groups: Mapping[str, Mapping[str, str]]
+) -> list[dict[str, Any]]:
     """Rows of correlations.csv: for each task, for each degradation and for all of them together.
 
     Args:
         params: the objectives, which are the variants; seed and number of resamples.
         images: images.csv.
         gains: gains.csv.
+        groups: of the images of each degradation, by their ids.
     """
     gains_of_images = image_gains(images, params.objectives)
     quality = gains_of_images[gains_of_images.task == QUALITY]
@@ -58,11 +62,16 @@ def correlation_rows(params: Params, images: pd.DataFrame, gains: pd.DataFrame) 
         task_images = gains_of_images[gains_of_images.task == task]
         every_image = joined(quality, task_images, ["degradation", "variant", "id"])
         for degradation in _scopes(quality):
+            groups_of = ChainMap(*map(dict, groups.values())) if degradation == ALL else groups.get(degradation, {})
             for metrics, points in _metric_pairs(_within(variants, degradation)):
                 estimate = over_variants(points.gain_x.to_numpy(), points.gain_y.to_numpy(), params.seed)
                 rows.append(_row(task, degradation, VARIANTS, metrics, estimate, points))
             for metrics, points in _metric_pairs(_within(every_image, degradation)):
-                rows.append(_row(task, degradation, IMAGES, metrics, _over_images(params, points), points))
+                image_ids, image = np.unique(_image_ids(points), return_inverse=True)
+                resamples = shared_resamples(params, image_ids.tolist(), groups_of)
+                estimate = _over_images(points, resamples, image, params.statistics.level)
+                counts = {"n_images": len(image_ids), "n_groups": resamples.groups}
+                rows.append(_row(task, degradation, IMAGES, metrics, estimate, points) | counts)
     return rows
 
 
@@ -148,15 +157,21 @@ def _weighted_correlation(first: Floats, second: Floats, weights: Floats) -> Flo
     return np.divide((weights * a * b).sum(axis=1), spread, out=np.full(len(weights), np.nan), where=spread > 1e-9)
 
 
-def _over_images(params: Params, points: pd.DataFrame) -> Correlation:
-    """Over all images of all variants; an image is resampled with all its points."""
-    image_ids, image = np.unique(_image_ids(points), return_inverse=True)
+def _over_images(points: pd.DataFrame, resamples: Resamples, image: NDArray[np.intp], level: float) -> Correlation:
+    """Over all images of all variants; an image is resampled with all its points.
+
+    Args:
+        points: P of them.
+        resamples: of the images.
+        image: (P,) the index of each point's image.
+        level: of confidence.
+    """
     quality, task = points.gain_x.to_numpy(), points.gain_y.to_numpy()
-    resampled = resampled_spearman(quality, task, shared_weights(params, len(image_ids))[:, image])
-    if len(image_ids) < FEWEST_IMAGES:
+    resampled = resampled_spearman(quality, task, resamples.weights[:, image])
+    if resamples.groups < FEWEST_GROUPS:
         resampled = np.full_like(resampled, np.nan)
-    low, high = percentile_interval(resampled, len(image_ids), params.statistics.level)
-    return Correlation(spearman(quality, task), low, high, bootstrap_p_value(resampled, len(image_ids)))
+    low, high = percentile_interval(resampled, resamples.groups, level)
+    return Correlation(spearman(quality, task), low, high, bootstrap_p_value(resampled, resamples.groups))
 
 
 def _image_ids(points: pd.DataFrame) -> NDArray[Any]:
@@ -193,5 +208,4 @@ def _row(
         "ci_high": estimate.high,
         "p_value": estimate.p_value,
         "n": len(points),
-        "n_images": len(np.unique(_image_ids(points))) if level == IMAGES else None,
     }

@@ -1,12 +1,73 @@
 """How many groups of images and how many trainings find a gain of a given size."""
 
+import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from scipy import stats
 
-from pipeline.statistics.comparison import FEWEST_FOR_VERDICTS, FEWEST_GROUPS, LEVEL, VarianceComponents
+from pipeline.statistics.comparison import (
+    FEWEST_FOR_VERDICTS,
+    FEWEST_GROUPS,
+    VarianceComponents,
+    undefined,
+    variance_components,
+)
+from pipeline.statistics.resampling import LEVEL
+from pipeline.statistics.systems import System
 
 MOST_PLANNED = 10**6  # groups or trainings
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What it takes to show a gain of a given size.
+
+    Attributes:
+        se_groups: standard error of the gain from the choice of groups.
+        se_trainings: standard error from the seeds of trainings; None for a single training.
+        n_groups: present number of groups.
+        n_trainings: present number of trainings.
+        groups_needed: the fewest groups at the present number of trainings; None if not even a million are enough.
+        trainings_needed: the fewest trainings at the present number of groups; None if not even a million are enough,
+            or for a single training.
+    """
+
+    se_groups: float
+    se_trainings: float | None
+    n_groups: int
+    n_trainings: int
+    groups_needed: int | None
+    trainings_needed: int | None
+
+
+def plan(difference: System, metric: str, gain: float, level: float = LEVEL) -> Plan | None:
+    """How many groups and how many trainings show a true gain with 80 % power, by the observed variance components.
+
+    A single training says nothing about other seeds: then the numbers hold for this training.
+
+    Args:
+        difference: variant - baseline.
+        metric: its name.
+        gain: the true gain to be found.
+        level: of confidence.
+
+    Returns:
+        None if the gain is 0, or if there are too few groups or an undefined metric.
+    """
+    values, resampled = difference.values[metric], difference.resampled[metric]
+    if gain <= 0 or difference.groups < FEWEST_GROUPS or undefined(values, resampled):
+        return None
+    parts = variance_components(values, resampled, difference.groups)
+    several = difference.trainings > 1
+    return Plan(
+        math.sqrt(parts.between_groups),
+        math.sqrt(parts.between_trainings) if several else None,
+        parts.groups,
+        parts.trainings,
+        groups_needed(parts, gain, level=level),
+        trainings_needed(parts, gain, level=level) if several else None,
+    )
 
 
 def groups_needed(parts: VarianceComponents, gain: float, power: float = 0.8, level: float = LEVEL) -> int | None:

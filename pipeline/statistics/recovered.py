@@ -6,7 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from pipeline.statistics.comparison import LEVEL, Floats, too_little, undefined, variance_components
+from pipeline.statistics.comparison import too_little, undefined, variance_components
+from pipeline.statistics.resampling import LEVEL
+from pipeline.statistics.systems import Floats, System
 
 NOTHING_LOST = "clean images score no better than degraded ones: there is no loss to recover"
 NO_LOSS = "clean and degraded images cannot be told apart: there is no loss to recover"
@@ -27,6 +29,22 @@ class Recovered:
     low: float
     high: float
     reason: str = ""
+
+
+def recovered_shares(variant: System, degraded: System, clean: System, level: float = LEVEL) -> dict[str, Recovered]:
+    """The recovered share of each metric, of systems that were scored in the same resamples."""
+    won, lost = variant.minus(degraded), clean.minus(degraded)
+    return {
+        metric: recovered_share(
+            won.values[metric],
+            won.resampled[metric],
+            float(lost.values[metric].mean()),
+            lost.resampled[metric].mean(axis=0),
+            won.groups,
+            level,
+        )
+        for metric in won.values
+    }
 
 
 def recovered_share(

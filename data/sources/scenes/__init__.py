@@ -93,6 +93,14 @@ class Scenes:
         """Always empty, because no file is read."""
         return []
 
+    def groups(self) -> dict[str, dict[str, str]]:
+        """Always empty, because every scene is drawn independently."""
+        return {}
+
+    def divided_groups(self) -> dict[str, list[str]]:
+        """Always empty, because there are no groups."""
+        return {}
+
     def part(self, split: str, ids: Sequence[str]) -> "Scenes":
         """This source itself, which is small."""
         return self

@@ -1,0 +1,250 @@
+"""Rows of results.csv, gains.csv, trainings.csv, severities.csv, robustness.csv and planning.csv."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from pipeline.metrics import main_metric
+from pipeline.settings.grammar import CLEAN, DEGRADED, RETRAINED, parse_arm
+from pipeline.settings.params import Statistics
+from pipeline.statistics.comparison import ONE_TRAINING, Comparison, compare_systems, estimate
+from pipeline.statistics.planning import plan
+from pipeline.statistics.recovered import Recovered, recovered_shares
+from pipeline.statistics.scores import Cell, Cells
+from pipeline.statistics.systems import System
+
+PIXEL = "pixel"
+DEGRADED_RETRAINED = f"{DEGRADED}{RETRAINED}"  # the strongest baseline in the literature
+_ROW = ["task", "degradation", "variant"]
+_COUNTS = ["n_groups", "n_trainings"]
+RESULTS = [*_ROW, "metric", "value", "ci_low", "ci_high", "n_images", *_COUNTS]
+GAINS = [
+    *(*_ROW, "versus", "metric", "gain", "ci_low", "ci_high", "p_value"),
+    *("recovered", "recovered_low", "recovered_high", *_COUNTS, "reason"),
+]
+TRAININGS = [*_ROW, "training", "metric", "value"]
+SEVERITIES = [
+    *("task", "degradation", "severity", "variant", "metric", "value", "ci_low", "ci_high", "n_images"),
+    *("gain", "gain_low", "gain_high", *_COUNTS),
+]
+ROBUSTNESS = [
+    *("task", "variant", "metric"),
+    *("mPC", "mPC_low", "mPC_high", "rPC", "rPC_low", "rPC_high"),
+    *("n_degradations", "n_severities", "n_images", *_COUNTS),
+]
+PLANNING = [
+    *(*_ROW, "versus", "metric", "margin", "se_groups", "se_trainings", *_COUNTS),
+    *("groups_needed", "trainings_needed"),
+]
+ONE_RETRAINING = "one training each: task networks are retrained once"
+
+Rows = list[dict[str, Any]]
+
+
+def result_rows(task: str, degradation: str, cell: Cell, level: float) -> Rows:
+    """Rows of results.csv for one cell: every variant's metrics with their intervals."""
+    return [
+        {
+            "task": task,
+            "degradation": degradation,
+            "variant": variant,
+            "metric": metric,
+            "value": score.gain,
+            "ci_low": score.low,
+            "ci_high": score.high,
+            "n_images": score.n_images,
+            "n_groups": score.n_groups,
+            "n_trainings": score.n_trainings,
+        }
+        for variant, system in cell.items()
+        for metric, score in estimate(system, level).items()
+    ]
+
+
+def gain_rows(
+    task: str,
+    degradation: str,
+    cell: Cell,
+    level: float,
+    pixel_objectives: Sequence[str] = (PIXEL,),
+    baselines: Sequence[str] = (),
+) -> Rows:
+    """Rows of gains.csv for one cell: the gain of every compared pair in every metric, with interval and p-value.
+
+    Args:
+        task: its name, or "quality".
+        degradation: its name.
+        cell: the scores of every variant.
+        level: of confidence.
+        pixel_objectives: objectives with the pixel loss alone; the other objectives are compared with each of them.
+        baselines: further objectives that the others are compared with.
+    """
+    shares = {variant: _recovered(cell, variant, level) for variant in cell}
+    rows: Rows = []
+    for variant, baseline in comparisons(list(cell), pixel_objectives, baselines):
+        for metric, gain in compare_systems(cell[variant], cell[baseline], level).items():
+            recovered = shares[variant].get(metric)
+            rows.append(
+                {
+                    "task": task,
+                    "degradation": degradation,
+                    "variant": variant,
+                    "versus": baseline,
+                    "metric": metric,
+                    "gain": gain.gain,
+                    "ci_low": gain.low,
+                    "ci_high": gain.high,
+                    "p_value": gain.p_value,
+                    "recovered": recovered.share if recovered else None,
+                    "recovered_low": recovered.low if recovered else None,
+                    "recovered_high": recovered.high if recovered else None,
+                    "n_groups": gain.n_groups,
+                    "n_trainings": gain.n_trainings,
+                    "reason": _reason(variant, gain, recovered),
+                }
+            )
+    return rows
+
+
+def _recovered(cell: Cell, variant: str, level: float) -> dict[str, Recovered]:
+    return recovered_shares(cell[variant], cell[DEGRADED], cell[CLEAN], level) if CLEAN in cell else {}
+
+
+def _reason(variant: str, gain: Comparison, recovered: Recovered | None) -> str:
+    """Why cells of a row of gains.csv are empty: the interval, or that of the recovered share."""
+    if gain.reason == ONE_TRAINING and parse_arm(variant):
+        return ONE_RETRAINING
+    return gain.reason or (recovered.reason if recovered else "")
+
+
+def comparisons(
+    variants: Sequence[str], pixel_objectives: Sequence[str], baselines: Sequence[str]
+) -> list[tuple[str, str]]:
+    """(variant, baseline) of every comparison, in the order of gains.csv."""
+    arms = {name: arm for name in variants if (arm := parse_arm(name))}
+    clean_restored = [name for name, arm in arms.items() if not arm.retrained]
+    retrained = [name for name, arm in arms.items() if arm.retrained and name != DEGRADED_RETRAINED]
+    objectives = [name for name in variants if name not in (CLEAN, DEGRADED, *arms)]
+
+    pairs = [(variant, DEGRADED) for variant in variants if variant not in (DEGRADED, *clean_restored)]
+    pairs += _objective_comparisons(objectives, pixel_objectives, baselines)
+    if DEGRADED_RETRAINED in variants:
+        pairs += [(variant, DEGRADED_RETRAINED) for variant in (*objectives, *retrained)]
+    if CLEAN in variants:
+        pairs += [(variant, CLEAN) for variant in clean_restored]
+    return pairs
+
+
+def _objective_comparisons(
+    objectives: Sequence[str], pixel_objectives: Sequence[str], baselines: Sequence[str]
+) -> list[tuple[str, str]]:
+    """Each objective against the pixel losses, then against each baseline; a baseline only against earlier ones.
+
+    Several pixel losses are compared with the first of them.
+    """
+    pixel = [name for name in pixel_objectives if name in objectives]
+    compared = [name for name in objectives if name not in pixel]
+    pairs = [(variant, baseline) for baseline in pixel for variant in compared]
+    pairs += [(variant, pixel[0]) for variant in pixel[1:]]
+    for baseline in baselines:
+        if baseline in compared:
+            compared.remove(baseline)
+            pairs += [(variant, baseline) for variant in compared]
+    return pairs
+
+
+def training_rows(task: str, degradation: str, cell: Cell) -> Rows:
+    """Rows of trainings.csv for one cell: every metric of every training of what was trained."""
+    return [
+        {
+            "task": task,
+            "degradation": degradation,
+            "variant": variant,
+            "training": number,
+            "metric": metric,
+            "value": value,
+        }
+        for variant, system in cell.items()
+        if system.trained
+        for metric, values in system.values.items()
+        for number, value in enumerate(values.tolist(), start=1)
+    ]
+
+
+def planning_rows(
+    task: str,
+    degradation: str,
+    cell: Cell,
+    settings: Statistics,
+    pixel_objectives: Sequence[str] = (PIXEL,),
+    baselines: Sequence[str] = (),
+) -> Rows:
+    """Rows of planning.csv for one cell: how many groups or trainings show a gain of the margin in the main metric.
+
+    Args:
+        task: its name.
+        degradation: its name.
+        cell: the scores of every variant.
+        settings: level of confidence and margin.
+        pixel_objectives: as in `gain_rows`.
+        baselines: as in `gain_rows`.
+    """
+    metric = main_metric(task).name
+    rows: Rows = []
+    for variant, baseline in comparisons(list(cell), pixel_objectives, baselines):
+        if variant == CLEAN or parse_arm(variant) or parse_arm(baseline):
+            continue
+        plans = plan(cell[variant].minus(cell[baseline]), metric, settings.margin, settings.level)
+        if plans:
+            row = {"task": task, "degradation": degradation, "variant": variant, "versus": baseline, "metric": metric}
+            rows.append(row | {"margin": settings.margin} | asdict(plans))
+    return rows
+
+
+def severity_rows(task: str, degradation: str, cells: Cells, level: float) -> Rows:
+    """Rows of severities.csv: every variant at each severity by itself, with its gain over the degraded images.
+
+    The gain of restored clean images is over the clean ones.
+    """
+    rows = []
+    for severity, cell in cells.severities.items():
+        gains: dict[tuple[str, str], dict[str, Any]] = {}
+        for row in gain_rows(task, degradation, cell, level):
+            gains.setdefault((row["variant"], row["metric"]), row)  # the first comparison is the one with the source
+        for row in result_rows(task, degradation, cell, level):
+            gain = gains.get((row["variant"], row["metric"]), {})
+            ends = {"gain_low": gain.get("ci_low"), "gain_high": gain.get("ci_high")}
+            rows.append({**row, "severity": severity, "gain": gain.get("gain"), **ends})
+    return rows
+
+
+def robustness_rows(task: str, cells_of_task: Sequence[Cells], level: float) -> Rows:
+    """Rows of robustness.csv: mPC and rPC of every variant over all degradations of the same clean images.
+
+    mPC is the mean of a metric over degradations, each of them its mean over severities; rPC = mPC / clean.
+    Source: Michaelis et al., "Benchmarking robustness in object detection: autonomous driving when winter is
+    coming", 2019, equations 1 and 2.
+    """
+    paired = [cells for cells in cells_of_task if CLEAN in cells.whole]
+    if not paired:
+        return []
+    clean = paired[0].whole[CLEAN]
+    counts = {
+        "n_degradations": len(paired),
+        "n_severities": sum(len(cells.severities) for cells in paired),
+        "n_images": len(clean.image_ids),
+    }
+    rows: Rows = []
+    for variant in paired[0].whole:
+        if variant == CLEAN or not all(variant in cells.whole for cells in paired):
+            continue
+        means = [System.mean([cell[variant] for cell in cells.severities.values()]) for cells in paired]
+        mean = System.mean(means)
+        relative = estimate(mean.relative_to(clean), level)
+        for metric, mpc in estimate(mean, level).items():
+            rpc = relative[metric]
+            row: dict[str, Any] = {"task": task, "variant": variant, "metric": metric}
+            row |= {"mPC": mpc.gain, "mPC_low": mpc.low, "mPC_high": mpc.high}
+            row |= {"rPC": rpc.gain, "rPC_low": rpc.low, "rPC_high": rpc.high}
+            rows.append(row | counts | {"n_groups": mpc.n_groups, "n_trainings": mpc.n_trainings})
+    return rows
