@@ -148,7 +148,7 @@ def simulate(part: str, repeats: int, resamples: int, seed: int) -> str:
     title, measure, gain, unequal = PARTS[part]
     columns = list(product(TRAININGS, SEED_SPREADS))
     rows = list(product(GROUPS, CORRELATIONS))
-    cells: list[list[str]] = []
+    cells: list[list[float]] = []
     with tqdm(total=len(rows) * len(columns), desc=part, unit="cell", mininterval=30) as bar:
         for groups, correlation in rows:
             cells.append([])
