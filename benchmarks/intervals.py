@@ -4,8 +4,8 @@
 
 In each repeat new images are drawn, and two systems whose errors come from one distribution predict on them.
 The true gain is 0, so a 95 % interval should cover 0 in 95 % of the repeats. Prints the share that did for
-the expanded percentile interval (the pipeline's), the plain one and BCa, with the binomial standard error,
-and the share of undefined intervals.
+Student's t with the bootstrap's variance (that of gains and scores), the expanded percentile interval (that of counts
+and correlations), the plain one and BCa, with the binomial standard error, and the share of undefined intervals.
 """
 
 import argparse
@@ -23,6 +23,7 @@ from pipeline.metrics import Records
 from pipeline.metrics.detection import Boxes, match_detections
 from pipeline.metrics.detection_records import DetectionRecords
 from pipeline.metrics.segmentation import PixelCounts, SegmentationRecords
+from pipeline.statistics.comparison import variance_components
 from pipeline.statistics.resampling import LEVEL, group_weights, percentile_interval
 
 CLASSES = ("car", "person", "sign")
@@ -112,13 +113,16 @@ def bca_interval(
 def one_repeat(
     pair: Pair, weights: NDArray[np.int64], other_methods: bool
 ) -> Iterable[tuple[str, str, tuple[float, float]]]:
-    """Yield (metric, method, interval of the gain); `other_methods` adds the plain percentile interval and BCa."""
+    """Yield (metric, method, interval of the gain); `other_methods` adds the percentile intervals and BCa."""
     ours, theirs = (records.metrics(weights) for records in pair)
+    ours_once, theirs_once = (records.metrics() for records in pair)
     images = weights.shape[1]
     for metric in ours:
         resampled = ours[metric] - theirs[metric]
-        yield metric, "expanded", percentile_interval(resampled, images)
+        gain = ours_once[metric] - theirs_once[metric]
+        yield metric, "t", variance_components(gain, resampled[None], images).interval()
         if other_methods:
+            yield metric, "expanded", percentile_interval(resampled, images)
             low, high = np.quantile(resampled, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
             yield metric, "percentile", (float(low), float(high))
             yield metric, "BCa", bca_interval(partial(_gain, pair, metric), resampled, images)

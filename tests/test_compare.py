@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from data.dataset import DatasetInfo, write_info
 from pipeline.commands import compare
 from pipeline.commands.compare import GAIN, SCORE, Change
 from pipeline.commands.revisions import Revision, RevisionError
@@ -64,6 +65,9 @@ def _write(folder: Path, scores: Mapping[str, np.ndarray], labels: str) -> None:
         split = folder / "artifacts" / base / "test" / kind
         split.mkdir(parents=True)
         (split / "i00.txt").write_text(labels)
+        groups = {"test": {"i00": "drive"}} if labels else {}
+        info = DatasetInfo("clean", {"detection": ["car"]}, {"test": IMAGES}, {}, groups=groups)
+        write_info(split.parents[1], info)
     for variant, values in scores.items():
         records = MeanRecords.from_values({f"i{n:02}": {"mAP50": float(v)} for n, v in enumerate(values)})
         records.save(folder / f"artifacts/evaluations/detection/fog/clean-trained/{variant}/test/{RECORDS_FILE}")
@@ -138,6 +142,10 @@ def test_other_images_are_compared_as_independent_samples() -> None:
     spread = 2 * 1.96 * np.sqrt(2 * HARD.var() / IMAGES)  # of the difference of two independent means
     assert change.high - change.low == pytest.approx(spread, rel=0.35)
     assert change.high - change.low > 5 * (paired.high - paired.low)
+
+
+def test_groups_are_those_of_the_revision() -> None:
+    assert Revision("A").groups("fog") == {} and Revision("other-images").groups("fog") == {"i00": "drive"}
 
 
 def test_a_clean_split_with_other_labels_is_not_the_same() -> None:

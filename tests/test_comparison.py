@@ -226,13 +226,16 @@ def test_plans_use_the_trainings_only_if_there_are_several() -> None:
     image = _draws(0, 40)
     variants = [image + 0.1 * value + 0.3 * _draws(index, 40) for index, value in enumerate(_draws(9, 4), start=1)]
     baseline = _system(image)
-    several = plan(_system(*variants, trained=True).minus(baseline), "score", 0.05)
-    once = plan(_system(variants[0], trained=True).minus(baseline), "score", 0.05)
+    several = plan(_system(*variants, trained=True), baseline, "score", 0.05)
+    once = plan(_system(variants[0], trained=True), baseline, "score", 0.05)
     assert several is not None and once is not None
     assert several.se_trainings is not None and once.se_trainings is once.trainings_needed is None
     assert (several.n_groups, several.n_trainings, once.n_trainings) == (40, 4, 1)
     assert once.groups_needed is not None and once.groups_needed > 40
-    assert plan(baseline.minus(baseline), "score", 0.0) is None
+    assert plan(_system(variants[0]), baseline, "score", 0.0) is None  # no gain to be found
+    assert plan(baseline, baseline, "score", 0.05) is None  # no variance was observed
+    trained = [_system(values, trained=True) for values in variants[:2]]
+    assert plan(trained[0], trained[1], "score", 0.05) is None  # one training each
 
 
 def test_the_recovered_share_of_systems_is_a_ratio_of_gains() -> None:

@@ -194,7 +194,7 @@ def planning_rows(
     for variant, baseline in comparisons(list(cell), pixel_objectives, baselines):
         if variant == CLEAN or parse_arm(variant) or parse_arm(baseline):
             continue
-        plans = plan(cell[variant].minus(cell[baseline]), metric, settings.margin, settings.level)
+        plans = plan(cell[variant], cell[baseline], metric, settings.margin, settings.level)
         if plans:
             row = {"task": task, "degradation": degradation, "variant": variant, "versus": baseline, "metric": metric}
             rows.append(row | {"margin": settings.margin} | asdict(plans))

@@ -85,7 +85,7 @@ def planning_tables(planning: pd.DataFrame) -> list[Table]:
     """For each task and degradation: how many groups and trainings show a gain of the margin."""
     columns = ["variant", "versus", "se_groups", "se_trainings", "n_groups", "n_trainings"]
     needed = ["groups_needed", "trainings_needed"]
-    header = [*(column.replace("_", " ") for column in columns), *(column.replace("_", " ") for column in needed)]
+    header = [column.replace("_", " ").replace("se ", "SE between ") for column in (*columns, *needed)]
     tables = []
     for (task, degradation), part in planning.groupby(["task", "degradation"], sort=False):
         rows = [

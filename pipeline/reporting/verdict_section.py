@@ -73,8 +73,10 @@ def _planning(planning: pd.DataFrame, settings: Statistics) -> Section:
     note = (
         f"The groups of images (with as many trainings) and the trainings (with as many groups) that show a true gain "
         f"of {settings.margin:g} with a chance of 80 %: the interval excludes 0, before the correction for several "
-        "comparisons. From the observed standard errors between groups and between trainings. With one training the "
-        "numbers hold for this training. Empty: more of these alone is not enough. All rows: planning.csv."
+        "comparisons. From the observed standard errors (SE) between groups and between trainings. With one training "
+        "the numbers hold for this training; two objectives with one training each have none. Empty: more of these "
+        "alone is not enough. All rows: planning.csv."
     )
     title = f"What it takes to show a gain of {settings.margin:g}"
-    return Section(title, [Paragraph(note, note=True), *table_views.planning_tables(planning)])
+    tables = [Section(table.caption, [table]) for table in table_views.planning_tables(planning)]
+    return Section(title, [Paragraph(note, note=True)], sections=tables)

@@ -156,8 +156,12 @@ def compare_systems(variant: System, baseline: System, level: float = LEVEL) -> 
         metrics = ", ".join(variant.values), ", ".join(baseline.values)
         raise ValueError("expected the same metrics of both, got {} and {}".format(*metrics))
     difference = variant.minus(baseline)
-    each_once = variant.trained and baseline.trained and difference.trainings == 1
-    return estimate(difference, level, ONE_TRAINING if each_once else "")
+    return estimate(difference, level, ONE_TRAINING if one_training_each(variant, baseline) else "")
+
+
+def one_training_each(variant: System, baseline: System) -> bool:
+    """Whether two trained systems are compared of which nobody knows what other seeds would give."""
+    return variant.trained and baseline.trained and variant.trainings == baseline.trainings == 1
 
 
 def estimate(difference: System, level: float = LEVEL, reason: str = "") -> dict[str, Comparison]:

@@ -10,6 +10,7 @@ from pipeline.statistics.comparison import (
     FEWEST_FOR_VERDICTS,
     FEWEST_GROUPS,
     VarianceComponents,
+    one_training_each,
     undefined,
     variance_components,
 )
@@ -41,24 +42,31 @@ class Plan:
     trainings_needed: int | None
 
 
-def plan(difference: System, metric: str, gain: float, level: float = LEVEL) -> Plan | None:
+def plan(variant: System, baseline: System, metric: str, gain: float, level: float = LEVEL) -> Plan | None:
     """How many groups and how many trainings show a true gain with 80 % power, by the observed variance components.
 
     A single training says nothing about other seeds: then the numbers hold for this training.
 
     Args:
-        difference: variant - baseline.
+        variant: scored in the same resamples as the baseline.
+        baseline: what the gain is over.
         metric: its name.
         gain: the true gain to be found.
         level: of confidence.
 
     Returns:
-        None if the gain is 0, or if there are too few groups or an undefined metric.
+        None if the gain is 0, if there are too few groups, or if the metric is undefined or the same in all resamples;
+        also for one training of each of two trained systems, whose seeds decide.
     """
+    difference = variant.minus(baseline)
+    if one_training_each(variant, baseline):
+        return None
     values, resampled = difference.values[metric], difference.resampled[metric]
     if gain <= 0 or difference.groups < FEWEST_GROUPS or undefined(values, resampled):
         return None
     parts = variance_components(values, resampled, difference.groups)
+    if not parts.standard_error:
+        return None
     several = difference.trainings > 1
     return Plan(
         math.sqrt(parts.between_groups),
