@@ -6,6 +6,7 @@ resamples: hard images are hard for both and cancel in the gain.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,9 +52,13 @@ def group_weights(labels: NDArray[np.intp], resamples: int, seed: int) -> NDArra
     """
     if not len(labels) or resamples < 1:
         raise ValueError(f"expected at least one image and one resample, got {len(labels)} and {resamples}")
-    groups = int(labels.max()) + 1
-    drawn = np.random.default_rng(seed).multinomial(groups, np.full(groups, 1 / groups), size=resamples)  # (R, G)
-    return drawn[:, labels]
+    return _drawn_groups(int(labels.max()) + 1, resamples, seed)[:, labels]
+
+
+@lru_cache(maxsize=8)
+def _drawn_groups(groups: int, resamples: int, seed: int) -> NDArray[np.int64]:
+    """How often each group is taken, (R, G); many tables share the same draws."""
+    return np.random.default_rng(seed).multinomial(groups, np.full(groups, 1 / groups), size=resamples)
 
 
 def percentile_interval(resampled: NDArray[np.float64], groups: int, level: float = LEVEL) -> tuple[float, float]:
