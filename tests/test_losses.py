@@ -204,12 +204,59 @@ def test_norms_are_measured_at_the_stated_steps_and_kept_between() -> None:
     assert counts == [1, 2, 3, 4, 5, 5, 5, 5, 6]
 
 
+def test_the_ratio_follows_a_change_within_five_measurements() -> None:
+    """The features grow tenfold; the realised ratio is measured here from the total gradient at every step."""
+    scale = 1.0
+    network = TaskNetwork()
+    inputs = {"task": {"strength": 1.0, "calibrate_every": 4, "weighting": "ratio"}}
+    objective = build_objective(
+        objective_losses("task", inputs), task_features=lambda images: [network.first(images).tanh()]
+    )
+    objective._terms[0].forward = lambda restored, clean, generator: {  # type: ignore[method-assign]
+        "task": scale * (network.first(restored) - network.first(clean)).square().mean()
+    }
+    pixel = gradient(build("pixel"))[0]
+    ratios = []
+    for step in range(64):
+        scale = 1.0 if step < 20 else 10.0
+        ratios.append(float((gradient(objective)[0] - pixel).norm() / pixel.norm()))
+    assert ratios[:20] == pytest.approx([1.0] * 20, rel=1e-3)
+    assert ratios[20] == pytest.approx(10 / 2.8, rel=1e-3)  # the mean has taken in one of five
+    assert max(ratios[20 + 5 * 4 :]) < 1.5 and ratios[-1] == pytest.approx(1.0, abs=0.1)
+
+
+def test_the_realised_ratio_over_a_training_is_the_strength() -> None:
+    """A restorer learns, and the gradient of the term falls to a small part: the ratio must not follow it."""
+    torch.manual_seed(0)
+    objective = build("task", {"task": {"strength": 0.5}})
+    restorer = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 3, 3, padding=1))
+    optimiser = torch.optim.Adam(restorer.parameters(), 3e-3)
+    norms, ratios, logged = [], [], []
+    for step in range(200):
+        clean = torch.rand(2, 3, 16, 16, generator=generator(step))
+        restored = clean * 0.3 + 0.6 + restorer(clean * 0.3 + 0.6)
+        leaf = restored.detach().requires_grad_()
+        pixel = torch.autograd.grad((leaf - clean).abs().mean(), leaf)[0]
+        output = objective(restored, clean, generator(step))
+        total = torch.autograd.grad(output.total, restored, retain_graph=True)[0]
+        ratios.append(float((total - pixel).norm() / pixel.norm()))
+        norms.append(float(objective.norms[1]))
+        if "task_ratio" in output.logs:
+            logged.append((output.logs["task_ratio"], ratios[-1]))
+        optimiser.zero_grad()
+        output.total.backward()
+        optimiser.step()
+    assert norms[-1] < norms[0] / 2  # otherwise a fixed weight would pass, too
+    assert np.mean(ratios[:50]) == pytest.approx(0.5, rel=0.2) and np.mean(ratios[50:]) == pytest.approx(0.5, rel=0.2)
+    assert len(logged) == 5 + 19 and all(told == pytest.approx(real, rel=1e-3) for told, real in logged)
+
+
 def test_a_resumed_objective_goes_on_bit_for_bit() -> None:
     whole, first, second = (build("diffloss", {"diffloss": {"every": 2}}) for _ in range(3))
     expected = [gradient(whole, seed)[0] for seed in range(8)]
     for seed in range(4):
         gradient(first, seed)
-    assert set(first.state_dict()) == {"step", "norms", "counts"}
+    assert set(first.state_dict()) == {"step", "norms", "pixel_norms", "counts"}
     second.load_state_dict(first.state_dict())
     for seed in range(4, 8):
         assert torch.equal(gradient(second, seed)[0], expected[seed])
