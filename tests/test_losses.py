@@ -126,6 +126,13 @@ def test_pixel_losses_against_numpy(kind: str, formula: Any) -> None:
     torch.testing.assert_close(gradient(build("pixel", {"pixel": {"kind": kind}}))[0], expected)
 
 
+def test_frequency_against_numpy() -> None:
+    restored, clean = pair()
+    spectra = np.fft.rfft2(restored.numpy()) - np.fft.rfft2(clean.numpy())
+    expected = (np.abs(spectra.real).mean() + np.abs(spectra.imag).mean()) / 2
+    assert gradient(build("frequency"))[1]["frequency"] == pytest.approx(expected, rel=1e-5)
+
+
 # lpips has its own test below: it needs weights from elsewhere.
 @pytest.mark.parametrize(
     "name", [*(name for name in LOSSES if name != "lpips"), "natural + semantic", "task + diffloss"]
