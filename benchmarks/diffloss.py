@@ -1,16 +1,16 @@
-"""Cost of DiffLoss: step time, peak memory and faithfulness of every way to evaluate it, side by side.
+"""Cost of DiffLoss: step time, peak memory and exactness of every way to evaluate it, side by side.
 
     uv run python -m benchmarks.diffloss                  # two threads, 4 images of 128x128, 14.7 M parameters
     uv run python -m benchmarks.diffloss --adm --size 256 --compile       # the ADM-sized U-Net, for a GPU
 
-A step is the loss and its gradient at the restored images, without a restorer. All ways use the same timesteps and
-noise. The ways take turns, so that a busy machine slows all of them; times are minimum and median over the rounds.
+A step is the loss and its gradient at the restored images, without a restorer. All ways use the same noise and the same
+timesteps, which are spread evenly. The ways take turns, so that other work on the machine slows all of them. Times are
+minimum and median over the rounds.
 """
 
 import argparse
 import ctypes
 import gc
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -19,16 +19,31 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from models.losses.feature_bank import FeatureBank
 from torch import Tensor
 
 from models.diffusion.adm import build_unet
 from models.diffusion.adm_settings import read_settings
 from models.diffusion.prior import DiffusionPrior
-from models.losses.diffloss import DiffLoss
+from models.losses.diffusion_terms import DiffLossWithOptions, Settings
 
-NAIVE = {"": "naive", "semantic": "semantic: naive", "natural": "natural: naive"}  # by the terms in a way's name
-Step = Callable[[], tuple[float, Tensor]]  # value and gradient
+# The terms that a way evaluates, as the beginning of its name, and their weights (natural, semantic).
+TERMS = {"": (1.0, 1.0), "semantic: ": (0.0, 1.0), "natural: ": (1.0, 0.0)}
+OPTIONS: dict[str, dict[str, Any]] = {
+    "no-grad clean (default)": {},
+    "+ checkpointing": {"checkpointing": True},
+    "+ channels_last": {"channels_last": True},
+    "+ channels_last, mixed": {"channels_last": True, "precision": "mixed"},
+    "+ channels_last, decoder": {"channels_last": True, "precision": "decoder"},
+    "+ channels_last, autocast": {"channels_last": True, "precision": "autocast"},
+    "+ channels_last, bfloat16": {"channels_last": True, "precision": "bfloat16"},
+}
+COMPILED: dict[str, dict[str, Any]] = {
+    "compile, channels_last": {"compile": True, "channels_last": True},
+    "compile, channels_last, autocast": {"compile": True, "channels_last": True, "precision": "autocast"},
+}
+WITHOUT_EFFECT = {"semantic: + channels_last, decoder"}  # the semantic term does not run the decoder
+
+Step = Callable[[], tuple[float, Tensor]]  # evaluates the loss; returns its value and gradient (N,3,H,W)
 
 ADM_256 = {
     "image_size": 256,
@@ -58,7 +73,7 @@ def main() -> None:
 
 
 class Case:
-    """One machine, one prior, one batch."""
+    """A machine, a prior and a batch of images."""
 
     def __init__(self, options: argparse.Namespace) -> None:
         self.options = options
@@ -71,63 +86,27 @@ class Case:
         self.clean, self.restored = clean.to(self.device), (clean + error).clamp(0, 1).to(self.device)
         self.unet = _network(options.adm).to(self.device)
         self.prior = self._prior()
-        self.folder = tempfile.TemporaryDirectory()
-        self.sampler = DiffLoss(self.prior).sampler
-        drawn = FeatureBank(1).draw(self.clean, self.clean, self.sampler, torch.Generator().manual_seed(0))
-        self.timesteps, self.noise = drawn.timesteps, drawn.noise
+        self.timesteps = (1000 * (torch.arange(options.batch) + 0.5) / options.batch).long().to(self.device)
+        self.noise = torch.randn(shape, generator=generator).to(self.device)
 
     def ways(self) -> dict[str, Step]:
-        """Every way to evaluate the loss, by name; the first is the naive one."""
-        fast: dict[str, Any] = {"channels_last": True, "bank": FeatureBank(1)}
-        disk = FeatureBank(1, Path(self.folder.name))
-        checkpointed = self._prior()
-        checkpointed.checkpoint()
-        ways: dict[str, Step] = {
-            "naive": self._naive(trainable=True),
-            "frozen": self._naive(trainable=False),
-            "no-grad clean (default)": self._loss(),
-            "+ checkpointing": self._loss(prior=checkpointed),
-            "+ channels_last": self._loss(channels_last=True),
-            "+ channels_last, mixed": self._loss(channels_last=True, precision="mixed"),
-            "+ channels_last, decoder": self._loss(channels_last=True, precision="decoder"),
-            "+ channels_last, autocast": self._loss(channels_last=True, precision="autocast"),
-            "+ channels_last, bfloat16": self._loss(channels_last=True, precision="bfloat16"),
-            "bank": self._loss(bank=FeatureBank(1)),
-            "bank on disk": self._loss(bank=disk),
-            "bank, channels_last": self._loss(channels_last=True, bank=FeatureBank(1)),
-            "bank, channels_last, mixed": self._loss(precision="mixed", **fast),
-            "bank, channels_last, decoder": self._loss(precision="decoder", **fast),
-            "bank, channels_last, autocast": self._loss(precision="autocast", **fast),
-            "bank, channels_last, bfloat16": self._loss(precision="bfloat16", **fast),
-        }
-        semantic: dict[str, Any] = {"natural_weight": 0.0}
-        ways |= {
-            NAIVE["semantic"]: self._naive(trainable=True, natural_weight=0.0),
-            "semantic: no-grad clean": self._loss(**semantic),
-            "semantic: ch.last, mixed": self._loss(precision="mixed", channels_last=True, **semantic),
-            "semantic: bank, ch.last, mixed": self._loss(precision="mixed", **semantic, **fast),
-            "semantic: bank, ch.last, autocast": self._loss(precision="autocast", **semantic, **fast),
-            "semantic: bank, ch.last, bfloat16": self._loss(precision="bfloat16", **semantic, **fast),
-        }
-        natural: dict[str, Any] = {"semantic_weight": 0.0}
-        ways |= {
-            NAIVE["natural"]: self._naive(trainable=True, semantic_weight=0.0),
-            "natural: bank, ch.last, mixed": self._loss(precision="mixed", **natural, **fast),
-            "natural: bank, ch.last, decoder": self._loss(precision="decoder", **natural, **fast),
-        }
-        if self.options.compile:
-            compiled = self._prior()
-            compiled.compile_passes()
-            ways |= {
-                "compile, bank, ch.last": self._loss(prior=compiled, **fast),
-                "compile, bank, ch.last, autocast": self._loss(prior=compiled, precision="autocast", **fast),
+        """Every way to evaluate the loss, by name; the naive one comes first for each choice of terms."""
+        options = OPTIONS | (COMPILED if self.options.compile else {})
+        ways: dict[str, Step] = {}
+        for terms, weights in TERMS.items():
+            chosen = {
+                f"{terms}{name}": settings
+                for name, settings in options.items()
+                if self.options.ways in f"{terms}{name}" and f"{terms}{name}" not in WITHOUT_EFFECT
             }
-        wanted = self.options.ways
-        kept = NAIVE.values()
-        return {name: step for name, step in ways.items() if not wanted or name in kept or wanted in name}
+            if chosen:
+                ways[f"{terms}naive"] = self._naive(True, *weights)
+                ways[f"{terms}frozen"] = self._naive(False, *weights)
+                ways |= {name: self._loss(Settings(**settings), *weights) for name, settings in chosen.items()}
+        return ways
 
     def seconds(self, step: Step) -> float:
-        """Wall time of one step."""
+        """Wall time of a step."""
         self._wait()
         start = time.perf_counter()
         step()
@@ -135,7 +114,7 @@ class Case:
         return time.perf_counter() - start
 
     def peak_memory(self, step: Step) -> float:
-        """Peak memory of one step above what was held before it, in MiB."""
+        """Peak memory of a step minus the memory before it, in MiB."""
         gc.collect()
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
@@ -150,7 +129,7 @@ class Case:
         return (_resident("VmHWM") - before) / 1024
 
     def describe(self) -> None:
-        """Say what was measured on what."""
+        """Print the machine and the sizes."""
         parameters = sum(parameter.numel() for parameter in self.unet.parameters())
         name = torch.cuda.get_device_name() if self.device.type == "cuda" else _processor()
         print(f"{name}, {torch.get_num_threads()} threads, torch {torch.__version__}")
@@ -160,7 +139,7 @@ class Case:
         )
 
     def _prior(self) -> DiffusionPrior:
-        """A frozen copy, so that the naive way's trainable weights stay its own."""
+        """A frozen copy that shares the values of the weights, which the naive way trains."""
         from diffusers import DDPMScheduler, UNet2DModel
 
         with torch.device("meta"):
@@ -168,33 +147,40 @@ class Case:
         copy.load_state_dict(self.unet.state_dict(), assign=True)
         return DiffusionPrior(copy, DDPMScheduler())
 
-    def _loss(self, prior: DiffusionPrior | None = None, **settings: Any) -> Step:
-        loss = DiffLoss(prior or self.prior, **settings)
-        drawn = {} if "bank" in settings else {"timesteps": self.timesteps, "noise": self.noise}
+    def _loss(self, settings: Settings, natural_weight: float, semantic_weight: float) -> Step:
+        """A step with the loss of this project."""
+        prior = self._prior() if settings.checkpointing or settings.compile else self.prior
+        if settings.checkpointing:
+            prior.checkpoint()
+        if settings.compile:
+            prior.compile_passes()
+        loss = DiffLossWithOptions(prior, settings, natural_weight, semantic_weight)
 
         def step() -> tuple[float, Tensor]:
             leaf = self.restored.clone().requires_grad_()
-            total = loss(leaf, self.clean, generator=torch.Generator().manual_seed(0), **drawn).total
+            total = loss(leaf, self.clean, self.timesteps, self.noise).total
             return total.item(), torch.autograd.grad(total, leaf)[0]
 
         return step
 
-    def _naive(self, trainable: bool, natural_weight: float = 1.0, semantic_weight: float = 1.0) -> Step:
-        """Both branches with gradient through the whole U-Net."""
+    def _naive(self, trainable: bool, natural_weight: float, semantic_weight: float) -> Step:
+        """A step with gradient through the whole U-Net for both images, and for the weights if they are trainable."""
 
         def step() -> tuple[float, Tensor]:
             self.unet.eval().requires_grad_(trainable)
             leaf = self.restored.clone().requires_grad_()
-            seen, wanted = (self._whole(image) for image in (leaf, self.clean.clone().requires_grad_()))
-            natural, semantic = ((a - b).square().mean() for a, b in zip(seen, wanted, strict=True))
+            of_restored, of_clean = (self._features(image) for image in (leaf, self.clean.clone().requires_grad_()))
+            natural, semantic = ((a - b).square().mean() for a, b in zip(of_restored, of_clean, strict=True))
             total = natural_weight * natural + semantic_weight * semantic
             total.backward()
             self.unet.zero_grad(set_to_none=True)
-            return total.item(), leaf.grad if leaf.grad is not None else torch.zeros_like(leaf)
+            assert leaf.grad is not None
+            return total.item(), leaf.grad
 
         return step
 
-    def _whole(self, image: Tensor) -> tuple[Tensor, Tensor]:
+    def _features(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """Predicted noise and h-space of images (N,3,H,W) in [0,1]."""
         middle: list[Tensor] = []
         noisy = self.prior.add_noise(2 * image - 1, self.noise, self.timesteps)
         unet: Any = self.unet
@@ -227,21 +213,22 @@ def _network(adm: bool) -> torch.nn.Module:
 def _print_table(
     times: dict[str, list[float]], memory: dict[str, float], results: dict[str, tuple[float, Tensor]]
 ) -> None:
-    base = min(times["naive"])
     print("\n| way | seconds (min) | median | against naive | peak MiB | value off by | gradient cosine |")
     print("|---|---|---|---|---|---|---|")
-    for name, own in times.items():
-        value, slope = results[name]
-        target, wanted = results[NAIVE[name.rpartition(":")[0]]]
-        cosine = F.cosine_similarity(slope.flatten().double(), wanted.flatten().double(), dim=0).item()
+    for name, seconds in times.items():
+        terms = next(terms for terms in reversed(TERMS) if name.startswith(terms))
+        value, gradient = results[name]
+        exact_value, exact_gradient = results[f"{terms}naive"]
+        cosine = F.cosine_similarity(gradient.flatten().double(), exact_gradient.flatten().double(), dim=0).item()
         print(
-            f"| {name} | {min(own):.3f} | {median(own):.3f} | {base / min(own):.1f} | {memory[name]:.0f} | "
-            f"{abs(value / target - 1):.1e} | {cosine:.6f} |"
+            f"| {name} | {min(seconds):.3f} | {median(seconds):.3f} | "
+            f"{min(times[f'{terms}naive']) / min(seconds):.1f} | {memory[name]:.0f} | "
+            f"{abs(value / exact_value - 1):.1e} | {cosine:.6f} |"
         )
 
 
 def _resident(field: str) -> int:
-    """A line of /proc/self/status, in KiB."""
+    """A field of /proc/self/status, in KiB."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith(field))
 
@@ -263,7 +250,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--psnr", type=float, default=26.0, help="of the restored images, in dB")
     parser.add_argument("--adm", action="store_true", help="the published 256-pixel architecture, 552.8 M parameters")
     parser.add_argument("--compile", action="store_true", help="also through torch.compile (minutes to warm up)")
-    parser.add_argument("--ways", default="", help="only ways with this in their name, and naive")
+    parser.add_argument("--ways", default="", help="only ways with this text in their name")
     return parser.parse_args()
 
 

@@ -1,9 +1,9 @@
-"""What DiffLoss adds to a step of training, beside restorers and crops of several sizes.
+"""The time that DiffLoss adds to a training step, for restorers and crops of several sizes.
 
     python -m benchmarks.training_step
 
-Restorer, objective and optimiser, one thread, a random prior of the shape in params.camvid.yaml. The objectives take
-turns step by step, and the steps counted hold one measurement of the gradient norms, as in a training.
+Restorer, objective and optimiser on one thread, with an untrained prior of the shape in params.camvid.yaml. The
+objectives take turns at every step. As in a training, one of the counted steps measures the gradient norms.
 """
 
 import time
@@ -51,19 +51,19 @@ class Training:
         self.seconds.append(time.perf_counter() - start)
 
     def mean(self) -> float:
-        """Seconds of a step, after the first ones."""
+        """Seconds per step after the warm-up."""
         return sum(self.seconds[WARM_UP:]) / COUNTED
 
 
 def row(width: int, crop: int, prior: DiffusionPrior) -> str:
-    """One row of the table: seconds of a step with each objective, and how many times the pixel loss's."""
+    """A row of the table: seconds per step with each objective, and their ratio to those with the pixel loss."""
     trainings = {name: Training(width, name, prior) for name in OBJECTIVES}
     degraded, clean = torch.rand(2, BATCH, 3, crop, crop).unbind()
     for number in range(WARM_UP + COUNTED):
         for training in trainings.values():
             training.step(degraded, clean, number)
     pixel = trainings["pixel"].mean()
-    cells = [f"{one.mean():.3f} ({one.mean() / pixel:.1f}x)" for one in trainings.values()]
+    cells = [f"{training.mean():.3f} ({training.mean() / pixel:.1f}x)" for training in trainings.values()]
     return f"| {width}, {crop} | {' | '.join(cells)} |"
 
 

@@ -1,5 +1,6 @@
-"""Training batches. A batch is a pure function of (seed, step): any training can stop and go on anywhere,
-and two objectives with the same seed see the same crops in the same order.
+"""Training batches. A batch is a pure function of seed and step.
+
+A training can therefore resume at any step, and two objectives with the same seed see the same crops in the same order.
 """
 
 import os
@@ -18,16 +19,24 @@ from .labels import IGNORE_INDEX
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 
 Array = NDArray[np.uint8]
-SINGLE_RANK = (0, 1)  # index and number of ranks: one process has the whole batch
-CLEAN_DRAW = 1  # keeps the choice of clean pairs apart from the other uses of a pair's seed
+SINGLE_RANK = (0, 1)  # index of this rank and number of ranks: one process gets the whole batch
+CLEAN_DRAW = 1  # separates the draw of clean pairs from the other random draws of a pair
 
 
 class PairBatches:
-    """Degraded and clean crops of the same place: step -> two tensors (B, 3, crop, crop) in [0, 1].
+    """Batches of degraded and clean crops of the same place: step -> two tensors (B, 3, crop, crop) in [0, 1].
 
-    Pairs are matched by id and transformed together: random crop, horizontal flip. `rank` is the index of this
-    process in a data-parallel training and their number: it gets its slice of each batch. `clean_share` of the
-    pairs, drawn at random, are clean twice; the other pairs do not change with it.
+    Pairs are matched by id and transformed together: random crop, horizontal flip.
+
+    Args:
+        degraded: the split of degraded images.
+        clean: the split of clean images, with the same ids.
+        crop: side of the square crops in pixels.
+        batch: pairs per step, over all ranks.
+        seed: seed of order, crops and flips.
+        rank: index of this rank in a data-parallel training, and number of ranks; each gets its slice of a batch.
+        clean_share: share of pairs, drawn at random, whose degraded crop is the clean one. The other pairs do not
+            depend on it.
 
     Raises:
         ValueError: the two splits do not have the same ids.
@@ -44,7 +53,7 @@ class PairBatches:
         clean_share: float = 0.0,
     ) -> None:
         if degraded.ids != clean.ids:
-            raise ValueError(f"{degraded.folder} and {clean.folder} do not hold the same image ids")
+            raise ValueError(f"{degraded.folder}: its image ids differ from those of {clean.folder}. Run degrade again")
         import albumentations
 
         self._draw = _Draw(clean.ids, batch, seed, rank)
@@ -55,23 +64,23 @@ class PairBatches:
 
     def __call__(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:
         pairs = [
-            _transformed(self._transform, seed, image=self._input(name, seed), clean=self._clean.image(name))
-            for name, seed in self._draw(step)
+            _transformed(self._transform, seed, image=self._input(image_id, seed), clean=self._clean.image(image_id))
+            for image_id, seed in self._draw(step)
         ]
         return _stack(pair["image"] for pair in pairs), _stack(pair["clean"] for pair in pairs)
 
     def ids(self, step: int) -> list[str]:
-        """Which images the pairs of a step are cut from."""
-        return [name for name, _ in self._draw(step)]
+        """The ids of the images that the pairs of a step are cut from."""
+        return [image_id for image_id, _ in self._draw(step)]
 
-    def _input(self, name: str, seed: int) -> Array:
-        """The degraded image, or, for some pairs, the clean one."""
+    def _input(self, image_id: str, seed: int) -> Array:
+        """The degraded image, or the clean image for `clean_share` of the pairs."""
         is_clean = np.random.default_rng([seed, CLEAN_DRAW]).random() < self._clean_share
-        return (self._clean if is_clean else self._degraded).image(name)
+        return (self._clean if is_clean else self._degraded).image(image_id)
 
 
 class MaskBatches:
-    """Augmented images and masks: step -> ((B, 3, crop, crop) in [0, 1], (B, crop, crop) int64).
+    """Batches of augmented images and masks: step -> ((B, 3, crop, crop) in [0, 1], (B, crop, crop) int64).
 
     Random scale (x0.75 to x1.33), crop (padded with 255 in the mask), flip, brightness and contrast.
     """
@@ -92,15 +101,18 @@ class MaskBatches:
 
     def __call__(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:
         views = [
-            _transformed(self._transform, seed, image=self._split.image(name), mask=self._split.mask(name))
-            for name, seed in self._draw(step)
+            _transformed(self._transform, seed, image=self._split.image(image_id), mask=self._split.mask(image_id))
+            for image_id, seed in self._draw(step)
         ]
         masks = torch.from_numpy(np.stack([view["mask"] for view in views]).astype(np.int64))
         return _stack(view["image"] for view in views), masks
 
 
 class CropBatches:
-    """Square crops resized to a network's own size: step -> (B, 3, size, size) in [0, 1]; `rank` as for pairs."""
+    """Batches of square crops resized to `size` pixels: step -> (B, 3, size, size) in [0, 1].
+
+    `rank` is that of `PairBatches`.
+    """
 
     def __init__(
         self, split: Split, crop: int, size: int, batch: int, seed: int, rank: tuple[int, int] = SINGLE_RANK
@@ -118,16 +130,19 @@ class CropBatches:
         )
 
     def __call__(self, step: int) -> torch.Tensor:
-        views = [_transformed(self._transform, seed, image=self._split.image(name)) for name, seed in self._draw(step)]
+        views = [
+            _transformed(self._transform, seed, image=self._split.image(image_id))
+            for image_id, seed in self._draw(step)
+        ]
         return _stack(view["image"] for view in views)
 
 
 class _Draw:
-    """The images of a step, or a rank's slice of them: epochs of permutations, with a seed for each image."""
+    """Draws the (id, seed) pairs of a step, or this rank's slice of them. Each epoch is a permutation of the ids."""
 
     def __init__(self, ids: tuple[str, ...], batch: int, seed: int, rank: tuple[int, int] = SINGLE_RANK) -> None:
         self._ids, self._batch, self._seed = ids, batch, seed
-        self._order = lru_cache(maxsize=2)(self._permutation)  # a batch may reach from one epoch into the next
+        self._order = lru_cache(maxsize=2)(self._permutation)  # a batch may span two epochs
         index, count = rank
         self._places = range(index * batch // count, (index + 1) * batch // count)
 

@@ -15,13 +15,21 @@ from . import images
 from .labels import IGNORE_INDEX, DatasetError, Instance, read_boxes, read_category, read_instances
 
 INFO_FILE = "dataset.json"
-UNPAIRED = "unpaired"  # in dataset.json's source: real degraded images, which have no clean counterpart
-SPLIT_NAME = re.compile(r"[A-Za-z0-9][\w.@-]*")  # a folder's name that cannot lead out of the dataset
+UNPAIRED = "unpaired"  # in dataset.json's source: real degraded photos without clean versions
+SPLIT_NAME = re.compile(r"[A-Za-z0-9][\w.@-]*")  # a folder name that stays inside the dataset
 
 
 @dataclass(frozen=True)
 class DatasetInfo:
-    """What dataset.json says. `classes` maps kinds of labels (`LABELS`) to their class names, in index order."""
+    """The content of dataset.json.
+
+    Attributes:
+        name: the dataset's name.
+        classes: class names in index order, by kind of labels (`LABELS`).
+        splits: number of images by split.
+        source: where the data comes from, as the source describes it.
+        ignore_index: the value of ignored pixels in masks.
+    """
 
     name: str
     classes: dict[str, list[str]]
@@ -36,10 +44,10 @@ class DatasetInfo:
             DatasetError: the dataset has no such labels; the text lists those that it has.
         """
         if not self.classes.get(labels):
-            known = ", ".join(name for name, classes in self.classes.items() if classes) or "no task at all"
+            known = ", ".join(name for name, classes in self.classes.items() if classes) or "no task"
             raise DatasetError(
-                f"tasks: the data set {self.name!r} has no labels for {task}, but for {known}; "
-                f"take {task} out of tasks in params.yaml, or choose other data"
+                f"tasks: dataset {self.name!r} has no labels for {task}, only for {known}. "
+                f"Remove {task} from tasks in params.yaml, or use another dataset"
             )
         return self.classes[labels]
 
@@ -48,13 +56,15 @@ def read_info(path: Path) -> DatasetInfo:
     """Read a dataset.json.
 
     Raises:
-        DatasetError: it is missing, is no JSON, or an entry is missing, unknown or of another kind.
+        DatasetError: the file is missing or not JSON, or a key is missing, unknown or of the wrong type.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         info = DatasetInfo(**content)
     except (OSError, TypeError, ValueError, RecursionError) as error:
-        raise DatasetError(f"{path}: not a dataset description ({' '.join(str(error).split())})") from error
+        raise DatasetError(
+            f"{path}: not a valid {INFO_FILE} ({' '.join(str(error).split())}). Run prepare again"
+        ) from error
     for key, fits, expected in CHECKS:
         if not fits(getattr(info, key)):
             raise DatasetError(f"{path}: {key}: expected {expected}, got {str(getattr(info, key))[:80]!r}")
@@ -72,49 +82,49 @@ def _is_splits(value: Any) -> bool:
 
 
 CHECKS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
-    ("name", lambda value: isinstance(value, str), "a text"),
+    ("name", lambda value: isinstance(value, str), "a string"),
     ("classes", _is_classes, "lists of class names by kind of labels"),
-    ("splits", _is_splits, "numbers of images by split, such as {'train': 10}"),
-    ("source", lambda value: isinstance(value, dict), "keys and values"),
+    ("splits", _is_splits, "the number of images of each split, such as {'train': 10}"),
+    ("source", lambda value: isinstance(value, dict), "a mapping"),
     ("ignore_index", lambda value: type(value) is int and 0 <= value <= IGNORE_INDEX, f"0 to {IGNORE_INDEX}"),
 )
 
 
 @dataclass(frozen=True)
 class Split:
-    """One split of a dataset: where its files lie and which ids it has."""
+    """One split of a dataset: its folder and the sorted ids of its images."""
 
     folder: Path
     ids: tuple[str, ...] = field(repr=False)
 
     def image(self, image_id: str) -> NDArray[np.uint8]:
-        """uint8 RGB (H, W, 3)."""
+        """The image, uint8 RGB (H, W, 3)."""
         return images.read_image(self.folder / "images" / f"{image_id}.png")
 
     def mask(self, image_id: str) -> NDArray[np.uint8]:
-        """uint8 (H, W) class indices."""
+        """The segmentation mask: class indices, uint8 (H, W); 255 = ignored."""
         return images.read_mask(self.folder / "masks" / f"{image_id}.png")
 
     def depth(self, image_id: str) -> NDArray[np.float32] | None:
-        """float32 (H, W) metres, or None where the dataset has no depth."""
+        """The depth map in metres, float32 (H, W), or None if the dataset has no depth."""
         path = self.folder / "depth" / f"{image_id}.png"
         return images.read_depth(path) if path.exists() else None
 
     def boxes(self, image_id: str) -> NDArray[np.float64]:
-        """(K, 5): class index, centre x, centre y, width, height, normalised to [0, 1]."""
+        """Detection boxes (K, 5): class index, centre x, centre y, width, height, normalised to [0, 1]."""
         return read_boxes(self.folder / "labels" / f"{image_id}.txt")
 
     def ignored(self, image_id: str) -> NDArray[np.float64]:
-        """(K, 5) as `boxes`: crowds; none where the dataset does not know any."""
+        """Boxes of crowds (K, 5), in the format of `boxes`; empty if the dataset marks none."""
         path = self.folder / "ignored" / f"{image_id}.txt"
         return read_boxes(path) if path.exists() else np.empty((0, 5))
 
     def instances(self, image_id: str) -> tuple[Instance, ...]:
-        """The masks of all objects and crowds."""
+        """The masks of all objects and crowds of an image."""
         return read_instances(self.folder / "instances" / f"{image_id}.json")
 
     def category(self, image_id: str) -> int:
-        """The class index of the whole image."""
+        """The class index of an image."""
         return read_category(self.folder / "categories" / f"{image_id}.txt")
 
 
@@ -130,23 +140,23 @@ class Dataset:
         """Open a folder.
 
         Raises:
-            DatasetError: there is no valid dataset.json.
+            DatasetError: dataset.json is missing or not valid.
         """
         return cls(folder, read_info(folder / INFO_FILE))
 
     @cached_property
     def evaluation_split(self) -> str:
-        """The split that results are reported on: test, or val where there is no test."""
+        """The split that results are reported on: test, or val if there is no test split."""
         return "test" if any(_base(name) == "test" for name in self.info.splits) else "val"
 
     @cached_property
     def evaluation_splits(self) -> tuple[str, ...]:
-        """That split, or in a degraded dataset of several severities one copy for each: `test@1`, `test@3`, ..."""
+        """The evaluation split, or its copies, one for each severity: `test@1`, `test@3`, ..."""
         return tuple(name for name in self.info.splits if _base(name) == self.evaluation_split)
 
     @property
     def has_clean_images(self) -> bool:
-        """Whether the images of the evaluation split exist without degradation, too."""
+        """Whether clean versions of the evaluation images exist."""
         return not self.info.source.get(UNPAIRED, False)
 
     def split(self, name: str) -> Split:
@@ -156,11 +166,12 @@ class Dataset:
             DatasetError: no such split, or its files do not match the recorded count.
         """
         if name not in self.info.splits:
-            raise DatasetError(f"{self.folder}: no split {name!r}; there are {', '.join(self.info.splits)}")
+            raise DatasetError(f"{self.folder}: no split {name!r}. Choose one of {', '.join(self.info.splits)}")
         ids = tuple(sorted(path.stem for path in (self.folder / name / "images").glob("*.png")))
         if len(ids) != self.info.splits[name]:
             raise DatasetError(
-                f"{self.folder / name / 'images'}: {len(ids)} images, but {INFO_FILE} says {self.info.splits[name]}"
+                f"{self.folder / name / 'images'}: {len(ids)} images, but {INFO_FILE} says {self.info.splits[name]}. "
+                "Run the stage that wrote this folder again"
             )
         return Split(self.folder / name, ids)
 

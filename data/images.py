@@ -1,7 +1,7 @@
-"""Images on disk and in memory. The only file that knows ranges, channel order and file formats.
+"""Read, write and convert images. Ranges, channel order and file formats are handled only here.
 
 On disk and inside degradations an image is uint8 RGB (H, W, 3); inside networks it is float32 RGB
-(3, H, W) in [0, 1]. OpenCV's BGR never leaves this file.
+(3, H, W) in [0, 1]. OpenCV's BGR order is used only inside this module.
 """
 
 import os
@@ -24,12 +24,12 @@ from PIL.Image import open as open_image
 from PIL.TiffImagePlugin import TiffImageFile
 
 PHOTO_FORMATS = ("BMP", "JPEG", "PNG", "TIFF", "WEBP")
-PHOTO_SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}  # in small letters
+PHOTO_SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}  # lower case
 BROKEN_FILE = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)
 ORIENTATION = 0x0112  # the EXIF tag
 BITS_PER_SAMPLE = 258  # TIFF's tag
-PNG_DEPTH = 24  # where a PNG file says its bits per channel
-SMALLEST_SIDE = 32  # of an image that can be degraded: data.degradations has it too, which does without torch
+PNG_DEPTH = 24  # offset of the byte with the bits per channel in a PNG file
+SMALLEST_SIDE = 32  # pixels, of images that can be degraded; data.degradations repeats it, to import no torch
 DEPTH_UNITS_PER_METRE = 256  # KITTI's convention: a 16-bit PNG reaches 255.99 m in steps of 4 mm
 
 
@@ -39,12 +39,12 @@ class ImageError(ValueError):
 
 @dataclass(frozen=True)
 class Photo:
-    """An image file from outside, decoded.
+    """A decoded image file of the source data.
 
     Attributes:
         pixels: uint8 RGB (H, W, 3).
-        conversions: what had to be changed to get there, in words; decoding alone is none.
-        reusable: the file is an 8-bit RGB PNG that `read_image` reads as the same pixels.
+        conversions: the changes that made the pixels 8-bit RGB, in words; empty if decoding was enough.
+        reusable: whether the file is an 8-bit RGB PNG that `read_image` reads as the same pixels.
     """
 
     pixels: NDArray[np.uint8]
@@ -53,17 +53,17 @@ class Photo:
 
 
 def read_photo(path: Path, size: tuple[int, int] | None = None) -> Photo:
-    """Decode an image file of any kind that people have. Unlike `read_image` it refuses truncated files.
+    """Decode an image file of any common kind to 8-bit RGB. Unlike `read_image` it refuses truncated files.
 
-    16 bits become 8 (the upper ones), grey and CMYK become RGB, transparency is dropped.
+    16-bit values keep their upper 8 bits, grey and CMYK become RGB, and transparency is dropped.
 
     Args:
         path: a BMP, JPEG, PNG, TIFF or WebP file.
-        size: (width, height) that the labels were drawn for. An image whose EXIF says that it lies on its side
-            is turned only if it fits that size turned and not as stored. None: it is always turned.
+        size: (width, height) in pixels that the labels were made for. An image with an EXIF rotation is rotated
+            only if it has this size rotated and not as stored. None: it is always rotated.
 
     Raises:
-        ImageError: the file is missing, truncated or no such image.
+        ImageError: the file is missing, truncated or not an image of these formats.
     """
     try:
         with _opened(path) as file:
@@ -78,7 +78,7 @@ def read_photo(path: Path, size: tuple[int, int] | None = None) -> Photo:
 
 
 def stored_size(path: Path) -> tuple[int, int] | None:
-    """(width, height) of an image file from its header, or None where it has none that can be read."""
+    """(width, height) in pixels from the header of an image file, or None if the header cannot be read."""
     try:
         with _opened(path) as file:
             return file.size
@@ -87,10 +87,10 @@ def stored_size(path: Path) -> tuple[int, int] | None:
 
 
 def read_indices(path: Path) -> NDArray[np.uint8]:
-    """Read a mask from outside, of one channel or with a palette, as uint8 class indices (H, W).
+    """Read a mask of the source data, with one channel or a palette, as uint8 class indices (H, W).
 
     Raises:
-        ImageError: the file is missing or broken, is coloured, or has indices over 255.
+        ImageError: the file is missing or broken, has colours, or has indices above 255.
     """
     try:
         with _opened(path) as file:
@@ -108,7 +108,7 @@ def read_image(path: Path) -> NDArray[np.uint8]:
     """Read a PNG or JPEG as uint8 RGB (H, W, 3).
 
     Raises:
-        ImageError: the file is missing, truncated or no image.
+        ImageError: the file is missing or not an image.
     """
     image = _decode(path, cv2.IMREAD_COLOR)
     return np.ascontiguousarray(image[:, :, ::-1])
@@ -127,7 +127,8 @@ def read_mask(path: Path) -> NDArray[np.uint8]:
 
 
 def read_depth(path: Path) -> NDArray[np.float32]:
-    """Read a 16-bit depth map as float32 metres (H, W); the largest code means 'as far or farther'.
+    """Read a 16-bit depth map as float32 metres (H, W); the largest code, 255.99 m, also stands for all
+    larger distances.
 
     Raises:
         ImageError: the file is missing or broken, or not 16-bit single-channel.
@@ -149,16 +150,16 @@ def write_mask(path: Path, mask: NDArray[np.uint8]) -> None:
 
 
 def write_depth(path: Path, depth: NDArray[np.float32]) -> None:
-    """Write depth in metres (H, W) as 16-bit PNG, saturating at the largest code."""
+    """Write depth in metres (H, W) as 16-bit PNG; distances above 255.99 m are clipped."""
     codes = np.clip(np.rint(depth * DEPTH_UNITS_PER_METRE), 0, np.iinfo(np.uint16).max)
     _encode(path, codes.astype(np.uint16))
 
 
 def copy_image(source: Path, target: Path) -> None:
-    """Copy a file's bytes into a new file, sharing its blocks where the file system can (reflink).
+    """Copy a file. The copy shares the blocks of the original if the file system supports it (reflink).
 
-    Never a hard or symbolic link: DVC makes the files that it has cached read-only, and links its cache to them;
-    a linked original would become read-only too, and a later change to it would spoil the cache.
+    The copy is never a hard or symbolic link. DVC makes cached files read-only and links its cache to them: a linked
+    original would become read-only too, and a later change to it would corrupt the cache.
     """
     with source.open("rb") as original, target.open("wb") as copy:
         if not _clone(original, copy):
@@ -169,12 +170,12 @@ def copy_image(source: Path, target: Path) -> None:
 
 
 def to_tensor(image: NDArray[np.uint8]) -> torch.Tensor:
-    """uint8 RGB (H, W, 3) to float32 (3, H, W) in [0, 1]."""
+    """Convert uint8 RGB (H, W, 3) to a float32 tensor (3, H, W) in [0, 1]."""
     return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))).float().div_(255)
 
 
 def to_uint8(image: torch.Tensor) -> NDArray[np.uint8]:
-    """Float (3, H, W) in [0, 1] to uint8 RGB (H, W, 3), rounded; values outside the range are clipped."""
+    """Convert a float tensor (3, H, W) in [0, 1] to uint8 RGB (H, W, 3), clipped and rounded."""
     scaled = image.detach().clamp(0, 1).mul(255).round().to(torch.uint8)
     return scaled.permute(1, 2, 0).contiguous().cpu().numpy()
 
@@ -186,10 +187,10 @@ def _decode(path: Path, flags: int) -> NDArray[np.generic]:
         raise ImageError(f"{path}: cannot be read ({error.strerror})") from error
     try:
         image = cv2.imdecode(buffer, flags) if buffer.size else None
-    except cv2.error:  # more pixels than OpenCV takes
+    except cv2.error:  # more pixels than OpenCV accepts
         image = None
     if image is None:
-        raise ImageError(f"{path}: not a readable image; replace the file or take it out of the data set")
+        raise ImageError(f"{path}: not a readable image. Replace the file or remove it from the dataset")
     return image
 
 
@@ -202,7 +203,7 @@ def _encode(path: Path, image: NDArray[np.integer]) -> None:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Image.Image]:
-    """An image file, without Pillow's warnings: what matters in them ends in an error when the pixels are read."""
+    """Open an image file without Pillow's warnings: serious problems raise an error when the pixels are read."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         with open_image(path, formats=PHOTO_FORMATS) as file:
@@ -210,7 +211,7 @@ def _opened(path: Path) -> Iterator[Image.Image]:
 
 
 def _clone(original: BinaryIO, copy: BinaryIO) -> bool:
-    """Let the kernel copy: it shares blocks on btrfs, XFS and the like. False where it cannot."""
+    """Copy in the kernel, which shares blocks on btrfs, XFS and others. Returns False if it is not supported."""
     if not hasattr(os, "copy_file_range"):
         return False
     size = os.fstat(original.fileno()).st_size
@@ -243,7 +244,7 @@ def _has_16_bits(path: Path, file: Image.Image) -> bool:
 def _to_rgb(image: Image.Image, has_16_bits: bool) -> tuple[NDArray[np.uint8], list[str]]:
     conversions = ["16-bit image: the upper 8 bits are kept"] if has_16_bits else []
     if image.mode == "F" or (image.mode == "I" and not has_16_bits):
-        raise ImageError(f"pixels of kind {image.mode}, which have no known range")
+        raise ImageError(f"pixels of mode {image.mode}, whose range is unknown")
     if image.mode.startswith("I"):
         codes = np.clip(np.asarray(image).astype(np.int64), 0, 65535)
         image = Image.fromarray((codes >> 8).astype(np.uint8))

@@ -1,4 +1,4 @@
-"""Label files of one image: boxes as YOLO lines, instances as JSON, the image's category; and masks as run lengths."""
+"""Label files of one image: boxes as YOLO lines, instances as JSON, the image's category, and run-length masks."""
 
 import json
 from collections.abc import Iterable
@@ -15,12 +15,18 @@ LONGEST_INDEX = 9  # digits of a class index
 
 
 class DatasetError(ValueError):
-    """A dataset, or one of its files, that is not as expected; the text names the file."""
+    """A dataset, or a file of it, that is not valid; the message names the file."""
 
 
 @dataclass(frozen=True)
 class Instance:
-    """One object, or a crowd of them, with its mask in COCO's compressed run-length form (size: the image's)."""
+    """The mask of one object or one crowd.
+
+    Attributes:
+        category: class index.
+        counts: the mask, of the image's size, as COCO's compressed run lengths.
+        crowd: whether it is a crowd instead of one object.
+    """
 
     category: int
     counts: str
@@ -31,8 +37,7 @@ def read_boxes(path: Path) -> NDArray[np.float64]:
     """Read YOLO lines as (K, 5): class index, centre x, centre y, width, height, normalised to [0, 1].
 
     Raises:
-        DatasetError: the file cannot be read, or a line is not a class index and four numbers; the text names
-            file and line.
+        DatasetError: the file cannot be read, or a line is not a class index and four numbers.
     """
     rows = []
     for number, line in enumerate(_text(path, "YOLO lines").splitlines(), start=1):
@@ -47,16 +52,16 @@ def read_boxes(path: Path) -> NDArray[np.float64]:
 
 
 def write_boxes(path: Path, boxes: Iterable[Iterable[float]]) -> None:
-    """Write (K, 5) boxes as YOLO lines."""
+    """Write boxes (K, 5), as `read_boxes` returns them, as YOLO lines."""
     lines = [f"{int(c)} {x:.6f} {y:.6f} {w:.6f} {h:.6f}\n" for c, x, y, w, h in boxes]
     path.write_text("".join(lines))
 
 
 def read_instances(path: Path) -> tuple[Instance, ...]:
-    """Read the masks of one image's objects.
+    """Read the instances of one image.
 
     Raises:
-        DatasetError: the file is missing or does not hold them.
+        DatasetError: the file is missing or not a list of instances.
     """
     try:
         instances = tuple(Instance(**entry) for entry in json.loads(_text(path, "a list of instances")))
@@ -70,7 +75,7 @@ def read_instances(path: Path) -> tuple[Instance, ...]:
 
 
 def write_instances(path: Path, instances: Iterable[Instance]) -> None:
-    """Write the masks of one image's objects."""
+    """Write the instances of one image as JSON."""
     path.write_text(json.dumps([asdict(instance) for instance in instances]) + "\n")
 
 
@@ -78,7 +83,7 @@ def read_category(path: Path) -> int:
     """Read the class index of one image.
 
     Raises:
-        DatasetError: the file is missing or is not a whole number from 0 on.
+        DatasetError: the file is missing or not a whole number >= 0.
     """
     text = _text(path, "one class index").strip()
     if not (text.isascii() and text.isdigit() and len(text) <= LONGEST_INDEX):
@@ -87,14 +92,14 @@ def read_category(path: Path) -> int:
 
 
 def decode_mask(counts: str, shape: tuple[int, int]) -> NDArray[np.uint8]:
-    """Compressed run lengths as a mask (H, W) of 0 and 1."""
+    """Decode compressed run lengths to a mask (H, W) of 0 and 1; `shape` is (H, W)."""
     from faster_coco_eval.core import mask as coco
 
     return np.asarray(coco.decode({"size": list(shape), "counts": counts.encode("ascii")}), dtype=np.uint8)
 
 
 def encode_mask(mask: NDArray[np.uint8]) -> str:
-    """A mask (H, W) of 0 and 1 as compressed run lengths."""
+    """Encode a mask (H, W) of 0 and 1 as compressed run lengths."""
     from faster_coco_eval.core import mask as coco
 
     return str(coco.encode(np.asfortranarray(mask))["counts"].decode("ascii"))

@@ -13,28 +13,28 @@ Names = Annotated[list[str], Field(min_length=1)]
 SplitName = Literal["train", "val", "test"]
 SplitOrAll = Literal["train", "val", "test", "all"]
 
-LONGEST_VALUE = 200  # characters of a wrong value that a message shows
+LONGEST_VALUE = 200  # characters of a value in an error message
 
 
 class SettingsError(ValueError):
-    """A section with a mistake in it; the text is one line that names the key."""
+    """A section of params.yaml that is not valid; the message is one line that names the key."""
 
 
 class Settings(BaseModel):
-    """A section of params.yaml. Unknown keys are errors; settings never change after they are read."""
+    """A section of params.yaml. Unknown keys are errors, and instances are immutable."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     @classmethod
     def read(cls, section: "Mapping[str, Any] | Settings", key: str) -> Self:
-        """The settings that a section describes; settings of this class are passed through.
+        """The validated settings of a section; an instance of this class is returned unchanged.
 
         Args:
             section: keys and values, as in params.yaml.
-            key: of the section, for messages, such as "data.coco".
+            key: the key of the section, for error messages, such as "data.coco".
 
         Raises:
-            SettingsError: naming the first key with a mistake.
+            SettingsError: a key is unknown or missing, or its value is not valid. The message names the first one.
         """
         if isinstance(section, cls):
             return section
@@ -45,7 +45,7 @@ class Settings(BaseModel):
 
 
 def _first_mistake(error: ValidationError, key: str) -> str:
-    # A misspelt key is both unknown and missing: the unknown one says which.
+    # A misspelt key gives two errors, unknown and missing. The unknown one shows the misspelling.
     mistake = min(error.errors(), key=lambda entry: entry["type"] != "extra_forbidden")
     place = ".".join([key, *map(str, mistake["loc"])])
     if mistake["type"] == "extra_forbidden":

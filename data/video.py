@@ -1,4 +1,4 @@
-"""Videos, frame by frame, through OpenCV. Frames are uint8 RGB (H, W, 3)."""
+"""Read and write videos frame by frame with OpenCV. Frames are uint8 RGB (H, W, 3)."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,42 +7,44 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-VIDEO_SUFFIXES = {".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpg", ".webm"}  # in small letters
-CODECS = {".mp4": "mp4v", ".avi": "MJPG"}  # what is written: MPEG-4 part 2, and Motion JPEG
-LIKELY_RATE = 25.0  # frames a second, where a file has none that makes sense
+VIDEO_SUFFIXES = {".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpg", ".webm"}  # lower case
+CODECS = {".mp4": "mp4v", ".avi": "MJPG"}  # codecs of written files: MPEG-4 part 2 and Motion JPEG
+DEFAULT_RATE = 25.0  # frames per second, if a file states no plausible rate
 
 Frame = NDArray[np.uint8]
 
 
 class VideoError(ValueError):
-    """A video that cannot be read or written; the text names the file."""
+    """A video that cannot be read or written; the message names the file."""
 
 
 class VideoReader:
-    """The frames of a video, turned upright where the file says so.
+    """Iterates over the frames of a video, rotated as the file's metadata says.
 
     Attributes:
-        rate: frames a second.
-        frames: how many the file says that it has; 0 where it does not say.
+        rate: frames per second.
+        frames: number of frames in the file's metadata; 0 if it is not stated.
 
     Raises:
-        VideoError: the file is missing or no video that OpenCV reads.
+        VideoError: the file is missing, or OpenCV cannot read it as a video.
     """
 
     def __init__(self, path: Path) -> None:
         self._capture = cv2.VideoCapture(str(path)) if path.is_file() else None
         if self._capture is None or not self._capture.isOpened():
-            raise VideoError(f"{path}: {'not a readable video' if path.is_file() else 'no such file'}")
+            raise VideoError(
+                f"{path}: {'OpenCV cannot read this video. Convert it to .mp4' if path.is_file() else 'no such file'}"
+            )
         rate = self._capture.get(cv2.CAP_PROP_FPS)
-        self.rate = rate if 0 < rate <= 1000 else LIKELY_RATE
+        self.rate = rate if 0 < rate <= 1000 else DEFAULT_RATE
         self.frames = max(int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT)), 0)
 
     def __iter__(self) -> Iterator[Frame]:
         assert self._capture is not None
         try:
             while True:
-                found, frame = self._capture.read()
-                if not found:
+                is_read, frame = self._capture.read()
+                if not is_read:
                     return
                 yield np.ascontiguousarray(frame[:, :, ::-1])
         finally:
@@ -50,20 +52,20 @@ class VideoReader:
 
 
 class VideoWriter:
-    """Writes frames of one size; the codec is that of the file's suffix in CODECS. There is no sound.
+    """Writes frames of one size, without sound. The file's suffix selects the codec (CODECS).
 
-    OpenCV cuts the last row or column off where a size is odd: videos store colour in blocks of 2x2 pixels.
+    OpenCV drops the last row or column of an odd size, because videos store colour in blocks of 2x2 pixels.
 
     Attributes:
-        count: frames written.
+        count: number of frames written.
 
     Args:
-        path: the file.
-        rate: frames a second.
+        path: the file to write.
+        rate: frames per second.
         size: (height, width) of the frames in pixels.
 
     Raises:
-        VideoError: a suffix without a codec, or OpenCV cannot write the file.
+        VideoError: the suffix has no codec, or OpenCV cannot write the file.
     """
 
     def __init__(self, path: Path, rate: float, size: tuple[int, int]) -> None:
@@ -73,36 +75,41 @@ class VideoWriter:
         self.count = 0
         self._writer = cv2.VideoWriter(str(path), code, rate, size[::-1])
         if not self._writer.isOpened():
-            raise VideoError(f"{path}: OpenCV cannot write a video of {size[1]}x{size[0]} pixels there")
+            raise VideoError(
+                f"{path}: OpenCV cannot write a video of {size[1]}x{size[0]} pixels here. Choose another folder or size"
+            )
 
     def write(self, frame: Frame) -> None:
-        """Append a frame.
+        """Append a frame, uint8 RGB (H, W, 3).
 
         Raises:
-            VideoError: it has another size.
+            VideoError: the frame has another size than the video.
         """
         if frame.shape[:2] != self._size:
-            raise VideoError(f"{self._path}: a frame of {frame.shape[1]}x{frame.shape[0]} pixels among others")
+            raise VideoError(
+                f"{self._path}: frames of {self._size[1]}x{self._size[0]} pixels expected, got one of "
+                f"{frame.shape[1]}x{frame.shape[0]}. Write one video for each size"
+            )
         self._writer.write(np.ascontiguousarray(frame[:, :, ::-1]))
         self.count += 1
 
     def close(self) -> None:
-        """Finish the file, and look whether all frames are in it: OpenCV does not say when a disk is full.
+        """Close the file and check that it holds all frames, because OpenCV does not report a full disk.
 
         Raises:
-            VideoError: they are not.
+            VideoError: frames are missing from the file.
         """
         self._writer.release()
-        found = VideoReader(self._path).frames
-        if found != self.count:
-            raise VideoError(f"{self._path}: {found} of {self.count} frames were written; is the disk full?")
+        written = VideoReader(self._path).frames
+        if written != self.count:
+            raise VideoError(f"{self._path}: only {written} of {self.count} frames were written. Check for a full disk")
 
 
 def check_suffix(path: Path) -> None:
-    """Whether a video can be written under this name.
+    """Check that a video can be written under this name.
 
     Raises:
-        VideoError: there is no codec for its suffix.
+        VideoError: the suffix has no codec.
     """
     if path.suffix.lower() not in CODECS:
-        raise VideoError(f"{path}: videos are written as {' or '.join(CODECS)}, not as {path.suffix or 'a folder'!r}")
+        raise VideoError(f"{path}: cannot write a video with the suffix {path.suffix!r}. Use {' or '.join(CODECS)}")

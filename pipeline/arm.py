@@ -1,4 +1,4 @@
-"""Stage arm: one task evaluated on the images of one arm, with a network that is trained on them if the arm says so."""
+"""Stage arm: one task evaluated on the images of one arm, whose network is trained on them if the arm is retrained."""
 
 from pathlib import Path
 

@@ -29,8 +29,8 @@ def write_images(
     Args:
         arm: the arm.
         clean: the clean dataset.
-        degraded: the degraded one.
-        restorer: applied to the images; None: they stay as they are.
+        degraded: the degraded dataset.
+        restorer: applied to the images; None: the images are copied.
         settings: tiles of large images.
         out: the folder of the new dataset.
     """
@@ -58,7 +58,7 @@ def main() -> None:
     params = load_params()
     arm = parse_arm(options.arm)
     if arm is None:
-        raise ParamsError(f"--arm {arm_error(options.arm, params.objectives)}")
+        raise ParamsError(f"--arm: {arm_error(options.arm, params.objectives)}")
     clean, degraded = (Dataset.open(Path(path)) for path in (options.clean, options.degraded))
     restorer = None
     if arm.source != DEGRADED:

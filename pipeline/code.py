@@ -19,10 +19,10 @@ from data.degradations import DegradationError, effect_names
 from pipeline.running.atomic_outputs import replacing_folder
 from pipeline.running.digests import code_digest, stage_digest
 from pipeline.running.entry import parse_arguments, run_stage
-from pipeline.settings.degrade import Unpaired
+from pipeline.settings.data import Unpaired
 from pipeline.settings.grammar import CHECKPOINT, GrammarError, objective_losses
 from pipeline.settings.params import Params, load_params
-from pipeline.settings.plugin_tables import PROJECT, plugin_modules
+from pipeline.settings.plugins import PROJECT, plugin_modules
 
 
 def code_digests(params: Params, root: Path = PROJECT) -> Iterator[tuple[str, str]]:

@@ -1,4 +1,4 @@
-"""Stage degrade: one degraded copy of the clean dataset, with a manifest that can make any image again.
+"""Stage degrade: one degraded copy of the clean dataset, with a manifest from which any image can be made again.
 
 Finished images survive a kill: the next run makes the missing ones.
 """
@@ -12,34 +12,37 @@ from typing import Any
 
 from data import images
 from data.dataset import Dataset, DatasetInfo, Split, write_info
-from data.degradations.chains import Recipe, require_still_pixels
-from data.degradations.records import apply_parameters, draw_parameters
+from data.degradations.recipes import Recipe, apply_parameters, draw_parameters, require_still_pixels
 from data.samples import copy_labels
 from pipeline.datasets import real_photos
-from pipeline.datasets.faults import FAULTS_FILE
-from pipeline.datasets.importing import import_dataset
+from pipeline.datasets.importing import FAULTS_FILE, import_dataset
 from pipeline.datasets.manifests import manifest_row, write_manifest
-from pipeline.datasets.recipes import draw_severity, has_copies, one_for_each_image, recipe_of, severities
+from pipeline.datasets.recipes import draw_severity, has_copies, recipe_of, severities, with_random_severity
 from pipeline.running.atomic_outputs import replacing_folder, resuming_folder
 from pipeline.running.digests import checkpoint_folder, fingerprint
 from pipeline.running.entry import parse_arguments, run_stage
 from pipeline.running.execution import Kind, in_parallel
 from pipeline.running.progress import progress
 from pipeline.running.seeds import seed_for
-from pipeline.settings.degrade import Degrade, Paired, Unpaired
+from pipeline.settings.data import Degrade, Paired, Unpaired
 from pipeline.settings.params import Params, load_params
-from pipeline.settings.plugin_tables import plugin_modules
+from pipeline.settings.plugins import plugin_modules
 
-PARTIAL = "partial-"  # an image that is being written
+PARTIAL = "partial-"  # prefix of the file of an image that is being written
 
 
 @dataclass(frozen=True)
 class Job:
-    """One image to be degraded: from which split of the clean set, into which of the degraded one."""
+    """One image to degrade.
+
+    Attributes:
+        source: split of the clean dataset.
+        target: split of the degraded dataset.
+    """
 
     source: str
     target: str
-    id: str
+    image_id: str
     severity: int
     seed: int
 
@@ -65,7 +68,7 @@ def degrade_for_photos(clean: Dataset, photos: Unpaired, settings: Degrade, para
     recipe = recipe_of(settings, photos.recipe)
     with replacing_folder(out) as folder:
         training = real_photos.without_evaluation(clean)
-        degrade_dataset(training, recipe, one_for_each_image(settings), params.seed, folder / "made", params.engine)
+        degrade_dataset(training, recipe, with_random_severity(settings), params.seed, folder / "made", params.engine)
         import_dataset(photos.data, params.seed, folder / "photos", shown_as=out)
         (folder / "photos" / FAULTS_FILE).rename(folder / FAULTS_FILE)
         real_photos.join_unpaired(folder, clean, params.tasks)
@@ -74,7 +77,7 @@ def degrade_for_photos(clean: Dataset, photos: Unpaired, settings: Degrade, para
 def degrade_dataset(
     clean: Dataset, recipe: Recipe, settings: Degrade, seed: int, out: Path, engine: Kind = "local"
 ) -> None:
-    """Degrade every image of every split; labels and masks are copied, since no recipe here moves pixels.
+    """Degrade every image of every split. Labels and masks are copied, because no recipe here moves pixels.
 
     Args:
         clean: the clean dataset; its depth maps are used where it has them.
@@ -132,18 +135,18 @@ def _list_jobs(clean: Dataset, recipe: Recipe, settings: Degrade, seed: int) -> 
 
 
 def _degrade_image(splits: Mapping[str, Split], recipe: Recipe, folder: Path, job: Job) -> dict[str, Any]:
-    """Write one image, unless a run that was killed has done so; returns its row of the manifest."""
+    """Write one image, unless a killed run has written it. Returns its row of the manifest."""
     split = splits[job.source]
-    path = folder / job.target / "images" / f"{job.id}.png"
-    depth = split.depth(job.id)
-    image = split.image(job.id)
+    path = folder / job.target / "images" / f"{job.image_id}.png"
+    depth = split.depth(job.image_id)
+    image = split.image(job.image_id)
     parameters = draw_parameters(recipe, job.severity, job.seed, image.shape[:2], metric_depth=depth is not None)
     if not path.exists():
         unfinished = folder / f"{PARTIAL}{uuid.uuid4().hex}.png"  # a cluster may run one job twice at once
         images.write_image(unfinished, apply_parameters(image, recipe, parameters, job.seed, depth))
         unfinished.rename(path)
     effects = [step.name for step in recipe.steps]
-    return manifest_row(job.target, job.id, recipe.name, job.severity, job.seed, effects, parameters)
+    return manifest_row(job.target, job.image_id, recipe.name, job.severity, job.seed, effects, parameters)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""Stage objective: everything that one objective is made of. A restorer is trained again if, and only if, that changes.
+"""Stage objective: everything that one objective depends on. Its restorers are trained again only if that changes.
 
-DVC cannot say that one item of a matrix needs the prior and another does not. So this stage writes down the settings of
-the objective's losses, the digest of their code, and the digests of the networks that they need.
+In dvc.yaml all items of a matrix have the same dependencies, but only some objectives need the prior. So this stage
+writes the settings of the objective's losses, and the digests of their code and of the networks that they need.
 """
 
 import json
@@ -21,7 +21,7 @@ Losses = Mapping[str, tuple[str, Mapping[str, Any]]]  # name -> kind and setting
 
 
 def describe(objective: str, params: Params, prior: Path, tasks: Path, code: Path) -> dict[str, Any]:
-    """Everything that a training with this objective depends on, and a training with another one may not.
+    """The settings and digests that a training depends on because of its objective.
 
     Args:
         objective: its name.
@@ -56,7 +56,8 @@ def _task_network(losses: Losses, tasks: list[str]) -> str | None:
             network: str = check_section("losses", kind, settings, f"losses.{name}").network
             if network not in tasks:
                 raise ParamsError(
-                    f"{PARAMS_FILE}: losses.{name}.network: {network!r} is not among tasks: {', '.join(tasks)}"
+                    f"{PARAMS_FILE}: losses.{name}.network: {network!r} is not among the tasks. Choose one of "
+                    f"{', '.join(tasks)}."
                 )
             return network
     return None

@@ -1,7 +1,7 @@
 """Stage plan: check all names and settings in params.yaml before any work.
 
-All other stages follow it. It writes what the objectives need, and the digests of the files from elsewhere that tasks
-and restorer start from: DVC cannot know these files, because params.yaml names them.
+All other stages follow it. It writes which networks the objectives need, and the digests of the files that tasks and
+restorer start from. DVC cannot know these files, because params.yaml names them.
 """
 
 import json
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from data.degradations import RECIPES, DegradationError
-from data.degradations.chains import require_still_pixels
+from data.degradations.recipes import require_still_pixels
 from models.diffusion.unet import NetworkError, check_sizes
 from models.losses import needs_prior
 from models.restorers import load_restorer
@@ -20,7 +20,7 @@ from pipeline.datasets.recipes import recipe_of
 from pipeline.running.atomic_outputs import replacing, replacing_folder
 from pipeline.running.digests import digest_files
 from pipeline.running.entry import parse_arguments, run_stage
-from pipeline.settings.degrade import Paired, Unpaired
+from pipeline.settings.data import Paired, Unpaired
 from pipeline.settings.grammar import (
     BASE,
     CHECKPOINT,
@@ -31,9 +31,8 @@ from pipeline.settings.grammar import (
     loss_settings,
     objective_losses,
 )
-from pipeline.settings.params import PARAMS_FILE, Params, ParamsError, load_params, read_yaml
-from pipeline.settings.plugin_tables import plugin_modules
-from pipeline.settings.plugins import check_section
+from pipeline.settings.params import PARAMS_FILE, RUN_IN_ROOT, Params, ParamsError, load_params, read_yaml
+from pipeline.settings.plugins import check_section, plugin_modules
 from pipeline.settings.training import TrainRestorer
 
 Value = TypeVar("Value")
@@ -72,7 +71,8 @@ def _check_restorers(params: Params) -> None:
     settings = {name: check_section("restorers", name, sections[name], f"train_restorer.{name}") for name in sections}
     if restorer == CHECKPOINT and not settings[restorer].weights:
         raise ParamsError(
-            f"{PARAMS_FILE}: train_restorer: restorer is {CHECKPOINT!r}, so that {CHECKPOINT}.weights must name a file"
+            f"{PARAMS_FILE}: train_restorer.{CHECKPOINT}.weights: restorer is {CHECKPOINT!r}, which needs a file. "
+            "Name it."
         )
 
 
@@ -90,7 +90,8 @@ def _check_arms(params: Params) -> None:
     for arm in params.arms:
         if is_retrained(arm) and frozen:
             raise ParamsError(
-                f"{PARAMS_FILE}: arms has {arm!r}, but train_task.{frozen[0]}.frozen is true: nothing there is trained"
+                f"{PARAMS_FILE}: arms: {arm!r} trains the network of {frozen[0]}, but train_task.{frozen[0]}.frozen is "
+                "true. Remove the arm, or set frozen to false."
             )
 
 
@@ -100,7 +101,7 @@ def _check_degradations(params: Params) -> None:
         for key, names in (("recipes", recipes), ("real", photos)):
             if name in names and name in RECIPES:
                 raise ParamsError(
-                    f"{PARAMS_FILE}: degrade.{key}.{name}: there is a recipe of this name; choose another"
+                    f"{PARAMS_FILE}: degrade.{key}.{name}: there is a recipe of this name. Choose another name."
                 )
         if name in photos:
             _check_photos(params, name)
@@ -115,7 +116,7 @@ def _check_photos(params: Params, name: str) -> None:
     photos = params.degrade.real[name]
     folder = Path(params.data.root) / photos.folder if isinstance(photos, Paired) else Path(photos.data.root)
     if not folder.is_dir():
-        raise ParamsError(f"{PARAMS_FILE}: degrade.real.{name}: there is no folder {folder}")
+        raise ParamsError(f"{PARAMS_FILE}: degrade.real.{name}: there is no folder {folder}. Correct the path.")
     if isinstance(photos, Unpaired):
         _check_recipe(params, f"degrade.real.{name}.recipe", photos.recipe)
 
@@ -134,13 +135,13 @@ def _check_losses(params: Params) -> None:
             _check_exists(f"losses.{name}.{BASE}", kind, kinds)
             if not is_loss_name(name):
                 raise ParamsError(
-                    f"{PARAMS_FILE}: losses.{name}: no name for a variant; choose one of letters, digits, '.', '_' and "
-                    "'-' that means nothing else"
+                    f"{PARAMS_FILE}: losses.{name}: not a name for a variant. Choose one of letters, digits, '.', '_' "
+                    "and '-' that has no other meaning."
                 )
         elif name not in kinds:
             raise ParamsError(
-                f"{PARAMS_FILE}: losses: {name!r} is unknown; there are: {', '.join(kinds)}; "
-                f"a variant of one of them needs its name as {BASE}"
+                f"{PARAMS_FILE}: losses: {name!r} is unknown. Choose one of {', '.join(kinds)}, or name one of them in "
+                f"losses.{name}.{BASE} to define a variant."
             )
         check_section("losses", kind, settings, f"losses.{name}")
 
@@ -151,11 +152,11 @@ def _check_objectives(params: Params) -> None:
         for objective in objectives:
             _checked(key, lambda name: objective_losses(name, params.losses), objective)
     if FROZEN in steps_of:
-        raise ParamsError(f"{PARAMS_FILE}: train_restorer.steps_of.{FROZEN}: {FROZEN!r} is not trained; take it out")
+        raise ParamsError(f"{PARAMS_FILE}: train_restorer.steps_of.{FROZEN}: {FROZEN!r} is not trained. Remove it.")
 
 
 def check_numbers(params: Params) -> None:
-    """Check numbers of different sections against each other, so that no stage finds out after hours.
+    """Check numbers of different sections against each other, before any stage runs for hours.
 
     Raises:
         ParamsError: the first mistake, in one line that names the key.
@@ -172,7 +173,7 @@ def _check_timesteps(params: Params, loss: str, window: tuple[int, int]) -> None
     if not 0 <= window[0] < window[1] <= steps and params.train_prior.pretrained is None:
         raise ParamsError(
             f"{PARAMS_FILE}: losses.{loss}.timesteps: expected 0 <= low < high <= {steps} "
-            f"(train_prior.schedule.steps), got {list(window)}"
+            f"(train_prior.schedule.steps), got {list(window)}. Choose another window."
         )
 
 
@@ -182,12 +183,12 @@ def _check_from_step(params: Params, loss: str, first: int) -> None:
         if loss in objective_losses(objective, params.losses) and first >= steps:
             raise ParamsError(
                 f"{PARAMS_FILE}: losses.{loss}.from_step: expected less than {steps} (the steps of {objective!r}), got "
-                f"{first}; the loss would never be used"
+                f"{first}. Lower it, or the loss is never used."
             )
 
 
 def check_complete(stages: Mapping[str, Any]) -> None:
-    """Check that params.yaml has every key that a stage depends on: DVC finds out only when it comes to that stage.
+    """Check that params.yaml has every key that a stage depends on. DVC would find out only when it runs that stage.
 
     Args:
         stages: those of dvc.yaml.
@@ -195,7 +196,7 @@ def check_complete(stages: Mapping[str, Any]) -> None:
     Raises:
         ParamsError: the first key that is missing.
     """
-    content = read_yaml(PARAMS_FILE, hint="run in the project's root")
+    content = read_yaml(PARAMS_FILE, hint=RUN_IN_ROOT)
     for key in dict.fromkeys(key for stage in stages.values() for key in stage.get("params", []) if "$" not in key):
         node = content
         for part in key.split("."):
@@ -205,16 +206,16 @@ def check_complete(stages: Mapping[str, Any]) -> None:
 
 
 def needs(params: Params) -> dict[str, bool]:
-    """What must be trained before the restorers."""
+    """Which networks must be trained before the restorers."""
     return {"prior": any(needs_prior(objective_losses(name, params.losses)) for name in params.objectives)}
 
 
 def describe_task(task: str, settings: Mapping[str, Any], watched: Path) -> dict[str, Any]:
-    """A task's name, and the digests of the files from elsewhere that its network is made of.
+    """A task's name, and the digests of the user's files that its network is made of.
 
     Args:
         task: a name in TASKS.
-        settings: the section train_task.<task>; it is checked whether its networks and files exist.
+        settings: the section train_task.<task>. Its networks and files must exist.
         watched: the folder whose content DVC tracks; files elsewhere get a note.
 
     Raises:
@@ -246,13 +247,13 @@ def describe_restorer(settings: TrainRestorer, watched: Path) -> dict[str, Any]:
 def _note_if_untracked(key: str, path: Path, watched: Path) -> None:
     if not path.resolve().is_relative_to(watched.resolve()):
         print(
-            f"note: {key}: {path} lies outside {watched}/: after a change of its content alone, "
-            "run `dvc repro -f plan` first"
+            f"note: {key}: {path} lies outside {watched}/, so DVC does not see changes of its content. "
+            "After a change, run `dvc repro -f plan` first."
         )
 
 
 def _checked(key: str, check: Callable[[Value], Result], value: Value) -> Result:
-    """What a check of another package returns; its errors become those of a key."""
+    """The result of a check of another package. Its errors become errors about a key of params.yaml."""
     try:
         return check(value)
     except (DegradationError, GrammarError, NetworkError, RestorerError) as error:
@@ -261,14 +262,14 @@ def _checked(key: str, check: Callable[[Value], Result], value: Value) -> Result
 
 def _check_exists(key: str, name: str, choices: Iterable[str]) -> None:
     if name not in list(choices):
-        raise ParamsError(f"{PARAMS_FILE}: {key}: {name!r} is unknown; there are: {', '.join(choices)}")
+        raise ParamsError(f"{PARAMS_FILE}: {key}: {name!r} is unknown. Choose one of {', '.join(choices)}.")
 
 
 def main() -> None:
     """Command line."""
     options = parse_arguments("needs", "checked", "tasks", "restorer", "weights", "dag")
     params = load_params()
-    check_complete(read_yaml(Path(options.dag), hint="run in the project's root")["stages"])
+    check_complete(read_yaml(Path(options.dag), hint=RUN_IN_ROOT)["stages"])
     check_names(params)
     check_numbers(params)
     watched = Path(options.weights)

@@ -1,4 +1,4 @@
-"""Stage publish: a finished pipeline as MLflow runs, one for each row that people compare.
+"""Stage publish: a finished pipeline as MLflow runs, one for each row of the comparison.
 
 It reads files only, so MLflow is complete even if DVC took all other stages from its cache. It finds runs by their
 configuration, so publishing twice changes nothing. It completes the curves that trainings could not send.
@@ -23,7 +23,7 @@ from pipeline.tracking.store import CONFIGURATION, shown_uri
 
 
 def _publish(options: Namespace, scratch: Path) -> tuple[Published, dict[str, Any]]:
-    """Write everything. Returns where it is, and the content of the stage's output.
+    """Write everything to MLflow. Returns the ids of the runs, and the content of the stage's output.
 
     MLflow draws run ids at random. The output has the configurations of the runs instead, so that it is the same for
     every run of one commit.

@@ -7,18 +7,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from data import images
 from data.dataset import Dataset, Split
 from models.losses import needs_prior
 from pipeline.metrics import QUALITY, MeanRecords, get_scoring
 from pipeline.metrics.fidelity import FIDELITY, Image, Measure
 from pipeline.reporting.pictures import evenly
-from pipeline.running.artifacts import DIFFLOSS_FILE, LEFT_OUT_FILE, RECORDS_FILE, trainings
+from pipeline.running.artifacts import DIFFLOSS_FILE, LEFT_OUT_FILE, RECORDS_FILE, read_from, scored_images
 from pipeline.running.atomic_outputs import replacing_folder
 from pipeline.running.entry import parse_arguments, run_stage
 from pipeline.running.execution import Kind, in_parallel
 from pipeline.running.seeds import choose_device
-from pipeline.settings.grammar import DEGRADED, objective_losses
+from pipeline.settings.grammar import objective_losses
 from pipeline.settings.params import Params, load_params
 
 
@@ -28,12 +27,12 @@ def measure(
     torch_measures: Mapping[str, Measure] | None = None,
     engine: Kind = "local",
 ) -> MeanRecords:
-    """Every metric for every image of a split.
+    """The records of a split: every metric of every image.
 
     Args:
         clean: the clean images.
         read: image id -> the image that is compared with the clean one.
-        torch_measures: measures that need torch; they are computed here and not in parallel.
+        torch_measures: measures that need torch, by name. They are computed in this process.
         engine: where the other measures are computed.
     """
     measure_image = partial(_measure_image, replace(clean, ids=()), read)  # without ids, which all workers would get
@@ -50,16 +49,6 @@ def _measure_image(clean: Split, read: Callable[[str], Image], image_id: str) ->
     quality: Any = get_scoring(QUALITY)
     reference, image = clean.image(image_id), read(image_id)
     return {name: measure(image, reference) for name, measure in quality.measures.items()}
-
-
-class FolderReader:
-    """Reads <folder>/<image id>.png; a class, so that it can be sent to another process."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def __call__(self, image_id: str) -> Image:
-        return images.read_image(self.folder / f"{image_id}.png")
 
 
 def measure_all(
@@ -80,33 +69,23 @@ def measure_all(
     """
     quality: Any = get_scoring(QUALITY)
     device = choose_device()
-    torch_measures, left_out = quality.available(clean, device)
-    some_ids = evenly(clean.ids, params.quality.prior_images)
+    torch_measures, left_out = quality.torch_measures(clean, device)
+    image_ids = evenly(clean.ids, params.quality.prior_images)
     terms = None
     if not any(needs_prior(objective_losses(objective, params.losses)) for objective in params.objectives):
-        left_out["natural, semantic"] = "no objective needs a diffusion prior, so that there is none"
-    elif not some_ids:
+        left_out["natural, semantic"] = "no objective needs a diffusion prior, so none was trained"
+    elif not image_ids:
         left_out["natural, semantic"] = "quality.prior_images is 0"
     else:
         terms = quality.diffloss_terms(prior, params.losses.get("diffloss", {}), params.seed, device)
-    for (variant, name), folder in _folders(params, degraded, restored).items():
+    for (variant, name), folder in scored_images(degraded, restored, params.objectives).items():
         target = out / variant / name
         target.mkdir(parents=True)
-        read = FolderReader(folder)
+        read = partial(read_from, folder)
         measure(clean, read, torch_measures, params.engine).save(target / RECORDS_FILE)
         if terms:
-            terms.measure(clean, read, some_ids).save(target / DIFFLOSS_FILE)
-    return dict(left_out)
-
-
-def _folders(params: Params, degraded: Dataset, restored: Path) -> dict[tuple[str, str], Path]:
-    """The images of each variant and split."""
-    folders = {}
-    for split in degraded.evaluation_splits:
-        folders[DEGRADED, split] = degraded.folder / split / "images"
-        for objective in params.objectives:
-            folders |= {(objective, folder.name): folder for folder in trainings(restored / objective, split)}
-    return folders
+            terms.measure(clean, read, image_ids).save(target / DIFFLOSS_FILE)
+    return left_out
 
 
 def main() -> None:
@@ -117,7 +96,7 @@ def main() -> None:
     with replacing_folder(Path(options.out)) as out:
         if not degraded.has_clean_images:
             names = ", ".join(FIDELITY)
-            print(f"{options.degraded}: real photos without clean counterparts, so that {names} are left out")
+            print(f"{options.degraded}: {names} left out: the photos have no clean counterparts")
             return
         split = clean.split(clean.evaluation_split)
         left_out = measure_all(params, split, degraded, Path(options.restored), Path(options.prior), out)

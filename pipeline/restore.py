@@ -55,10 +55,10 @@ def restore_split(
         The seconds that each new image spent in the restorer.
     """
     out.mkdir(exist_ok=True)
-    restore_one = partial(_restore_one, replace(degraded, ids=()), settings, out)
+    restore_missing = partial(_restore_missing, replace(degraded, ids=()), settings, out)
     seconds = []
     with progress(len(degraded.ids), description, "image") as bar:
-        for image_seconds in through_network(load, restore_one, ((image_id,) for image_id in degraded.ids), engine):
+        for image_seconds in through_network(load, restore_missing, ((image_id,) for image_id in degraded.ids), engine):
             seconds += [] if image_seconds is None else [image_seconds]
             bar.update()
     return seconds
@@ -68,7 +68,7 @@ def _load(file: Path) -> Restorer:
     return load_restorer(file).to(choose_device())
 
 
-def _restore_one(degraded: Split, settings: Restore, out: Path, restorer: Restorer, image_id: str) -> float | None:
+def _restore_missing(degraded: Split, settings: Restore, out: Path, restorer: Restorer, image_id: str) -> float | None:
     """Restore an image, unless its file exists. Returns the seconds spent in the restorer."""
     target = out / f"{image_id}.png"
     if target.exists():
@@ -111,7 +111,7 @@ def main() -> None:
                 text, load = f"restore {options.out} {name}", partial(_load, file)
                 seconds += restore_split(load, degraded.split(split), settings, folder / name, text, params.engine)
         restorer, first = _load(files[-1]), degraded.split(degraded.evaluation_splits[0])
-        if not seconds:  # a killed run has made all of them
+        if not seconds:  # a killed run has made all images
             sample = replace(first, ids=first.ids[: WARM_UP + 1])
             with tempfile.TemporaryDirectory() as scratch:
                 seconds = restore_split(lambda: restorer, sample, settings, Path(scratch) / "timed", "restore: timing")

@@ -29,8 +29,8 @@ SAMPLING_STEPS = 50
 def train_prior(clean: Dataset, settings: TrainPrior, loop: Loop, rank: TrainingRank | None = None) -> DiffusionPrior:
     """Train by predicting the noise (Ho et al., "Denoising diffusion probabilistic models", 2020, algorithm 1).
 
-    It sees the split `train` only, each rank its slice of every batch. The result has the mean of the weights over the
-    steps (EMA). Weights are float32; at precision bf16 the U-Net computes in bfloat16.
+    It sees the split `train` only. Each rank gets its slice of every batch. The weights of the result are running means
+    over the steps (EMA). Weights are float32; at precision bf16 the U-Net computes in bfloat16.
     """
     from diffusers.training_utils import EMAModel
 
@@ -91,7 +91,7 @@ def _write_nothing(out: Path, costs: Path) -> None:
 
 
 def _adopt(pretrained: str, adm_settings: str | None, out: Path, costs: Path) -> None:
-    """Save a prior that was trained elsewhere as this stage's output."""
+    """Save a pretrained prior as this stage's output."""
     if adm_settings is None:
         prior = DiffusionPrior.load(pretrained)
     else:
@@ -99,7 +99,7 @@ def _adopt(pretrained: str, adm_settings: str | None, out: Path, costs: Path) ->
     with replacing_folder(out) as folder:
         prior.save(folder)
     with replacing(costs) as scratch:
-        scratch.write_text(json.dumps({"parameters": sum(p.numel() for p in prior.parameters())}) + "\n")
+        scratch.write_text(json.dumps({"parameters": sum(weight.numel() for weight in prior.parameters())}) + "\n")
 
 
 def _train(params: Params, clean: Dataset, out: Path, costs: Path, rank: TrainingRank) -> None:

@@ -49,7 +49,7 @@ class Batches(Protocol):
         ...
 
 
-def start(settings: TrainRestorer) -> Restorer:
+def starting_restorer(settings: TrainRestorer) -> Restorer:
     """The restorer that training starts from: new, or read from a checkpoint.
 
     Raises:
@@ -77,7 +77,7 @@ def train_restorer(
     """
     torch.manual_seed(loop.seed)
     rank = rank or TrainingRank(loop.device)
-    optimisation = Optimisation(start(settings).to(loop.device).train(), settings, rank)
+    optimisation = Optimisation(starting_restorer(settings).to(loop.device).train(), settings, rank)
     objective = objective.to(loop.device)
     state = {**optimisation.state, "objective": objective} | ({"validator": validator} if validator else {})
     for step in loop.steps(settings.steps, state):
@@ -170,7 +170,7 @@ def _train_all(options: Namespace, params: Params, description: dict[str, Any], 
     with replacing_folder(Path(options.out)) if rank.is_first else nullcontext() as folder:
         for number in range(1, params.train_restorer.repeats + 1):
             if description["objective"] == FROZEN:
-                restorer = start(params.train_restorer)
+                restorer = starting_restorer(params.train_restorer)
                 loop = Loop("frozen", WORK / "frozen", params.seed, rank.device)
             else:
                 restorer, loop = _train(options, params, description, number, rank)

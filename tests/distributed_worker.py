@@ -27,7 +27,7 @@ from pipeline.settings.grammar import objective_losses
 from pipeline.settings.params import PriorNetwork, Schedule, TrainPrior
 from pipeline.settings.training import TrainRestorer, Validation
 from pipeline.train_prior import train_prior
-from pipeline.train_restorer import start, train_restorer
+from pipeline.train_restorer import starting_restorer, train_restorer
 from pipeline.training.distributed import TrainingRank, launch_ranks, training_rank
 from pipeline.training.loop import Loop
 from pipeline.training.optimisation import TrainingError
@@ -90,7 +90,7 @@ def first_gradients(name: str, data: Path, rank: TrainingRank) -> dict[str, torc
     """The gradients of the restorer after the first backward, without clipping."""
     degraded, clean = Dataset.open(data / "degraded").split("train"), Dataset.open(data / "clean").split("train")
     torch.manual_seed(1)
-    restorer = start(SETTINGS)
+    restorer = starting_restorer(SETTINGS)
     for weight in restorer.parameters():
         torch.nn.init.normal_(weight, std=0.2)
     network, objective = rank.wrap(restorer), objective_of(name, rank)

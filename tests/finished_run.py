@@ -12,8 +12,7 @@ import torch
 from data import images
 from data.dataset import Dataset, Split
 from models.restorers import build_restorer, load_restorer, save_restorer
-from models.tasks.segmentation import Segmentation
-from models.tasks.smp_networks import start
+from models.tasks.segmentation import Segmentation, start_network
 from pipeline.metrics.evaluation import evaluate
 from pipeline.reporting.tables import RESULTS
 from pipeline.settings.grammar import objective_losses
@@ -84,7 +83,8 @@ def restored(artifacts: Path, split: Split, id: str) -> np.ndarray:
 def _write_task(artifacts: Path, clean: Dataset, degraded: Dataset) -> None:
     torch.manual_seed(2)
     classes = clean.info.classes[TASK]
-    network, description = start({"architecture": "unet", "encoder": "tu-mobilenetv3_small_050"}, None, len(classes))
+    names = {"architecture": "unet", "encoder": "tu-mobilenetv3_small_050"}
+    network, description = start_network(names, None, len(classes))
     task = Segmentation(network, classes, description, torch.device("cpu"))
     folder = artifacts / "tasks" / TASK
     folder.mkdir(parents=True)

@@ -1,39 +1,37 @@
-"""An example for each recipe of CONTRIBUTING.md: small, but complete and of its kind."""
+"""A small but complete plug-in for each recipe of CONTRIBUTING.md."""
 
 from dataclasses import dataclass
+
+Edit = tuple[str, str]  # a text of a file, and the text that takes its place; "" stands for the end of the file
 
 
 @dataclass(frozen=True)
 class Example:
-    """What somebody who follows a recipe writes.
+    """What a contributor who follows a recipe writes.
 
-    `module` is the new file's text. `edits` are what changes in other files: wherever there is the first text, the
-    second one takes its place. `choice` is the same for params.yaml, where the new name is used. `tests` chooses from
-    the contract tests those that are run here, by pytest's -k.
+    Attributes:
+        name: of the plug-in.
+        module: the text of the new module.
+        edits: the changes in other files.
+        changed_code: the digests of the stage `code` that the addition changes, besides those of the plug-in.
     """
 
     name: str
     module: str
-    edits: dict[str, list[tuple[str, str]]]
-    choice: list[tuple[str, str]]
-    tests: str
+    edits: dict[str, list[Edit]]
+    changed_code: frozenset[str] = frozenset()
 
     @property
     def stem(self) -> str:
-        """The name as a module's."""
+        """The name of the module."""
         return self.name.replace("-", "_")
-
-
-def _two(folder: str, old: str, new: str) -> str:
-    """Two entries of a list in dvc.yaml."""
-    return f"- {folder}/{old}.py\n      - {folder}/{new}.py"
 
 
 SPECKLE = '''"""Dead and stuck pixels."""
 
 import numpy as np
 
-from data.degradations.effects import Depth, Effect, Image, Parameters, Rng, Setting
+from .effects import Depth, Effect, Image, Parameters, Rng, Setting
 
 
 def apply_speckle(image: Image, parameters: Parameters, rng: Rng, depth: Depth | None) -> Image:
@@ -46,41 +44,81 @@ def apply_speckle(image: Image, parameters: Parameters, rng: Rng, depth: Depth |
     return result
 
 
-SPECKLE = Effect(apply_speckle, {"share": Setting(float, "share of the pixels", 0, 1)}, "salt-and-pepper noise")
+SPECKLE = Effect(
+    apply_speckle,
+    {"share": Setting(float, "share of the pixels", 0, 1)},
+    {"share": (0.01, 0.02, 0.05, 0.1, 0.2)},
+    "salt-and-pepper noise",
+)
 '''
 
-EDGES = '''"""The term `edges`: mean absolute difference of neighbouring pixels' differences."""
+SPECKLE_TEST = """
+
+def test_speckle_replaces_the_asked_share_of_the_pixels() -> None:
+    grey = np.full((200, 200, 3), 128, np.uint8)
+    assert abs((degrade(grey, "speckle", 5, 0) != grey).all(axis=2).mean() - 0.2) < 0.02
+"""
+
+EDGES = '''"""The loss `edges`: mean absolute difference of the gradients of two images."""
 
 import torch
 from torch import Tensor
 
-from models.losses.settings import EdgesSettings
-from models.losses.terms import Frozen, Term
+from .term import Term, TermSettings
 
 
-class EdgesTerm(Term):
+class Settings(TermSettings):
+    """The raw weight for [0,1] images."""
+
+    raw_weight: float = 0.1
+
+
+class Edges(Term):
+    """The difference of neighbouring pixels' differences, the mean over the batch."""
+
+    settings: Settings
+
+    @property
+    def raw_weights(self) -> dict[str, float]:
+        """The weight of the only component."""
+        return {"edges": self.settings.raw_weight}
+
     def forward(self, restored: Tensor, clean: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+        """The component `edges`."""
         error = restored - clean
         return {"edges": error.diff(dim=-1).abs().mean() + error.diff(dim=-2).abs().mean()}
-
-
-def build(name: str, settings: EdgesSettings, frozen: Frozen, pixel_kind: str) -> EdgesTerm:
-    """Build the term; it needs nothing frozen."""
-    return EdgesTerm(settings, {"edges": settings.raw_weight})
 '''
 
-PLAIN = '''"""Convolutions in a row, added to the image."""
+EDGES_TEST = """
+
+def test_edges_ignore_a_constant_difference() -> None:
+    clean = pair()[1] / 2
+    logs = build("edges")((clean + 0.25).requires_grad_(), clean, generator()).logs
+    assert logs["edges"] == pytest.approx(0, abs=1e-6) and logs["pixel"] == pytest.approx(0.25)
+"""
+
+PLAIN = '''"""Two convolutions, added to the image."""
 
 import torch
 from torch import nn
 
+from ..settings import Count
+from ..settings import Settings as BaseSettings
+from .contract import Restorer
 
-def build_plain(width: int) -> tuple[nn.Module, int]:
-    """Two convolutions; the last one starts at zero: untrained, it is the identity."""
-    last = nn.Conv2d(width, 3, 3, padding=1)
+
+class Settings(BaseSettings):
+    """Channels between the two convolutions."""
+
+    width: Count = 8
+
+
+def build_plain(settings: Settings) -> Restorer:
+    """The last convolution starts at zero: untrained, it is the identity."""
+    first, last = nn.Conv2d(3, settings.width, 3, padding=1), nn.Conv2d(settings.width, 3, 3, padding=1)
     for parameter in last.parameters():
         nn.init.zeros_(parameter)
-    return _Residual(nn.Sequential(nn.Conv2d(3, width, 3, padding=1), nn.GELU(), last)), 1
+    return Restorer(_Residual(nn.Sequential(first, nn.GELU(), last)), "plain", settings.model_dump(), multiple=1)
 
 
 class _Residual(nn.Module):
@@ -89,98 +127,130 @@ class _Residual(nn.Module):
         self.network = network
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return images + self.network(images)
+        change: torch.Tensor = self.network(images)
+        return images + change
 '''
 
-MIRRORED = '''"""Classification of an image and of its mirror image, of which the surer answer counts."""
+MIRRORED = '''"""Classification of an image and of its mirror image; the answer of higher probability counts."""
 
-from models.tasks.classification import Classification, Label
-from models.tasks.contract import Image
+from . import classification
+from .contract import Image
+from .predictions import Label
 
 
-class MirroredClassification(Classification):
+class Settings(classification.Settings):
+    """Settings of the task mirrored-classification."""
+
+
+class MirroredClassification(classification.Classification):
+    """A classifier that looks twice."""
+
     name = "mirrored-classification"
-    labels = "classification"
+    settings_type = Settings
 
     def predict(self, image: Image) -> Label:
-        seen, mirrored = super().predict(image), super().predict(image[:, ::-1].copy())
-        return max(seen, mirrored, key=lambda label: label.score)
+        labels = super().predict(image), super().predict(image[:, ::-1].copy())
+        return max(labels, key=lambda label: label.score)
 '''
 
-TABLE = '''"""Images, and one table of boxes: rows of split, file, class, left, top, right and bottom."""
+BOXLIST = '''"""Images, and one CSV file of boxes with the columns split, file, class, left, top, right and bottom."""
 
 import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from data.manifest import DatasetError, Fault
-from data.sources.classmap import ClassMap
-from data.sources.objects import LabelError, Thing, fitted_box, object_labels, report
-from data.sources.outside import Outside
-from data.sources.splits import Found
+from ..labels import DatasetError
+from ..samples import Fault
+from .class_map import ClassMap
+from .file_source import FileSettings, FileSource
+from .objects import LabelError, LabelledObject, fitted_box, object_labels, report
+from .splits import ImageEntry
+
+SIDES = ("left", "top", "right", "bottom")
 
 
-class Table(Outside):
-    key = "data.table"
+class Settings(FileSettings):
+    """The section data.boxlist: the CSV file below data.root."""
 
-    def __init__(self, root: Path, settings: Mapping[str, Any], seed: int) -> None:
-        super().__init__(root, settings, seed)
-        self._file = root / settings["file"]
+    file: str = "boxes.csv"
+
+
+class BoxList(FileSource):
+    """Boxes in pixels, corners from 0."""
+
+    key = "data.boxlist"
+    settings_type = Settings
+    settings: Settings
+
+    def __init__(self, root: Path, settings: Mapping[str, Any] | FileSettings, seed: int, **options: Any) -> None:
+        super().__init__(root, settings, seed, **options)
+        self._file = root / self.settings.file
         try:
             self._rows = list(csv.DictReader(self._file.read_text().splitlines()))
         except (OSError, UnicodeDecodeError) as error:
-            raise DatasetError(f"{self._file}: cannot be read ({error}); see data.table.file") from error
-        self._map = ClassMap(self.key, sorted({row["class"] for row in self._rows}), settings["map"])
+            raise DatasetError(f"{self._file}: cannot be read ({error}); see data.boxlist.file") from error
+        self._map = ClassMap(self.key, sorted({row["class"] for row in self._rows}), self.settings.map)
         self.classes = {"detection": self._map.objects}
 
-    def find(self, faults: list[Fault]) -> Mapping[str, Sequence[Found]]:
+    def find(self, faults: list[Fault]) -> Mapping[str, Sequence[ImageEntry]]:
         rows: dict[tuple[str, str], list[dict[str, str]]] = {}
         for row in self._rows:
             rows.setdefault((row["split"], row["file"]), []).append(row)
-        found: dict[str, list[Found]] = {}
-        for (split, file), own in rows.items():
-            found.setdefault(split, []).append(Found(self.root / file, own))
-        return found
+        entries: dict[str, list[ImageEntry]] = {}
+        for (split, file), boxes in rows.items():
+            entries.setdefault(split, []).append(ImageEntry(self.root / file, boxes))
+        return entries
 
-    def size(self, found: Found) -> tuple[int, int] | None:
+    def size(self, entry: ImageEntry) -> tuple[int, int] | None:
         return None
 
-    def label(self, found: Found, shape: tuple[int, int], faults: list[Fault]) -> dict[str, Any]:
-        things = []
-        for row in found.labels:
+    def label(self, entry: ImageEntry, shape: tuple[int, int], faults: list[Fault]) -> dict[str, Any]:
+        objects = []
+        for row in entry.labels:
             category = self._map.object(row["class"])
             try:
-                left, top, right, bottom = (float(row[side]) for side in ("left", "top", "right", "bottom"))
+                left, top, right, bottom = (float(row[side]) for side in SIDES)
                 box = fitted_box((left, top, right, bottom), shape)
             except (ValueError, LabelError) as error:
                 report(faults, str(self._file), LabelError(str(error)))
                 continue
             if category is not None:
-                things.append(Thing(category, box))
-        return object_labels(things, shape, self._map, {"masks": False})
+                objects.append(LabelledObject(category, box))
+        return object_labels(objects, shape, self._map)
 '''
 
-TABLE_DATA = """def table(root: Path) -> dict[str, Any]:
+BOXLIST_DATA = """def boxlist(root: Path) -> dict[str, Any]:
     lines = ["split,file,class,left,top,right,bottom"]
     for number, (split, count) in enumerate(COUNTS.items()):
         for index in range(count):
             save(root / split / f"{index}.png", picture(9, number, index))
             lines.append(f"{split},{split}/{index}.png,car,20,10,32,20")
     (root / "boxes.csv").write_text("\\n".join(lines))
-    return {**COMMON, "file": "boxes.csv"}
+    return dict(COMMON)
 
 
 """
 
-LOSS_SETTINGS = """import (
-    DiffusionSettings,
-    EdgesSettings,
-    LossError,
-    LpipsSettings,
-    PixelSettings,
-    TaskSettings,
-)
+ROUGHNESS = '''"""The metric roughness: how much the edges of an image differ from those of the clean image."""
+
+import numpy as np
+
+from pipeline.metrics.fidelity import Image
+
+
+def roughness(image: Image, clean: Image) -> float:
+    """Mean absolute difference of the differences of neighbouring pixels, in 8-bit levels."""
+    error = image.astype(np.float64) - clean
+    return float(np.abs(np.diff(error, axis=0)).mean() + np.abs(np.diff(error, axis=1)).mean())
+'''
+
+ROUGHNESS_TEST = """
+
+def test_roughness_ignores_a_constant_difference() -> None:
+    measure = ImageQuality.measures["roughness"]
+    dark, bright = np.full((40, 40, 3), 10, np.uint8), np.full((40, 40, 3), 90, np.uint8)
+    assert measure(dark, bright) == 0 < measure(*_pair())
 """
 
 EXAMPLES = {
@@ -188,64 +258,32 @@ EXAMPLES = {
         "speckle",
         SPECKLE,
         {
-            "data/degradations/severities.py": [
-                (
-                    '    "noise-poisson":',
-                    '    "speckle": {"share": (0.01, 0.02, 0.05, 0.1, 0.2)},\n    "noise-poisson":',
-                )
+            "data/degradations/__init__.py": [
+                ('    "noise": ".noise', '    "speckle": ".speckle:SPECKLE",\n    "noise": ".noise')
             ],
-            "data/degradations/chains.py": [
-                ("\n\nEFFECTS", "\nfrom data.degradations.speckle import SPECKLE\n\nEFFECTS"),
-                ('    "noise": ', '    "speckle": SPECKLE,\n    "noise": '),
-            ],
-            "dvc.yaml": [("- data/degradations/severities.py", _two("data/degradations", "severities", "speckle"))],
+            "tests/test_degradations.py": [("", SPECKLE_TEST)],
         },
-        [("degradations: [lowlight", "degradations: [speckle, lowlight")],
-        "speckle and (any_size or chance or record)",
     ),
     "a loss": Example(
         "edges",
         EDGES,
         {
-            "models/losses/settings.py": [
-                (
-                    "@dataclass(frozen=True)\nclass LpipsSettings",
-                    "@dataclass(frozen=True)\nclass EdgesSettings(TermSettings):\n    raw_weight: float = 0.1\n\n\n"
-                    "@dataclass(frozen=True)\nclass LpipsSettings",
-                )
-            ],
             "models/losses/__init__.py": [
-                ("import DiffusionSettings, LossError, LpipsSettings, PixelSettings, TaskSettings\n", LOSS_SETTINGS),
-                (
-                    '    "lpips": LossSpec',
-                    '    "edges": LossSpec("models.losses.edges", EdgesSettings),\n    "lpips": LossSpec',
-                ),
+                ('    "lpips": ".lpips', '    "edges": ".edges:Edges",\n    "lpips": ".lpips')
             ],
-            "dvc.yaml": [("- models/losses/task.py", _two("models/losses", "task", "edges"))],
+            "tests/test_losses.py": [("", EDGES_TEST)],
         },
-        [
-            ("objectives: [pixel", "objectives: [edges, pixel"),
-            ("  pixel: {kind: l1}", "  pixel: {kind: l1}\n  edges: {strength: 0.3}"),
-        ],
-        "edges",
     ),
     "a restorer": Example(
         "plain",
         PLAIN,
         {
             "models/restorers/__init__.py": [
-                ("}\nCHECKPOINT", '    "plain": "models.restorers.plain:build_plain",\n}\nCHECKPOINT')
+                ('    "checkpoint": ".', '    "plain": ".plain:build_plain",\n    "checkpoint": ".')
             ],
-            "pipeline/settings/restorer.py": [
-                ("class NafNet(Section)", "class Plain(Section):\n    width: Count\n\n\nclass NafNet(Section)"),
-                ("    checkpoint: Check", "    plain: Plain | None = None\n    checkpoint: Check"),
-            ],
-            "params.yaml": [("  unet: {", "  plain: {width: 8}\n  unet: {")],
-            "params.tiny.yaml": [("  unet: {", "  plain: {width: 8}\n  unet: {")],
-            "params.camvid.yaml": [("  unet: {", "  plain: {width: 8}\n  unet: {")],
+            "tests/test_restorers.py": [('    "unet": {"', '    "plain": {"width": 4},\n    "unet": {"')],
         },
-        [("restorer: nafnet", "restorer: plain")],
-        "plain or same_keys",
+        frozenset({"restorers/checkpoint", "stages/publish"}),  # which can meet any restorer
     ),
     "a task": Example(
         "mirrored-classification",
@@ -253,13 +291,18 @@ EXAMPLES = {
         {
             "models/tasks/__init__.py": [
                 (
-                    "}\n\n\ndef get_task",
-                    '    "mirrored-classification": "models.tasks.mirrored_classification:MirroredClassification",\n'
-                    "}\n\n\ndef get_task",
+                    '    "classification": ".',
+                    '    "mirrored-classification": ".mirrored_classification:MirroredClassification",\n'
+                    '    "classification": ".',
                 )
             ],
-            "params.yaml": [("  classification: {", "  mirrored-classification: {}\n  classification: {")],
-            "params.tiny.yaml": [("  classification: {", "  mirrored-classification: {}\n  classification: {")],
+            "pipeline/metrics/__init__.py": [
+                (
+                    '    "quality": ".image_quality',
+                    '    "mirrored-classification": ".classification:ClassificationScoring",\n'
+                    '    "quality": ".image_quality',
+                )
+            ],
             "tests/test_tasks.py": [
                 (
                     '    "classification": {',
@@ -268,30 +311,42 @@ EXAMPLES = {
                 )
             ],
         },
-        [("tasks: [detection", "tasks: [mirrored-classification, detection")],
-        "mirrored and (save_load or perfectly or missing or checked) or same_keys",
     ),
     "a data source": Example(
-        "table",
-        TABLE,
+        "boxlist",
+        BOXLIST,
         {
             "data/sources/__init__.py": [
-                ('    "voc": "data.', '    "table": "data.sources.table:Table",\n    "voc": "data.')
-            ],
-            "pipeline/settings/data.py": [
-                ("class Data(Section)", "class Table(Outside):\n    file: str\n\n\nclass Data(Section)"),
-                ("    yolo: Yolo | None = None\n", "    yolo: Yolo | None = None\n    table: Table | None = None\n"),
+                ('    "coco": ".coco', '    "boxlist": ".boxlist:BoxList",\n    "coco": ".coco')
             ],
             "tests/outside_data.py": [
-                ("def masks(root", TABLE_DATA + "def masks(root"),
-                ('    "voc": voc,', '    "table": table,\n    "voc": voc,'),
+                ("def masks(root", BOXLIST_DATA + "def masks(root"),
+                ('    "coco": coco,', '    "boxlist": boxlist,\n    "coco": coco,'),
             ],
-            "dvc.yaml": [("- data/sources/splits.py", _two("data/sources", "splits", "table"))],
         },
-        [
-            ("source: scenes ", "source: table "),
-            ("  scenes: {width", "  table: {name: mine, file: boxes.csv}\n  scenes: {width"),
-        ],
-        "table and not becomes",
+    ),
+    "a metric": Example(
+        "roughness",
+        ROUGHNESS,
+        {
+            "pipeline/metrics/image_quality.py": [
+                (
+                    "from pipeline.metrics.fidelity import FIDELITY, Image, Measure\n",
+                    "from pipeline.metrics.fidelity import FIDELITY, Image, Measure\n"
+                    "from pipeline.metrics.roughness import roughness\n",
+                ),
+                (
+                    '{**FIDELITY, "blur": blur}',
+                    '{\n        **FIDELITY,\n        "blur": blur,\n        "roughness": roughness,\n    }',
+                ),
+                (
+                    '        Metric("semantic", higher_is_better=False),\n',
+                    '        Metric("semantic", higher_is_better=False),\n'
+                    '        Metric("roughness", higher_is_better=False),\n',
+                ),
+            ],
+            "tests/test_quality.py": [("", ROUGHNESS_TEST)],
+        },
+        frozenset({"metrics/quality", "stages/report"}),
     ),
 }

@@ -8,8 +8,7 @@ import pytest
 import segmentation_models_pytorch as smp
 import torch
 
-from models.tasks.segmentation import Segmentation
-from models.tasks.smp_networks import build
+from models.tasks.segmentation import Segmentation, build_network
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of the libraries behind the task
 CPU = torch.device("cpu")
@@ -41,5 +40,5 @@ def _task(architecture: str, encoder: str) -> Segmentation:
     settings: dict[str, Any] = {"architecture": architecture, "encoder": encoder}
     assert Segmentation.check(settings) == []
     torch.manual_seed(0)
-    network = build(settings, 3, None)
+    network = build_network(settings, 3, None)
     return Segmentation(network, ["ground", "square", "bar"], settings, CPU)

@@ -91,7 +91,7 @@ def test_a_name_that_is_no_arm_is_one_line(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(arm_images, "load_params", lambda: PARAMS)
     folders = [word for name in ("clean", "degraded", "restorers", "out") for word in (f"--{name}", str(tmp_path))]
     monkeypatch.setattr("sys.argv", ["arm_images", "--arm", "retraind", *folders])
-    with pytest.raises(ParamsError, match="--arm 'retraind': expected degraded-retrained"):
+    with pytest.raises(ParamsError, match=r"--arm: 'retraind' is no arm\. Choose degraded-retrained"):
         arm_images.main()
 
 

@@ -21,11 +21,11 @@ from models.tasks import get_task
 from pipeline.datasets.recipes import recipe_of
 from pipeline.degrade import degrade_dataset
 from pipeline.metrics.evaluation import evaluate
-from pipeline.quality import FolderReader, measure
+from pipeline.quality import measure
 from pipeline.restore import restore_split
-from pipeline.running.execution import in_parallel
-from pipeline.running.ray_cluster import ClusterError
-from pipeline.settings.degrade import Degrade
+from pipeline.running.artifacts import read_from
+from pipeline.running.execution import ClusterError, in_parallel
+from pipeline.settings.data import Degrade
 from pipeline.settings.training import Restore
 from pipeline.training.loop import Loop
 
@@ -147,7 +147,7 @@ def test_every_stage_writes_the_same_bytes(
         degraded = _degrade(clean, out / "degraded", engine).split("test@4")
         (out / "restored").mkdir()
         restore_split(load, degraded, Restore(tile=None, overlap=0), out / "restored" / "test@4", "", engine)
-        read = FolderReader(out / "restored" / "test@4")
+        read = partial(read_from, out / "restored" / "test@4")
         measure(clean.split("test"), read, engine=engine).save(out / "quality.npz")
         evaluate(network(), degraded, read, out / "predictions", "", network if engine == "ray" else None)
     assert _files(tmp_path / "ray") == _files(tmp_path / "local")

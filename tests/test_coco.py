@@ -186,8 +186,8 @@ def test_a_size_that_differs(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("{", r"val\.json: not valid JSON"),
-        ("[]", r"val\.json: not COCO's annotations: no list 'images'"),
-        ('{"images": [], "annotations": [], "categories": [{"id": 1}]}', "a category without id or name"),
+        ("[]", r"val\.json: not COCO annotations: it has no list 'images'"),
+        ('{"images": [], "annotations": [], "categories": [{"id": 1}]}', "a category has no id or no name"),
         (
             '{"images": [], "annotations": [], "categories": [{"id": 1, "name": "x"}]}',
             "its categories differ from those",
@@ -234,5 +234,5 @@ def test_coco128_against_the_reference_reader() -> None:
 def test_coco128_splits_and_limits() -> None:
     ids = _coco128(limit={"train": 10, "val": None, "test": None}).split_ids()
     assert len(ids["train"]) == 10 and abs(len(ids["val"]) - 0.2 * 128) < 1
-    with pytest.raises(DatasetError, match=r"data\.coco\.split: needed"):
+    with pytest.raises(DatasetError, match=r"data\.coco\.split: missing"):
         _coco128(split=None).split_ids()

@@ -188,7 +188,7 @@ def test_the_workspace_is_a_revision_too(project: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "message"), [("nosuch", "'nosuch': no such revision"), ("empty", "empty: that revision has no results")]
+    ("name", "message"), [("nosuch", "'nosuch': no such revision"), ("empty", "empty: this revision has no results")]
 )
 def test_a_revision_that_cannot_be_compared_gives_one_line(name: str, message: str) -> None:
     with pytest.raises(RevisionError, match=message) as caught:

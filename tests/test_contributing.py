@@ -1,19 +1,41 @@
-"""The recipes of CONTRIBUTING.md, followed to the letter in a copy of the project."""
+"""The recipes of CONTRIBUTING.md, followed to the letter in a copy of the whole project."""
 
 import re
+import shlex
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from recipe_examples import EXAMPLES
+from clones import LEFT_OUT
+from dvc.utils.hydra import apply_overrides
+from recipe_examples import EXAMPLES, Edit
+
+from pipeline.code import code_digests
+from pipeline.settings.params import load_params
 
 ROOT = Path(__file__).parents[1]
-RECIPES = dict(re.findall(r"^## Add (.*?)\n(.*?)(?=^## |\Z)", (ROOT / "CONTRIBUTING.md").read_text(), re.M | re.S))
-MOST_STEPS = 6
-LEFT_OUT = (".*", "artifacts", "work", "mlruns", "mlflow.db*", "redone", "deployed", "docs", "benchmarks")
-# The recipe's tests, then its last step, then the stage `plan`; one process, since each imports torch.
+PAGE = (ROOT / "CONTRIBUTING.md").read_text()
+RECIPES = dict(re.findall(r"^## Add (.*?)\n(.*?)(?=^## |\Z)", PAGE, re.MULTILINE | re.DOTALL))
+FILES_TOUCHED = {"a degradation": 3, "a loss": 3, "a restorer": 3, "a data source": 3, "a task": 4, "a metric": 3}
+NEVER_TOUCHED = ("dvc.yaml", "params", "pipeline/settings/", "docs/", "benchmarks/")
+
+# Test modules about tables, documents and names, which run whole.
+WHOLE_MODULES = (
+    "test_params",
+    "test_restorer_params",
+    "test_grammar",
+    "test_documents",
+    "test_datasets_page",
+    "test_degradation_sheet",
+    "test_degradation_chains",
+    "test_dvc",
+    "test_code",
+)
+# Contract tests that are too slow for a test within a test, on everything but the new plug-ins.
+TOO_SLOW = ("training_twice", "nothing_is_written", "any_size_and_frozen", "features_carry", "onnx")
+# The copy's tests, then the stage `plan` with the new names; one process, since each imports torch.
 TESTS_AND_PLAN = """
 import sys
 from pathlib import Path
@@ -30,108 +52,133 @@ sys.exit(failed)
 
 def _steps(recipe: str) -> list[str]:
     """The texts of the numbered steps, which are numbered from 1 on."""
-    steps = re.findall(r"^(\d+)\. (.*?)(?=^\d+\. |\Z)", RECIPES[recipe], re.M | re.S)
+    steps = re.findall(r"^(\d+)\. (.*?)(?=^\d+\. |^\n|\Z)", RECIPES[recipe], re.MULTILINE | re.DOTALL)
     assert [int(number) for number, _ in steps] == list(range(1, len(steps) + 1))
-    return [" ".join(text.split()) for _, text in steps]
+    return [" ".join(text.split()).replace("<name>", EXAMPLES[recipe].name) for _, text in steps]
 
 
-def _files(step: str) -> list[str]:
-    """The files that a step names: paths in backticks."""
-    return re.findall(r"`([\w./<>-]+\.(?:py|yaml|md))`", step)
+def _files(recipe: str) -> list[str]:
+    """The files that a recipe tells to write or change."""
+    steps = [step for step in _steps(recipe) if not step.startswith(("Run ", "Use it"))]
+    name, stem = EXAMPLES[recipe].name, EXAMPLES[recipe].stem
+    files = [file for step in steps for file in re.findall(r"`([\w./-]+\.(?:py|yaml|md))`", step)]
+    return [file.replace(f"/{name}.py", f"/{stem}.py") for file in files]
 
 
-def _to_write(recipe: str) -> set[str]:
-    """The files that a recipe tells to write before the new name is chosen."""
-    steps = [step for step in _steps(recipe)[:-1] if not step.startswith("Run ")]
-    assert all(_files(step) for step in steps), "every step names its files"
-    return {file.replace("<name>", EXAMPLES[recipe].stem) for step in steps for file in _files(step)}
+def _test_modules(recipe: str) -> list[str]:
+    """The test modules that a recipe tells to run."""
+    (command,) = re.findall(r"`uv run pytest ([^`]*)`", " ".join(_steps(recipe)))
+    return str(command).split()
 
 
-def _command(recipe: str) -> str:
-    """The command that tests the new thing."""
-    (command,) = re.findall(r"`uv run pytest ([^`]*)`", _steps(recipe)[-2])
-    return str(command)
+def _overrides(recipe: str) -> list[str]:
+    """What the last step gives to `dvc exp run -S`."""
+    commands = re.findall(r"`uv run dvc exp run ([^`]*)`", _steps(recipe)[-1])
+    return [word for command in commands for word in shlex.split(command) if word != "-S"]
 
 
-def _edited(text: str, edits: list[tuple[str, str]]) -> str:
+def _edited(text: str, edits: list[Edit]) -> str:
     for old, new in edits:
-        assert old in text, old
-        text = text.replace(old, new)
+        if old:
+            assert text.count(old) == 1, old
+            text = text.replace(old, new)
+        else:
+            text += new
     return text
 
 
-@pytest.fixture
-def copy(tmp_path: Path) -> Path:
-    """A copy of the project."""
-    return shutil.copytree(ROOT, tmp_path / "project", ignore=shutil.ignore_patterns(*LEFT_OUT))
+def _git(folder: Path, *arguments: str) -> list[str]:
+    done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, check=True)
+    return done.stdout.splitlines()
 
 
-def _follow(recipe: str, copy: Path) -> None:
-    """Write the new module where the first step says, and make the edits."""
+def _copy(target: Path) -> Path:
+    """A copy of the project without what it has made, in a git index of its own."""
+    shutil.copytree(ROOT, target, ignore=shutil.ignore_patterns(*LEFT_OUT, ".*_cache"))
+    _git(target, "init", "-q")
+    _git(target, "add", "--all")
+    return target
+
+
+def _follow(recipe: str, copy: Path) -> list[str]:
+    """Write an example's files; return those that git then sees as new or changed."""
     example = EXAMPLES[recipe]
-    (module,) = _files(_steps(recipe)[0])
-    (copy / module.replace("<name>", example.stem)).write_text(example.module)
+    (copy / _files(recipe)[0]).write_text(example.module)
     for file, edits in example.edits.items():
         (copy / file).write_text(_edited((copy / file).read_text(), edits))
+    touched = _git(copy, "ls-files", "--modified", "--others", "--exclude-standard")
+    _git(copy, "add", "--all")
+    return touched
 
 
-def _changed(copy: Path) -> set[str]:
-    files = {path.relative_to(copy) for path in copy.rglob("*") if path.is_file() and "__pycache__" not in path.parts}
-    return {
-        file.as_posix()
-        for file in files
-        if not (ROOT / file).exists() or (ROOT / file).read_bytes() != (copy / file).read_bytes()
-    }
+def _test_and_plan(recipes: list[str], copy: Path) -> None:
+    """Run the recipes' tests and those about tables and documents, then the stage `plan` with the new names."""
+    shutil.copyfile(copy / "params.yaml", copy / "chosen.yaml")
+    for recipe in recipes:
+        if overrides := _overrides(recipe):
+            apply_overrides(copy / "chosen.yaml", overrides)
+    modules = dict.fromkeys(module for recipe in recipes for module in _test_modules(recipe))
+    names = " or ".join([*WHOLE_MODULES, "every", "unknown", *(EXAMPLES[recipe].name for recipe in recipes)])
+    chosen = f"({names}) and not ({' or '.join(TOO_SLOW)})"
+    files = dict.fromkeys([*modules, *(f"tests/{module}.py" for module in WHOLE_MODULES)])
+    command = [sys.executable, "-c", TESTS_AND_PLAN, *files, "-v", "--color=no", "-p", "no:cacheprovider", "-k", chosen]
+    done = subprocess.run(command, cwd=copy, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
+    passed = re.findall(r"^(\S+)::(\S.*?) PASSED", done.stdout, re.MULTILINE)
+    for recipe in recipes:
+        file, name = _test_modules(recipe)[0], EXAMPLES[recipe].name
+        assert len([test for module, test in passed if module == file and name in test]) > 1, done.stdout
+    assert {f"tests/{module}.py" for module in WHOLE_MODULES} <= {module for module, _ in passed}
+    assert (copy / "p" / "restorer.json").exists()
 
 
 def test_there_is_an_example_for_every_recipe() -> None:
-    assert set(EXAMPLES) == set(RECIPES)
-    for recipe in RECIPES:
-        assert 0 < len(_steps(recipe)) <= MOST_STEPS
-        assert _files(_steps(recipe)[-1]) == ["params.yaml"]
+    assert set(EXAMPLES) == set(RECIPES) == set(FILES_TOUCHED)
 
 
 @pytest.mark.parametrize("recipe", EXAMPLES)
-def test_every_file_that_a_recipe_names_is_there(recipe: str) -> None:
-    files = {file for file in re.findall(r"[\w./<>-]+\.(?:py|yaml)\b", RECIPES[recipe]) if "<name>" not in file}
-    assert files and not [file for file in files if not (ROOT / file).is_file()]
+def test_a_recipe_names_its_files_and_all_but_the_new_module_exist(recipe: str) -> None:
+    module, *others = _files(recipe)
+    assert len({module, *others}) == 1 + len(others) == FILES_TOUCHED[recipe]
+    assert not (ROOT / module).exists() and all((ROOT / file).is_file() for file in others)
+    assert all((ROOT / file).is_file() for file in _test_modules(recipe))
+
+
+@pytest.fixture(scope="module")
+def touched(extended: Path) -> dict[str, list[str]]:
+    """The files that each recipe touches in the copy, which then has the plug-ins of all recipes."""
+    return {recipe: _follow(recipe, extended) for recipe in EXAMPLES}
+
+
+@pytest.fixture(scope="module")
+def extended(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The copy in which the recipes are followed."""
+    return _copy(tmp_path_factory.mktemp("recipes") / "project")
 
 
 @pytest.mark.parametrize("recipe", EXAMPLES)
-def test_a_recipe_names_the_files_that_have_to_be_written(recipe: str, copy: Path) -> None:
-    _follow(recipe, copy)
-    assert _changed(copy) == _to_write(recipe)
+def test_a_recipe_touches_the_files_that_it_names_and_no_others(recipe: str, touched: dict[str, list[str]]) -> None:
+    assert sorted(touched[recipe]) == sorted(_files(recipe))
+    assert not [file for file in touched[recipe] if file.startswith(NEVER_TOUCHED)]
 
 
-def test_the_recipes_are_complete(copy: Path) -> None:
-    for recipe in EXAMPLES:
-        _follow(recipe, copy)
-    _test_and_choose(list(EXAMPLES), copy)
+@pytest.mark.usefixtures("touched")
+def test_plug_ins_that_are_added_change_no_digest_of_what_is_trained(extended: Path) -> None:
+    params = load_params(ROOT / "params.yaml")
+    before, after = (dict(code_digests(params, folder)) for folder in (ROOT, extended))
+    added = {example.name for example in EXAMPLES.values()}
+    changed = {name for name in after if after[name] != before.get(name) and name.partition("/")[2] not in added}
+    assert changed == {name for example in EXAMPLES.values() for name in example.changed_code}
+
+
+@pytest.mark.usefixtures("touched")
+def test_the_recipes_are_complete(extended: Path) -> None:
+    _test_and_plan(list(EXAMPLES), extended)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("recipe", EXAMPLES)
-def test_a_recipe_is_complete_without_the_others(recipe: str, copy: Path) -> None:
+def test_a_recipe_is_complete_without_the_others(recipe: str, tmp_path: Path) -> None:
+    copy = _copy(tmp_path / "project")
     _follow(recipe, copy)
-    _test_and_choose([recipe], copy)
-
-
-def _test_and_choose(recipes: list[str], copy: Path) -> None:
-    """Run the recipes' tests, then choose the new names in params.yaml and run the stage `plan`."""
-    examples = [EXAMPLES[recipe] for recipe in recipes]
-    text = (copy / "params.yaml").read_text()
-    for example in examples:
-        text = _edited(text, example.choice)
-    (copy / "chosen.yaml").write_text(text)
-    commands = [_command(recipe).split() for recipe in recipes]
-    files = list(dict.fromkeys(file for command in commands for file in command))
-    # Of the tests on all things of a kind, those on the new one.
-    chosen = " or ".join(["code_dependencies", "shipped", "writer", *(f"({example.tests})" for example in examples)])
-    line = [sys.executable, "-c", TESTS_AND_PLAN, *files, "-v", "--color=no", "-p", "no:cacheprovider", "-k", chosen]
-    done = subprocess.run(line, cwd=copy, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
-    passed = re.findall(r"^(\S+)::(\S+) PASSED", done.stdout, re.M)
-    for example, command in zip(examples, commands, strict=True):
-        assert len([test for file, test in passed if file == command[0] and example.name in test]) > 1, done.stdout
-    assert ("tests/test_dvc.py", "test_code_dependencies_are_the_imports[plan]") in passed
-    assert (copy / "p" / "restorer.json").exists()
+    _test_and_plan([recipe], copy)

@@ -11,6 +11,7 @@ from skimage import data as photos
 
 from data.degradations import (
     EFFECTS,
+    ONLY_IN_CHAINS,
     RECIPES,
     DegradationError,
     build_chain,
@@ -20,8 +21,7 @@ from data.degradations import (
     get_effect,
     get_recipe,
 )
-from data.degradations.recipes import ONLY_IN_CHAINS
-from data.degradations.records import apply_parameters
+from data.degradations.recipes import apply_parameters
 
 ROOT = Path(__file__).parents[1]
 IMAGE = photos.astronaut()[:90, :120].copy()
@@ -95,9 +95,12 @@ def test_what_a_step_leaves_out_follows_the_table() -> None:
         ([], "night-drive: expected a list of steps"),
         ("fog", "night-drive: expected a list of steps"),
         ([{"quality": 3}], "night-drive, step 1: expected a mapping with the key `effect`"),
-        ([{"effect": "fog"}, {"effect": "smog"}], "night-drive, step 2: no effect 'smog'; there are lowlight, night"),
-        ([{"effect": ["fog"]}], r"night-drive, step 1: no effect \['fog'\]"),
-        ([{"effect": "jpeg", "qualty": 3}], r"step 1 \(jpeg\): no setting 'qualty'; it has quality"),
+        (
+            [{"effect": "fog"}, {"effect": "smog"}],
+            "step 2: there is no effect 'smog'. Choose from lowlight, night",
+        ),
+        ([{"effect": ["fog"]}], r"night-drive, step 1: there is no effect \['fog'\]"),
+        ([{"effect": "jpeg", "qualty": 3}], r"step 1 \(jpeg\): there is no setting 'qualty'. Choose from quality"),
         ([{"effect": "jpeg", "quality": "good"}], r"step 1 \(jpeg\), quality: expected a whole number from 1 to 100"),
         ([{"effect": "jpeg", "quality": 50.5}], "quality: expected a whole number"),
         ([{"effect": "jpeg", "quality": True}], "quality: expected a whole number"),
@@ -108,7 +111,7 @@ def test_what_a_step_leaves_out_follows_the_table() -> None:
         ([{"effect": "jpeg", "quality": [1, 2, 3]}], r"1 value, 2 \(a range\) or 5 \(severities\)"),
         ([{"effect": "lowres", "up": "cubic"}], "up: expected one of nearest, box, bilinear, bicubic, lanczos"),
         ([{"effect": "blur-motion", "path": 3}], "path: expected a list"),
-        ([{"effect": "shrink"}], "after shrink the chain must end with `enlarge`"),
+        ([{"effect": "shrink"}], "the chain does not restore the size after shrink. Add the effect `enlarge`"),
         ([{"effect": "shrink"}, {"effect": "fog"}, {"effect": "enlarge"}], "fog uses the depth map"),
         ([{"effect": "shear"}, {"effect": "rain"}], "rain uses the depth map, which does not fit after shear"),
     ],
@@ -142,9 +145,9 @@ def test_the_effects_of_a_recipe_are_known_by_name() -> None:
     own = {"night-drive": [{"effect": "night"}, {"effect": "noise"}, {"effect": "night"}]}
     assert effect_names("night-drive", own) == ("night", "noise")
     assert effect_names("coco-c-gaussian-noise-2", own) == ("coco-c-gaussian_noise",)
-    with pytest.raises(DegradationError, match="no recipe 'smog'; there are blur, "):
+    with pytest.raises(DegradationError, match=r"there is no recipe 'smog'\. Choose from blur, "):
         effect_names("smog", own)
-    with pytest.raises(DegradationError, match="murk, step 1: no effect 'smog'"):
+    with pytest.raises(DegradationError, match="murk, step 1: there is no effect 'smog'"):
         effect_names("murk", {"murk": [{"effect": "smog"}]})
 
 

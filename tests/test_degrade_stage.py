@@ -15,7 +15,7 @@ from pipeline.commands.redo_image import redo_image
 from pipeline.datasets.manifests import MANIFEST, read_manifest
 from pipeline.datasets.recipes import recipe_of
 from pipeline.degrade import degrade_dataset
-from pipeline.settings.degrade import Degrade
+from pipeline.settings.data import Degrade
 
 
 @pytest.fixture(autouse=True)

@@ -84,7 +84,7 @@ def test_scores_must_be_of_these_weights(run: Callable[..., dict[str, bytes]]) -
         run()
     Path("dvc.lock").unlink()
     finished_run.write_objective(Path(), steps=77)
-    with pytest.raises(CompletedRunError, match=r"'pixel' has 4 steps, this restorer was trained for 77\. Run"):
+    with pytest.raises(CompletedRunError, match=r"'pixel' has 4 steps, but this restorer was trained for 77\. Run"):
         run()
     finished_run.write_objective(Path(), losses={"pixel": {"kind": "l2"}})
     with pytest.raises(CompletedRunError, match=r"params.yaml: losses.pixel has changed since this"):
@@ -103,16 +103,20 @@ def test_scores_must_be_of_these_weights(run: Callable[..., dict[str, bytes]]) -
 
 def test_what_is_missing_is_named(run: Callable[..., dict[str, bytes]]) -> None:
     for words, kind, said in (
-        (("--degradation", "rain"), ParamsError, "--degradation 'rain': params.yaml has lowlight, fog"),
-        (("--objective", "l1"), ParamsError, "--objective 'l1': params.yaml has pixel, diffloss"),
+        (
+            ("--degradation", "rain"),
+            ParamsError,
+            "--degradation: 'rain' is not in params.yaml. Choose one of lowlight, fog",
+        ),
+        (("--objective", "l1"), ParamsError, "--objective: 'l1' is not in params.yaml. Choose one of pixel, diffloss"),
         (("--objective", "diffloss"), CompletedRunError, "restorers/fog/diffloss: does not exist. Run `uv run dvc"),
-        (("--training", "2"), CompletedRunError, "--training 2: this restorer has 1"),
+        (("--training", "2"), CompletedRunError, "--training: 2, but train_restorer.repeats was 1"),
     ):
         with pytest.raises(kind, match=said):
             run(*words)
     OUT.mkdir(parents=True)
     (OUT / "mine.txt").write_text("keep")
-    with pytest.raises(OutputError, match=r"something else is there \(no MODEL_CARD.md in it\)"):
+    with pytest.raises(OutputError, match=r"has other files in it, and no MODEL_CARD.md"):
         run()
     assert [path.name for path in Path("deployed").rglob("*")] == ["fog-pixel", "mine.txt"]
     (OUT / "mine.txt").unlink()

@@ -10,8 +10,7 @@ from torch import Tensor, nn
 
 from models.diffusion.prior import DiffusionPrior
 from models.losses.diffloss import DiffLoss
-from models.losses.diffusion_options import resize
-from models.losses.diffusion_terms import DiffLossWithOptions, Settings
+from models.losses.diffusion_terms import DiffLossWithOptions, Settings, resize
 from models.losses.term import LossError
 
 GOLDEN = Path(__file__).parents[1].parent / "shared" / "golden"

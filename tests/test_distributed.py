@@ -16,7 +16,7 @@ from distributed_worker import OBJECTIVES, STEPS, everything
 from data.dataset import Dataset
 from pipeline.datasets.recipes import recipe_of
 from pipeline.degrade import degrade_dataset
-from pipeline.settings.degrade import Degrade
+from pipeline.settings.data import Degrade
 from pipeline.training.distributed import RankError, TrainingRank, training_rank
 
 ROOT = Path(__file__).parents[1]

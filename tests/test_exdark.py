@@ -62,7 +62,7 @@ def test_what_is_missing_is_named(tmp_path: Path) -> None:
         ("2015_30.JPG", "image without label: 2015_30.jpg.txt"),
         ("x.txt", "label without image: it"),
     ]
-    with pytest.raises(DatasetError, match=r"photos: no such folder \(data\.exdark\.images\)"):
+    with pytest.raises(DatasetError, match=r"photos: no such folder\. Correct data\.exdark\.images"):
         ExDark(tmp_path, {**settings, "images": "photos"}, 0).split_ids()
     (tmp_path / "imageclasslist.txt").unlink()
     with pytest.raises(DatasetError, match=r"imageclasslist\.txt: cannot be read .*data\.exdark\.list"):

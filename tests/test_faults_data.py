@@ -81,19 +81,22 @@ def _settled(folder: Path) -> None:
     """Nothing: the data are as they should be."""
 
 
-LISTED = "all listed in .*faults.csv; repair the files, or set data.faults to skip"
+LISTED = "all listed in .*faults.csv. Repair the files, or set data.faults to skip"
 HUGE = "1" + "0" * 400
 COCO = [
     _fault("JSON cut", "coco", lambda f: cut(f / "train.json"), "train.json: not valid JSON"),
     _fault("JSON nested without end", "coco", _text("train.json", "[" * 9000), "train.json: not valid JSON"),
-    _fault("JSON that is a list", "coco", _text("train.json", "[]"), "no list 'images' of entries"),
+    _fault("JSON that is a list", "coco", _text("train.json", "[]"), "no list 'images' of mappings"),
     _fault("JSON missing", "coco", lambda f: (f / "val.json").unlink(), "val.json: cannot be read.*data.coco.files"),
-    _fault("no folder of images", "coco", lambda f: shutil.rmtree(f / "val"), "val: no such folder .data.coco.files"),
     _fault(
-        "category without a name", "coco", _json(lambda c: c["categories"][0].pop("name")), "category without id or"
+        "no folder of images",
+        "coco",
+        lambda f: shutil.rmtree(f / "val"),
+        "val: no such folder. Correct data.coco",
     ),
+    _fault("category without a name", "coco", _json(lambda c: c["categories"][0].pop("name")), "category has no id or"),
     _fault(
-        "category of infinite id", "coco", _json(lambda c: c["categories"][0].update(id=1e999)), "category without id"
+        "category of infinite id", "coco", _json(lambda c: c["categories"][0].update(id=1e999)), "category has no id"
     ),
     _fault("other categories", "coco", _json(lambda c: c["categories"][0].update(name="cat")), "categories differ"),
     _fault("category of half a letter", "coco", _name_of_all("\ud800"), "class name with control characters"),
@@ -130,12 +133,20 @@ YOLO = [
     _fault(
         "classes without number", "yolo", _settled, "nc: expected 1 to", content={"train": "images/train", "nc": 10**12}
     ),
-    _fault("path too long", "yolo", _settled, "path: no folder can have", content={"names": ["a"], "path": "x" * 999}),
-    _fault("split too long", "yolo", _settled, "train: nothing can have", content={"names": ["a"], "train": "x" * 999}),
+    _fault(
+        "path too long",
+        "yolo",
+        _settled,
+        "path: 'x+' is not a possible",
+        content={"names": ["a"], "path": "x" * 999},
+    ),
+    _fault(
+        "split too long", "yolo", _settled, "train: 'x+' is not a poss", content={"names": ["a"], "train": "x" * 999}
+    ),
     _fault("path leads out", "yolo", _settled, "path: /etc lies outside", content={"names": ["a"], "path": "/etc"}),
     _fault("split leads out", "yolo", _settled, "val: .* lies outside", content={"names": ["a"], "val": "/etc/passwd"}),
     _fault("data.yaml that is no YAML", "yolo", _text("data.yaml", "a: ["), "data.yaml: not valid YAML"),
-    _fault("data.yaml that is a list", "yolo", _text("data.yaml", "- 1"), "data.yaml: expected keys and values"),
+    _fault("data.yaml that is a list", "yolo", _text("data.yaml", "- 1"), "data.yaml: not a mapping"),
     _fault("words in labels", "yolo", _text("labels/train/1.txt", "cat 1 2 3 4\n"), "1 x malformed label"),
     _fault("labels in Latin-1", "yolo", _text("labels/train/1.txt", b"\xe9"), "1 x unreadable label"),
     _fault("class beyond all", "yolo", _text("labels/train/1.txt", "99 0 0 0.1 0 0.1 0.2\n"), "1 x class out of range"),
@@ -159,9 +170,7 @@ VOC = [
         lambda f: edit(f / "VOC2012/ImageSets/Segmentation/train.txt", "2012_00", "../../x"),
         "unusable",
     ),
-    _fault(
-        "list missing", "voc", lambda f: (f / "VOC2012/ImageSets/Segmentation/val.txt").unlink(), "see data.voc.sets"
-    ),
+    _fault("list missing", "voc", lambda f: (f / "VOC2012/ImageSets/Segmentation/val.txt").unlink(), "data.voc.sets"),
     _fault(
         "mask of another class",
         "voc",
@@ -194,7 +203,7 @@ MASKS = [
         "no folders",
         "masks",
         lambda f: [shutil.rmtree(f / s) for s in ("train", "val", "test")],
-        "expected the folders",
+        "none of the folders",
     ),
     _fault(
         "the same picture twice",
@@ -206,7 +215,7 @@ MASKS = [
         "no classes",
         "folders",
         lambda f: [shutil.rmtree(f / s) for s in ("train", "val", "test")],
-        "there is no folder",
+        "it has no folders",
     ),
 ]
 EXDARK = [

@@ -68,22 +68,22 @@ def _huge(folder: Path) -> None:
 
 IMAGE, LABELS, CATEGORY = "test/images/test0.png", "test/labels/test0.txt", "test/categories/test0.txt"
 OPENING = [
-    Fault("no dataset.json", lambda f: (f / "clean/dataset.json").unlink(), _clean, "not a dataset description"),
-    Fault("dataset.json cut", lambda f: cut(f / "clean/dataset.json"), _clean, "not a dataset description"),
-    Fault("dataset.json of no bytes", _bytes("dataset.json", b""), _clean, "not a dataset description"),
-    Fault("dataset.json in Latin-1", _bytes("dataset.json", b'{"name": "\xe9"}'), _clean, "not a dataset description"),
-    Fault("dataset.json that is a list", _bytes("dataset.json", b"[]"), _clean, "not a dataset description"),
-    Fault("dataset.json without end", _bytes("dataset.json", b"[" * 9000), _clean, "not a dataset description"),
+    Fault("no dataset.json", lambda f: (f / "clean/dataset.json").unlink(), _clean, "not a valid dataset.json"),
+    Fault("dataset.json cut", lambda f: cut(f / "clean/dataset.json"), _clean, "not a valid dataset.json"),
+    Fault("dataset.json of no bytes", _bytes("dataset.json", b""), _clean, "not a valid dataset.json"),
+    Fault("dataset.json in Latin-1", _bytes("dataset.json", b'{"name": "\xe9"}'), _clean, "not a valid dataset.json"),
+    Fault("dataset.json that is a list", _bytes("dataset.json", b"[]"), _clean, "not a valid dataset.json"),
+    Fault("dataset.json without end", _bytes("dataset.json", b"[" * 9000), _clean, "not a valid dataset.json"),
     Fault("an unknown entry", _info(author="x"), _clean, "unexpected keyword argument 'author'"),
-    Fault("name that is a number", _info(name=3), _clean, "dataset.json: name: expected a text, got '3'"),
+    Fault("name that is a number", _info(name=3), _clean, "dataset.json: name: expected a string, got '3'"),
     Fault("classes without kinds", _info(classes=["a"]), _clean, "classes: expected lists of class names"),
     Fault(
         "classes that are numbers", _info(classes={"detection": [1]}), _clean, "classes: expected lists of class names"
     ),
-    Fault("splits without counts", _info(splits=["test"]), _clean, "splits: expected numbers of images"),
-    Fault("splits of half an image", _info(splits={"test": 0.5}), _clean, "splits: expected numbers of images"),
-    Fault("split leads out", _info(splits={"../../etc": 1}), _clean, "splits: expected numbers of images"),
-    Fault("split leads to the root", _info(splits={"/etc": 1}), _clean, "splits: expected numbers of images"),
+    Fault("splits without counts", _info(splits=["test"]), _clean, "splits: expected the number of images"),
+    Fault("splits of half an image", _info(splits={"test": 0.5}), _clean, "splits: expected the number of images"),
+    Fault("split leads out", _info(splits={"../../etc": 1}), _clean, "splits: expected the number of images"),
+    Fault("split leads to the root", _info(splits={"/etc": 1}), _clean, "splits: expected the number of images"),
     Fault("ignored index 999", _info(ignore_index=999), _clean, "ignore_index: expected 0 to 255"),
     Fault(
         "an image more",
@@ -184,7 +184,7 @@ REDONE = [
     Fault("no splits", _without("split"), _redo, "there is no column 'split'"),
     Fault("no seeds", _without("seed"), _redo, "test0: seed: expected a whole number, got None"),
     Fault("no recipes", _without("recipe"), _redo, "there is no column 'recipe'"),
-    Fault("no steps", _without("steps"), _redo, "real photos have no record"),
+    Fault("no steps", _without("steps"), _redo, "real photos cannot be made again"),
     Fault("id of two lines", _cell("id", "a\nb"), _redo, r"id: expected the name of a file or folder, got 'a\\nb'"),
     Fault(
         "a column of two lines",
@@ -192,9 +192,11 @@ REDONE = [
         _redo,
         r"a column's name is '1-fog.b\\n'",
     ),
-    Fault("no steps of a recipe of two lines", _no_steps_in_two_lines, _redo, r"'a\\nb': real photos have no record"),
+    Fault(
+        "no steps of a recipe of two lines", _no_steps_in_two_lines, _redo, r"'a\\nb': real photos cannot be made again"
+    ),
     Fault("split leads out", _cell("split", "../../etc"), _redo, "split: expected the name of a file or folder"),
-    Fault("split that is none", _cell("split", "tets"), _redo, "no split 'tets'; there are train, test"),
+    Fault("split that is none", _cell("split", "tets"), _redo, "no split 'tets'. Choose one of train, test"),
     Fault("split left out", _cell("split", None), _redo, "split: expected the name of a file or folder, got 'nan'"),
     Fault("recipe leads out", _cell("recipe", "../../x"), _redo, "recipe: expected a name, got '../../x'"),
     Fault("seed of words", _cell("seed", "one"), _redo, "seed: expected a whole number, got 'one'"),
@@ -202,15 +204,15 @@ REDONE = [
     Fault("endless seed", _cell("seed", "inf"), _redo, "seed: expected a whole number, got inf|got 'inf'"),
     Fault("steps cut", _cell("steps", '["fo'), _redo, "fog, steps: expected a list of effects"),
     Fault("steps that are a number", _cell("steps", "3"), _redo, "fog, steps: expected a list of effects"),
-    Fault("steps that do not exist", _cell("steps", '["smog"]'), _redo, "fog, step 1: no effect 'smog'"),
-    Fault("steps of no names", _cell("steps", "[[1]]"), _redo, r"fog, step 1: no effect \[1\]"),
+    Fault("steps that do not exist", _cell("steps", '["smog"]'), _redo, "fog, step 1: there is no effect 'smog'"),
+    Fault("steps of no names", _cell("steps", "[[1]]"), _redo, r"fog, step 1: there is no effect \[1\]"),
     Fault("no steps in the list", _cell("steps", "[]"), _redo, "fog: expected a list of steps"),
     Fault("another effect's parameters", _cell("steps", '["rain"]'), _redo, "fog: the record has no parameter"),
     Fault(
         "nothing of that name",
         _manifest(b"split,id,recipe,steps,seed\ntest,x,fog,[],1\n"),
         _redo,
-        "test0: in none of the manifests",
+        "test0: is in no manifest",
     ),
 ]
 

@@ -51,8 +51,8 @@ def _weights(content: bytes | None, name: str, old: str, new: str) -> Callable[[
 
 
 NO_YAML = [
-    ("empty", "", "checked together: Input should be a valid dictionary"),
-    ("a list", "- 1\n- 2\n", "checked together: Input should be a valid dictionary"),
+    ("empty", "", "params.yaml: Input should be a valid dictionary"),
+    ("a list", "- 1\n- 2\n", "params.yaml: Input should be a valid dictionary"),
     ("NUL", "seed: \0", "not valid YAML: unacceptable character"),
     ("UTF-16", "seed: 0".encode("utf-16"), "unknown key|valid dictionary|not valid YAML|Field required"),
     ("Latin-1", b"seed: \xe9", "not valid YAML: unacceptable character"),
@@ -76,11 +76,11 @@ WRONG = [
     ("no seed", "seed: 0\n", "", "seed: Field required"),
     ("infinite rate", "learning_rate: 4.0e-4", "learning_rate: .inf", "train_prior.learning_rate: .*finite number"),
     ("rate that is no number", "learning_rate: 4.0e-4", "learning_rate: .nan", "train_prior.learning_rate: .*finite"),
-    ("task without a section", "tasks: [detection, ", "tasks: [depth, ", "tasks: 'depth' is unknown; there are"),
+    ("task without a section", "tasks: [detection, ", "tasks: [depth, ", "tasks: 'depth' is unknown. Choose one of"),
     ("section of an unknown task", "train_task:\n", "train_task:\n  depths: {}\n", "train_task: 'depths' is unknown"),
-    ("section that is a word", "losses:\n", "losses: yes\nlosts:\n", "losts: unknown key; known here: seed, data"),
+    ("section that is a word", "losses:\n", "losses: yes\nlosts:\n", "losts: unknown key. Known keys: seed, data"),
     ("empty section of a loss", "pixel: {kind: l1}", "pixel:", "losses.pixel: .*valid dictionary"),
-    ("unknown loss", "  pixel: {kind: l1}", "  pixle: {kind: l1}", "losses: 'pixle' is unknown; there are: pixel"),
+    ("unknown loss", "  pixel: {kind: l1}", "  pixle: {kind: l1}", "losses: 'pixle' is unknown. Choose one of pixel"),
     ("unknown kind of a loss", "kind: l1", "kind: l3", "losses.pixel.kind: .*'l1'"),
     ("empty objective", "[pixel, diffloss]", "[pixel, '']", "objectives: objective ''"),
     ("arm of an unknown objective", "arms: []", "arms: [pixl-retrained]", "arms: .*pixl"),
@@ -117,14 +117,14 @@ LAYOUTS = [
 FAULTS = [
     *(Fault(name, _written(content), _check, match) for name, content, match in NO_YAML),
     *(Fault(name, _changed(old, new), _check, match) for name, old, new, match in WRONG),
-    Fault("no file", lambda folder: None, _check, "params.yaml: cannot be read .*; run in the project's root"),
+    Fault("no file", lambda folder: None, _check, "params.yaml: cannot be read .*. Run this in the project's root"),
     Fault("a folder", lambda folder: (folder / FILE).mkdir(), _check, "params.yaml: cannot be read"),
     *(
         Fault(
             name,
             _changed("  masks:\n", f"  masks:\n    layout: {{{layout}, image_ending: '', mask_ending: ''}}\n", CAMVID),
             _check,
-            "data.masks.layout.folders.images: .*in braces, {split} and {condition} can stand",
+            "data.masks.layout.folders.images: .*unknown placeholder. Use {split} and {condition} only",
         )
         for name, layout in LAYOUTS
     ),

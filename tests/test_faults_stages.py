@@ -88,14 +88,14 @@ def _grown(folder: Path) -> None:
 FAULTS: list[tuple[str, Callable[[Path], Any], list[str], str]] = [
     ("no params.yaml", lambda f: (f / "params.yaml").unlink(), PREPARE, "params.yaml: cannot be read"),
     ("no room for scenes", lambda f: edit(f / "params.yaml", "width: 128", "width: 1"), PREPARE, "data.scenes.width: "),
-    ("clean set gone", lambda f: shutil.rmtree(f / "clean"), DEGRADE, "clean/dataset.json: not a dataset description"),
+    ("clean set gone", lambda f: shutil.rmtree(f / "clean"), DEGRADE, "clean/dataset.json: not a valid dataset.json"),
     (
         "clean image cut",
         lambda f: cut(f / "clean/train/images/train1.png"),
         DEGRADE,
         "train1.png: not a readable image",
     ),
-    ("clean image too small", _grown, DEGRADE, "image: sides must be 32 pixels or more"),
+    ("clean image too small", _grown, DEGRADE, "image: expected sides of 32 pixels or more"),
     ("recipe that is none", lambda f: None, [*DEGRADE[:2], "fogg", *DEGRADE[3:]], "no recipe 'fogg'"),
     ("restorer cut", lambda f: cut(f / "trained/restorer.safetensors"), RESTORE, "not a readable safetensors file"),
     (

@@ -31,13 +31,13 @@ CLASSES = ["square", "bar"]
 
 
 def _task(name: str, folder: Path) -> None:
-    from models.tasks import classification, smp_networks
+    from models.tasks import classification, segmentation
     from models.tasks.yolo_library import parts
 
     folder.mkdir()
     if name == "segmentation":
         about = {"architecture": "unet", "encoder": "tu-mobilenetv3_small_050"}
-        task = get_task(name)(smp_networks.build(about, 2, None), CLASSES, about, CPU)
+        task = get_task(name)(segmentation.build_network(about, 2, None), CLASSES, about, CPU)
     elif name == "detection":
         task = get_task(name)(
             parts("detect").model("yolo11n.yaml", nc=2, verbose=False), CLASSES, {"image_size": 64}, CPU
@@ -229,7 +229,7 @@ FAULTS: dict[Callable[[Path], Any], list[tuple[str, Callable[[Path], Any], str]]
         ("records cut", _cut("records.npz"), "records.npz: not a readable file of records"),
         ("records of text", _bytes("records.npz", b"hello"), "not a readable file of records"),
         ("records without a kind", _npz(a=[1]), "it has no entry 'kind'"),
-        ("records of an unknown kind", _npz(kind="depth"), "unknown records 'depth'; there are"),
+        ("records of an unknown kind", _npz(kind="depth"), "unknown records 'depth', expected"),
         ("records of another version", _npz(kind="mean", ids=["a"]), "mean records of another version"),
         (
             "records of other lengths",

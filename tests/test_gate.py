@@ -133,7 +133,7 @@ def test_thresholds() -> None:
 
 
 def test_few_images_are_refused_and_constant_features_do_no_harm() -> None:
-    with pytest.raises(GateError, match="needs 10 images or more to be fitted on, there are 9"):
+    with pytest.raises(GateError, match="needs at least 10 images to be fitted on, there are 9"):
         fit(_cases(9, 0, lambda light: light), FEATURES, 0)
     cases = _cases(20, 0, lambda light: light).assign(same=1.0)
     assert np.isfinite(fit(cases, [*FEATURES, "same"], 0).predicted).all()
@@ -251,9 +251,11 @@ def test_a_gate_in_front_of_a_folder(
     assert restore(never, *network, "--output", "two") == {"dark": False, "light": False}
     with pytest.raises(photo_folders.FilesError, match="made by another restorer or with other settings"):
         restore(never, *network, "--output", "one")
-    with pytest.raises(photo_folders.FilesError, match="--gate and --network go together"):
+    with pytest.raises(photo_folders.FilesError, match="--gate: needs --network"):
         restore(never, "--output", "three")
-    with pytest.raises(GateError, match=r"--network nowhere: no such folder. Give the network of segmentation"):
+    with pytest.raises(
+        GateError, match=r"--network nowhere: no such folder. Give the folder of the network of segmentation"
+    ):
         restore(never, "--network", "nowhere", "--output", "three")
 
 
@@ -264,9 +266,9 @@ def test_splits_to_fit_on(
     monkeypatch.chdir(tmp_path)
     finished = CompletedRun(load_params(), "fog", "pixel")
     assert gate.split_to_fit(finished, None) == "train"  # val is what is reported
-    with pytest.raises(GateError, match=r"--split val: is the reported split. Fit on another one: train"):
+    with pytest.raises(GateError, match=r"--split: 'val' is the reported split. Choose one of train"):
         gate.split_to_fit(finished, "val")
-    with pytest.raises(GateError, match=r"--split dev: the dataset has no such split. Choose one of train"):
+    with pytest.raises(GateError, match=r"--split: the dataset has no split 'dev'. Choose one of train"):
         gate.split_to_fit(finished, "dev")
     text = gate.write_gate(finished, "segmentation", "train", False, Path("out"))
     assert "which the restorer and the task network have seen" in text
@@ -274,7 +276,7 @@ def test_splits_to_fit_on(
 
 
 def test_a_task_that_the_run_does_not_have(run: Callable[..., dict[str, Any]]) -> None:
-    with pytest.raises(ParamsError, match=r"--task 'depth': params.yaml has detection, segmentation"):
+    with pytest.raises(ParamsError, match=r"--task: 'depth' is not in params.yaml. Choose one of detection"):
         run("--task", "depth")
 
 

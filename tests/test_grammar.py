@@ -61,10 +61,10 @@ def test_each_loss_has_its_kind_and_all_its_settings() -> None:
 @pytest.mark.parametrize(
     ("objective", "message"),
     [
-        ("pixel + perceptual", "objective 'pixel . perceptual': 'perceptual' is unknown; there are pixel, natural"),
-        ("", "objective '': '' is unknown; there are pixel, .*, lpips, task, square, late, heavy, and sums; or frozen"),
+        ("pixel + perceptual", "objective 'pixel . perceptual': 'perceptual' is unknown. Choose one of pixel, natural"),
+        ("", "objective '': '' is unknown. Choose one of pixel, .*, square, .*, a sum of them, or frozen"),
         ("natural + natural", "'natural' occurs twice"),
-        ("square + pixel", "square and pixel are both pixel losses; choose one"),
+        ("square + pixel", "square and pixel are both pixel losses. Choose one"),
         ("frozen + lpips", "'frozen' is unknown"),
     ],
 )
@@ -111,9 +111,9 @@ def test_arms(name: str, arm: Arm | None) -> None:
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("pixel-trained", "expected degraded-retrained, <objective>-retrained or clean-restored-<objective>"),
-        ("lpips-retrained", "'lpips' is not among objectives: pixel, diffloss"),
-        ("clean-restored-degraded", "'degraded' is not among objectives"),
+        ("pixel-trained", "is no arm. Choose degraded-retrained, <objective>-retrained or clean-restored-<objective>"),
+        ("lpips-retrained", "'lpips' is not among the objectives. Choose one of pixel, diffloss"),
+        ("clean-restored-degraded", "'degraded' is not among the objectives"),
     ],
 )
 def test_a_mistake_in_an_arm_is_one_line(name: str, words: str) -> None:

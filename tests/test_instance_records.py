@@ -8,8 +8,8 @@ import pytest
 from faster_coco_eval import COCO, COCOeval_faster
 from numpy.typing import NDArray
 
+from models.tasks.instance_segmentation import outline
 from models.tasks.predictions import InstancePrediction, decode_mask, encode_masks
-from models.tasks.yolo_dataset import outline
 from pipeline.metrics.detection_records import DetectionRecords
 from pipeline.metrics.instance_segmentation import Masks, match_instances
 from pipeline.metrics.records import RecordsError

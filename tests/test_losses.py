@@ -55,14 +55,15 @@ def test_every_entry_of_the_table_has_a_class_and_settings_with_defaults() -> No
     for kind in LOSSES:
         assert issubclass(get_loss(kind), Loss)
         assert issubclass(get_settings(kind), Settings) and get_settings(kind)()
-    with pytest.raises(LossError, match="loss 'perceptual' is unknown; there are pixel, natural"):
+    with pytest.raises(LossError, match="loss 'perceptual' is unknown; there are pixel, "):
         get_loss("perceptual")
 
 
 def test_what_the_losses_of_an_objective_need() -> None:
     losses = {name: (name, {}) for name in LOSSES}
-    assert [name for name in LOSSES if needs_prior({name: losses[name]})] == ["natural", "semantic", "diffloss"]
-    assert [name for name in LOSSES if needs_task({name: losses[name]})] == ["task"]
+    assert {name for name in LOSSES if needs_prior({name: losses[name]})} >= {"natural", "semantic", "diffloss"}
+    assert {name for name in LOSSES if needs_task({name: losses[name]})} >= {"task"}
+    assert not needs_prior({"pixel": losses["pixel"]}) and not needs_task({"pixel": losses["pixel"]})
     assert needs_prior(losses) and needs_task(losses) and not needs_prior({})
 
 
@@ -74,7 +75,7 @@ def test_objective_names_are_sums_and_always_hold_the_pixel_loss() -> None:
         == ["pixel", "diffloss"]
     )
     assert list(objective_losses("task+lpips", {})) == ["pixel", "task", "lpips"]
-    with pytest.raises(GrammarError, match="'perceptual' is unknown; there are pixel, natural"):
+    with pytest.raises(GrammarError, match=r"'perceptual' is unknown\. Choose one of pixel, natural"):
         objective_losses("pixel + perceptual", {})
     with pytest.raises(GrammarError, match="occurs twice"):
         objective_losses("natural + natural", {})
@@ -95,7 +96,7 @@ def test_a_variant_of_the_pixel_loss_stands_in_its_place() -> None:
     )
     both, named = build("square + natural", settings), build("natural", {**settings, "pixel": {"kind": "l2"}})
     torch.testing.assert_close(gradient(both)[0], gradient(named)[0])
-    with pytest.raises(GrammarError, match="square and pixel are both pixel losses; choose one"):
+    with pytest.raises(GrammarError, match=r"square and pixel are both pixel losses\. Choose one"):
         objective_losses("square + pixel", settings)
 
 
@@ -104,7 +105,7 @@ def test_a_variant_is_its_loss_with_settings_of_its_own() -> None:
     logs = {name: gradient(build(name, settings))[1] for name in ("natural", "strong")}
     assert logs["natural"]["natural"] == logs["strong"]["natural"]
     assert logs["strong"]["natural_ratio"] == pytest.approx(4 * logs["natural"]["natural_ratio"])
-    with pytest.raises(GrammarError, match=r"'weak' is unknown; there are pixel, .*, strong, and sums"):
+    with pytest.raises(GrammarError, match=r"'weak' is unknown. Choose one of pixel, .*, strong, a sum"):
         objective_losses("weak", settings)
     with pytest.raises(LossError, match="component occurs twice"):
         build("natural + diffloss")
@@ -333,7 +334,7 @@ def test_a_term_without_gradient_adds_nothing() -> None:
         ("diffloss", {"diffloss": {"view": "resize", "view_sizes": [8, 16]}}, "view 'resize' needs one view_sizes"),
         ("diffloss", {"diffloss": {"view": "resize", "view_sizes": [0]}}, "view_sizes.0: Input should be greater"),
         ("diffloss", {"diffloss": {"view": "multi-scale", "view_sizes": []}}, "view 'multi-scale' needs at least one"),
-        ("diffloss", {"diffloss": {"bank": "disk"}}, "bank: unknown key"),
+        ("diffloss", {"diffloss": {"cache": "disk"}}, "cache: unknown key"),
         (
             "lpips",
             {"lpips": {"backbone": "resnet"}},

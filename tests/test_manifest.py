@@ -25,7 +25,7 @@ def test_results_are_reported_on_test_or_else_val(make_dataset: Callable[..., Da
 
 
 def test_unknown_split_lists_what_exists(make_dataset: Callable[..., Dataset]) -> None:
-    with pytest.raises(DatasetError, match="no split 'dev'; there are train, val, test"):
+    with pytest.raises(DatasetError, match=r"no split 'dev'\. Choose one of train, val, test"):
         make_dataset().split("dev")
 
 
@@ -39,7 +39,7 @@ def test_missing_images_are_noticed(make_dataset: Callable[..., Dataset]) -> Non
 @pytest.mark.parametrize("text", ["{", json.dumps({"name": "x"})])
 def test_broken_description(tmp_path: Path, text: str) -> None:
     (tmp_path / "dataset.json").write_text(text)
-    with pytest.raises(DatasetError, match=r"dataset\.json: not a dataset description"):
+    with pytest.raises(DatasetError, match=r"dataset\.json: not a valid dataset\.json"):
         Dataset.open(tmp_path)
 
 

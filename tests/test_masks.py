@@ -84,12 +84,12 @@ def test_missing_masks_and_images_are_faults_and_missing_folders_errors(tmp_path
         f"label without image: none of its name in {tmp_path}/val",
     ]
     assert source.split_ids() == {"train": ["a"], "val": []}
-    with pytest.raises(DatasetError, match=r"expected the folders .*/none/train, .*data\.masks\.layout"):
+    with pytest.raises(DatasetError, match=r"none of the folders .*/none/train, .*data\.masks\.layout"):
         Masks(tmp_path / "none", SETTINGS, 0).split_ids()
 
 
 def test_unknown_thing() -> None:
-    with pytest.raises(DatasetError, match=r"data\.masks\.things: bus not among the classes: road, car"):
+    with pytest.raises(DatasetError, match=r"data\.masks\.things: there is no class bus\. Choose from road, car"):
         Masks(Path(), {**SETTINGS, "things": ["bus"]}, 0)
 
 
@@ -118,7 +118,7 @@ def test_colour_coded_masks(tmp_path: Path) -> None:
     assert _faults(_make(tmp_path, strange, colours=colours, ignored_colours=[[0, 0, 0]])) == [
         f"trainannot/a.png: class out of range: {text}"
     ]
-    with pytest.raises(DatasetError, match=r"data\.masks\.colours: one for each of the classes is needed; look at car"):
+    with pytest.raises(DatasetError, match=r"data\.masks\.colours: differs from data\.masks\.classes in car"):
         Masks(Path(), {**SETTINGS, "colours": {"road": [1, 1, 1]}}, 0)
 
 
@@ -172,7 +172,7 @@ def test_undivided_folders(tmp_path: Path) -> None:
         save(tmp_path / "labels" / f"{index}_mask.png", _mask())
     source = Masks(tmp_path, {**SETTINGS, "layout": layout, "split": {"train": 0.5, "test": 0.5}}, 0)
     assert {split: len(names) for split, names in source.split_ids().items()} == {"train": 2, "test": 2}
-    with pytest.raises(DatasetError, match=r"data\.masks\.split: needed"):
+    with pytest.raises(DatasetError, match=r"data\.masks\.split: missing"):
         Masks(tmp_path, {**SETTINGS, "layout": layout}, 0).split_ids()
 
 

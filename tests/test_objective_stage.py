@@ -83,7 +83,9 @@ def test_the_task_objective_depends_on_its_network(folders: tuple[Path, Path, Pa
     assert describe("pixel + task", _params(), *folders) == before
     (folders[1] / "detection" / "weights").write_text("another")
     assert describe("pixel + task", _params(), *folders) != before
-    with pytest.raises(ParamsError, match=r"losses\.task\.network: 'depth' is not among tasks: detection"):
+    with pytest.raises(
+        ParamsError, match=r"losses\.task\.network: 'depth' is not among the tasks. Choose one of detection"
+    ):
         describe("task", _params(task={"network": "depth"}), *folders)
 
 

@@ -229,7 +229,7 @@ def test_a_faulty_project_is_one_line(project: Path, tmp_path: Path) -> None:
     assert code == 1 and text.startswith("error: dvc.yaml: ") and "Traceback" not in text
     code, text = _run(tmp_path)
     assert code == 1 and text.startswith("error: dvc.yaml: ") and "Traceback" not in text
-    assert _run(project, 0) == (1, "error: --jobs: expected 1 or more, got 0\n")
+    assert _run(project, 0) == (1, "error: --jobs: expected at least 1, got 0. Choose a larger number.\n")
 
 
 def _stages_of(folder: Path) -> list[str]:

@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
+from data.sources import SOURCES
 from pipeline.plan import check_names, check_numbers, needs
 from pipeline.settings.params import Params, ParamsError, load_params
 from pipeline.settings.training import TrainRestorer
@@ -33,7 +34,7 @@ def test_tiny_has_the_same_keys_as_the_default() -> None:
 
 
 FAULTS = [
-    ("seed: 0", "sede: 0", "sede: unknown key; known here: seed, data"),
+    ("seed: 0", "sede: 0", "sede: unknown key. Known keys: seed, data"),
     ("seed: 0", "seed: -1", "seed: Input should be greater than or equal to 0, got -1"),
     ("seed: 0", "seed: zero", "seed: Input should be a valid integer"),
     ("seed: 0", "seed: [", "not valid YAML"),
@@ -43,47 +44,47 @@ FAULTS = [
     ("recipes: {}", "recipes: {Fog: [{effect: fog}]}", "degrade.recipes"),
     ("recipes: {}", "recipes: {fog: [{effect: rain}]}", "degrade.recipes.fog: there is a recipe of this name"),
     ("real: {}", "real: {rain-cam: {kind: paird}}", "degrade.real.rain-cam"),
-    ("[lowlight, fog]", "[lowlight, fogg]", "degradations: no recipe 'fogg'; there are"),
+    ("[lowlight, fog]", "[lowlight, fogg]", "degradations: there is no recipe 'fogg'. Choose from"),
     ("[lowlight, fog]", "[fog, fog]", "degradations: 'fog' occurs twice"),
     ("[lowlight, fog]", "[]", "degradations: List should have at least 1 item"),
     ("[pixel, diffloss]", "[pixel, difloss]", "objectives: objective 'difloss'"),
-    ("[detection, segmentation]", "[detektion]", "tasks: 'detektion' is unknown; there are: detection, instance-s"),
-    ("strength: 2.0", "strengh: 2.0", "losses.diffloss.strengh: unknown key; known here: weighting, strength"),
+    ("[detection, segmentation]", "[detektion]", "tasks: 'detektion' is unknown. Choose one of detection, instance-s"),
+    ("strength: 2.0", "strengh: 2.0", "losses.diffloss.strengh: unknown key. Known keys: weighting, strength"),
     ("timesteps: [5, 300]", "timesteps: 5", "losses.diffloss.timesteps: Input should be a valid array, got 5"),
     ("image_size: 224", "image_size: 220", "train_task.detection.image_size: Input should be a multiple of 32"),
-    ("source: scenes", "source: masks", "a section data.masks is needed"),
+    ("source: scenes", "source: masks", "which needs a section data.masks. Add it."),
     (
         "source: scenes",
         "source: photos",
-        "data.source: 'photos' is unknown; there are: coco, exdark, folders, masks, scenes, voc, yolo",
+        f"data.source: 'photos' is unknown. Choose one of {', '.join(SOURCES)}",
     ),
     ("decoder_blocks: [1, 1, 1]", "decoder_blocks: [1, 1]", "must have the same length"),
     (
         "steps_of: {}",
         "steps_of: {pixl: 9}",
-        "train_restorer.steps_of: objective 'pixl': 'pixl' is unknown; there are pixel",
+        "train_restorer.steps_of: objective 'pixl': 'pixl' is unknown. Choose one of pixel",
     ),
     (
         "steps_of: {}",
         "steps_of: {pixel: 0}",
         "train_restorer.steps_of.pixel: Input should be greater than or equal to 1",
     ),
-    ("steps_of: {}", "steps_of: {frozen: 9}", "train_restorer.steps_of.frozen: 'frozen' is not trained; take it out"),
+    ("steps_of: {}", "steps_of: {frozen: 9}", "train_restorer.steps_of.frozen: 'frozen' is not trained. Remove it"),
     ("clean_share: 0.2", "clean_share: 1.0", "train_restorer.clean_share: Input should be less than 1"),
     ("timesteps: [5, 300]", "timesteps: [5, 300], from_step: 130", "losses.diffloss.from_step: expected less than 130"),
     ("timesteps: [5, 300]", "timesteps: [5, 3000]", "losses.diffloss.timesteps: expected 0 <= low < high <= 1000"),
     ("size: 64, channels", "size: 62, channels", "train_prior.network: size 62 cannot be halved 2 times"),
     ("attention: [16]", "attention: [12]", "train_prior.network: attention at size 12: the levels have the sizes"),
     ("engine: local", "engine: spark", "engine: Input should be 'local' or 'ray', got 'spark'"),
-    ("processes: 1", "processes: 5", "processes is 5, so that train_prior.batch must be a multiple; got 12"),
+    ("processes: 1", "processes: 5", "train_prior.batch: 12 cannot be divided among 5 processes"),
     ("image_size: 224", "device: 'gpu', image_size: 224", "train_task.detection.device: String should match pattern"),
     (
         "baselines: []",
         "baselines: [task]",
-        "statistics.baselines has 'task': expected one of the objectives beside the pixel loss, which is always a "
-        "baseline: diffloss",
+        "statistics.baselines: 'task' is unknown, or a pixel loss, which is always a baseline. Choose from "
+        "these objectives: diffloss",
     ),
-    ("baselines: []", "baselines: [pixel]", "statistics.baselines has 'pixel': expected one of the objectives beside"),
+    ("baselines: []", "baselines: [pixel]", "statistics.baselines: 'pixel' is unknown, or a pixel loss"),
     (
         "baselines: []",
         "rivals: [diffloss]",
@@ -100,7 +101,7 @@ def test_a_degradation_with_a_severity_of_its_own() -> None:
     assert degrade.of("fog").severity == 2 and degrade.of("lowlight").severity == 3
     assert degrade.only("fog") == {"severity": 2} and degrade.only("lowlight") == {"severity": 3}
     wrong = params.degrade.model_copy(update={"severity_of": {"fgo": 2}})
-    with pytest.raises(ParamsError, match=r"degrade\.severity_of: 'fgo' is unknown; there are: .*fog"):
+    with pytest.raises(ParamsError, match=r"degrade\.severity_of: 'fgo' is unknown. Choose one of .*fog"):
         check_names(params.model_copy(update={"degrade": wrong}))
 
 
@@ -128,10 +129,13 @@ def test_an_objective_with_steps_of_its_own() -> None:
 
 
 CHAINS = [
-    ("[{effect: smog}]", "degrade.recipes.mine: mine, step 1: no effect 'smog'; there are"),
-    ("[{effect: jpeg, qualty: 3}]", "degrade.recipes.mine: mine, step 1 (jpeg): no setting 'qualty'; it has quality"),
+    ("[{effect: smog}]", "degrade.recipes.mine: mine, step 1: there is no effect 'smog'. Choose from"),
+    (
+        "[{effect: jpeg, qualty: 3}]",
+        "degrade.recipes.mine: mine, step 1 (jpeg): there is no setting 'qualty'. Choose",
+    ),
     ("[{effect: jpeg, quality: 300}]", "degrade.recipes.mine: mine, step 1 (jpeg), quality"),
-    ("[{effect: shear}]", "moves pixels, so boxes and masks of the clean images would be wrong"),
+    ("[{effect: shear}]", "moves pixels, so that boxes and masks of the clean images would be wrong"),
     ("[]", "degrade.recipes.mine: List should have at least 1 item"),
 ]
 
@@ -153,7 +157,7 @@ def test_a_mistake_in_an_own_chain(tmp_path: Path, chain: str, message: str) -> 
         (
             "{kind: unpaired, recipe: smog, data: {source: masks, root: ., masks: {name: x, classes: [a], "
             "things: [], min_pixels: 1}}}",
-            "degrade.real.cam.recipe: no recipe 'smog'; there are",
+            "degrade.real.cam.recipe: there is no recipe 'smog'. Choose from",
         ),
     ],
 )
@@ -186,12 +190,12 @@ def test_a_task_without_its_section(tmp_path: Path) -> None:
     line = next(line for line in text.splitlines(keepends=True) if line.startswith("  detection:"))
     path = tmp_path / "params.yaml"
     path.write_text(text.replace(line, ""))
-    with pytest.raises(ParamsError, match=r"a section train_task\.detection is needed"):
+    with pytest.raises(ParamsError, match=r"needs a section train_task\.detection\. Add it"):
         check_names(load_params(path))
 
 
 def test_missing_file() -> None:
-    with pytest.raises(ParamsError, match="run in the project's root"):
+    with pytest.raises(ParamsError, match="Run this in the project's root"):
         load_params(Path("nowhere.yaml"))
 
 
@@ -248,10 +252,10 @@ def test_a_variant_takes_over_what_it_does_not_say() -> None:
 @pytest.mark.parametrize(
     ("name", "section", "message"),
     [
-        ("late", {"base": "difloss"}, r"losses\.late\.base: 'difloss' is unknown; there are: pixel, natural"),
-        ("late", {"base": "pixel", "strength": 1}, r"losses\.late\.strength: unknown key; known here: kind, weight"),
-        ("late", {"timesteps": [4, 9]}, r"losses: 'late' is unknown; .* needs its name as base"),
-        ("late", {"base": "diffloss", "strenght": 1}, r"losses\.late\.strenght: unknown key; known here: weighting"),
+        ("late", {"base": "difloss"}, r"losses\.late\.base: 'difloss' is unknown. Choose one of pixel, natural"),
+        ("late", {"base": "pixel", "strength": 1}, r"losses\.late\.strength: unknown key. Known keys: kind, weight"),
+        ("late", {"timesteps": [4, 9]}, r"losses: 'late' is unknown\. .* losses\.late\.base to define a variant"),
+        ("late", {"base": "diffloss", "strenght": 1}, r"losses\.late\.strenght: unknown key. Known keys: weighting"),
         ("late", {"base": "diffloss", "timesteps": [400, 2000]}, r"losses\.late\.timesteps: expected 0 <= low < high"),
         ("late", {"base": "diffloss", "from_step": "5"}, r"losses\.late\.from_step: .* valid integer, got '5'"),
         ("late", {"base": "diffloss", "timesteps": ["5", 9]}, r"losses\.late\.timesteps\.0: .* valid integer, got '5'"),
@@ -265,10 +269,10 @@ def test_a_variant_takes_over_what_it_does_not_say() -> None:
             {"base": "diffloss", "every": 0},
             r"losses\.late.*(every and calibrate_every >= 1|than or equal to 1)",
         ),
-        ("lpips", {"base": "diffloss"}, r"losses\.lpips: no name for a variant"),
-        ("degraded", {"base": "diffloss"}, r"losses\.degraded: no name for a variant"),
-        ("pixel-retrained", {"base": "diffloss"}, r"losses\.pixel-retrained: no name for a variant"),
-        ("a/b", {"base": "diffloss"}, r"losses\.a/b: no name for a variant"),
+        ("lpips", {"base": "diffloss"}, r"losses\.lpips: not a name for a variant"),
+        ("degraded", {"base": "diffloss"}, r"losses\.degraded: not a name for a variant"),
+        ("pixel-retrained", {"base": "diffloss"}, r"losses\.pixel-retrained: not a name for a variant"),
+        ("a/b", {"base": "diffloss"}, r"losses\.a/b: not a name for a variant"),
     ],
 )
 def test_a_mistake_about_a_variant(name: str, section: dict[str, object], message: str) -> None:
@@ -294,11 +298,14 @@ def _with_data(tmp_path: Path, section: str) -> str:
 COCO = "{source: coco, root: x, coco: {name: x, files: {train: {json: a, images: b}}%s}}"
 MASKS = "{source: masks, root: x, masks: {name: x, classes: [a], things: [], min_pixels: 1%s}}"
 DATA_FAULTS = [
-    (COCO.replace("images: b", "image: b"), "data.coco.files.train.image: unknown key; known here: json, images"),
+    (COCO.replace("images: b", "image: b"), "data.coco.files.train.image: unknown key. Known keys: json, images"),
     (COCO.replace("train:", "trian:"), "data.coco.files.trian"),
-    (COCO % ", split: {train: 0.5, val: 0.4}", "data.coco.split: the shares add up to 0.9, not to 1"),
+    (COCO % ", split: {train: 0.5, val: 0.4}", "data.coco.split: the shares add up to 0.9. Make them add up to 1"),
     (COCO % ", split: {val: 0.5, test: 0.5}", "data.coco.split: train and val or test need a share"),
-    (COCO.replace("train: {", "all: {json: a, images: b}, train: {"), "expected train and val or test, or only all"),
+    (
+        COCO.replace("train: {", "all: {json: a, images: b}, train: {"),
+        "expected the keys train and val or test, or only all",
+    ),
     (COCO % ", limit: {train: 0}", "data.coco.limit.train: Input should be greater than or equal to 1, got 0"),
     (
         MASKS % ", layout: kitti",
@@ -307,10 +314,10 @@ DATA_FAULTS = [
     (MASKS % ", layout: {images: a, masks: b}", "data.masks.layout.folders.image_ending: Field required (and 1 more)"),
     (
         MASKS % ", layout: {images: '{city}', masks: b, image_ending: '', mask_ending: .png}",
-        "data.masks.layout.folders.images: '{city}': in braces, {split} and {condition} can stand",
+        "data.masks.layout.folders.images: '{city}': unknown placeholder. Use {split} and {condition} only",
     ),
     (MASKS % ", colours: {a: [1, 2]}", "data.masks.colours.a: List should have at least 3 items"),
-    ("{source: voc, root: x}", "source is 'voc', so that a section data.voc is needed"),
+    ("{source: voc, root: x}", "source is 'voc', which needs a section data.voc"),
     ("{source: yolo, root: x, faults: ignore, yolo: {name: x}}", "data.faults: Input should be 'error' or 'skip'"),
 ]
 

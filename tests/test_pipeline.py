@@ -10,6 +10,7 @@ import pytest
 from clones import ROOT, TABLES, clone, dvc, edit
 from ruamel.yaml import YAML
 
+from pipeline.metrics.image_quality import ImageQuality
 from pipeline.reporting.tables import GAINS, RESULTS
 
 CAMVID = ROOT.parent / "shared" / "camvid"
@@ -46,7 +47,7 @@ def test_the_tables_are_complete_and_tidy(finished: Path) -> None:
         ("segmentation", "mIoU"),
     }
     assert set(tasks.variant) == {"clean", "degraded", "pixel", "diffloss"}
-    assert set(results[results.task == "quality"].metric) == {"PSNR", "SSIM", "blur"}
+    assert set(results[results.task == "quality"].metric) == set(ImageQuality.measures) >= {"PSNR", "SSIM", "blur"}
     assert set(results.degradation) == {"lowlight", "fog"}
     assert (results.n_images == 8).all()
     assert {("diffloss", "pixel"), ("pixel", "degraded")} <= set(zip(gains.variant, gains.versus, strict=True))
@@ -219,7 +220,7 @@ def test_a_wrong_name_stops_before_any_work(finished: Path) -> None:
     finally:
         (finished / "params.yaml").write_text(before)
     assert done.returncode != 0
-    assert "error: params.yaml: degradations: no recipe 'smog'; there are" in done.stderr
+    assert "error: params.yaml: degradations: there is no recipe 'smog'. Choose from" in done.stderr
     assert "Traceback" not in done.stderr and "Running stage 'degrade" not in done.stdout
 
 

@@ -146,7 +146,7 @@ def test_all_faults_are_found_at_once_and_nothing_is_written(folder: Path, capsy
         _prepare("masks", folder, settings)
     message = str(caught.value)
     assert "7 faults (2 x unreadable image, " in message and "\n" not in message
-    assert "all listed in work/faults.csv; repair the files, or set data.faults to skip" in message
+    assert "all listed in work/faults.csv. Repair the files, or set data.faults to skip" in message
     assert not Path("out").exists() and not list(Path("work").rglob("*.png"))
     _check_table(_table("work/faults.csv"), "none: repair the file")
     assert f"{folder}/train/b.png: unreadable image" in capsys.readouterr().out
@@ -198,14 +198,14 @@ def test_a_task_that_the_data_have_no_labels_for_is_one_line_before_anything_is_
     with pytest.raises(DatasetError) as caught:
         import_dataset(data, 0, Path("out"), ["detection", "segmentation"])
     assert str(caught.value) == (
-        "tasks: the data set 'toy' has no labels for segmentation, but for detection; "
-        "take segmentation out of tasks in params.yaml, or choose other data"
+        "tasks: dataset 'toy' has no labels for segmentation, only for detection. "
+        "Remove segmentation from tasks in params.yaml, or use another dataset"
     )
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [(None, r"data\.yaml: cannot be read .*see data\.root and data\.yolo"), ("{", "not valid YAML")],
+    [(None, r"data\.yaml: cannot be read .*Correct data\.root or data\.yolo"), ("{", "not valid YAML")],
 )
 def test_a_project_file_that_cannot_be_read(folder: Path, text: str | None, message: str) -> None:
     settings = _write("yolo", folder)

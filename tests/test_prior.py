@@ -9,7 +9,7 @@ import torch
 from diffusers import AutoencoderKL, DDIMScheduler, DDPMScheduler, UNet2DConditionModel, UNet2DModel
 from torch import Tensor, nn
 
-from models.diffusion.latent import LatentNetwork
+from models.diffusion.networks import LatentNetwork
 from models.diffusion.prior import DiffusionPrior, PriorError
 from models.diffusion.schedule import NoiseSchedule, ScheduleError
 

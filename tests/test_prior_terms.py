@@ -8,7 +8,7 @@ from test_prior import tiny_prior
 from torch import Tensor
 
 from models.diffusion.prior import DiffusionPrior
-from pipeline.metrics.diffloss_terms import DiffLossTerms, fixed_steps
+from pipeline.metrics.image_quality import DiffLossTerms, fixed_steps
 from pipeline.running.seeds import seed_for
 
 SECTION = {"timesteps": [5, 300], "view": "resize", "view_sizes": [16]}

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from data.labels import DatasetError, read_boxes, read_category, read_instances
 from data.samples import FaultError
-from pipeline.datasets.faults import refuse
+from pipeline.datasets.importing import faults_error
 from tests.outside_data import VOC_OBJECT, VOC_XML, WRITERS, open_source
 from tests.properties import anything, few, grafted, mutated, refused_well, to_bytes
 
@@ -71,7 +71,7 @@ def read_all(source: Any, folder: Path) -> None:
             faults.extend(error.faults)
     faults.extend(source.faults())
     if faults:
-        raise refuse(faults, folder / "faults.csv", folder, "repair the files")
+        raise faults_error(faults, folder / "faults.csv", folder, "repair the files")
 
 
 @few

@@ -141,11 +141,11 @@ def test_the_numbers_are_those_of_the_tables(rows: dict[str, Row]) -> None:
 
 
 def test_tags_to_filter_by(rows: dict[str, Row]) -> None:
-    arms = {name: (row.tags["arm"], row.tags["objective"]) for name, row in rows.items()}
-    assert arms["clean"] == ("clean", "none")
-    assert arms["fog · degraded"] == ("degraded", "none")
-    assert arms[f"fog · {SUM}"] == ("restored", SUM)
-    assert [arms[f"fog · {variant}"] for variant in NEW] == [
+    kinds = {name: (row.tags["kind"], row.tags["objective"]) for name, row in rows.items()}
+    assert kinds["clean"] == ("clean", "none")
+    assert kinds["fog · degraded"] == ("degraded", "none")
+    assert kinds[f"fog · {SUM}"] == ("restored", SUM)
+    assert [kinds[f"fog · {variant}"] for variant in NEW] == [
         ("retrained", "none"),
         ("retrained", SUM),
         ("clean-restored", SUM),

@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +15,9 @@ from torchmetrics.functional.image import (
 
 from data.dataset import Dataset
 from pipeline.metrics.fidelity import LARGEST_PSNR, psnr, ssim
-from pipeline.metrics.image_quality import available, blur, ms_ssim
-from pipeline.quality import FolderReader, measure
+from pipeline.metrics.image_quality import SMALLEST_SIDE, ImageQuality, blur, ms_ssim, torch_measures
+from pipeline.quality import measure
+from pipeline.running.artifacts import read_from
 
 CPU = torch.device("cpu")
 
@@ -28,6 +30,21 @@ def _pair() -> tuple[np.ndarray, np.ndarray]:
 
 def _batch(image: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(image).permute(2, 0, 1)[None].double()
+
+
+@pytest.mark.parametrize("name", ImageQuality.measures)
+def test_a_measure_is_declared_pure_and_prefers_the_clean_image(name: str) -> None:
+    (metric,) = (metric for metric in ImageQuality.metrics if metric.name == name)
+    measure = ImageQuality.measures[name]
+    rough = np.random.default_rng(0).normal(0, 1, (48, 64, 3))
+    clean = np.clip(128 + 200 * ndimage.gaussian_filter(rough, (2, 2, 0)), 0, 255).astype(np.uint8)
+    worse = ndimage.uniform_filter(clean, (7, 7, 1))
+    for array in (clean, worse):
+        array.setflags(write=False)
+    best, value = measure(clean, clean), measure(worse, clean)
+    assert type(best) is type(value) is float and np.isfinite([best, value]).all()
+    assert best > value if metric.higher_is_better else best < value
+    assert measure(worse, clean) == value
 
 
 def test_psnr_is_torchmetrics() -> None:
@@ -46,7 +63,7 @@ def test_ssim_is_close_to_another_implementation() -> None:
 
 def test_mean_over_images(make_dataset: Callable[..., Dataset]) -> None:
     split = make_dataset().split("test")
-    records = measure(split, FolderReader(split.folder / "images"))
+    records = measure(split, partial(read_from, split.folder / "images"))
     assert records.image_ids == split.ids
     assert records.metrics()["PSNR"][0] == LARGEST_PSNR
 
@@ -108,11 +125,23 @@ def test_what_cannot_be_measured_is_left_out_by_name(
     make_dataset: Callable[..., Dataset], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "empty"))
-    found, missing = available(make_dataset().split("test"), CPU)
-    assert not found
+    measures, missing = torch_measures(make_dataset().split("test"), CPU)
+    assert not measures
     assert "'test0' has 48" in missing["MS-SSIM"] and "alexnet-owt-7be5be79.pth" in missing["LPIPS"]
-    found, missing = available(make_dataset("large", size=(176, 180)).split("test"), CPU)
-    assert set(found) == {"MS-SSIM"} and set(missing) == {"LPIPS"}
+    measures, missing = torch_measures(make_dataset("narrow", size=(SMALLEST_SIDE - 1, 180)).split("test"), CPU)
+    assert not measures and set(missing) == {"MS-SSIM", "LPIPS"}
+    measures, missing = torch_measures(make_dataset("large", size=(SMALLEST_SIDE, 180)).split("test"), CPU)
+    assert set(measures) == {"MS-SSIM"} and set(missing) == {"LPIPS"}
+
+
+@pytest.mark.parametrize("upright", [True, False])
+def test_the_smallest_image_that_ms_ssim_takes(upright: bool) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (SMALLEST_SIDE, 200, 3), dtype=np.uint8)
+    image = image if upright else image.transpose(1, 0, 2)
+    assert ms_ssim(image, image) == pytest.approx(1)
+    smaller = image[1:] if upright else image[:, 1:]
+    with pytest.raises(ValueError, match="must be larger than 160"):  # torchmetrics divides the side by 16 first
+        ms_ssim(smaller, smaller)
 
 
 @pytest.mark.filterwarnings("ignore:The parameter 'pretrained':UserWarning", "ignore:Arguments other than:UserWarning")
@@ -125,9 +154,9 @@ def test_lpips_where_its_backbone_is_cached(
     folder.mkdir(parents=True)
     torch.save(torchvision.models.alexnet(weights=None).state_dict(), folder / "alexnet-owt-7be5be79.pth")
     split = make_dataset().split("test")
-    found, _ = available(split, CPU)
-    records = measure(split, FolderReader(split.folder / "images"), found)
-    assert list(records.values) == ["PSNR", "SSIM", "blur", "LPIPS"]
+    measures, _ = torch_measures(split, CPU)
+    records = measure(split, partial(read_from, split.folder / "images"), measures)
+    assert list(records.values) == [*ImageQuality.measures, "LPIPS"]
     assert records.metrics()["LPIPS"][0] == pytest.approx(0, abs=1e-6)
     clean, noisy = _pair()
-    assert found["LPIPS"](noisy, clean) > 0
+    assert measures["LPIPS"](noisy, clean) > 0

@@ -145,7 +145,7 @@ def test_bad_files_are_named(tmp_path: Path) -> None:
     with pytest.raises(RecordsError, match="no entry 'kind'"):
         load_records(path)
     np.savez(path, kind=np.array("depth"))
-    with pytest.raises(RecordsError, match="unknown records 'depth'; there are detection, segmentation"):
+    with pytest.raises(RecordsError, match="unknown records 'depth', expected detection, segmentation"):
         load_records(path)
     ALL_KINDS["mean"]().save(path)
     with pytest.raises(RecordsError, match="expected detection records, got mean"):

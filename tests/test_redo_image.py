@@ -12,7 +12,7 @@ from pipeline.commands import redo_image
 from pipeline.datasets.manifests import ManifestError
 from pipeline.datasets.recipes import recipe_of
 from pipeline.degrade import degrade_dataset
-from pipeline.settings.degrade import Degrade
+from pipeline.settings.data import Degrade
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def test_all_severities_of_an_image_are_made_again(
     for split in ("test@1", "test@4"):
         stored = Path("degraded/fog") / split / "images" / "test1.png"
         assert Path(f"redone/fog-{split}-test1.png").read_bytes() == stored.read_bytes()
-    assert capsys.readouterr().out.count("the same bytes") == 2
+    assert capsys.readouterr().out.count("the same pixels") == 2
 
 
 def test_a_split_can_be_chosen_and_other_pixels_are_noticed(
@@ -52,5 +52,5 @@ def test_a_split_can_be_chosen_and_other_pixels_are_noticed(
 
 
 def test_an_unknown_id_is_named(run: Callable[..., None]) -> None:
-    with pytest.raises(ManifestError, match="nobody: in none of the manifests below degraded"):
+    with pytest.raises(ManifestError, match="nobody: is in no manifest below degraded"):
         run("nobody")

@@ -214,7 +214,7 @@ def test_videos_that_cannot_be_used(tmp_path: Path) -> None:
     for source, target, said in (
         ("in.avi", "out.mkv", "written as .mp4 or .avi"),
         ("in.avi", "there.mp4", "exists"),
-        ("broken.mp4", "out.mp4", "not a readable video"),
+        ("broken.mp4", "out.mp4", "OpenCV cannot read this video"),
         ("none.mp4", "out.mp4", "no such file"),
     ):
         with pytest.raises((FilesError, VideoError), match=said):
@@ -236,7 +236,7 @@ def test_options_that_do_not_fit(restorer: Path, photos: Path, run: Callable[...
         ((*ours, "--input", photos / "none", "--output", "out"), "no such folder or video"),
         ((*ours, "--input", photos / "a.png", "--output", "out"), "neither a folder nor a video"),
         ((*ours, "--input", photos, "--output", "out", "--tile", 32), "half of --tile 32"),
-        (("--restorer", photos, "--input", photos, "--output", "out"), "neither restorer.onnx nor"),
+        (("--restorer", photos, "--input", photos, "--output", "out"), "this folder has no restorer.onnx and no"),
     ):
         with pytest.raises(FilesError, match=said):
             run(*words)

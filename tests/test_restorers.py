@@ -133,7 +133,7 @@ def test_every_restorer_has_small_settings_here() -> None:
 @pytest.mark.parametrize(
     ("name", "change", "message"),
     [
-        ("unknown", {}, "no restorer 'unknown'; there are: unet, nafnet, restormer, retinexformer, checkpoint"),
+        ("unknown", {}, f"no restorer 'unknown'; there are: {', '.join(RESTORERS)}"),
         ("nafnet", {"depth": 3}, "restorer 'nafnet': depth: unknown key; there are: width, encoder_blocks, middle_b"),
         ("nafnet", {"decoder_blocks": [1]}, "encoder_blocks and decoder_blocks must have the same length"),
         ("nafnet", {"width": 0}, "restorer 'nafnet': width: Input should be greater than or equal to 1, got 0"),

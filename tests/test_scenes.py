@@ -13,9 +13,8 @@ from data.labels import IGNORE_INDEX
 from data.samples import Sample
 from data.sources import SOURCES, Source, SourceError, load_source
 from data.sources.scenes import Scenes
-from data.sources.scenes.camera import NEAR
-from data.sources.scenes.composer import DETECTION, LABELS, MIN_PIXELS, MIN_SIDE, SEGMENTATION, Scene
-from data.sources.scenes.raster import SKY_DEPTH
+from data.sources.scenes.camera import NEAR, SKY_DEPTH
+from data.sources.scenes.rendering import DETECTION, LABELS, MIN_PIXELS, MIN_SIDE, SEGMENTATION, Scene
 from data.sources.scenes.road_users import SHAPES
 
 ROOT = Path(__file__).parents[1]

@@ -3,14 +3,12 @@
 import numpy as np
 import pytest
 
+from data.sources.scenes.buildings import Walls, draw_styles
 from data.sources.scenes.camera import NEAR, Camera, clip_near
-from data.sources.scenes.composer import LABELS, Scene, render
-from data.sources.scenes.facades import draw_styles
-from data.sources.scenes.faces import Body, Face, back_to_front, ground_quad
-from data.sources.scenes.layout import FAR, Street
-from data.sources.scenes.light import draw_light
+from data.sources.scenes.rendering import LABELS, Scene, draw_light, render
 from data.sources.scenes.road_users import SHAPES, car_body, person_body
-from data.sources.scenes.shading import Walls
+from data.sources.scenes.street import FAR, Street
+from data.sources.scenes.surfaces import Body, Face, back_to_front, ground_quad
 
 
 def level_camera(width: int = 256, height: int = 192) -> Camera:

@@ -7,8 +7,7 @@ import pytest
 
 from data.dataset import Dataset
 from data.labels import Instance, decode_mask, encode_mask
-from data.resizing import shrink
-from data.samples import Sample
+from data.samples import Sample, shrink
 from pipeline.datasets.importing import import_dataset
 from pipeline.settings.data import Data
 

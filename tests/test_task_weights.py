@@ -208,7 +208,7 @@ MISTAKES: list[tuple[str, dict[str, Any], str]] = [
     ("segmentation", {"weights": "folder"}, r"expected imagenet, or a folder with config\.json"),
     ("segmentation", {"weights": "imagenet"}, "weights of 'resnet18' are not in .*, and nothing is downloaded"),
     ("segmentation", {"weights": "imagenet", "encoder": "tu-resnet18"}, "weights of 'tu-resnet18' are not in"),
-    ("classification", {"model": "resnet1"}, "timm cannot build 'resnet1' .*; like it: .*resnet18"),
+    ("classification", {"model": "resnet1"}, "timm cannot build 'resnet1' .*; similar: .*resnet18"),
     ("classification", {"weights": "imagenet"}, "weights of 'resnet18' are not in .*, and nothing is downloaded"),
     ("classification", {"frozen": True}, "frozen: true needs weights"),
 ]

@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,9 @@ from data.dataset import Dataset
 from models.losses import build_objective
 from models.restorers import save_restorer
 from models.restorers.contract import Restorer
-from pipeline.quality import FolderReader, measure
+from pipeline.quality import measure
 from pipeline.restore import restore_split
+from pipeline.running.artifacts import read_from
 from pipeline.settings.training import NO_VALIDATION, Restore, TrainRestorer, Validation
 from pipeline.train_restorer import train_restorer
 from pipeline.training.loop import Loop
@@ -81,7 +83,7 @@ def test_it_measures_what_the_stage_quality_measures(
     restored = tmp_path / "restored"
     restored.mkdir()
     restore_split(lambda: restorer, data[0].split("val"), Restore(tile=None, overlap=0), restored, "")
-    records = measure(data[1].split("val"), FolderReader(restored))
+    records = measure(data[1].split("val"), partial(read_from, restored))
     assert loop.curve[12][f"val_{metric}"] == pytest.approx(float(records.metrics()[metric.upper()][0]))
     assert f"val_{metric}" not in loop.curve[11]
 

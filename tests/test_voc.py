@@ -138,7 +138,7 @@ def test_what_is_missing_is_named(tmp_path: Path) -> None:
         ("2012_02.xml", f"label without image: {base}/JPEGImages/2012_02.jpg"),
         ("val.txt:2", "unusable entry: '../../secret' leads out of the folder"),
     ]
-    with pytest.raises(DatasetError, match=r"ImageSets/Main/train\.txt: cannot be read .*see data\.voc\.sets"):
+    with pytest.raises(DatasetError, match=r"ImageSets/Main/train\.txt: cannot be read .*Correct data\.voc\.sets"):
         Voc(tmp_path, {**settings, "lists": "Main"}, 0).split_ids()
 
 

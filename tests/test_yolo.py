@@ -75,7 +75,7 @@ def test_relative_and_absolute_paths(tmp_path: Path) -> None:
         assert [len(names) for names in ids.values()] == [3, 2, 2]
     exported = {**content, "path": None, "val": "../images/val", "validation": None}
     assert len(_yolo(tmp_path / "toy", content=exported).split_ids()["val"]) == 2
-    with pytest.raises(DatasetError, match=r"data\.yaml: path: no folder .*nowhere"):
+    with pytest.raises(DatasetError, match=r"data\.yaml: path: there is no folder .*nowhere"):
         _yolo(tmp_path / "toy", content={**content, "path": "nowhere"}).split_ids()
     with pytest.raises(DatasetError, match=r"data\.yaml: val: .*images/vall does not exist"):
         _yolo(tmp_path / "toy", content={**content, "val": "images/vall"}).split_ids()
@@ -147,9 +147,9 @@ def test_labels_without_an_image_and_splits_without_labels(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"names": {1: "cat", 2: "dog"}}, r"data\.yaml: names: expected a list, or names by index from 0 on"),
+        ({"names": {1: "cat", 2: "dog"}}, r"data\.yaml: names: expected a list, or a mapping from the indices"),
         ({"names": None}, "names: expected a list"),
-        ({"train": None, "val": None, "test": None}, "none of train, val and test"),
+        ({"train": None, "val": None, "test": None}, "it has no key train, val or test"),
     ],
 )
 def test_a_project_that_lacks_something(tmp_path: Path, change: dict[str, Any], message: str) -> None:

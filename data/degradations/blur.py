@@ -6,11 +6,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from . import DegradationError
 from .effects import Depth, Effect, Image, Parameters, Rng, Setting
 from .light import round_to_uint8, to_codes, to_light
-from .recipes import DegradationError
 
-_TILE = 11  # OpenCV filters kernels up to this side directly and skips zeros; larger ones by DFT
+_TILE = 11  # OpenCV filters kernels up to this side directly and skips zeros; it uses a DFT for larger ones
 _SPARSE = 0.25  # below this share of non-zeros several small filters are faster than one DFT
 
 
@@ -20,13 +20,16 @@ def convolve(
     centre: tuple[int, int] | None = None,
     border: int = cv2.BORDER_REFLECT_101,
 ) -> NDArray[np.float32]:
-    """Sum of `values` shifted by each kernel cell's offset from `centre` (row, column), weighted by the cell.
+    """Convolve float values with a kernel of any size.
 
     Args:
         values: (H, W) or (H, W, 3).
-        kernel: (h, w); a true convolution: a point becomes an upright picture of the kernel.
-        centre: the cell that does not move; the middle one where None.
-        border: an OpenCV border rule.
+        kernel: (h, w); a point becomes an upright picture of the kernel (convolution, not correlation).
+        centre: (row, column) of the kernel cell with offset 0; None: the middle cell.
+        border: an OpenCV border mode.
+
+    Returns:
+        float32 of the shape of `values`.
     """
     rows, columns = kernel.shape
     row, column = centre or (rows // 2, columns // 2)
@@ -40,7 +43,7 @@ def convolve(
 def _by_tiles(
     values: NDArray[np.float32], kernel: NDArray[np.float32], anchor: tuple[int, int], border: int
 ) -> NDArray[np.float32]:
-    """The same sum, one small piece of the kernel at a time; empty pieces cost nothing."""
+    """Convolve with one small tile of the kernel at a time, and skip empty tiles."""
     height, width = values.shape[:2]
     left, top = anchor
     rows, columns = kernel.shape
@@ -56,12 +59,12 @@ def _by_tiles(
     return total
 
 
-_OVERSAMPLING = 8  # sub-pixel steps for a disc's edge and along a path
+_OVERSAMPLING = 8  # sub-pixel steps at a disc's edge and along a path
 _PATH_POINTS = 17
 
 
 def disc_kernel(radius: float) -> NDArray[np.float32]:
-    """The image of a point out of focus: a disc of `radius` pixels with a soft edge; sum 1."""
+    """Defocus kernel: a disc of `radius` pixels with a soft edge, (2r + 1, 2r + 1); its sum is 1."""
     reach = int(np.ceil(radius))
     side = (2 * reach + 1) * _OVERSAMPLING
     position = (np.arange(side) + 0.5) / _OVERSAMPLING - (reach + 0.5)
@@ -71,9 +74,9 @@ def disc_kernel(radius: float) -> NDArray[np.float32]:
 
 
 def path_kernel(path: NDArray[np.float64]) -> NDArray[np.float32]:
-    """The image of a point that moved along `path`, (P, 2) x and y in pixels, at constant speed; sum 1.
+    """Motion kernel of a point that moves along `path`, (P, 2) x and y in pixels, at constant speed; its sum is 1.
 
-    The path is centred on its mean position, so that the picture as a whole stays where it was.
+    The path is centred on its mean position, so that the picture as a whole does not shift.
     """
     steps = np.hypot(*np.diff(path, axis=0).T)
     travelled = np.concatenate([[0.0], np.cumsum(steps)])
@@ -92,9 +95,9 @@ def path_kernel(path: NDArray[np.float64]) -> NDArray[np.float32]:
 
 
 def gaussian_kernel(sigma: float, ratio: float, angle: float, size: int) -> NDArray[np.float32]:
-    """A Gaussian of `sigma` pixels along `angle` degrees and `ratio * sigma` across it; sum 1.
+    """Gaussian kernel of `sigma` pixels along `angle` degrees and `ratio * sigma` across it; its sum is 1.
 
-    `size` is the side in pixels, an even one is taken down to odd; 0 means 4 sigma each way.
+    `size` is the side in pixels, reduced by 1 if even; 0 means 4 sigma in each direction.
     """
     reach = max((size - 1) // 2, 0) if size else int(np.ceil(4 * sigma))
     y, x = np.mgrid[-reach : reach + 1, -reach : reach + 1].astype(float)
@@ -105,31 +108,31 @@ def gaussian_kernel(sigma: float, ratio: float, angle: float, size: int) -> NDAr
 
 
 def blur(image: Image, kernel: NDArray[np.float32], light: str = "linear") -> Image:
-    """Convolve light (`linear`, physical) or the 8-bit values (`encoded`); the border is mirrored."""
+    """Convolve linear light (`linear`, physical) or the 8-bit values (`encoded`); the border is mirrored."""
     if light == "linear":
         return to_codes(convolve(to_light(image), kernel))
     return round_to_uint8(convolve(image.astype(np.float32), kernel))
 
 
 def apply_defocus(image: Image, parameters: Parameters, rng: Rng, depth: Depth | None) -> Image:
-    """Everything equally out of focus."""
+    """Blur the whole image as if it were equally out of focus."""
     return blur(image, disc_kernel(parameters["radius_pixels"]))
 
 
 def apply_motion(image: Image, parameters: Parameters, rng: Rng, depth: Depth | None) -> Image:
-    """The camera moved along the recorded path during the exposure."""
+    """Blur the image as if the camera moved along the recorded path during the exposure."""
     path = np.asarray(parameters["path"], dtype=np.float64)
     return blur(image, path_kernel(path))
 
 
 def apply_gaussian(image: Image, parameters: Parameters, rng: Rng, depth: Depth | None) -> Image:
-    """Gaussian blur, round or elongated."""
+    """Apply a Gaussian blur, round or elongated."""
     keys = ("sigma_pixels", "ratio", "angle_degrees", "kernel_pixels")
     return blur(image, gaussian_kernel(*(parameters[key] for key in keys)), parameters["light"])
 
 
 def complete_path(parameters: Parameters, rng: Rng, size: tuple[int, int]) -> Parameters:
-    """Keep a path that was given; else draw one of the asked length, straight to wandering."""
+    """Keep the path of the settings, or draw one of `length_pixels`, from straight (bend 0) to wandering."""
     if parameters["path"]:
         return parameters | {"path": _checked_path(parameters["path"])}
     heading = rng.uniform(0, 2 * np.pi) + parameters["bend"] * np.cumsum(rng.normal(0, 0.6, _PATH_POINTS - 1))

@@ -14,14 +14,14 @@ ANGLE = Setting(float, "degrees", -180, 180)
 
 
 def smooth(values: NDArray, sigma: float, truncate: float = 4.0) -> NDArray[np.float32]:
-    """scikit-image's `gaussian`: cut at `truncate` sigma, edges repeated; float32 of the input's scale."""
+    """Blur as scikit-image's `gaussian` does: cut at `truncate` sigma, edges repeated; float32 of the input's scale."""
     side = 2 * int(truncate * sigma + 0.5) + 1
     blurred = cv2.GaussianBlur(values.astype(np.float32), (side, side), sigma, borderType=cv2.BORDER_REPLICATE)
     return np.asarray(blurred, dtype=np.float32)
 
 
 def motion_offsets(reach: int, sigma: float, angle: float) -> tuple[NDArray[np.float64], NDArray, NDArray]:
-    """Weights and whole-pixel rows and columns of a motion: half a Gaussian along `angle` degrees."""
+    """Weights, rows and columns (in whole pixels) of a motion blur: half a Gaussian along `angle` degrees."""
     at = np.arange(2 * reach + 1)
     weights = np.exp(-(at**2) / (2 * sigma**2))
     rows = np.ceil(at * np.sin(np.deg2rad(angle)) - 0.5).astype(int)
@@ -41,7 +41,7 @@ def smear(values: NDArray, reach: int, sigma: float, angle: float) -> NDArray[np
 
 
 def stretch(values: NDArray, height: int, width: int, factor: float) -> NDArray:
-    """Enlarge by `factor`, corners on corners, and keep the upper left (height, width); bilinear."""
+    """Enlarge by `factor` with aligned corners, bilinear, and keep the upper left (height, width)."""
     matrix = np.zeros((2, 3))
     for axis, cut in enumerate((values.shape[1], values.shape[0])):
         matrix[axis, axis] = (cut - 1) / max(round(cut * factor) - 1, 1)
@@ -50,7 +50,7 @@ def stretch(values: NDArray, height: int, width: int, factor: float) -> NDArray:
 
 
 def zoomed(image: Image, factor: float) -> Image:
-    """The picture zoomed about its centre by `factor` >= 1, at its own size."""
+    """The image zoomed about its centre by `factor` >= 1, at the same size."""
     height, width = image.shape[:2]
     cut = int(np.ceil(height / factor)), int(np.ceil(width / factor))
     top, left = (height - cut[0]) // 2, (width - cut[1]) // 2
@@ -58,12 +58,12 @@ def zoomed(image: Image, factor: float) -> Image:
 
 
 def apply_gaussian_blur(image: Image, parameters: Parameters, rng: Rng, depth: Depth | None) -> Image:
-    """Gaussian blur on the encoded values."""
+    """Apply a Gaussian blur to the encoded values."""
     return cut_to_uint8(smooth(image, parameters["sigma_pixels"]))
 
 
 def apply_glass_blur(image: Image, parameters: Parameters, rng: Rng, depth: Depth | None) -> Image:
-    """Blur, let every pixel take the colour of a random neighbour, blur again."""
+    """Blur, replace every pixel with a random neighbour, and blur again."""
     shuffled = cut_to_uint8(smooth(image, parameters["sigma_pixels"]))
     height, width = image.shape[:2]
     for _ in range(parameters["rounds"]):
@@ -73,18 +73,18 @@ def apply_glass_blur(image: Image, parameters: Parameters, rng: Rng, depth: Dept
 
 
 def neighbour_sources(height: int, width: int, reach: int, rng: Rng) -> NDArray[np.int32]:
-    """(H * W,) the pixel that each pixel's colour comes from after one round.
+    """Flat index of the pixel that each pixel's colour comes from after one round, (H * W,).
 
-    The original walks from the lower right corner to the upper left and copies one neighbour after another, so
-    a pixel may take a colour that its neighbour has just taken. Such chains of copies are followed to their end
-    here, all at once, in a logarithm of their length.
+    The original loops from the lower right corner to the upper left, so that a pixel may copy a colour that its
+    neighbour has just copied. This function resolves all chains of copies at once, in a number of rounds that is
+    logarithmic in their length.
     """
-    own = np.arange(height * width, dtype=np.int32).reshape(height, width)
+    index = np.arange(height * width, dtype=np.int32).reshape(height, width)
     offsets = rng.integers(-reach, reach, (2, height, width), dtype=np.int32)
-    source = own.copy()
+    source = index.copy()
     inner = (slice(reach + 1, height - reach + 1), slice(reach + 1, width - reach + 1))
     source[inner] += (offsets[0] * np.int32(width) + offsets[1])[inner]
-    target, walking = source.reshape(-1), (source > own).reshape(-1)  # walking: the source was copied to before
+    target, walking = source.reshape(-1), (source > index).reshape(-1)  # walking: the source itself is a copy
     while (at := np.flatnonzero(walking)).size:
         via = target[at]
         target[at], walking[at] = target[via], walking[via]
@@ -92,7 +92,7 @@ def neighbour_sources(height: int, width: int, reach: int, rng: Rng) -> NDArray[
 
 
 def apply_defocus_blur(image: Image, parameters: Parameters, rng: Rng, depth: Depth | None) -> Image:
-    """A disc with slightly softened edge, on the encoded values."""
+    """Blur the encoded values with a disc whose edge is slightly softened."""
     radius = parameters["radius_pixels"]
     side, soft = (8, 3) if radius <= 8 else (radius, 5)
     at = np.arange(-side, side + 1)
@@ -102,13 +102,13 @@ def apply_defocus_blur(image: Image, parameters: Parameters, rng: Rng, depth: De
 
 
 def apply_motion_blur(image: Image, parameters: Parameters, rng: Rng, depth: Depth | None) -> Image:
-    """Half a Gaussian along a line."""
+    """Apply a motion blur: half a Gaussian along a line."""
     settings = (parameters[key] for key in ("reach_pixels", "sigma_pixels", "angle_degrees"))
     return cut_to_uint8(smear(image, *settings))
 
 
 def apply_zoom_blur(image: Image, parameters: Parameters, rng: Rng, depth: Depth | None) -> Image:
-    """The mean of the image and of its zooms from 1 to the largest."""
+    """Average the image and its zooms from 1 to the largest."""
     zooms = 1 + parameters["step"] * np.arange(round((parameters["largest_zoom"] - 1) / parameters["step"]) + 1)
     total = image.astype(np.uint16)
     for zoom in zooms:
@@ -117,7 +117,7 @@ def apply_zoom_blur(image: Image, parameters: Parameters, rng: Rng, depth: Depth
 
 
 def apply_elastic(image: Image, parameters: Parameters, rng: Rng, depth: Depth | None) -> Image:
-    """A smooth random displacement; its size follows the image's height, as published."""
+    """Displace pixels smoothly at random; the displacement scales with the image's height, as published."""
     height, width = image.shape[:2]
     shifts = [_smooth_field(height, width, rng) * np.float32(parameters["strength"]) for _ in range(2)]
     columns = np.arange(width, dtype=np.float32)[None, :] + shifts[0]

@@ -1,6 +1,6 @@
 """COCO-C: noise, tone and compression, after the formulas of imagecorruptions 1.1.2 (Apache-2.0).
 
-Written afresh, vectorised and seeded. Like the original, values are cut to whole levels, not rounded.
+An independent, vectorised and seeded implementation. As in the original, values are truncated, not rounded.
 """
 
 import cv2
@@ -18,12 +18,12 @@ FACTOR = Setting(float, "", 0, 1000)
 
 
 def cut_to_uint8(values: NDArray[np.floating]) -> Image:
-    """Clip to 0..255 and cut the fraction off. Overwrites its argument."""
+    """Clip to 0..255 and truncate to uint8. Overwrites its argument."""
     return np.clip(values, 0, 255, out=values).astype(np.uint8)
 
 
 def apply_gaussian_noise(image: Image, parameters: Parameters, rng: Rng, depth: Depth | None) -> Image:
-    """Additive Gaussian noise."""
+    """Add Gaussian noise."""
     noisy = rng.standard_normal(image.shape, dtype=np.float32)
     noisy *= 255 * parameters["sigma"]
     noisy += image
@@ -31,7 +31,7 @@ def apply_gaussian_noise(image: Image, parameters: Parameters, rng: Rng, depth: 
 
 
 def apply_shot_noise(image: Image, parameters: Parameters, rng: Rng, depth: Depth | None) -> Image:
-    """Poisson noise on the encoded values."""
+    """Add Poisson noise to the encoded values."""
     photons = parameters["photons_at_white"]
     counts = count_photons(image, np.arange(256) / 255 * photons, rng)
     levels = cut_to_uint8(np.arange(int(counts.max()) + 1) / photons * 255)
@@ -39,7 +39,7 @@ def apply_shot_noise(image: Image, parameters: Parameters, rng: Rng, depth: Dept
 
 
 def apply_impulse_noise(image: Image, parameters: Parameters, rng: Rng, depth: Depth | None) -> Image:
-    """Salt and pepper, for each value of each channel on its own."""
+    """Add salt and pepper noise, independently in each channel."""
     chance = rng.random(image.shape, dtype=np.float32)
     noisy = image.copy()
     noisy[chance < parameters["share"]] = 255
@@ -48,7 +48,7 @@ def apply_impulse_noise(image: Image, parameters: Parameters, rng: Rng, depth: D
 
 
 def apply_speckle_noise(image: Image, parameters: Parameters, rng: Rng, depth: Depth | None) -> Image:
-    """Gaussian noise in proportion to the value."""
+    """Add Gaussian noise in proportion to the value."""
     noisy = rng.standard_normal(image.shape, dtype=np.float32)
     noisy *= parameters["sigma"]
     noisy += 1
@@ -57,14 +57,14 @@ def apply_speckle_noise(image: Image, parameters: Parameters, rng: Rng, depth: D
 
 
 def apply_brightness(image: Image, parameters: Parameters, rng: Rng, depth: Depth | None) -> Image:
-    """Raise V of HSV: every channel grows by the same factor, black becomes grey."""
+    """Raise V of HSV: all channels grow by the same factor, and black becomes grey."""
     value = image.max(axis=2, keepdims=True).astype(np.float32)
     raised = np.minimum(value + 255 * parameters["shift"], 255).astype(np.float32)
     return cut_to_uint8(np.where(value > 0, image * (raised / np.maximum(value, 1)), raised))
 
 
 def apply_saturate(image: Image, parameters: Parameters, rng: Rng, depth: Depth | None) -> Image:
-    """Scale and shift S of HSV; grey counts as red, as in every common HSV conversion."""
+    """Scale and shift S of HSV; grey has the hue of red, as in every common HSV conversion."""
     value = image.max(axis=2, keepdims=True).astype(np.float32)
     below = value - image
     reach = below.max(axis=2, keepdims=True)
@@ -76,7 +76,7 @@ def apply_saturate(image: Image, parameters: Parameters, rng: Rng, depth: Depth 
 
 
 def apply_contrast(image: Image, parameters: Parameters, rng: Rng, depth: Depth | None) -> Image:
-    """Towards each channel's mean."""
+    """Scale the difference to each channel's mean."""
     levels = np.arange(256)[:, None]
     means = image.reshape(-1, 3).mean(axis=0)
     table = cut_to_uint8((levels - means) * parameters["factor"] + means)
@@ -84,7 +84,7 @@ def apply_contrast(image: Image, parameters: Parameters, rng: Rng, depth: Depth 
 
 
 def apply_pixelate(image: Image, parameters: Parameters, rng: Rng, depth: Depth | None) -> Image:
-    """Shrink with a box filter, enlarge by repeating."""
+    """Shrink with a box filter and enlarge by repeating pixels."""
     height, width = image.shape[:2]
     small = resize(image, int(height * parameters["share"]), int(width * parameters["share"]), "box")
     return resize(small, height, width, "nearest")

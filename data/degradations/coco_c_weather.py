@@ -1,6 +1,6 @@
 """COCO-C: fog, snow, frost and spatter, after the formulas of imagecorruptions 1.1.2 (Apache-2.0).
 
-Frost pictures are ferns of ice drawn from the seed, or the photos that come with imagecorruptions.
+Frost pictures are drawn from the seed as ferns of ice, or are the photos that come with imagecorruptions.
 """
 
 from importlib.util import find_spec
@@ -11,15 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as Pillow
 
+from . import DegradationError
 from .coco_c_blur import ANGLE, PIXELS, REACH, smear, smooth, stretch
 from .coco_c_tone import FACTOR, SHARE, SIGMA, SOURCE, cut_to_uint8
 from .effects import Depth, Effect, Image, Parameters, Rng, Setting
 from .light import in_all_channels
-from .recipes import DegradationError
 
 TEXTURES = ("drawn", "imagecorruptions")
 _PHOTOS = ("frost1.png", "frost2.png", "frost3.png", "frost4.jpg", "frost5.jpg", "frost6.jpg")
-# Mean colour and contrast (standard deviation of green) of those photos, measured: drawn ice takes them over.
+# Measured mean colour and contrast (standard deviation of green) of those photos, which drawn ice reproduces.
 _MEANS = ((78, 149, 166), (201, 205, 214), (201, 205, 214), (138, 153, 165), (112, 123, 135), (71, 95, 105))
 _DEVIATIONS = (16, 22, 22, 28, 43, 43)
 _FERNS, _BRANCHES, _SHADES = 300, 10, 6
@@ -28,10 +28,10 @@ _SHIFT = 4  # fractional bits of a drawn coordinate
 
 
 def frost_texture(size: tuple[int, int], parameters: Parameters, rng: Rng) -> NDArray[np.float32]:
-    """A frost picture of (H, W), float32 (H, W, 3) with levels from 0 to 255.
+    """A frost picture, float32 (H, W, 3) with levels from 0 to 255, for a `size` of (H, W).
 
     Raises:
-        DegradationError: the photos are asked for, but imagecorruptions is not installed.
+        DegradationError: the setting asks for photos, but imagecorruptions is not installed.
     """
     if parameters["texture"] == "imagecorruptions":
         photo = _photo(parameters["picture"])
@@ -44,7 +44,7 @@ def frost_texture(size: tuple[int, int], parameters: Parameters, rng: Rng) -> ND
 
 
 def _draw(size: tuple[int, int], rng: Rng) -> NDArray[np.float32]:
-    """Ferns in several shades, one over the other, on a soft ground; (H, W)."""
+    """Draw ferns in several shades on a smooth background, float32 (H, W)."""
     height, width = size
     scale = max(size) / 480
     ground = cv2.resize(rng.random((7, 7), dtype=np.float32), (width, height), interpolation=cv2.INTER_CUBIC)
@@ -58,7 +58,7 @@ def _draw(size: tuple[int, int], rng: Rng) -> NDArray[np.float32]:
 
 
 def _ferns(size: tuple[int, int], count: int, scale: float, rng: Rng) -> NDArray[np.float64]:
-    """(segments, 2, 2) ends of stems and of the branches on both sides, which shorten towards the tip."""
+    """Ends of line segments, (segments, 2, 2) as x and y: stems, and branches that shorten towards the tip."""
     root = rng.uniform((0, 0), (size[1], size[0]), (count, 2))
     heading = rng.uniform(0, 2 * np.pi, count)
     length = scale * rng.uniform(25, 80, count)
@@ -75,17 +75,17 @@ def _direction(angle: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _photo(number: int) -> NDArray[np.uint8]:
-    package = find_spec("imagecorruptions")  # found, not imported: its import needs packages of its own
+    package = find_spec("imagecorruptions")  # not imported, because its import needs more packages
     if package is None or package.origin is None:
         raise DegradationError(
-            "coco-c-frost, texture: the photos come with imagecorruptions, which is not installed; "
-            "install it without its dependencies, or use texture: drawn"
+            "coco-c-frost, texture: the photos come with imagecorruptions, which is not installed. "
+            "Install it without its dependencies, or use texture: drawn"
         )
     return np.asarray(Pillow.open(Path(package.origin).parent / "frost" / _PHOTOS[number - 1]).convert("RGB"))
 
 
 def _crop(photo: NDArray[np.uint8], size: tuple[int, int], top: float, left: float) -> NDArray[np.uint8]:
-    """Enlarge where the photo is too small, then cut at a place given as shares of the slack."""
+    """Enlarge the photo if needed and crop it; `top` and `left` in [0, 1] place the crop."""
     factor = _OVERSIZE * max(1.0, size[0] / photo.shape[0], size[1] / photo.shape[1])
     height, width = (int(np.ceil(side * factor)) for side in photo.shape[:2])
     enlarged = np.asarray(cv2.resize(photo, (width, height), interpolation=cv2.INTER_CUBIC), np.uint8)
@@ -98,10 +98,10 @@ _LUMA = np.array([[0.299, 0.587, 0.114]], dtype=np.float32)
 
 
 def plasma(side: int, decay: float, rng: Rng) -> NDArray[np.float32]:
-    """(side, side) cloud in [0, 1] by diamonds and squares on a torus; `side` is a power of two.
+    """A cloud (side, side) in [0, 1] by the diamond-square algorithm on a torus; `side` is a power of two.
 
-    Each level fills the middles of the squares and then those of the diamonds with the mean of four neighbours
-    plus uniform noise of +-(100 / decay^level)^2; a larger `decay` makes a smoother cloud.
+    Each level fills the centres of squares, then of diamonds, with the mean of four neighbours plus uniform noise
+    of +-(100 / decay^level)^2. A larger `decay` makes a smoother cloud.
     """
     cloud = np.zeros((1, 1), dtype=np.float32)
     reach = 100.0
@@ -114,7 +114,7 @@ def plasma(side: int, decay: float, rng: Rng) -> NDArray[np.float32]:
 
 
 def _finer(cloud: NDArray[np.float32], reach: np.float32, rng: Rng) -> NDArray[np.float32]:
-    """One level: (n, n) to (2n, 2n)."""
+    """One level of the diamond-square algorithm: (n, n) to (2n, 2n)."""
     n = len(cloud)
     finer = np.empty((n, 2, n, 2), dtype=np.float32)
     corners = np.asarray(cv2.copyMakeBorder(cloud, 0, 1, 0, 1, cv2.BORDER_WRAP), dtype=np.float32)
@@ -128,7 +128,7 @@ def _finer(cloud: NDArray[np.float32], reach: np.float32, rng: Rng) -> NDArray[n
 
 
 def _noisy_mean(reach: np.float32, rng: Rng, *sums: NDArray[np.float32]) -> NDArray[np.float32]:
-    """A quarter of the sum of all terms, which hold four neighbours, plus uniform noise of +-reach."""
+    """A quarter of the sum of all terms, which add up four neighbours, plus uniform noise of +-reach."""
     total = rng.random(sums[0].shape, dtype=np.float32)
     total -= np.float32(0.5)
     total *= 8 * reach
@@ -139,7 +139,7 @@ def _noisy_mean(reach: np.float32, rng: Rng, *sums: NDArray[np.float32]) -> NDAr
 
 
 def apply_fog(image: Image, parameters: Parameters, rng: Rng, depth: Depth | None) -> Image:
-    """A cloud of light in front of the image, without depth; then dimmed to the image's own maximum."""
+    """Add a cloud of light without depth, then dim the result to the image's maximum."""
     height, width = image.shape[:2]
     side = 1 << (max(height, width) - 1).bit_length()
     cloud = in_all_channels(plasma(side, parameters["decay"], rng)[:height, :width])
@@ -149,7 +149,7 @@ def apply_fog(image: Image, parameters: Parameters, rng: Rng, depth: Depth | Non
 
 
 def apply_snow(image: Image, parameters: Parameters, rng: Rng, depth: Depth | None) -> Image:
-    """Bright specks, stretched and smeared, laid over twice (once turned), on a whitened image."""
+    """Whiten the image and add bright specks, stretched and smeared, twice (once rotated by 180 degrees)."""
     height, width = image.shape[:2]
     zoom = parameters["zoom"]
     specks = rng.standard_normal((int(np.ceil(height / zoom)), int(np.ceil(width / zoom))), dtype=np.float32)
@@ -169,7 +169,7 @@ def apply_snow(image: Image, parameters: Parameters, rng: Rng, depth: Depth | No
 
 
 def apply_frost(image: Image, parameters: Parameters, rng: Rng, depth: Depth | None) -> Image:
-    """Ice on the window: part of the image plus part of a frost picture."""
+    """Add ice on the window: a weighted sum of the image and a frost picture."""
     ice = frost_texture(image.shape[:2], parameters, rng)
     frosted = image * np.float32(parameters["keep"])
     frosted += ice * np.float32(parameters["strength"])
@@ -177,7 +177,7 @@ def apply_frost(image: Image, parameters: Parameters, rng: Rng, depth: Depth | N
 
 
 def apply_spatter(image: Image, parameters: Parameters, rng: Rng, depth: Depth | None) -> Image:
-    """Drops of water that shine, or of mud that cover."""
+    """Add drops of water, which brighten, or of mud, which cover."""
     noise = rng.standard_normal(image.shape[:2], dtype=np.float32)
     liquid = smooth(
         noise * np.float32(parameters["sigma"]) + np.float32(parameters["mean"]), parameters["sigma_pixels"]
@@ -194,7 +194,7 @@ def apply_spatter(image: Image, parameters: Parameters, rng: Rng, depth: Depth |
 
 
 def _shine(liquid: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """(H, W) in [0, 1]: drops lit from one side, by an emboss of the distance to their edges."""
+    """Highlights (H, W) in [0, 1] of drops lit from one side, by an emboss of the distance to their edges."""
     distance = cv2.distanceTransform(255 - cv2.Canny(liquid, 50, 150), cv2.DIST_L2, 5)
     near = cv2.equalizeHist(cv2.blur(np.minimum(distance, 20), (3, 3)).astype(np.uint8))
     emboss = np.array([[-2, -1, 0], [-1, 1, 1], [0, 1, 2]])

@@ -1,8 +1,8 @@
-"""What every degradation is made of: settings with units, one effect, seeded streams.
+"""The contract of an effect: settings with units, severities, and seeded random streams.
 
-An effect works in two halves. *Drawing* turns settings (fixed numbers, or ranges to draw from) into a flat
-record of numbers and words. *Applying* is a pure function of the image, that record and a seeded stream for
-pixel-wise noise. The record goes into the manifest, so that an image can be made again alone.
+An effect has two halves. *Drawing* turns settings (fixed values, or ranges to draw from) into a flat record of
+numbers and words. *Applying* is a pure function of the image, that record and a seeded stream for pixel-wise noise.
+The manifest keeps the record, so that each image can be made again alone.
 """
 
 import json
@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from .recipes import DegradationError
+from . import DegradationError
 
 Image: TypeAlias = NDArray[np.uint8]  # (H, W, 3) RGB
 Depth: TypeAlias = NDArray[np.float32]  # (H, W) metres
@@ -24,12 +24,20 @@ Apply: TypeAlias = Callable[[Image, Parameters, Rng, Depth | None], Image]
 Complete: TypeAlias = Callable[[Parameters, Rng, tuple[int, int]], Parameters]
 
 DRAWN, FIELD = 0, 1  # the two random streams of a step
-METRIC, PSEUDO = "metric", "ia-yolo-pseudo"  # where a depth-using effect took its depth from
+METRIC, PSEUDO = "metric", "ia-yolo-pseudo"  # the depth that an image was made with: a depth map, or pseudo-depth
 
 
 @dataclass(frozen=True)
 class Setting:
-    """One setting of an effect: its type, unit and allowed values."""
+    """One setting of an effect.
+
+    Attributes:
+        type: float, int, str or list.
+        unit: unit or meaning, for documents and error messages.
+        low: smallest value.
+        high: largest value.
+        choices: the allowed values; empty if all are allowed.
+    """
 
     type: type
     unit: str = ""
@@ -38,7 +46,15 @@ class Setting:
     choices: tuple[Any, ...] = ()
 
     def check(self, value: Any, where: str) -> Any:
-        """Return `value` as this setting's type, or raise DegradationError naming `where`."""
+        """Convert a value to the type of this setting.
+
+        Args:
+            value: a number, word or list, or its text as read from a table.
+            where: names the setting in error messages.
+
+        Raises:
+            DegradationError: the value has another type or is not allowed.
+        """
         try:
             if isinstance(value, bool) or (self.type is not list and isinstance(value, list | tuple | dict)):
                 raise ValueError
@@ -55,7 +71,7 @@ class Setting:
         return typed
 
     def expected(self) -> str:
-        """The allowed values in words."""
+        """The allowed values in words, for error messages."""
         if self.choices:
             return "one of " + ", ".join(map(str, self.choices))
         words = {int: "a whole number", float: "a number", str: "a word", list: "a list"}[self.type]
@@ -65,7 +81,7 @@ class Setting:
 
 
 def keep(parameters: Parameters, rng: Rng, size: tuple[int, int]) -> Parameters:
-    """The usual `complete`: nothing to add to the drawn settings."""
+    """Return the drawn settings unchanged: the default of `Effect.complete`."""
     return parameters
 
 
@@ -74,16 +90,17 @@ class Effect:
     """One physical or published degradation.
 
     Attributes:
-        apply: the image from its record.
+        apply: makes the degraded image from the clean image, its record, a random stream and depth (or None).
         settings: the settings by name; units are part of the names.
-        severities: the value of each setting. A tuple of five holds one value for each severity; anything else holds
-            for all of them. A list [low, high] is drawn anew, uniformly, for each image (a list of words: one of them).
-        source: where formulas and values come from.
-        complete: adds to the record what is drawn or derived beyond the settings (a motion path).
-        drawn: describes those additions.
-        moves_pixels: boxes and masks of the clean image no longer fit.
-        uses_depth: a depth map changes the result.
-        changes_size: the result has another size than the image.
+        severities: the value of each setting. A tuple of five has one value for each severity; any other value is
+            used at all severities. A list [low, high] is drawn uniformly for each image; from a list of words, one is.
+        source: publications of formulas and values.
+        complete: adds values beyond the settings to the record, such as a motion path. Its arguments are the drawn
+            settings, a random stream and the image's (height, width).
+        drawn: the settings that `complete` adds.
+        moves_pixels: whether boxes and masks of the clean image no longer fit.
+        uses_depth: whether a depth map changes the result.
+        changes_size: whether the result has another size than the image.
     """
 
     apply: Apply
@@ -98,12 +115,12 @@ class Effect:
 
     @property
     def record(self) -> dict[str, Setting]:
-        """Everything `apply` needs: the settings and what `complete` adds."""
+        """All entries of a record: the settings and the additions of `complete`."""
         return {**self.settings, **self.drawn}
 
 
 def draw(value: Any, setting: Setting, rng: Rng) -> Any:
-    """One value: fixed as given, or uniform from a [low, high] pair (whole numbers include both ends)."""
+    """The value itself, or a uniform draw from a list [low, high] (both ends included for whole numbers)."""
     if setting.type is list or not isinstance(value, list | tuple):
         return value
     if setting.type is str:
@@ -114,5 +131,5 @@ def draw(value: Any, setting: Setting, rng: Rng) -> Any:
 
 
 def stream(seed: int, step: int, purpose: int) -> Rng:
-    """The generator of one step of one image; nothing else ever draws from it."""
+    """The random generator for one purpose (`DRAWN` or `FIELD`) of one step of one image."""
     return np.random.default_rng(np.random.SeedSequence([seed, step, purpose]))

@@ -1,4 +1,4 @@
-"""Fog: Koschmieder's law with a metric depth map, or with IA-YOLO's pseudo-depth where there is none."""
+"""Fog by Koschmieder's law, with a metric depth map or, if there is none, with IA-YOLO's pseudo-depth."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,9 +10,9 @@ CONTRAST_THRESHOLD = 3.912  # -ln(0.02): at this optical depth a black object ke
 
 
 def pseudo_depth(height: int, width: int) -> NDArray[np.float32]:
-    """IA-YOLO's stand-in for depth, (H, W): -0.04 * distance to the centre + sqrt(longer side), not below 0.
+    """IA-YOLO's pseudo-depth (H, W): max(0, sqrt(longer side) - 0.04 * distance to the centre in pixels).
 
-    One unit is taken as one metre: IA-YOLO's own beta (0.05 to 0.14) is then a visibility of 78 to 28 m.
+    One unit counts as one metre. IA-YOLO's values of beta (0.05 to 0.14) then mean a visibility of 78 to 28 m.
     """
     rows = (np.arange(height, dtype=np.float32) - height // 2) ** 2
     columns = (np.arange(width, dtype=np.float32) - width // 2) ** 2
@@ -21,24 +21,24 @@ def pseudo_depth(height: int, width: int) -> NDArray[np.float32]:
 
 
 def transmission(depth: Depth, beta: float) -> NDArray[np.float32]:
-    """exp(-beta * depth), (H, W, 3): how much of the light of each pixel arrives."""
+    """Transmission exp(-beta * depth), (H, W, 3): the share of each pixel's light that arrives."""
     return in_all_channels(np.exp(np.asarray(depth, dtype=np.float32) * np.float32(-beta)))
 
 
 def veiled_light(image: Image, depth: Depth, beta: float, airlight: float) -> NDArray[np.float32]:
-    """Koschmieder in linear light, I * t + A * (1 - t): float32 (H, W, 3) in [0, 1].
+    """Koschmieder's law in linear light, I * t + A * (1 - t): float32 (H, W, 3) in [0, 1].
 
     Args:
         image: uint8 sRGB (H, W, 3).
-        depth: (H, W), in the unit that beta is the inverse of.
-        beta: extinction coefficient.
-        airlight: sRGB value of endless fog in [0, 1].
+        depth: (H, W), in metres or units of pseudo-depth.
+        beta: extinction coefficient per unit of depth.
+        airlight: sRGB value of infinitely deep fog, in [0, 1].
     """
     return _mix(to_light(image), transmission(depth, beta), float(decode(airlight)))
 
 
 def veiled_levels(image: Image, depth: Depth, beta: float, airlight: float) -> Image:
-    """Koschmieder's formula on the encoded 8-bit values, as IA-YOLO and most fog benchmarks compute it."""
+    """Koschmieder's law on encoded 8-bit values, as in IA-YOLO and most fog benchmarks: uint8 (H, W, 3)."""
     return round_to_uint8(_mix(image.astype(np.float32), transmission(depth, beta), airlight * 255))
 
 
@@ -50,21 +50,21 @@ def _mix(values: NDArray[np.float32], through: NDArray[np.float32], ambient: flo
 
 
 def scene_depth(image: Image, depth: Depth | None) -> Depth:
-    """The given depth, or the pseudo-depth of the image's size."""
+    """The depth map, or the pseudo-depth of the image's size if there is none."""
     return pseudo_depth(*image.shape[:2]) if depth is None else depth
 
 
 def apply_fog(image: Image, parameters: Parameters, rng: Rng, depth: Depth | None) -> Image:
-    """Homogeneous fog of a stated visibility."""
+    """Apply homogeneous fog of the visibility in the record."""
     beta = CONTRAST_THRESHOLD / parameters["visibility_metres"]
-    given, airlight = scene_depth(image, depth), parameters["airlight"]
+    distance, airlight = scene_depth(image, depth), parameters["airlight"]
     if parameters["light"] == "linear":
-        return to_codes(veiled_light(image, given, beta, airlight))
-    return veiled_levels(image, given, beta, airlight)
+        return to_codes(veiled_light(image, distance, beta, airlight))
+    return veiled_levels(image, distance, beta, airlight)
 
 
 def apply_ia_yolo(image: Image, parameters: Parameters, rng: Rng, depth: Depth | None) -> Image:
-    """IA-YOLO's fog: their pseudo-depth also where a depth map exists, on the encoded values."""
+    """Apply IA-YOLO's fog: pseudo-depth even if a depth map exists, on encoded values."""
     return veiled_levels(image, pseudo_depth(*image.shape[:2]), parameters["beta"], parameters["airlight"])
 
 

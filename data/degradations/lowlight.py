@@ -1,4 +1,4 @@
-"""Low light and night: less light, counted in electrons, and the same lamps."""
+"""Low light and night: a darker exposure with the noise of a sensor; lamps keep their brightness at night."""
 
 import cv2
 import numpy as np
@@ -7,9 +7,9 @@ from numpy.typing import NDArray
 from .effects import Depth, Effect, Image, Parameters, Rng, Setting
 from .light import count_photons, level_light, to_codes, to_light
 
-_RATES = 512  # a night scene's light is tabulated at this many values, evenly spaced in its square root
-_SURROUNDINGS = 0.05  # of the longer side: how far around a lamp it must stand out
-_FILLED, _ELONGATED = 0.5, 4  # a lamp fills this share of its box, and is at most so much longer than wide
+_RATES = 512  # number of tabulated values of a night scene's light, evenly spaced in its square root
+_SURROUNDINGS = 0.05  # radius of a lamp's surroundings / longer side
+_FILLED, _ELONGATED = 0.5, 4  # least share of its box that a lamp fills; its largest ratio of sides
 
 _SENSOR = {
     "exposure_stops": Setting(float, "stops below the clean exposure", 0, 16),
@@ -22,7 +22,7 @@ _SENSOR = {
 
 
 def apply_lowlight(image: Image, parameters: Parameters, rng: Rng, depth: Depth | None) -> Image:
-    """The scene `exposure_stops` stops darker, as the same camera at the same gain records it."""
+    """Darken the scene by `exposure_stops` stops, as recorded by the same camera at the same gain."""
     rates = level_light() * _cast(parameters)[:, None] * _gain(parameters)
     channels = np.array([0, 256, 512], dtype=np.uint16)
     electrons = count_photons(image + channels, rates.reshape(-1), rng)
@@ -30,7 +30,7 @@ def apply_lowlight(image: Image, parameters: Parameters, rng: Rng, depth: Depth 
 
 
 def apply_night(image: Image, parameters: Parameters, rng: Rng, depth: Depth | None) -> Image:
-    """As `lowlight`, but small bright regions are taken for lamps: they keep their light, and glow."""
+    """Darken the scene as `lowlight` does, except small bright regions, which count as lamps and glow."""
     light = to_light(image)
     mask = lamp_mask(light, *(parameters[f"lamp_{key}"] for key in ("threshold", "contrast", "largest_share")))
     lamps = light * mask[..., None]
@@ -47,22 +47,22 @@ def apply_night(image: Image, parameters: Parameters, rng: Rng, depth: Depth | N
 def lamp_mask(
     light: NDArray[np.float32], threshold: float, contrast: float, largest_share: float
 ) -> NDArray[np.float32]:
-    """Which pixels are lamps, (H, W) in [0, 1] with soft edges.
+    """Mask of lamps, (H, W) in [0, 1] with soft edges.
 
-    A lamp is a compact connected region brighter than `threshold`, on average `contrast` times as bright as what is
-    around it, that covers at most `largest_share` of the picture: headlights, windows, signs; not the sky.
+    A lamp is a compact connected region brighter than `threshold`, on average `contrast` times as bright as its
+    surroundings, that covers at most `largest_share` of the picture: headlights, windows, signs; not the sky.
     """
     brightest = light.max(axis=2)
     side = 2 * int(_SURROUNDINGS * max(brightest.shape)) + 1
     count, labels, table, _ = cv2.connectedComponentsWithStats((brightest > threshold).astype(np.uint8))
-    own, around = (
+    inside, around = (
         np.bincount(labels.reshape(-1), weights=values.reshape(-1), minlength=count)
         for values in (brightest, cv2.blur(brightest, (side, side)))
     )
     width, height, area = (table[:, key] for key in (cv2.CC_STAT_WIDTH, cv2.CC_STAT_HEIGHT, cv2.CC_STAT_AREA))
     compact = (area >= _FILLED * width * height) & (np.maximum(width, height) <= _ELONGATED * np.minimum(width, height))
-    lamp = compact & (area <= largest_share * labels.size) & (own > contrast * around)
-    lamp[0] = False  # what is not bright
+    lamp = compact & (area <= largest_share * labels.size) & (inside > contrast * around)
+    lamp[0] = False  # label 0: all pixels that are not bright
     return np.asarray(cv2.GaussianBlur(lamp[labels].astype(np.float32), (0, 0), 0.7))
 
 
@@ -79,7 +79,7 @@ def _gain(parameters: Parameters) -> float:
 
 
 def _read_out(counts: NDArray[np.uint16], parameters: Parameters, rng: Rng) -> Image:
-    """Electrons to sRGB: read noise, the steps of the converter, the transfer function."""
+    """Convert electrons to sRGB: read noise, quantisation, transfer function."""
     electrons = counts.astype(np.float32)
     if parameters["read_noise_electrons"]:
         noise = rng.standard_normal(counts.shape, dtype=np.float32)

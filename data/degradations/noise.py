@@ -1,4 +1,4 @@
-"""Noise of a camera: Gaussian, photon (Poisson) and high-ISO noise correlated by demosaicing."""
+"""Camera noise: Gaussian, photon (Poisson), and high-ISO noise correlated by demosaicing."""
 
 import cv2
 import numpy as np
@@ -10,7 +10,7 @@ _RAW_SCALE = 65535.0 / 2  # headroom above white, so that bright noise is not cl
 
 
 def apply_gaussian(image: Image, parameters: Parameters, rng: Rng, depth: Depth | None) -> Image:
-    """Independent Gaussian noise on the 8-bit values."""
+    """Add independent Gaussian noise to the 8-bit values."""
     noisy = rng.standard_normal(image.shape, dtype=np.float32)
     noisy *= parameters["sigma_levels"]
     noisy += image
@@ -18,16 +18,16 @@ def apply_gaussian(image: Image, parameters: Parameters, rng: Rng, depth: Depth 
 
 
 def apply_poisson(image: Image, parameters: Parameters, rng: Rng, depth: Depth | None) -> Image:
-    """Photon noise in linear light: nothing but the counting of `photons_at_white`."""
+    """Add photon noise in linear light, with `photons_at_white` photons counted at white."""
     photons = parameters["photons_at_white"]
     counts = count_photons(image, level_light() * photons, rng)
     return to_codes(np.arange(int(counts.max()) + 1, dtype=np.float32) / np.float32(photons)).take(counts)
 
 
 def apply_iso(image: Image, parameters: Parameters, rng: Rng, depth: Depth | None) -> Image:
-    """A raw sensor at high gain: each pixel counts one colour, and demosaicing spreads the noise.
+    """Add the noise of a raw sensor at high gain: each pixel counts one colour, and demosaicing spreads the noise.
 
-    Only the noise is demosaiced, not the picture, so that ISO 0 would leave the image as it was.
+    Only the noise is demosaiced, not the picture, so that an image without noise would stay unchanged.
     """
     electrons = parameters["full_well_electrons"] * 100 / parameters["iso"]
     mosaic = _mosaic(image)
@@ -36,7 +36,7 @@ def apply_iso(image: Image, parameters: Parameters, rng: Rng, depth: Depth | Non
     read = rng.standard_normal(mosaic.shape, dtype=np.float32)
     noisy += read * np.float32(parameters["read_noise_electrons"])
     noisy /= electrons
-    # 16-bit demosaicing has no negative values: the noise is carried on a grey pedestal.
+    # 16-bit demosaicing has no negative values, so that the noise is offset by 1.
     raw = np.clip((noisy - clean + 1) * _RAW_SCALE, 0, 65535).astype(np.uint16)
     noise = cv2.cvtColor(raw, cv2.COLOR_BayerRGGB2RGB).astype(np.float32)
     noise *= 1 / _RAW_SCALE
@@ -46,7 +46,7 @@ def apply_iso(image: Image, parameters: Parameters, rng: Rng, depth: Depth | Non
 
 
 def _mosaic(image: Image) -> np.ndarray:
-    """(H, W): the one channel that each pixel of an RGGB filter sees."""
+    """The channel that each pixel of an RGGB filter records, (H, W)."""
     mosaic = image[:, :, 1].copy()
     mosaic[::2, ::2] = image[::2, ::2, 0]
     mosaic[1::2, 1::2] = image[1::2, 1::2, 2]

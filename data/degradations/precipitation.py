@@ -1,4 +1,4 @@
-"""Rain and snow: particles in a layered depth, streaked by their speed, behind them a veil."""
+"""Rain and snow: layers of motion-blurred particles at several distances, and a veil of fog."""
 
 from itertools import pairwise
 from typing import TypeAlias
@@ -11,10 +11,10 @@ from .effects import Depth, Effect, Image, Parameters, Rng, Setting
 from .fog import CONTRAST_THRESHOLD, scene_depth, veiled_light
 from .light import decode, in_all_channels, to_codes
 
-SMALLEST_DROP = 1.5  # mm: smaller drops are too faint to be seen one by one and belong to the veil
+SMALLEST_DROP = 1.5  # mm; smaller drops are too faint to be seen singly and are part of the veil
 FLAKE_SPEED = 1.0  # m/s, dry aggregates (Locatelli and Hobbs 1974: 0.8 to 1.5)
-_RAIN_EDGES = (0.7, 1.5, 3.0, 5.0)  # m: the layers of rain between these distances
-_SNOW_EDGES = (0.5, 1.0, 2.0, 4.0, 8.0)  # m: the same for snow
+_RAIN_EDGES = (0.7, 1.5, 3.0, 5.0)  # m: edges of the layers of rain, as distances from the camera
+_SNOW_EDGES = (0.5, 1.0, 2.0, 4.0, 8.0)  # m: edges of the layers of snow
 _SHIFT = 4  # fractional bits of a drawn coordinate
 
 Layer: TypeAlias = tuple[float, float, NDArray[np.uint8]]
@@ -29,7 +29,7 @@ _COMMON = {
 
 
 def rain_drops(rate: float) -> tuple[float, float, float]:
-    """For a rate in mm/h: visible drops per m^3, their mean diameter in mm and fall speed in m/s.
+    """Number of visible drops per m^3, their mean diameter in mm and fall speed in m/s, for a rate in mm/h.
 
     Marshall and Palmer 1948: N(D) = 8000 exp(-4.1 R^-0.21 D) per m^3 and mm; Atlas et al. 1973:
     v = 9.65 - 10.3 exp(-0.6 D).
@@ -41,14 +41,14 @@ def rain_drops(rate: float) -> tuple[float, float, float]:
 
 
 def apply_rain(image: Image, parameters: Parameters, rng: Rng, depth: Depth | None) -> Image:
-    """Streaks of drops, as long as a drop falls during the exposure."""
+    """Add rain: a streak is as long as the way that a drop falls during the exposure."""
     density, diameter, speed = rain_drops(parameters["rate_millimetres_per_hour"])
     layers = _layers(image.shape[:2], _RAIN_EDGES, density, diameter, speed, parameters, rng)
     return _composite(image, layers, parameters, depth)
 
 
 def apply_snow(image: Image, parameters: Parameters, rng: Rng, depth: Depth | None) -> Image:
-    """Flakes, soft when near, as far smeared as they drift during the exposure."""
+    """Add snow: near flakes are soft, and each is smeared along its way during the exposure."""
     layers = _layers(
         image.shape[:2],
         _SNOW_EDGES,
@@ -70,9 +70,9 @@ def _layers(
     parameters: Parameters,
     rng: Rng,
 ) -> list[Layer]:
-    """For each layer its nearest and farthest metre and its coverage (H, W), 0 to 255.
+    """(near, far, coverage) of each layer: two distances in metres and (H, W) from 0 to 255.
 
-    A pinhole camera whose focal length is the longer side in pixels (53 degrees of view).
+    The camera is a pin-hole camera whose focal length is the longer side in pixels (53 degrees of view).
     """
     focal = max(size)
     layers = []
@@ -87,7 +87,7 @@ def _layers(
 
 
 def _segments(size: tuple[int, int], expected: float, length: float, angle: float, rng: Rng) -> NDArray[np.float64]:
-    """(count, 2, 2) ends of streaks, x and y: on average `expected` in the picture, more around it."""
+    """Ends of streaks in pixels, (count, 2, 2) as x and y. The picture contains `expected` streaks on average."""
     height, width = size
     margin = length + 2
     count = rng.poisson(expected * (1 + 2 * margin / width) * (1 + 2 * margin / height))
@@ -99,7 +99,7 @@ def _segments(size: tuple[int, int], expected: float, length: float, angle: floa
 
 
 def _draw(size: tuple[int, int], segments: NDArray[np.float64], width: float, opacity: float) -> NDArray[np.uint8]:
-    """Streaks of `width` pixels; thinner than a pixel means fainter, not thinner."""
+    """Draw streaks of `width` pixels as coverage (H, W); a width below 1 makes them fainter instead of thinner."""
     layer = np.zeros(size, dtype=np.uint8)
     level = round(255 * opacity * min(1.0, width))
     ends = np.rint(segments * (1 << _SHIFT)).astype(np.int32)
@@ -111,7 +111,7 @@ def _draw(size: tuple[int, int], segments: NDArray[np.float64], width: float, op
 
 
 def _composite(image: Image, layers: list[Layer], parameters: Parameters, depth: Depth | None) -> Image:
-    """Veil by distance, then the layers; only the share of a layer in front of a surface covers it."""
+    """Apply the veil by distance, then the layers. A surface is covered by the share of a layer in front of it."""
     beta = CONTRAST_THRESHOLD / parameters["visibility_metres"]
     light = veiled_light(image, scene_depth(image, depth), beta, parameters["brightness"])
     through = np.ones(image.shape[:2], dtype=np.float32)

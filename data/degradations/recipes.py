@@ -1,81 +1,272 @@
-"""The recipes that have a name, as plain data: their effects, and settings where they differ from the effects' own.
+"""Recipes: chains of effects with their settings at every severity, and how they degrade an image.
 
-This module imports nothing but the standard library, so that the effects behind a name are known in milliseconds.
+`draw_parameters` draws the record of an image: a flat mapping of numbers and words. `apply_parameters` makes the
+degraded image from its record, so that each image of a dataset can be made again alone.
 """
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
-SEVERITIES = (1, 2, 3, 4, 5)
-ONLY_IN_CHAINS = ("shrink", "enlarge")  # effects that change the image's size: alone they are no recipe
-COCO_C = "coco-c-"
+import numpy as np
+from numpy.typing import NDArray
 
+from . import SEVERITIES, DegradationError
+from .effects import DRAWN, FIELD, METRIC, PSEUDO, Depth, Effect, Image, Parameters, Setting, draw, stream
 
-class DegradationError(ValueError):
-    """A recipe, setting, image or depth map that cannot be used; the text names it and what was expected."""
+SMALLEST_SIDE = 32  # pixels
 
 
 @dataclass(frozen=True)
-class NamedRecipe:
-    """A recipe by name.
+class Step:
+    """An effect with its settings at each of the five severities; lists [low, high] are drawn for each image."""
+
+    name: str
+    effect: Effect
+    rows: tuple[Mapping[str, Any], ...]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A degradation: one step, or a chain of steps applied in order.
 
     Attributes:
-        steps: the effects in order, each a mapping as in params.yaml.
-        fixed: a published setting: the same at every severity.
-        severity: the severity of the effect's own table that a fixed recipe has; None: `steps` has all settings.
+        name: the name in error messages and manifests.
+        steps: the steps in order.
+        source: publications of formulas and values.
+        fixed: whether it is a published setting, which is the same at every severity.
     """
 
-    steps: tuple[Mapping[str, Any], ...]
+    name: str
+    steps: tuple[Step, ...]
+    source: str = ""
     fixed: bool = False
-    severity: int | None = None
+
+    @property
+    def moves_pixels(self) -> bool:
+        """Whether boxes and masks of the clean image no longer fit the degraded one."""
+        return any(step.effect.moves_pixels for step in self.steps)
+
+    @property
+    def uses_depth(self) -> bool:
+        """Whether a depth map changes the result."""
+        return any(step.effect.uses_depth for step in self.steps)
+
+    def key(self, index: int, name: str) -> str:
+        """The key of a setting in the record: its name, or `<number>-<effect>.<setting>` in a chain."""
+        return name if len(self.steps) == 1 else f"{index + 1}-{self.steps[index].name}.{name}"
+
+    def at(self, severity: int) -> "Recipe":
+        """A copy of this recipe that uses the settings of one severity at every severity."""
+        rows = [(step.rows[severity - 1],) * len(SEVERITIES) for step in self.steps]
+        return replace(self, steps=tuple(replace(s, rows=r) for s, r in zip(self.steps, rows, strict=True)))
 
 
-# Published chains: EDTR, ICCV 2025; Mix-A is SR4IR's. Mix-B's "kernel up to 41" is read as the largest support of a
-# round blur on 8-bit values.
-EDTR = {
-    "edtr-mix-a": NamedRecipe(
-        (
-            {"effect": "shrink", "factor": 8, "down": "bicubic"},
-            {"effect": "jpeg", "quality": 75},
-            {"effect": "enlarge", "up": "bicubic"},
-        ),
-        fixed=True,
-    ),
-    "edtr-mix-b": NamedRecipe(
-        (
-            {
-                "effect": "blur-gaussian",
-                "sigma_pixels": [0.1, 8.0],
-                "kernel_pixels": 41,
-                "ratio": 1.0,
-                "light": "encoded",
-            },
-            {"effect": "shrink", "factor": [1.0, 16.0], "down": "bicubic"},
-            {"effect": "noise", "sigma_levels": [0.0, 10.0]},
-            {"effect": "jpeg", "quality": [50, 100]},
-            {"effect": "enlarge", "up": "bicubic"},
-        ),
-        fixed=True,
-    ),
-}
-FAMILIES = ["ia-yolo-fog-0..9", "coco-c-<corruption>-1..5", *EDTR]  # the fixed recipes, as patterns of their names
-
-
-def named_recipes(effects: Iterable[str]) -> dict[str, NamedRecipe]:
-    """All recipes by name: every effect alone, then the published settings.
+def make_recipe(
+    name: str, effects: Sequence[tuple[str, Effect]], settings: Sequence[Mapping[str, Any]], fixed: bool = False
+) -> Recipe:
+    """Build and check a recipe.
 
     Args:
-        effects: the names of the effects.
+        name: the name of the recipe.
+        effects: name and effect of each step.
+        settings: settings of each step that replace the effect's severities; the key `effect` is ignored.
+        fixed: whether it is a published setting.
+
+    Raises:
+        DegradationError: a setting or the order of the steps is not valid; the message names step and key.
     """
-    names = list(effects)
-    recipes = {name: NamedRecipe(({"effect": name},)) for name in names if name not in ONLY_IN_CHAINS}
-    for index in range(10):  # IA-YOLO's ten fogs: A = 0.5, beta = 0.05 + 0.01 i
-        fog = {"effect": "ia-yolo-fog", "beta": round(0.05 + 0.01 * index, 2)}
-        recipes[f"ia-yolo-fog-{index}"] = NamedRecipe((fog,), fixed=True)
-    recipes |= EDTR
-    for name in names:
-        if name.startswith(COCO_C):
-            for severity in SEVERITIES:
-                recipes[f"{name}-{severity}"] = NamedRecipe(({"effect": name},), fixed=True, severity=severity)
-    return recipes
+    steps = []
+    for number, ((effect_name, effect), changes) in enumerate(zip(effects, settings, strict=True), start=1):
+        steps.append(_make_step(effect_name, effect, changes, f"{name}, step {number} ({effect_name})"))
+    recipe = Recipe(name, tuple(steps), source="; ".join(dict.fromkeys(s.effect.source for s in steps)), fixed=fixed)
+    _check_order(recipe)
+    return recipe
+
+
+def require_still_pixels(recipe: Recipe) -> None:
+    """Check that boxes and masks of the clean images fit the degraded images, too.
+
+    Raises:
+        DegradationError: a step moves pixels; the message names it.
+    """
+    for number, step in enumerate(recipe.steps, start=1):
+        if step.effect.moves_pixels:
+            raise DegradationError(
+                f"{recipe.name}, step {number} ({step.name}): moves pixels, so that boxes and masks of the clean "
+                "images would be wrong. Remove the step, or use the recipe on images without labels"
+            )
+
+
+@dataclass(frozen=True)
+class Degraded:
+    """A degraded image, uint8 RGB (H, W, 3), and its record: every parameter that was used or drawn for it."""
+
+    image: NDArray[np.uint8]
+    parameters: Parameters
+
+
+def degrade_and_record(image: Image, recipe: Recipe, severity: int, seed: int, depth: Depth | None = None) -> Degraded:
+    """Degrade one image; the arguments are those of `data.degradations.degrade`.
+
+    Raises:
+        DegradationError: an argument is not valid.
+    """
+    _check_image(image, depth)
+    parameters = draw_parameters(recipe, severity, seed, image.shape[:2], metric_depth=depth is not None)
+    return Degraded(apply_parameters(image, recipe, parameters, seed, depth), parameters)
+
+
+def draw_parameters(
+    recipe: Recipe, severity: int, seed: int, size: tuple[int, int], metric_depth: bool = False
+) -> Parameters:
+    """Draw the record of an image without making the image.
+
+    Args:
+        recipe: the degradation.
+        severity: 1 (light) to 5 (heavy).
+        seed: a whole number >= 0, different for each image.
+        size: height and width in pixels.
+        metric_depth: whether the image has a depth map in metres.
+
+    Raises:
+        DegradationError: an argument is not valid.
+    """
+    if not _is_whole(severity) or severity not in SEVERITIES:
+        raise DegradationError(f"severity: expected a whole number from 1 to 5, got {severity!r}")
+    seed = _check_seed(seed)
+    parameters: Parameters = {}
+    for index, step in enumerate(recipe.steps):
+        rng = stream(seed, index, DRAWN)
+        settings = step.effect.settings
+        drawn = {key: draw(value, settings[key], rng) for key, value in step.rows[severity - 1].items()}
+        drawn = step.effect.complete(drawn, rng, size)
+        parameters |= {recipe.key(index, key): value for key, value in drawn.items()}
+    if recipe.uses_depth:
+        parameters["depth"] = METRIC if metric_depth else PSEUDO
+    return parameters
+
+
+def apply_parameters(
+    image: Image, recipe: Recipe, parameters: Mapping[str, Any], seed: int, depth: Depth | None = None
+) -> NDArray[np.uint8]:
+    """Make a degraded image from its record, with the bytes that `degrade` returned.
+
+    Args:
+        image: the same clean image.
+        recipe: the same recipe.
+        parameters: the record; numbers may be strings, as read from a table (`repr` of a float is exact).
+        seed: the same seed, from which pixel-wise noise is drawn again.
+        depth: the same depth map, if the record says `metric`.
+
+    Raises:
+        DegradationError: a parameter is missing or out of range, or the depth map does not fit the record.
+    """
+    _check_image(image, depth)
+    _check_seed(seed)
+    if recipe.uses_depth:
+        depth = _recorded_depth(parameters, depth, recipe.name)
+    result = np.ascontiguousarray(image)
+    for index, step in enumerate(recipe.steps):
+        recorded = {key: _recorded(parameters, recipe, index, key) for key in step.effect.record}
+        result = step.effect.apply(result, recorded, stream(seed, index, FIELD), depth)
+    return result.copy() if np.shares_memory(result, image) else result
+
+
+def _make_step(name: str, effect: Effect, changes: Mapping[str, Any], where: str) -> Step:
+    unknown = [key for key in changes if key != "effect" and key not in effect.settings]
+    if unknown:
+        choices = ", ".join(effect.settings) or "no settings"
+        raise DegradationError(f"{where}: there is no setting {unknown[0]!r}. Choose from {choices}")
+    values = {**effect.severities, **changes}
+    return Step(name, effect, tuple(_row(effect, values, severity, where) for severity in SEVERITIES))
+
+
+def _row(effect: Effect, values: Mapping[str, Any], severity: int, where: str) -> dict[str, Any]:
+    """The checked settings at one severity, in the order of the effect's settings."""
+    row = {}
+    for key, setting in effect.settings.items():
+        value = values[key]
+        if setting.type is not list and isinstance(value, list | tuple) and len(value) == len(SEVERITIES):
+            value = value[severity - 1]
+        row[key] = _check(value, setting, f"{where}, {key}")
+    return row
+
+
+def _check(value: Any, setting: Setting, where: str) -> Any:
+    if setting.type is list or not isinstance(value, list | tuple):
+        return setting.check(value, where)
+    if setting.type is str:
+        return [setting.check(word, where) for word in value]
+    if len(value) != 2:
+        raise DegradationError(f"{where}: expected 1 value, 2 (a range) or 5 (severities), got {value!r}")
+    low, high = (setting.check(end, where) for end in value)
+    if low > high:
+        raise DegradationError(f"{where}: expected a range [low, high] with low <= high, got {value!r}")
+    return [low, high]
+
+
+def _check_order(recipe: Recipe) -> None:
+    """Check that depth is used before pixels move, and that the result has the size of the clean image."""
+    moved, small = "", ""
+    for step in recipe.steps:
+        if step.effect.uses_depth and (moved or small):
+            raise DegradationError(
+                f"{recipe.name}: {step.name} uses the depth map, which does not fit after {moved or small}. "
+                f"Put {step.name} before it"
+            )
+        moved = step.name if step.effect.moves_pixels else moved
+        small = _size_after(step, small)
+    if small:
+        raise DegradationError(
+            f"{recipe.name}: the chain does not restore the size after {small}. Add the effect `enlarge` at its end"
+        )
+
+
+def _size_after(step: Step, small: str) -> str:
+    """The name of the step that made the image smaller, or "" if it has the size of the clean image."""
+    if not step.effect.changes_size:
+        return small
+    return "" if "height" in step.effect.drawn else step.name
+
+
+def _recorded(parameters: Mapping[str, Any], recipe: Recipe, index: int, key: str) -> Any:
+    name = recipe.key(index, key)
+    if name not in parameters:
+        known = ", ".join(parameters)
+        raise DegradationError(f"{recipe.name}: the record has no parameter {name!r}, only {known}. Run degrade again")
+    return recipe.steps[index].effect.record[key].check(parameters[name], f"{recipe.name}, {name}")
+
+
+def _recorded_depth(parameters: Mapping[str, Any], depth: Depth | None, name: str) -> Depth | None:
+    source = parameters.get("depth")
+    if source not in (METRIC, PSEUDO):
+        raise DegradationError(f"{name}, depth: expected {METRIC} or {PSEUDO} in the record, got {source!r}")
+    if source == METRIC and depth is None:
+        raise DegradationError(f"{name}: the record says metric depth, but there is no depth map. Pass the depth map")
+    return np.asarray(depth, dtype=np.float32) if source == METRIC else None
+
+
+def _check_seed(seed: int) -> int:
+    if not _is_whole(seed) or seed < 0:
+        raise DegradationError(f"seed: expected a whole number >= 0, got {seed!r}")
+    return int(seed)
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)
+
+
+def _check_image(image: Image, depth: Depth | None) -> None:
+    if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        got = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
+        raise DegradationError(f"image: expected uint8 RGB (H, W, 3), got {got}")
+    if min(image.shape[:2]) < SMALLEST_SIDE:
+        raise DegradationError(f"image: expected sides of {SMALLEST_SIDE} pixels or more, got {image.shape[:2]}")
+    if depth is None:
+        return
+    if not isinstance(depth, np.ndarray) or depth.shape != image.shape[:2]:
+        got = str(getattr(depth, "shape", type(depth).__name__))
+        raise DegradationError(f"depth: expected metres of shape {image.shape[:2]}, got {got}")
+    if not (depth >= 0).all():
+        raise DegradationError("depth: expected metres >= 0 everywhere, got negative values or NaN")

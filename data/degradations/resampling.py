@@ -1,4 +1,4 @@
-"""Fewer pixels and fewer bits: low resolution, JPEG, and a shear that moves pixels."""
+"""Low resolution, JPEG compression, and a shear, which moves pixels."""
 
 import io
 
@@ -21,44 +21,44 @@ _FACTOR = Setting(float, "clean side / degraded side", 1, 64)
 
 
 def resize(image: Image, height: int, width: int, interpolation: str) -> Image:
-    """Resize uint8 (H, W, 3) with a filter named in `_FILTERS`."""
+    """Resize uint8 (H, W, 3) to (height, width, 3) with a filter named in `_FILTERS`."""
     if image.shape[:2] == (height, width):
         return image
     return np.asarray(Pillow.fromarray(image).resize((width, height), _FILTERS[interpolation]))
 
 
 def compress(image: Image, quality: int) -> Image:
-    """One JPEG round trip (libjpeg scale 1..100, chroma at half resolution)."""
+    """Compress and decompress as JPEG (libjpeg quality 1 to 100, chroma at half resolution)."""
     buffer = io.BytesIO()
     Pillow.fromarray(image).save(buffer, "JPEG", quality=quality)
     return np.asarray(Pillow.open(buffer))
 
 
 def apply_jpeg(image: Image, parameters: Parameters, rng: Rng, depth: Depth | None) -> Image:
-    """JPEG compression."""
+    """Apply JPEG compression."""
     return compress(image, parameters["quality"])
 
 
 def apply_shrink(image: Image, parameters: Parameters, rng: Rng, depth: Depth | None) -> Image:
-    """Fewer pixels; `enlarge` later in the chain brings the size back."""
+    """Make the image smaller; `enlarge` later in the chain restores its size."""
     height, width = (max(1, round(side / parameters["factor"])) for side in image.shape[:2])
     return resize(image, height, width, parameters["down"])
 
 
 def apply_enlarge(image: Image, parameters: Parameters, rng: Rng, depth: Depth | None) -> Image:
-    """Back to the size of the clean image."""
+    """Resize the image to the size of the clean image."""
     return resize(image, parameters["height"], parameters["width"], parameters["up"])
 
 
 def apply_lowres(image: Image, parameters: Parameters, rng: Rng, depth: Depth | None) -> Image:
-    """Shrink and enlarge: the picture keeps its size, so labels stay true."""
+    """Shrink and enlarge the image, so that its labels stay valid."""
     height, width = image.shape[:2]
     small = apply_shrink(image, parameters, rng, depth)
     return resize(small, height, width, parameters["up"])
 
 
 def apply_shear(image: Image, parameters: Parameters, rng: Rng, depth: Depth | None) -> Image:
-    """A horizontal shear about the image's centre; the border is mirrored."""
+    """Shear the image horizontally about its centre; the border is mirrored."""
     height, width = image.shape[:2]
     slope = np.tan(np.deg2rad(parameters["shear_degrees"]))
     matrix = np.array([[1, slope, -slope * (height - 1) / 2], [0, 1, 0]])
@@ -67,7 +67,7 @@ def apply_shear(image: Image, parameters: Parameters, rng: Rng, depth: Depth | N
 
 
 def complete_size(parameters: Parameters, rng: Rng, size: tuple[int, int]) -> Parameters:
-    """Record the size of the clean image."""
+    """Add the size of the clean image to the record."""
     return parameters | {"height": int(size[0]), "width": int(size[1])}
 
 

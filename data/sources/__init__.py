@@ -1,6 +1,6 @@
-"""Sources of data: each turns files of one format, or a seed, into samples of a canonical dataset.
+"""Data sources. Each turns files of one format, or a seed, into samples of a canonical dataset.
 
-A source is a module with its settings, and a line in SOURCES.
+A source is one module that also holds its settings, and one line in SOURCES.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -23,18 +23,17 @@ SOURCES: dict[str, str] = {
 
 
 class SourceError(ValueError):
-    """A source that does not exist; the text lists those that do."""
+    """An unknown name of a source; the message lists the known ones."""
 
 
 class Source(Protocol):
-    """What `prepare` asks of a source. An instance must pickle: samples are made in parallel processes.
+    """The interface of a data source. Instances must pickle, because samples are made in parallel processes.
 
     Attributes:
-        name: the name of the dataset that it makes.
+        name: the name of the dataset.
         classes: class names by task, in index order; the keys are "detection", "segmentation",
-            "instance-segmentation" and "classification", and a task that the source has no labels for maps to an
-            empty list or is absent.
-        description: where the data comes from; it is written to dataset.json as `source`.
+            "instance-segmentation" and "classification". A task without labels maps to an empty list or is absent.
+        description: where the data comes from, JSON-able; dataset.json keeps it under `source`.
     """
 
     name: str
@@ -50,17 +49,17 @@ class Source(Protocol):
         trust_paths: bool = True,
         read_yaml: Callable[[Path], Any] | None = None,
     ) -> None:
-        """Open the source; nothing is decoded yet.
+        """Open the source without decoding any image.
 
         Args:
-            root: the folder of the files.
+            root: the folder that holds the files.
             settings: the module's `Settings`, or a section of params.yaml that is checked against it.
-            seed: of what is drawn.
-            trust_paths: False: files outside `root` are faults.
-            read_yaml: how a format reads its files in YAML, for which this package has no parser.
+            seed: seed of drawn splits or scenes.
+            trust_paths: whether files outside `root` are accepted; otherwise they are faults.
+            read_yaml: reads a YAML file; this package has no YAML parser.
 
         Raises:
-            DatasetError: a setting or a file that does not fit; the text is one line that names it.
+            DatasetError: a setting or a file is not valid; the message is one line that names it.
         """
 
     def split_ids(self) -> dict[str, list[str]]:
@@ -68,30 +67,30 @@ class Source(Protocol):
         ...
 
     def faults(self) -> list[Fault]:
-        """What listing the files found wrong; what it concerns is not among the ids."""
+        """The faults found while listing the files; the images concerned are not among the ids."""
         ...
 
     def part(self, split: str, ids: Sequence[str]) -> "Source":
-        """A source of these samples alone, small enough to be sent to another process with them."""
+        """A copy that knows these samples only, small enough to be sent to another process."""
         ...
 
     def sample(self, split: str, image_id: str) -> Sample:
-        """Make or read one sample. Pure: the same arguments give the same bytes in any process and order.
+        """Read or draw one sample: the same arguments give the same bytes in any process and order.
 
         Raises:
-            FaultError: the files cannot be used; it carries all that is wrong with them.
+            FaultError: the files cannot be used; the error holds all of their faults.
         """
         ...
 
 
 def load_source(name: str) -> type[Source]:
-    """The class of a name in `SOURCES`; its module is imported only now.
+    """The class of a source by its name in `SOURCES`; imports its module.
 
     Raises:
-        SourceError: no such source; the text lists those that exist.
+        SourceError: there is no source of this name.
     """
     if name not in SOURCES:
-        raise SourceError(f"data.source: there is no source {name!r}; choose one of {', '.join(sorted(SOURCES))}")
+        raise SourceError(f"data.source: there is no source {name!r}. Choose one of {', '.join(sorted(SOURCES))}")
     module, attribute = SOURCES[name].split(":")
     source: type[Source] = getattr(import_module(module, __package__), attribute)
     return source

@@ -1,4 +1,4 @@
-"""COCO's instance annotations: boxes, polygons, run lengths and crowds in one JSON file for each split."""
+"""COCO's instance annotations: boxes, polygons, run lengths and crowds in one JSON file per split."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -31,7 +31,7 @@ Annotation = dict[str, Any]
 
 @dataclass(frozen=True)
 class Labels:
-    """What the JSON file says about one image; `size` is (width, height)."""
+    """The labels of one image in the JSON file; `size` is (width, height) in pixels."""
 
     json: str
     size: tuple[int, int] | None
@@ -49,10 +49,10 @@ class Settings(FileSettings):
     """The section data.coco.
 
     Attributes:
-        files: those of train, val and test; or of "all", to draw splits from.
+        files: the files of train, val and test; or of "all", from which the splits are drawn.
         masks: whether outlines are read.
-        rest: the class of all pixels without an object; None: they are ignored.
-        category: whether images get the class of their largest total area; those without objects are left out then.
+        rest: the class of all pixels without an object; None ignores these pixels.
+        category: whether each image gets the class with the largest total area; images without objects are dropped.
     """
 
     files: Annotated[dict[SplitOrAll, Files], AfterValidator(divided_or_not)]
@@ -62,23 +62,23 @@ class Settings(FileSettings):
 
 
 class Coco(FileSource):
-    """Images and annotations as COCO has them.
+    """Images and annotations in COCO's format.
 
-    - Boxes are the annotations' own; where one has none, that of its outline.
+    - Boxes are those of the annotations; an annotation without a box gets the box of its outline.
     - Crowds (`iscrowd`) are ignored in detection, and painted as their class in masks, as COCO-Stuff does.
     - Masks paint all objects, the largest first; `rest` is the class of all other pixels.
-    - COCO's tools don't turn images by their EXIF: they are read as stored, unless only the turned image has the
-      width and height that the JSON gives.
-    - Images without annotations stay: they are what a detector must keep quiet on.
+    - COCO's tools ignore EXIF rotation. Images are read as stored, unless only the rotated image has the width and
+      height in the JSON file.
+    - Images without annotations are kept, because false detections in them count.
 
     Args:
-        root: the folder that the paths below start in.
+        root: the folder that the paths of `files` are relative to.
         settings: `Settings`, or a section of params.yaml that is checked against them.
         seed: of the drawn splits.
         options: `trust_paths`, as of `FileSource`.
 
     Raises:
-        DatasetError: a file is missing or not COCO's, or the class map does not fit.
+        DatasetError: a file is missing or not in COCO's format, or the class map is not valid.
     """
 
     key = "data.coco"
@@ -101,7 +101,7 @@ class Coco(FileSource):
         for split, files in self.settings.files.items():
             path, folder = self.root / files.json_file, self.root / files.images
             if not folder.is_dir():
-                raise DatasetError(f"{folder}: no such folder ({self.key}.files.{split}.images)")
+                raise DatasetError(f"{folder}: no such folder. Correct {self.key}.files.{split}.images")
             entries[split] = self._images(path, folder, self._contents[split], faults)
         return entries
 
@@ -148,7 +148,7 @@ class Coco(FileSource):
         return entries
 
     def _annotations(self, path: Path, content: Any, faults: list[Fault]) -> dict[Any, list[Annotation]]:
-        """The annotations by the image's id."""
+        """Annotations by the id of their image."""
         annotations: dict[Any, list[Annotation]] = {}
         for index, annotation in enumerate(content["annotations"]):
             if not isinstance(annotation, dict) or not isinstance(annotation.get("image_id"), int | str):
@@ -158,7 +158,7 @@ class Coco(FileSource):
         return annotations
 
     def _counts(self, annotation: Annotation) -> bool:
-        """Whether it is an object of a class that is kept, and no crowd."""
+        """Whether an annotation is an object of a kept class, and not a crowd."""
         number = annotation.get("category_id")
         name = self._names.get(number) if isinstance(number, int) else None
         return not annotation.get("iscrowd") and name is not None and self._map.object(name) is not None
@@ -187,30 +187,34 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_bytes())
     except OSError as error:
-        raise DatasetError(f"{path}: cannot be read ({error.strerror}); see data.coco.files") from error
+        raise DatasetError(f"{path}: cannot be read ({error.strerror}). Correct data.coco.files") from error
     except (ValueError, RecursionError) as error:
-        raise DatasetError(f"{path}: not valid JSON ({error})") from error
+        raise DatasetError(f"{path}: not valid JSON ({error}). Replace the file") from error
     for part in ("images", "annotations", "categories"):
         entries = content.get(part) if isinstance(content, dict) else None
         if not isinstance(entries, list) or (part != "annotations" and not all(isinstance(e, dict) for e in entries)):
-            raise DatasetError(f"{path}: not COCO's annotations: no list {part!r} of entries")
+            raise DatasetError(
+                f"{path}: not COCO annotations: it has no list {part!r} of mappings. Correct data.coco.files"
+            )
     return content
 
 
 def _categories(files: Mapping[str, Mapping[str, Any]], paths: Mapping[str, Path]) -> dict[int, str]:
-    """Names by id, in the order of the ids; the files must agree."""
+    """Class names by category id, in the order of the ids; all files must agree."""
     tables = []
     for split, content in files.items():
         try:
             table = {int(entry["id"]): str(entry["name"]) for entry in content["categories"]}
         except (KeyError, TypeError, ValueError, OverflowError) as error:
-            raise DatasetError(f"{paths[split]}: a category without id or name") from error
+            raise DatasetError(f"{paths[split]}: a category has no id or no name. Add it") from error
         tables.append((paths[split], dict(sorted(table.items()))))
     for path, table in tables[1:]:
         if table != tables[0][1]:
-            raise DatasetError(f"{path}: its categories differ from those of {tables[0][0]}")
+            raise DatasetError(
+                f"{path}: its categories differ from those of {tables[0][0]}. Use the same categories in all files"
+            )
     if not tables:
-        raise DatasetError("data.coco.files: no files are named")
+        raise DatasetError("data.coco.files: no file is named. Name the files of each split")
     return tables[0][1]
 
 

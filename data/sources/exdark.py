@@ -1,4 +1,4 @@
-"""ExDark: photos taken in the dark, with a text file of boxes for each of them (Loh and Chan, CVIU 2019)."""
+"""ExDark: photos taken in low light, each with a text file of boxes (Loh and Chan, CVIU 2019)."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,11 +17,11 @@ CLASSES = ("Bicycle", "Boat", "Bottle", "Bus", "Car", "Cat", "Chair", "Cup", "Do
 SPLITS = {"1": "train", "2": "val", "3": "test"}
 SUFFIXES = {".jpg", ".jpeg", ".png"}
 HEADER = "% bbGt"
-COLUMNS = 5  # of the list of images; and, of a row of labels, class, left, top, width and height
+COLUMNS = 5  # in the list of images; also the used columns of a label row: class, left, top, width and height
 
 
 class Settings(FileSettings):
-    """The section data.exdark: names below the root."""
+    """The section data.exdark: names of the two folders and the list file below the root."""
 
     images: str = "ExDark"
     labels: str = "ExDark_Annno"
@@ -29,21 +29,21 @@ class Settings(FileSettings):
 
 
 class ExDark(FileSource):
-    """ExDark as its makers pack it.
+    """ExDark in the layout of its download.
 
-    - Images lie in ExDark/<class>/<name>, labels in ExDark_Annno/<class>/<name>.txt (its real spelling), and
-      imageclasslist.txt says which split an image belongs to. Names are matched whatever their case.
-    - A row of labels is a class, left, top, width and height in pixels; what follows, on occlusion, is not used.
-    - Its tools don't turn images by their EXIF: they are read as stored.
+    - Images lie in ExDark/<class>/<name>, labels in ExDark_Annno/<class>/<name>.txt (spelled so in the
+      download), and imageclasslist.txt gives the split of each image. Names are matched without regard to case.
+    - A row of labels is a class, left, top, width and height in pixels; the columns after these are not used.
+    - ExDark's tools ignore EXIF rotation: images are read as stored.
 
     Args:
-        root: the folder that holds those two and the list.
+        root: the folder that holds the two folders and the list file.
         settings: `Settings`, or a section of params.yaml that is checked against them.
         seed: of the drawn splits.
         options: `trust_paths`, as of `FileSource`.
 
     Raises:
-        DatasetError: a folder or the list is missing, or the class map does not fit.
+        DatasetError: a folder or the list file is missing, or the class map is not valid.
     """
 
     key = "data.exdark"
@@ -74,7 +74,7 @@ class ExDark(FileSource):
         return entries
 
     def size(self, entry: ImageEntry) -> tuple[int, int] | None:
-        return (0, 0)  # no turned image has it
+        return (0, 0)  # matches no rotated image, so that images are read as stored
 
     def label(self, entry: ImageEntry, shape: tuple[int, int], faults: list[Fault]) -> dict[str, Any]:
         objects = []
@@ -90,19 +90,19 @@ class ExDark(FileSource):
         return self.root / self.settings.list_file
 
     def _files(self, kind: str, suffixes: set[str]) -> dict[str, Path]:
-        """Files by their name in small letters."""
+        """Files by their lower-case name."""
         folder = self.root / str(getattr(self.settings, kind))
         if not folder.is_dir():
-            raise DatasetError(f"{folder}: no such folder ({self.key}.{kind})")
+            raise DatasetError(f"{folder}: no such folder. Correct {self.key}.{kind}")
         return {path.name.lower(): path for path in sorted(folder.rglob("*")) if path.suffix.lower() in suffixes}
 
     def _listed(self, faults: list[Fault]) -> list[tuple[int, tuple[str, str]]]:
         try:
             lines = self._list_file.read_text().splitlines()
         except (OSError, UnicodeDecodeError) as error:
-            raise DatasetError(f"{self._list_file}: cannot be read ({error}); see {self.key}.list") from error
+            raise DatasetError(f"{self._list_file}: cannot be read ({error}). Correct {self.key}.list") from error
         listed = []
-        for number, line in enumerate(lines[1:], start=2):  # the first names the columns
+        for number, line in enumerate(lines[1:], start=2):  # line 1 has the column names
             words = line.split()
             if len(words) == COLUMNS and words[-1] in SPLITS:
                 listed.append((number, (words[0].lower(), SPLITS[words[-1]])))

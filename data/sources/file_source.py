@@ -1,4 +1,4 @@
-"""What all sources that read files have in common; a format adds how its files are found and its labels read."""
+"""The base class of sources that read files. A format adds how to find its files and read its labels."""
 
 import copy
 from abc import ABC, abstractmethod
@@ -19,13 +19,13 @@ Content = TypeVar("Content")
 
 
 class FileSettings(Settings):
-    """What all sources that read files share.
+    """The settings that all sources that read files share.
 
     Attributes:
-        name: of the dataset.
-        split: shares by split, to draw the splits anew; None: the splits of the files are kept.
-        map: the classes by name (`data.sources.class_map`); None: all of them.
-        limit: at most so many images for each split, evenly spaced.
+        name: the name of the dataset.
+        split: share of the images by split, to draw the splits; None keeps the splits of the files.
+        map: the class map (`data.sources.class_map`); None keeps all classes.
+        limit: largest number of images by split; the images kept are evenly spaced.
     """
 
     name: str
@@ -38,30 +38,30 @@ class FileSettings(Settings):
     def _adds_up(cls, shares: dict[str, float] | None) -> dict[str, float] | None:
         if shares is not None:
             if abs(sum(shares.values()) - 1) > 1e-6:
-                raise ValueError(f"the shares add up to {sum(shares.values()):g}, not to 1")
+                raise ValueError(f"the shares add up to {sum(shares.values()):g}. Make them add up to 1")
             if not shares.get("train") or not (shares.get("val") or shares.get("test")):
                 raise ValueError("train and val or test need a share")
         return shares
 
 
 class FileSource(ABC):
-    """A source that reads files.
+    """A source that reads files. The original files are never written.
 
-    A file that is an 8-bit RGB PNG already is copied byte for byte (blocks shared where the file system can);
-    others are decoded and written as PNG. The originals are only ever read.
+    8-bit RGB PNG files are copied byte for byte; other images are decoded and written as PNG.
 
     Args:
-        root: the folder that the files lie in.
+        root: the folder that holds the files.
         settings: the format's settings, or a section of params.yaml that is checked against them.
-        seed: of the drawn splits.
-        trust_paths: False: images and labels outside `root`, by a name in a list or by a link, are faults.
+        seed: seed of the drawn splits.
+        trust_paths: whether images and labels outside `root`, named in a list or reached by a link, are accepted;
+            otherwise they are faults.
         read_yaml: reads a YAML file; only some formats need it.
 
     Raises:
-        DatasetError: a setting that does not fit.
+        DatasetError: a setting is not valid.
     """
 
-    key: ClassVar[str]  # of the section of params.yaml, for messages
+    key: ClassVar[str]  # the section of params.yaml, for error messages
     settings_type: ClassVar[type[FileSettings]]
 
     def __init__(
@@ -93,16 +93,16 @@ class FileSource(ABC):
         """The ids of every split, in a fixed order.
 
         Raises:
-            DatasetError: the folder does not have the format's layout at all.
+            DatasetError: the folder does not have the format's layout.
         """
         return {split: list(entries) for split, entries in self._listing.splits.items()}
 
     def faults(self) -> list[Fault]:
-        """What is wrong with the files' names and lists; the images concerned are not among the ids."""
+        """The faults in names and lists of files; the images concerned are not among the ids."""
         return list(self._listing.faults)
 
     def part(self, split: str, ids: Sequence[str]) -> Self:
-        """The source with the samples of these ids alone."""
+        """A copy of the source that knows these samples only."""
         small = copy.copy(self)
         entries = self._listing.splits[split]
         small._listing = Listing({split: {image_id: entries[image_id] for image_id in ids}}, ())
@@ -112,7 +112,7 @@ class FileSource(ABC):
         """Read one image and its labels; a pure function of the files.
 
         Raises:
-            FaultError: they cannot be used; it carries all that is wrong with them.
+            FaultError: they cannot be used; the error holds all of their faults.
         """
         entry = self._listing.splits[split][image_id]
         faults: list[Fault] = []
@@ -137,18 +137,18 @@ class FileSource(ABC):
 
     @abstractmethod
     def find(self, faults: list[Fault]) -> Mapping[str, Sequence[ImageEntry]]:
-        """The images by split, or all under "all"; what is wrong is added to `faults`."""
+        """The images by split, or under the key "all" if the format has no splits. Faults are added to `faults`."""
 
     @abstractmethod
     def size(self, entry: ImageEntry) -> tuple[int, int] | None:
-        """(width, height) that the labels of an image were drawn for; None: those of the image turned upright."""
+        """(width, height) in pixels that an image's labels were made for; None: the size after its EXIF rotation."""
 
     @abstractmethod
     def label(self, entry: ImageEntry, shape: tuple[int, int], faults: list[Fault]) -> dict[str, Any]:
-        """The fields of `Sample` other than the image, of (height, width) `shape`."""
+        """The label fields of `Sample`. `shape` is (height, width) of the image; faults are added to `faults`."""
 
     def attempt(self, faults: list[Fault], file: Path, kind: str, read: Callable[[], Content]) -> Content | None:
-        """The content of a file, or None and a fault if it cannot be read."""
+        """The content of a file; None, with a fault added, if it cannot be read."""
         try:
             return read()
         except ImageError as error:

@@ -15,25 +15,25 @@ SPLIT_FOLDERS = {"train": "train", "val": "val", "valid": "val", "validation": "
 
 
 class Settings(FileSettings):
-    """The section data.folders: what all sources that read files share; images of dropped classes are left out."""
+    """The section data.folders, which has no settings beside `FileSettings`. Images of dropped classes are left out."""
 
 
 class Folders(FileSource):
-    """Images of which each has one class: that of the folder that it lies in.
+    """Images with one class each, the name of their folder.
 
     - <root>/<split>/<class>/<image>, with the splits train, val (or valid, or validation) and test; or
-      <root>/<class>/<image>, to draw the splits from. Images may lie in deeper folders of their class.
-    - The classes are the folders of all splits together, in the order of their names.
-    - What begins with a dot is passed over.
+      <root>/<class>/<image>, from which the splits are drawn. Images may lie in subfolders of their class.
+    - The classes are the class folders of all splits, sorted by name.
+    - Files and folders that begin with a dot are skipped.
 
     Args:
-        root: the folder that holds those of the splits or of the classes.
+        root: the folder that holds the split or class folders.
         settings: `Settings`, or a section of params.yaml that is checked against them.
         seed: of the drawn splits.
         options: `trust_paths`, as of `FileSource`.
 
     Raises:
-        DatasetError: there are no such folders, or the class map does not fit.
+        DatasetError: there are no such folders, or the class map is not valid.
     """
 
     key = "data.folders"
@@ -42,12 +42,12 @@ class Folders(FileSource):
     def __init__(self, root: Path, settings: Mapping[str, Any] | FileSettings, seed: int, **options: Any) -> None:
         super().__init__(root, settings, seed, **options)
         if not root.is_dir():
-            raise DatasetError(f"{root}: no such folder (data.root)")
-        # A folder with images alone is a class, even if its name is train.
+            raise DatasetError(f"{root}: no such folder. Correct data.root")
+        # A folder without subfolders is a class, even if its name is train.
         self._splits = [path for path in _folders(root) if path.name in SPLIT_FOLDERS and any(_folders(path))]
         names = sorted({path.name for place in self._splits or [root] for path in _folders(place)})
         if not names:
-            raise DatasetError(f"{root}: expected images in <split>/<class>/ or <class>/; there is no folder")
+            raise DatasetError(f"{root}: it has no folders. Put images into <split>/<class>/ or <class>/")
         self._map = ClassMap(self.key, names, self.settings.map)
         self.classes = {"classification": self._map.objects}
 

@@ -1,8 +1,7 @@
-"""Photos with class masks: the layouts of CamVid, Cityscapes and ACDC, or any other named by its folders.
+"""Photos with class masks, in the layout of CamVid, Cityscapes or ACDC, or in any other layout of folders.
 
-Detection boxes come from the masks: every 8-connected component of a class that is listed as a thing
-becomes one box, so that objects which touch count as one and objects cut in two count as two. That is a
-property of the labels, stated in dataset.json.
+Detection boxes come from the masks: every 8-connected component of a class in `things` becomes one box. Objects that
+touch therefore count as one, and objects cut in two count as two. dataset.json says so.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,7 +24,7 @@ from .file_source import FileSettings, FileSource
 from .splits import SPLITS, UNDIVIDED, ImageEntry
 
 SUFFIXES = {".png", ".jpg", ".jpeg"}
-UNKNOWN = 256  # no index of a class
+UNKNOWN = 256  # codes from here on are not indices of classes
 
 
 Index = Annotated[int, Field(ge=0, le=255)]
@@ -33,17 +32,17 @@ Colour = Annotated[list[Index], Field(min_length=3, max_length=3)]
 
 
 def _placeholders(*names: str) -> AfterValidator:
-    """A text whose braces hold nothing but these names."""
+    """A validator of strings whose placeholders in braces have these names only."""
 
     def check(text: str) -> str:
         known = " and ".join(f"{{{name}}}" for name in names)
-        refusal = ValueError(f"{text!r}: in braces, {known} can stand")
+        refusal = ValueError(f"{text!r}: unknown placeholder. Use {known} only")
         try:
             parts = list(Formatter().parse(text))
         except ValueError as error:
             raise refusal from error
-        # {split.x}, {split!r} and {split:9} are fields of format too, and not meant.
-        if any(name is not None and (name not in names or form or turned) for _, name, form, turned in parts):
+        # str.format also accepts {split.x}, {split!r} and {split:9}, which make no sense here.
+        if any(name is not None and (name not in names or spec or conversion) for _, name, spec, conversion in parts):
             raise refusal
         return text
 
@@ -51,11 +50,15 @@ def _placeholders(*names: str) -> AfterValidator:
 
 
 class Layout(BaseSettings):
-    """Where images and masks lie. In the folders, {split} and {condition} are filled in, in the mask's ending {labels}.
+    """Where images and masks lie.
 
-    Without {split} the images are not divided, and the splits are drawn.
-
-    `image_ending` is what follows the name that an image and its mask share; "" stands for the suffix alone.
+    Attributes:
+        images: folder of the images below the root; {split} and {condition} are filled in. Without {split} the splits
+            are drawn.
+        masks: folder of the masks, likewise.
+        image_ending: the end of an image's file name after the part that it shares with its mask; "" for any suffix.
+        mask_ending: the end of a mask's file name; {labels} is filled in.
+        splits: the splits that have masks.
     """
 
     images: Annotated[str, _placeholders("split", "condition")]
@@ -67,7 +70,7 @@ class Layout(BaseSettings):
 
 LAYOUTS = {
     "camvid": Layout(images="{split}", masks="{split}annot", image_ending="", mask_ending=".png"),
-    # The makers of Cityscapes and ACDC do not publish the masks of the test splits.
+    # The masks of the test splits of Cityscapes and ACDC are not public.
     "cityscapes": Layout(
         images="leftImg8bit/{split}",
         masks="gtFine/{split}",
@@ -84,7 +87,7 @@ LAYOUTS = {
     ),
 }
 
-# Told apart by hand: pydantic would report the mistakes of a layout's folders as those of a name too.
+# The discriminator keeps pydantic from reporting a mistake in `folders` as a mistake in `name` too.
 NameOrFolders = Annotated[
     Annotated[Literal["camvid", "cityscapes", "acdc"], Tag("name")] | Annotated[Layout, Tag("folders")],
     Discriminator(lambda value: "folders" if isinstance(value, dict | Layout) else "name"),
@@ -96,15 +99,15 @@ class Settings(FileSettings):
 
     Attributes:
         classes: the source's class names in index order.
-        ignored: indices without a class.
+        ignored: indices in the masks without a class.
         things: the classes whose connected components become boxes.
-        min_pixels: the smallest component that becomes one.
-        layout: a name, or the fields of `Layout`.
-        labels: which of the masks of Cityscapes or ACDC are read.
-        conditions: those of ACDC that are read.
-        colours: instead of indices, an RGB colour for each of the classes.
-        ignored_colours: those without a class.
-        rest: the class of pixels whose class `map` drops; None: they are ignored.
+        min_pixels: number of pixels of the smallest component that becomes a box.
+        layout: the name of a layout, or the fields of `Layout`.
+        labels: the kind of masks to read from Cityscapes or ACDC.
+        conditions: the conditions to read from ACDC, such as fog.
+        colours: RGB colour of each class, for masks with colours instead of indices.
+        ignored_colours: colours without a class.
+        rest: the class of pixels whose class `map` drops; None ignores these pixels.
     """
 
     classes: Annotated[list[str], Field(min_length=1, max_length=255)]
@@ -120,19 +123,19 @@ class Settings(FileSettings):
 
 
 class Masks(FileSource):
-    """Images and masks of the same names, index or colour-coded.
+    """Images and masks with matching names. Masks hold class indices or colours.
 
-    An image that its EXIF turns is read as stored, unless only the turned one has the mask's size: the tools of
-    these formats don't look at EXIF.
+    The tools of these formats ignore EXIF rotation. Images are read as stored, unless only the rotated image has the
+    size of its mask.
 
     Args:
-        root: the folder that the layout starts in; any of train, val and test may exist.
+        root: the folder that the layout's folders are relative to; splits may be missing.
         settings: `Settings`, or a section of params.yaml that is checked against them.
         seed: of the drawn splits.
         options: `trust_paths`, as of `FileSource`.
 
     Raises:
-        DatasetError: no split folder, or names of classes that do not fit.
+        DatasetError: there is no folder of a split, or a class name is not valid.
     """
 
     key = "data.masks"
@@ -148,7 +151,8 @@ class Masks(FileSource):
         unknown = set(self._things) - set(self._map.pixels)
         if unknown:
             raise DatasetError(
-                f"data.masks.things: {', '.join(sorted(unknown))} not among the classes: {', '.join(self._map.pixels)}"
+                f"data.masks.things: there is no class {', '.join(sorted(unknown))}. "
+                f"Choose from {', '.join(self._map.pixels)}"
             )
         self._table = self._map.table(self.settings.classes)
         self._table[list(self.settings.ignored)] = IGNORE_INDEX
@@ -167,7 +171,9 @@ class Masks(FileSource):
         if not entries:
             folders = [self._folder(layout.images, split, "<condition>") for split in layout.splits]
             places = ", ".join(str(folder) for folder in dict.fromkeys(folders))
-            raise DatasetError(f"{self.root}: expected the folders {places}, or some of them (data.masks.layout)")
+            raise DatasetError(
+                f"{self.root}: none of the folders {places} exists. Correct data.root or data.masks.layout"
+            )
         return entries
 
     def size(self, entry: ImageEntry) -> tuple[int, int] | None:
@@ -193,10 +199,13 @@ class Masks(FileSource):
             return [""]
         conditions = self.settings.conditions
         if not conditions:
-            raise DatasetError("data.masks.conditions: this layout has conditions: list those to take, such as [fog]")
+            raise DatasetError(
+                "data.masks.conditions: this layout needs them. List the conditions to read, such as [fog]"
+            )
         for condition in conditions:
             if not any(self._folder(layout.images, split, condition).is_dir() for split in layout.splits):
-                raise DatasetError(f"{self._folder(layout.images, layout.splits[0], condition)}: no such folder")
+                folder = self._folder(layout.images, layout.splits[0], condition)
+                raise DatasetError(f"{folder}: no such folder. Correct data.masks.conditions")
         return conditions
 
     def _folder(self, pattern: str, split: str, condition: str) -> Path:
@@ -220,7 +229,7 @@ class Masks(FileSource):
         faults += [Fault(str(path), f"label without image: none of its name in {pictures}") for path in sorted(strays)]
 
     def _codes(self, path: Path) -> NDArray[np.integer]:
-        """(H, W) indices as `_table` has them; 256 and above: no class."""
+        """Read a mask as indices (H, W) into `_table`; values from `UNKNOWN` on are not in the table."""
         if self._colours is None:
             return images.read_indices(path)
         packed = _packed(images.read_photo(path, images.stored_size(path)).pixels)
@@ -259,19 +268,22 @@ class Masks(FileSource):
 
 
 def _colours(settings: Settings) -> NDArray[np.int64] | None:
-    """The packed colours of the classes in index order, then those that are ignored."""
+    """Packed colours of the classes in index order, then the ignored colours; None for masks of indices."""
     table = settings.colours
     if table is None:
         return None
     different = set(table) ^ set(settings.classes)
     if different:
         raise DatasetError(
-            f"data.masks.colours: one for each of the classes is needed; look at {', '.join(sorted(different))}"
+            f"data.masks.colours: differs from data.masks.classes in {', '.join(sorted(different))}. "
+            "Give each class a colour"
         )
     listed = [table[name] for name in settings.classes] + list(settings.ignored_colours)
     packed = _packed(np.array(listed))
     if len(set(packed.tolist())) < len(listed):
-        raise DatasetError("data.masks.colours: the same colour twice")
+        raise DatasetError(
+            "data.masks.colours: two entries have the same colour. Give each class and ignored colour its own"
+        )
     return packed
 
 

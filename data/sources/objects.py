@@ -1,4 +1,4 @@
-"""Objects with boxes and outlines, as COCO and YOLO label them, as the labels of a sample."""
+"""Labelled objects: boxes and outlines of a source, checked and turned into the labels of a sample."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,23 +11,27 @@ from ..labels import DatasetError, Instance, decode_mask
 from ..samples import Fault
 from .class_map import ClassMap
 
-# Labels that leave the image by rounding are cut; farther out they are faults. The share is ultralytics' own.
+# Labels that reach less than this outside the image are cut at its edge; others are faults. The share is ultralytics'.
 OVERHANG_SHARE = 0.01
 OVERHANG_PIXELS = 1.0
-MOST_CLASSES = 255  # in an 8-bit mask, whose 255 means ignored
+MOST_CLASSES = 255  # of an 8-bit mask, in which 255 means ignored
 
 Box = tuple[float, float, float, float]
 
 
 class LabelError(ValueError):
-    """A label that cannot be used; the text is its fault."""
+    """A label that cannot be used; the message is the text of its fault."""
 
 
 @dataclass(frozen=True)
 class LabelledObject:
-    """One labelled object: index among the objects' classes, box in pixels (left, top, right, bottom), outline.
+    """One labelled object.
 
-    `counts` is its mask as COCO's compressed run lengths; `ignored` marks crowds and objects too hard to count.
+    Attributes:
+        category: class index in `ClassMap.objects`.
+        box: (left, top, right, bottom) in pixels.
+        ignored: whether it counts neither as an object nor as background: crowds and difficult objects.
+        counts: its mask as COCO's compressed run lengths.
     """
 
     category: int
@@ -37,17 +41,23 @@ class LabelledObject:
 
 
 def object_classes(classes: ClassMap, masks: bool, category: bool, key: str) -> dict[str, list[str]]:
-    """Class names by task, of a source whose labels are objects.
+    """Class names by task of a source that labels objects.
+
+    Args:
+        classes: the class map.
+        masks: whether objects have outlines.
+        category: whether images get a class.
+        key: the section of params.yaml, for error messages.
 
     Raises:
-        DatasetError: more classes than a mask has indices.
+        DatasetError: there are more classes than an 8-bit mask can hold.
     """
     tasks = {"detection": classes.objects}
     if masks:
         if len(classes.pixels) > MOST_CLASSES:
             raise DatasetError(
-                f"{key}.masks: {len(classes.pixels)} classes, but a mask holds at most {MOST_CLASSES}; "
-                f"choose fewer by {key}.map, or set {key}.masks to false"
+                f"{key}.masks: {len(classes.pixels)} classes, but a mask holds at most {MOST_CLASSES}. "
+                f"Keep fewer classes with {key}.map, or set {key}.masks to false"
             )
         tasks |= {"segmentation": classes.pixels, "instance-segmentation": classes.objects}
     if category:
@@ -63,15 +73,15 @@ def object_labels(
     masks: bool = False,
     category: bool = False,
 ) -> dict[str, Any]:
-    """The fields of `Sample` that objects give.
+    """The label fields of `Sample` made from objects.
 
     Args:
         objects: all objects of an image.
-        shape: (height, width) of the image.
-        classes: of the dataset.
-        masks: the objects have outlines, which become instances and are painted into a mask, the largest first;
-            crowds are painted as their class too, as in COCO-Stuff's maps.
-        category: the class with most pixels (without outlines: of boxes) becomes the image's.
+        shape: (height, width) of the image in pixels.
+        classes: the class map of the dataset.
+        masks: whether to make instances and a mask from outlines. Larger objects are painted first, and crowds are
+            painted as their class, as in COCO-Stuff.
+        category: whether the image gets the class with the largest area, of outlines if `masks`, else of boxes.
     """
     labels: dict[str, Any] = {
         "boxes": _rows([labelled for labelled in objects if not labelled.ignored], shape),
@@ -90,10 +100,10 @@ def object_labels(
 
 
 def fitted_box(box: Box, shape: tuple[int, int]) -> Box:
-    """A box cut at the image's edge.
+    """The box, (left, top, right, bottom) in pixels, cut at the edge of an image of (height, width) `shape`.
 
     Raises:
-        LabelError: it reaches outside by more than rounding explains, or has no area.
+        LabelError: the box reaches too far outside the image, has no area, or is not finite.
     """
     height, width = shape
     shown = f"({', '.join(f'{value:.6g}' for value in box)}) in {width} x {height} pixels"
@@ -113,7 +123,7 @@ def fitted_box(box: Box, shape: tuple[int, int]) -> Box:
 
 
 def polygon_counts(polygons: Any, shape: tuple[int, int]) -> str:
-    """Polygons [[x0, y0, x1, y1, ...], ...] in pixels as one mask of compressed run lengths.
+    """Convert polygons [[x0, y0, x1, y1, ...], ...] in pixels to one mask as compressed run lengths.
 
     Raises:
         LabelError: fewer than three corners, an odd number of coordinates, or no pixel covered.
@@ -137,10 +147,10 @@ def polygon_counts(polygons: Any, shape: tuple[int, int]) -> str:
 
 
 def run_length_counts(code: Mapping[str, Any], shape: tuple[int, int]) -> str:
-    """COCO's run lengths, compressed or not, as compressed ones.
+    """Convert COCO's run lengths, compressed or not, to compressed ones.
 
     Raises:
-        LabelError: they are those of another size or malformed, or cover no pixel.
+        LabelError: they are malformed, have another size than `shape`, or cover no pixel.
     """
     from faster_coco_eval.core import mask as coco
 
@@ -175,7 +185,7 @@ def _check_corners(array: NDArray[np.float64], shape: tuple[int, int]) -> None:
 
 def _whole(counts: Any) -> list[int]:
     if not isinstance(counts, list) or not all(isinstance(n, int) and n >= 0 for n in counts):
-        raise ValueError("counts must be a text or a list of whole numbers")
+        raise ValueError("counts: expected a string or a list of whole numbers")
     return counts
 
 

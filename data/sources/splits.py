@@ -1,4 +1,4 @@
-"""Which images a split has: the splits of the files or drawn ones, with safe and unique ids, thinned to a limit."""
+"""The images of each split: kept as in the files or drawn, with safe and unique ids, and limited in number."""
 
 import os
 import re
@@ -14,16 +14,16 @@ from ..samples import Fault
 from ..settings import SplitName
 
 SPLITS: tuple[SplitName, ...] = ("train", "val", "test")
-UNDIVIDED = "all"  # what a format without splits calls its images
-KEPT_FIRST = ("test", "val", "train")  # an image in two splits stays in the first of these
-LONGEST_NAME, LONGEST_PATH = 255, 2000  # bytes that file systems allow, and some room for the folders above
-LONGEST_ID = 180  # bytes: stages add to the names
-CONSENT = "set data.trust_paths to true where you trust the origin of these data"
+UNDIVIDED = "all"  # key of all images in formats without splits
+KEPT_FIRST = ("test", "val", "train")  # an image in two splits stays in the first of them
+LONGEST_NAME, LONGEST_PATH = 255, 2000  # bytes: limits of file systems, with room for parent folders
+LONGEST_ID = 180  # bytes: stages append to the names
+CONSENT = "set data.trust_paths to true if you trust the origin of this data"
 
 
 @dataclass(frozen=True)
 class ImageEntry:
-    """One image file, not yet opened, with whatever its format needs to label it."""
+    """One image file, not yet opened. `labels` is what its format needs to read its labels, such as a path."""
 
     image: Path
     labels: Any = None
@@ -31,7 +31,7 @@ class ImageEntry:
 
 @dataclass(frozen=True)
 class Listing:
-    """The images of every split by id, and what was wrong with the files before any was opened."""
+    """The images of every split by id, and the faults in names and lists of files."""
 
     splits: dict[str, dict[str, ImageEntry]]
     faults: tuple[Fault, ...]
@@ -48,19 +48,21 @@ def list_images(
     """The images of every split by id.
 
     Args:
-        entries: images by split; under the key "all" where the format does not divide them.
-        shares: by split, to draw the splits; None: the splits of the files are kept.
-        limits: at most so many images by split; None: all.
-        key: the section of params.yaml, for messages.
-        seed: of the drawn splits.
-        faults: those of the format so far.
+        entries: images by split, or under the key "all" if the format has no splits.
+        shares: share of the images by split, to draw the splits; None keeps the splits of the files.
+        limits: largest number of images by split; None keeps all.
+        key: the section of params.yaml, for error messages.
+        seed: seed of the drawn splits.
+        faults: the faults found so far.
 
     Raises:
         DatasetError: there are no splits.
     """
     faults = list(faults)
     if UNDIVIDED in entries and not shares:
-        raise DatasetError(f"{key}.split: needed, since the data are not divided: {{train: 0.7, val: 0.1, test: 0.2}}")
+        raise DatasetError(
+            f"{key}.split: missing, and the files have no splits. Set it, such as {{train: 0.7, val: 0.1, test: 0.2}}"
+        )
     once = _without_repeats(entries, [] if shares else faults)  # before splits are drawn, repeats do no harm
     if shares:
         pool = [entry for split_entries in once.values() for entry in split_entries]
@@ -68,7 +70,7 @@ def list_images(
     else:
         named = {split: _named(once[split], faults) for split in SPLITS if split in once}
     if not named:
-        raise DatasetError(f"{key}: none of the splits train, val and test")
+        raise DatasetError(f"{key}: there is no split train, val or test. Check data.root")
     splits: dict[str, dict[str, ImageEntry]] = {}
     for split, images in named.items():
         splits[split] = _thin(images, limits.get(split))
@@ -76,42 +78,42 @@ def list_images(
 
 
 def divided_or_not(by_split: dict[str, Any]) -> dict[str, Any]:
-    """Check that a setting names either splits, or "all" alone.
+    """Check that the keys of a setting are splits, or "all" alone; returns the setting.
 
     Raises:
-        ValueError: it names neither, or both.
+        ValueError: there are no keys, or "all" and others.
     """
     if not by_split or (UNDIVIDED in by_split and len(by_split) > 1):
-        raise ValueError("expected train and val or test, or only all, which split divides")
+        raise ValueError("expected the keys train and val or test, or only all")
     return by_split
 
 
 def safe_inside(root: Path, name: str) -> Path | None:
-    """root/name, or None where that would leave the folder or can be no file's name."""
+    """The path root/name, or None if it would leave the folder or is not a possible file name."""
     parts = PurePosixPath(name.replace("\\", "/"))
     outside = parts.is_absolute() or ".." in parts.parts or not parts.parts
     return root / parts if is_file_name(name) and not outside else None
 
 
 def is_file_name(name: str) -> bool:
-    """Whether a file system can be asked for a path of this name without an error of its own."""
+    """Whether a file system accepts a path of this name, which may not exist."""
     try:
         code = os.fsencode(name)
-    except UnicodeEncodeError:  # half of a character, which JSON can spell
+    except UnicodeEncodeError:  # half of a surrogate pair, which JSON can contain
         return False
     return b"\0" not in code and len(code) <= LONGEST_PATH and max(map(len, code.split(b"/"))) <= LONGEST_NAME
 
 
 def lies_below(root: Path, path: Path) -> bool:
-    """Whether a path, links followed, is a folder or a file in it."""
+    """Whether a path, with links resolved, is `root` or lies in it."""
     return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(root))
 
 
 def trusted_only(
     root: Path, entries: Mapping[str, Sequence[ImageEntry]], faults: list[Fault]
 ) -> dict[str, list[ImageEntry]]:
-    """The images whose files, links followed, lie below `root`; the others become faults."""
-    folders: dict[Path, Path] = {}  # by path: where it really is, asked once for each folder
+    """The images whose files, with links resolved, lie below `root`. The others are added to `faults`."""
+    folders: dict[Path, Path] = {}  # resolved folders by path, each resolved once
     base = Path(os.path.realpath(root))
 
     def real(path: Path) -> Path:
@@ -140,7 +142,7 @@ def _files(entry: ImageEntry) -> list[Path]:
 
 
 def _without_repeats(entries: Mapping[str, Sequence[ImageEntry]], faults: list[Fault]) -> dict[str, list[ImageEntry]]:
-    """Every file once: in the split that is kept first, and once there."""
+    """Each file once: in the first of `KEPT_FIRST` that lists it. Repeats are added to `faults`."""
     seen: dict[str, str] = {}
     once: dict[str, list[ImageEntry]] = {split: [] for split in entries}
     for split in sorted(entries, key=lambda name: KEPT_FIRST.index(name) if name in KEPT_FIRST else -1):
@@ -157,24 +159,24 @@ def _without_repeats(entries: Mapping[str, Sequence[ImageEntry]], faults: list[F
 
 
 def _named(entries: Sequence[ImageEntry], faults: list[Fault]) -> dict[str, ImageEntry]:
-    """Images by id: the file's name, with as many of the folders above it as the images do not share."""
+    """Images by id: the path below their common folder as a file name. Name clashes are added to `faults`."""
     if not entries:
         return {}
     above = os.path.commonpath([entry.image.parent.absolute() for entry in entries])
     named: dict[str, ImageEntry] = {}
-    first: dict[str, Path] = {}  # by what a file system without case calls the same
+    first: dict[str, Path] = {}  # by name without case: some file systems ignore case
     for entry in entries:
         name = _safe_id(os.path.relpath(entry.image.absolute(), above))
-        other = first.setdefault(name.casefold(), entry.image)
-        if other is entry.image:
+        earlier = first.setdefault(name.casefold(), entry.image)
+        if earlier is entry.image:
             named[name] = entry
         else:
-            faults.append(Fault(str(entry.image), f"two images of one name: {other} is called {name} too"))
+            faults.append(Fault(str(entry.image), f"two images of one name: {earlier} has the id {name} too"))
     return dict(sorted(named.items()))
 
 
 def _safe_id(name: str) -> str:
-    """A path as a file name: "a/b c.jpg" is "a__b_c"."""
+    """A path as a file name without suffix: "a/b c.jpg" becomes "a__b_c"."""
     parts = PurePosixPath(name.replace(os.sep, "/")).with_suffix("").parts
     safe = re.sub(r"[^\w.-]", "_", "__".join(parts))
     return safe.encode()[-LONGEST_ID:].decode(errors="ignore").lstrip(".-") or "_"
@@ -183,7 +185,7 @@ def _safe_id(name: str) -> str:
 def _draw(
     named: Mapping[str, ImageEntry], shares: Mapping[SplitName, float], seed: int
 ) -> dict[SplitName, dict[str, ImageEntry]]:
-    """Random splits whose sizes are as near to the shares as whole numbers are."""
+    """Random splits whose sizes are the shares rounded to whole images."""
     order = np.random.default_rng(seed).permutation(len(named))
     ends = np.rint(np.cumsum([shares.get(split, 0.0) for split in SPLITS]) * len(named)).astype(int)
     names = list(named)
@@ -195,7 +197,7 @@ def _draw(
 
 
 def _thin(entries: dict[str, ImageEntry], limit: int | None) -> dict[str, ImageEntry]:
-    """At most so many, evenly spaced."""
+    """At most `limit` of the images, evenly spaced."""
     if limit is None or limit >= len(entries):
         return entries
     names = list(entries)

@@ -1,4 +1,4 @@
-"""Pascal VOC: XML annotations, lists of images, and palette masks with a border that is ignored."""
+"""Pascal VOC: XML annotations, lists of images, and palette masks with an ignored border."""
 
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Mapping, Sequence
@@ -29,12 +29,12 @@ class Settings(FileSettings):
     """The section data.voc.
 
     Attributes:
-        sets: for each split (or "all", to draw splits from) the lists of images: "VOC2012/train", or "train" if the
-            root is the year's folder.
-        lists: which lists: Main, Segmentation or another folder of ImageSets.
+        sets: lists of images by split, or under "all" to draw the splits: "VOC2012/train", or "train" if the root
+            is the folder of a year.
+        lists: the folder of the lists in ImageSets: Main, Segmentation or another.
         classes: the source's class names in the masks' index order.
         masks: whether SegmentationClass is read.
-        rest: the class of the pixels whose class `map` drops; None: they are ignored.
+        rest: the class of pixels whose class `map` drops; None ignores these pixels.
     """
 
     sets: Annotated[dict[SplitOrAll, Names], AfterValidator(divided_or_not)]
@@ -46,7 +46,7 @@ class Settings(FileSettings):
 
 @dataclass(frozen=True)
 class Annotation:
-    """One image's XML file, with the (width, height) that it gives."""
+    """The XML file of one image; `size` is its (width, height) in pixels, None if it has none."""
 
     file: Path
     size: tuple[int, int] | None
@@ -54,23 +54,23 @@ class Annotation:
 
 
 class Voc(FileSource):
-    """Pascal VOC, and data that others wrote in its format.
+    """Pascal VOC, and other data in its format.
 
-    - Corners are pixels counted from 1, both included, as in VOC's own tools: the box of 1 to 10 is 10 wide.
+    - Corners are pixels counted from 1, both inclusive, as in VOC's tools: a box from 1 to 10 is 10 pixels wide.
     - Objects marked `difficult` are ignored in detection, as VOC's evaluation does.
     - Masks (SegmentationClass) hold 0 for the background, then the classes; 255, the border, is ignored.
-    - VOC's tools don't turn images by their EXIF: they are read as stored, unless only the turned image has the
-      size that the XML gives.
-    - An XML file with a document type is refused: entities in it could fill the memory.
+    - VOC's tools ignore EXIF rotation. Images are read as stored, unless only the rotated image has the size in the
+      XML file.
+    - An XML file with a document type is refused, because its entities could fill the memory.
 
     Args:
-        root: the folder that the entries of `sets` start in: VOCdevkit or one year's folder.
+        root: the folder that the entries of `sets` are relative to: VOCdevkit or the folder of a year.
         settings: `Settings`, or a section of params.yaml that is checked against them.
         seed: of the drawn splits.
         options: `trust_paths`, as of `FileSource`.
 
     Raises:
-        DatasetError: a list is missing, or the class map does not fit.
+        DatasetError: a list is missing, or the class map is not valid.
     """
 
     key = "data.voc"
@@ -100,7 +100,7 @@ class Voc(FileSource):
         return entries
 
     def size(self, entry: ImageEntry) -> tuple[int, int] | None:
-        """As the XML says; where it is unreadable, that is found when the labels are read."""
+        """The size in the XML file. If the file is unreadable, `label` adds the fault."""
         try:
             return _annotation(entry.labels[0]).size
         except LabelError:
@@ -127,13 +127,13 @@ class Voc(FileSource):
         try:
             lines = file.read_text().splitlines()
         except (OSError, UnicodeDecodeError) as error:
-            raise DatasetError(f"{file}: cannot be read ({error}); see data.voc.sets and data.voc.lists") from error
+            raise DatasetError(f"{file}: cannot be read ({error}). Correct data.voc.sets or data.voc.lists") from error
         entries = []
         for number, line in enumerate(lines, start=1):
             words = line.split()
             if words and safe_inside(year, words[0]) is None:
                 faults.append(Fault(f"{file}:{number}", f"unusable entry: {words[0]!r} leads out of the folder"))
-            elif words and words[-1] != "-1":  # in the lists of one class: it is not in this image
+            elif words and words[-1] != "-1":  # in lists of one class, -1 marks images without it
                 entries.append(self._entry(year, words[0], faults))
         return [entry for entry in entries if entry is not None]
 
@@ -182,7 +182,7 @@ class Voc(FileSource):
 
 
 def _annotation(file: Path) -> Annotation:
-    """Read an XML file.
+    """Read the XML file of one image.
 
     Raises:
         LabelError: it is not XML in UTF-8, or has a document type.
@@ -191,7 +191,7 @@ def _annotation(file: Path) -> Annotation:
         text = file.read_bytes().decode("utf-8-sig")
         if "<!DOCTYPE" in text or "<!ENTITY" in text:
             raise LabelError("unreadable label: XML with a document type is refused")
-        # The encoding is set here, so that no declaration in the file makes the parser read other text than that.
+        # Setting the encoding keeps an encoding declaration in the file from changing what the parser reads.
         root = ElementTree.fromstring(text.encode(), parser=ElementTree.XMLParser(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, ElementTree.ParseError) as error:
         raise LabelError(f"unreadable label: {error}") from error
@@ -203,7 +203,7 @@ def _size(root: ElementTree.Element) -> tuple[int, int] | None:
         width, height = (int(float(root.findtext(f"size/{side}", "0"))) for side in ("width", "height"))
     except (ValueError, OverflowError):
         return None
-    return (width, height) if width and height else None  # tools that do not know the size write 0
+    return (width, height) if width and height else None  # some tools write 0 for an unknown size
 
 
 def _box(entry: ElementTree.Element, shape: tuple[int, int]) -> tuple[float, float, float, float]:

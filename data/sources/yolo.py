@@ -1,4 +1,4 @@
-"""YOLO projects: a data.yaml, images, and a text file of normalised labels for each of them."""
+"""YOLO projects: a data.yaml, images, and a text file of normalised labels for each image."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -14,8 +14,8 @@ from .file_source import FileSettings, FileSource
 from .objects import LabelError, LabelledObject, fitted_box, object_classes, object_labels, polygon_counts, report
 from .splits import CONSENT, SPLITS, UNDIVIDED, ImageEntry, is_file_name, lies_below
 
-MOST_NAMELESS = 10000  # classes that are only counted
-NOT_LABELS = {"classes.txt", "labels.txt", "obj.names"}  # labelling tools leave class names beside the labels
+MOST_NAMELESS = 10000  # largest `nc` without names
+NOT_LABELS = {"classes.txt", "labels.txt", "obj.names"}  # class names that labelling tools write beside the labels
 BOX_WORDS = 5
 SHORTEST_POLYGON = 7  # a class and three corners
 
@@ -24,9 +24,9 @@ class Settings(FileSettings):
     """The section data.yolo.
 
     Attributes:
-        project: the name of data.yaml.
+        project: the file name of data.yaml.
         masks: whether the rows are outlines.
-        rest: the class of all pixels without an object; None: they are ignored.
+        rest: the class of all pixels without an object; None ignores these pixels.
     """
 
     project: str = "data.yaml"
@@ -35,15 +35,15 @@ class Settings(FileSettings):
 
 
 class Yolo(FileSource):
-    """What ultralytics' data.yaml describes, read as ultralytics reads it.
+    """The dataset of ultralytics' data.yaml, read as ultralytics reads it.
 
-    - `path` is absolute, or relative to the file's folder or to the one above; train, val and test are folders,
-      lists of folders, or text files that list images, relative to `path`; lines that begin with ./ are relative
+    - `path` is absolute, or relative to the folder of data.yaml or to its parent. train, val and test are folders,
+      lists of folders, or text files that list images, relative to `path`. Lines that begin with ./ are relative
       to their text file.
-    - The label file of .../images/a.jpg is .../labels/a.txt. An image without one, or with an empty one, has no
-      objects. Rows that occur twice count once.
-    - A row is a box, or a polygon whose box is taken, and whose outline too where `masks` is true.
-    - OpenCV turns images by their EXIF, and so ultralytics' labels are those of the turned image.
+    - The label file of .../images/a.jpg is .../labels/a.txt. An image without label file, or with an empty one, has
+      no objects. Rows that occur twice count once.
+    - A row is a box or a polygon. A polygon gives a box, and an outline if `masks` is true.
+    - ultralytics reads images with OpenCV, which applies EXIF rotation. Labels are those of the rotated image.
 
     Args:
         root: the folder that holds data.yaml.
@@ -53,7 +53,7 @@ class Yolo(FileSource):
         options: `trust_paths`, as of `FileSource`.
 
     Raises:
-        DatasetError: data.yaml lacks a key, a path does not exist, or the class map does not fit.
+        DatasetError: a key of data.yaml is missing or not valid, a path does not exist, or the class map is not valid.
     """
 
     key = "data.yolo"
@@ -75,7 +75,7 @@ class Yolo(FileSource):
         self._project = root / self.settings.project
         content = read_yaml(self._project)
         if not isinstance(content, dict):
-            raise DatasetError(f"{self._project}: expected keys and values, such as path, train, val and names")
+            raise DatasetError(f"{self._project}: not a mapping. Give it the keys path, train, val and names")
         self._content: dict[str, Any] = content
         self._names = _names(self._project, content)
         rest = self.settings.rest if self.settings.masks else None
@@ -97,7 +97,9 @@ class Yolo(FileSource):
                 files = [file for place in places for file in _images(place, base)]
                 entries[split] = [ImageEntry(file, _label_file(file)) for file in files]
         if not entries:
-            raise DatasetError(f"{self._project}: none of train, val and test")
+            raise DatasetError(
+                f"{self._project}: it has no key train, val or test. Add the images of at least one split"
+            )
         for name, images in entries.items():
             _check_some_labels(name, images)
         faults.extend(_strays([entry for images in entries.values() for entry in images]))
@@ -107,7 +109,7 @@ class Yolo(FileSource):
     def _refuse_outside(self, key: str, place: Path) -> None:
         if not self.trust_paths and not lies_below(self.root, place):
             raise DatasetError(
-                f"{self._project}: {key}: {place} lies outside {self.root}; let data.root be a folder that holds both, "
+                f"{self._project}: {key}: {place} lies outside {self.root}. Set data.root to a folder that holds both, "
                 f"or {CONSENT}"
             )
 
@@ -148,7 +150,7 @@ def _outlined(words: list[float], shape: tuple[int, int], masks: bool, category:
         x, y, w, h = words[1:]
         box = ((x - w / 2) * width, (y - h / 2) * height, (x + w / 2) * width, (y + h / 2) * height)
         return LabelledObject(category, fitted_box(box, shape))
-    with np.errstate(over="ignore"):  # what becomes infinite is refused below
+    with np.errstate(over="ignore"):  # fitted_box refuses infinite values
         corners = np.array(words[1:]).reshape(-1, 2) * (width, height)
     (left, top), (right, bottom) = corners.min(axis=0), corners.max(axis=0)
     box = fitted_box((left, top, right, bottom), shape)
@@ -160,7 +162,9 @@ def _names(project: Path, content: Mapping[str, Any]) -> list[str]:
     number = content.get("nc")
     if names is None and isinstance(number, int):
         if not 1 <= number <= MOST_NAMELESS:
-            raise DatasetError(f"{project}: nc: expected 1 to {MOST_NAMELESS} classes, got {number}")
+            raise DatasetError(
+                f"{project}: nc: expected 1 to {MOST_NAMELESS} classes, got {number}. Correct it or add names"
+            )
         return [f"class_{index}" for index in range(number)]
     if isinstance(names, dict) and names:
         by_index = {str(index): str(name) for index, name in names.items()}
@@ -168,31 +172,35 @@ def _names(project: Path, content: Mapping[str, Any]) -> list[str]:
             return [by_index[str(index)] for index in range(len(names))]
     if isinstance(names, list) and names:
         return [str(name) for name in names]
-    raise DatasetError(f"{project}: names: expected a list, or names by index from 0 on, got {names!r}")
+    raise DatasetError(
+        f"{project}: names: expected a list, or a mapping from the indices 0, 1, ... to names, got {names!r}"
+    )
 
 
 def _base(project: Path, path: Any) -> Path:
     folder = project.parent
     if not is_file_name(str(path)):
-        raise DatasetError(f"{project}: path: no folder can have the name {str(path)[:60]!r}")
+        raise DatasetError(f"{project}: path: {str(path)[:60]!r} is not a possible folder name. Correct it")
     choices = [folder] if path in (None, "") else [folder / str(path), folder.parent / str(path), Path(str(path))]
     for choice in choices:
         if choice.is_dir():
             return choice
-    raise DatasetError(f"{project}: path: no folder {' or '.join(str(choice) for choice in dict.fromkeys(choices))}")
+    raise DatasetError(
+        f"{project}: path: there is no folder {' or '.join(map(str, dict.fromkeys(choices)))}. Correct it"
+    )
 
 
 def _places(project: Path, base: Path, split: str, entries: Any) -> list[Path]:
-    """The folders and lists that make a split."""
+    """The folders and list files of a split."""
     places: list[Path] = []
     for entry in entries if isinstance(entries, list) else [entries]:
         if not is_file_name(str(entry)):
-            raise DatasetError(f"{project}: {split}: nothing can have the name {str(entry)[:60]!r}")
+            raise DatasetError(f"{project}: {split}: {str(entry)[:60]!r} is not a possible name. Correct it")
         place = base / str(entry)
         if not place.exists() and str(entry).startswith("../"):
-            place = base / str(entry)[3:]  # as ultralytics: projects exported with their folder's name left out
+            place = base / str(entry)[3:]  # as ultralytics: some tools export paths without the name of their folder
         if not place.is_dir() and not place.is_file():
-            raise DatasetError(f"{project}: {split}: {place} does not exist")
+            raise DatasetError(f"{project}: {split}: {place} does not exist. Correct it")
         places.append(place)
     return places
 
@@ -208,18 +216,18 @@ def _listed(file: Path, base: Path) -> list[Path]:
     try:
         lines = file.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise DatasetError(f"{file}: not a list of images in UTF-8 ({error}); see train, val and test") from error
+        raise DatasetError(f"{file}: not a list of images in UTF-8 ({error}). Correct train, val or test") from error
     for number, line in enumerate(lines, start=1):
         name = line.strip()
         if not is_file_name(name):
-            raise DatasetError(f"{file}:{number}: no file can have the name {name[:60]!r}")
+            raise DatasetError(f"{file}:{number}: {name[:60]!r} is not a possible file name. Correct it")
         if Path(name).suffix.lower() in PHOTO_SUFFIXES:
             images.append(file.parent / name if name.startswith("./") else base / name)
     return images
 
 
 def _label_file(image: Path) -> Path:
-    """The last folder of the name images becomes labels."""
+    """The label file of an image: the last folder named images is replaced by labels."""
     parts = list(image.parts)
     last = max((index for index, part in enumerate(parts[:-1]) if part == "images"), default=None)
     if last is not None:
@@ -230,13 +238,13 @@ def _label_file(image: Path) -> Path:
 def _check_some_labels(split: str, entries: Sequence[ImageEntry]) -> None:
     if entries and not any(entry.labels.exists() for entry in entries):
         raise DatasetError(
-            f"{entries[0].labels}: missing, as is every other label file of split {split}; "
-            "labels lie in a folder labels beside the folder images"
+            f"{entries[0].labels}: missing, as is every other label file of split {split}. "
+            "Put labels into a folder labels beside the folder images"
         )
 
 
 def _strays(entries: Sequence[ImageEntry]) -> list[Fault]:
-    """Label files beside those that were looked for, that have no image beside its images."""
+    """Faults for label files without an image, in all folders of label files."""
     folders = {entry.labels.parent: entry.image.parent for entry in entries}
     faults = []
     for labels, images in folders.items():
@@ -250,7 +258,7 @@ def _strays(entries: Sequence[ImageEntry]) -> list[Fault]:
 
 
 def _rows(file: Path, faults: list[Fault]) -> list[tuple[int, list[float]]]:
-    """Line numbers and numbers of the rows that are whole; each row once."""
+    """(line number, values) of every valid row, without repeats. Faults are added to `faults`."""
     if not file.exists():
         return []
     try:

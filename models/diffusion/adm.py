@@ -1,7 +1,7 @@
 """Guided-diffusion (ADM) checkpoints as diffusers models: a configuration, renamed keys, reordered qkv rows.
 
 Architecture: Dhariwal and Nichol, "Diffusion models beat GANs on image synthesis", 2021, appendix. The loops below
-follow the order in which that network numbers its blocks.
+follow the numbers of the blocks in that network.
 """
 
 from collections.abc import Iterator, Mapping
@@ -51,7 +51,7 @@ def convert(
 
 
 def build_unet(settings: GuidedSettings) -> nn.Module:
-    """An untrained UNet2DModel of ADM's architecture; under torch.device('meta') it has shapes only."""
+    """An untrained UNet2DModel of ADM's architecture; under torch.device('meta') its weights have shapes only."""
     from diffusers import UNet2DModel
 
     down, up, resample = "DownBlock2D", "UpBlock2D", "conv"
@@ -82,7 +82,7 @@ def build_unet(settings: GuidedSettings) -> nn.Module:
 
 
 def build_scheduler(settings: GuidedSettings) -> Any:
-    """ADM's forward process. Its linear schedule keeps the total noise when the number of steps changes."""
+    """ADM's noise schedule. The linear one keeps the total noise if the number of steps changes."""
     from diffusers import DDPMScheduler
 
     scale = 1000 / settings.diffusion_steps
@@ -97,10 +97,10 @@ def build_scheduler(settings: GuidedSettings) -> Any:
 
 
 def read_checkpoint(checkpoint: str | Path | Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors by name, from .safetensors, a .pt holding only tensors, or a mapping.
+    """The tensors by name in a .safetensors file, in a .pt file with tensors only, or in a mapping.
 
     Raises:
-        GuidedError: no such file, or one that is not a state dict of tensors.
+        GuidedError: the file does not exist, or is not a state dict of tensors.
     """
     if isinstance(checkpoint, Mapping):
         return dict(checkpoint)
@@ -143,7 +143,7 @@ def load_weights(unet: nn.Module, weights: Mapping[str, Tensor], settings: Guide
 
 
 def name_pairs(settings: GuidedSettings) -> Iterator[tuple[str, str]]:
-    """Every layer's name in ADM and in diffusers, without .weight and .bias; for qkv the latter is a prefix."""
+    """Every layer's name in ADM and in diffusers, without .weight and .bias; of to_q, to_k and to_v the prefix to_."""
     yield from FIXED_PARTS.items()
     if settings.class_cond:
         yield "label_emb", "class_embedding"
@@ -185,7 +185,7 @@ def _output_pairs(settings: GuidedSettings) -> Iterator[tuple[str, str]]:
 
 
 def _block_pairs(source: str, target: str, changes_width: bool) -> Iterator[tuple[str, str]]:
-    """One residual block. Output blocks always change the width: they take a concatenated skip."""
+    """The layers of a residual block. Output blocks always change the width: their input has a concatenated skip."""
     for adm, diffusers in BLOCK_PARTS.items():
         if diffusers != "conv_shortcut" or changes_width:
             yield f"{source}.{adm}", f"{target}.{diffusers}"
@@ -214,9 +214,9 @@ def _entries(target: str, kind: str, value: Tensor, settings: GuidedSettings) ->
 
 
 def _split_qkv(rows: Tensor, settings: GuidedSettings) -> tuple[Tensor, ...]:
-    """Query, key and value rows: the legacy order stores q, k, v of each head together, the new one all q first.
+    """Query, key and value rows. The legacy order has q, k, v of each head together; the new order has all q first.
 
-    Both have the same names and shapes, so only the setting can tell them apart.
+    Both have the same names and shapes, so that only the setting tells which one it is.
     """
     width = rows.shape[0] // 3
     heads = settings.heads(width)

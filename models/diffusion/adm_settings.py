@@ -1,4 +1,4 @@
-"""The settings of a guided-diffusion (ADM) U-Net, in the spelling of its own flags, and what they mean."""
+"""The settings of a guided-diffusion (ADM) U-Net, named like guided-diffusion's flags."""
 
 import difflib
 import json
@@ -9,7 +9,7 @@ from typing import Any
 
 from .networks import PriorError
 
-# ADM's default channel multipliers for each image size (Dhariwal and Nichol 2021, released code's behaviour).
+# ADM's default channel multipliers for each image size, as in the code released with Dhariwal and Nichol 2021.
 DEFAULT_MULTIPLIERS: dict[int, tuple[float, ...]] = {
     512: (0.5, 1, 1, 2, 2, 4, 4),
     256: (1, 1, 2, 2, 4, 4),
@@ -31,19 +31,19 @@ WITHOUT_EFFECT = (
     "sigma_small",
     "use_new_attention_order",
 )
-LARGEST = 100_000  # of any count: beyond every network, but small enough to allocate
+LARGEST = 100_000  # upper limit of every count: larger than in any network, but small enough to allocate
 
 
 class GuidedError(PriorError):
-    """A guided-diffusion setting or checkpoint that does not fit; the text names the key."""
+    """A guided-diffusion setting or checkpoint that cannot be used; the text names the key."""
 
 
 @dataclass(frozen=True)
 class GuidedSettings:
-    """The flags that shape the network and its schedule; the defaults are those of guided-diffusion.
+    """The flags that define the network and its schedule, with the defaults of guided-diffusion.
 
-    `attention_downsample_factors` says at which down-sampling factors there is attention; the flag
-    `attention_resolutions` ("32,16,8": sides in pixels) is turned into it. Factors that no level has do nothing.
+    `attention_downsample_factors` are the down-sampling factors of the levels with attention. They replace the flag
+    `attention_resolutions`, sides in pixels ("32,16,8"). Factors of no level have no effect.
     """
 
     image_size: int = 64
@@ -81,7 +81,7 @@ class GuidedSettings:
 
     @property
     def head_channels(self) -> int | None:
-        """Channels of one attention head, the same at every level; None: their number is the same instead."""
+        """Channels of an attention head, the same at every level; None: every level has `num_heads` heads."""
         return None if self.num_head_channels == -1 else self.num_head_channels
 
     def heads(self, width: int) -> int:
@@ -93,7 +93,7 @@ class GuidedSettings:
         return level_widths | {self.widths[-1]}  # the middle block always has attention
 
     def check(self) -> None:
-        """Raise GuidedError for what a stock UNet2DModel cannot express."""
+        """Raise GuidedError for settings that a stock UNet2DModel cannot express."""
         counts = ("image_size", "in_channels", "num_channels", "num_res_blocks", "num_classes", "diffusion_steps")
         for key in counts:
             if not 1 <= getattr(self, key) <= LARGEST:
@@ -111,11 +111,11 @@ class GuidedSettings:
 
 
 def read_settings(config: str | Path | Mapping[str, Any]) -> GuidedSettings:
-    """Read settings from a dict or a JSON file. Keys with no bearing on the network are ignored.
+    """The settings in a dict or a JSON file. Keys that do not change the network are ignored.
 
     Raises:
-        GuidedError: a file that is no JSON object, a misspelt key, a wrong value, or a network that UNet2DModel cannot
-            express.
+        GuidedError: the file is not a JSON object, a key is misspelt, a value is wrong, or UNet2DModel cannot express
+            the network.
     """
     raw = dict(config) if isinstance(config, Mapping) else _read_json(Path(config))
     raw = {ALIASES.get(key, key): value for key, value in raw.items() if value is not None}
@@ -198,7 +198,7 @@ def _attention_factors(raw: dict[str, Any], image_size: int) -> tuple[int, ...]:
 
 
 def _numbers(key: str, value: Any) -> list[float]:
-    """A list of numbers, given as a list, one number or text with commas."""
+    """The numbers in a list, in a single number or in a text with commas."""
     items = value.split(",") if isinstance(value, str) else value if isinstance(value, list | tuple) else [value]
     try:
         numbers = [float(item) for item in items if str(item).strip()]
@@ -210,7 +210,7 @@ def _numbers(key: str, value: Any) -> list[float]:
 
 
 def _scalar(key: str, value: Any, kind: type) -> Any:
-    """A value of the type of the default; flags may come as text or 0/1."""
+    """A value converted to the type of the default. Booleans may be text or 0 and 1, integers may be text."""
     if kind is bool and str(value).lower() in ("true", "false", "1", "0", "yes", "no"):
         return str(value).lower() in ("true", "1", "yes")
     if kind is int and not isinstance(value, bool) and str(value).removeprefix("-").isdecimal():

@@ -1,7 +1,8 @@
-"""The U-Nets inside a prior: feature maps of noisy images at every layer, differentiable in the images."""
+"""The U-Nets of priors, on pixels or on latents: feature maps of noisy images, differentiable in the images."""
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from .precision import as_decoder_reads
 from .unet import save_attention_heads
 
 NULL_CLASS_FILE = "null_class.json"
+EMPTY_PROMPT_FILE = "empty_prompt.safetensors"
 MIDDLE = "middle"  # the layer whose output is the h-space
 NOISE = "noise"  # the last layer
 
@@ -21,7 +23,7 @@ class PriorError(ValueError):
 
 
 class PriorNetwork(nn.Module):
-    """A diffusion U-Net and the space that it works in. `DiffusionPrior` adds the noise schedule and keeps it frozen.
+    """A diffusion U-Net and the encoder into its space. `DiffusionPrior` adds the noise schedule and keeps it frozen.
 
     Attributes:
         unet: a diffusers U-Net with a middle block.
@@ -30,22 +32,22 @@ class PriorNetwork(nn.Module):
     unet: Any
 
     def forward(self, noisy: Tensor, timesteps: Tensor, layers: Collection[str]) -> dict[str, Tensor]:
-        """Feature maps (N,c,h,w) by layer: at least those in `layers`; no layer after the last of them is run.
+        """Feature maps (N,c,h,w) by layer: at least those in `layers`; later layers do not run.
 
         Args:
             noisy: (N,C,H,W) in the space of the U-Net and of the type of its weights.
             timesteps: (N,) integers.
-            layers: names among `self.layers`. Under `noise` comes the raw prediction: not converted to noise, with
+            layers: names among `self.layers`. The map at `noise` is the raw prediction: not converted to noise, with
                 the channels of a learned variance.
         """
         raise NotImplementedError
 
     def encode(self, image: Tensor) -> Tensor:
-        """Images (N,3,H,W) in [-1,1] in the space that the U-Net works in; differentiable."""
+        """The input of the U-Net, before noise, for images (N,3,H,W) in [-1,1]; differentiable."""
         raise NotImplementedError
 
     def save(self, folder: Path) -> None:
-        """Write unet/ and what else the network needs into a folder."""
+        """Write unet/ and the network's further files into a folder."""
         self.unet.save_pretrained(folder / "unet")
         save_attention_heads(self.unet, folder)
 
@@ -59,9 +61,9 @@ class PriorNetwork(nn.Module):
 
     @property
     def layers(self) -> list[str]:
-        """Where features can be taken, in the order of evaluation: `down0` ..., `middle`, `up0` ..., `noise`.
+        """The layers with feature maps, in the order of evaluation: `down0` ..., `middle`, `up0` ..., `noise`.
 
-        `down0` is the output of the finest block of the encoder, `up0` that of the coarsest of the decoder.
+        `down0` is the output of the encoder's finest block, `up0` that of the decoder's coarsest block.
         """
         down, up = range(len(self.unet.down_blocks)), range(len(self.unet.up_blocks))
         return [*(f"down{level}" for level in down), MIDDLE, *(f"up{level}" for level in up), NOISE]
@@ -92,10 +94,10 @@ class PixelNetwork(PriorNetwork):
 
     Args:
         unet: a UNet2DModel with a middle block.
-        null_class: index of the "no class" class; needed if the U-Net is class-conditional.
+        null_class: index of the class that means "no class"; needed if the U-Net is class-conditional.
 
     Raises:
-        PriorError: the U-Net has no h-space, or needs an input that is absent.
+        PriorError: the U-Net has no h-space, or needs further inputs.
     """
 
     def __init__(self, unet: nn.Module, null_class: int | None = None) -> None:
@@ -113,7 +115,7 @@ class PixelNetwork(PriorNetwork):
         return maps
 
     def _encoder(self, noisy: Tensor, timesteps: Tensor) -> tuple[dict[str, Tensor], list[Tensor], Tensor]:
-        """Feature maps up to the middle, the skip tensors (finest first) and the time embedding."""
+        """Feature maps up to the middle, the skip tensors (finest first) and the time embedding (N,E)."""
         unet = self.unet
         embedding = unet.time_proj(timesteps.to(noisy.device))  # (N,T) sines and cosines
         embedding = unet.time_embedding(embedding.to(noisy.dtype))  # (N,E)
@@ -151,7 +153,7 @@ class PixelNetwork(PriorNetwork):
         return image
 
     def save(self, folder: Path) -> None:
-        """Write unet/ and, if there is one, the null class."""
+        """Write unet/ and the null class, if there is one."""
         super().save(folder)
         if self.null_class is not None:
             (folder / NULL_CLASS_FILE).write_text(json.dumps({"null_class": self.null_class}) + "\n")
@@ -162,17 +164,105 @@ class PixelNetwork(PriorNetwork):
         self._decoder = torch.compile(self._decoder)  # type: ignore[method-assign]
 
 
+class _LastLayerReached(Exception):  # noqa: N818 - a signal, not an error
+    """Ends a forward pass after the last requested layer."""
+
+
+class LatentNetwork(PriorNetwork):
+    """A UNet2DConditionModel behind a VAE; gradients pass through the VAE's encoder as well.
+
+    An image (N,3,H,W) becomes the mean of its latent distribution (N,C,h,w), scaled as the model was trained.
+
+    Args:
+        unet: a diffusers UNet2DConditionModel whose only condition is a prompt.
+        vae: a diffusers AutoencoderKL.
+        empty_prompt: (1,tokens,width) embedding of the empty prompt.
+
+    Raises:
+        PriorError: the models do not fit each other or need further conditions.
+    """
+
+    empty_prompt: Tensor
+
+    def __init__(self, unet: nn.Module, vae: nn.Module, empty_prompt: Tensor) -> None:
+        super().__init__()
+        _check_latent_unet(unet, empty_prompt)
+        self.unet = unet
+        self.vae: Any = vae
+        self.register_buffer("empty_prompt", empty_prompt.detach().clone())
+
+    def forward(self, noisy: Tensor, timesteps: Tensor, layers: Collection[str]) -> dict[str, Tensor]:
+        """See `PriorNetwork.forward`. Hooks on the blocks read the maps during the U-Net's forward pass."""
+        maps: dict[str, Tensor] = {}
+        last = max(layers, key=self.layers.index)
+
+        def keep(name: str) -> Callable[[nn.Module, Any, Any], None]:
+            def hook(module: nn.Module, inputs: Any, output: Any) -> None:
+                maps[name] = output[0] if isinstance(output, tuple) else output  # (N,c,h,w)
+                if name == last:
+                    raise _LastLayerReached
+
+            return hook
+
+        prompt = self.empty_prompt.to(noisy.dtype).expand(len(noisy), -1, -1)  # (N,tokens,width)
+        with ExitStack() as hooks:
+            for name in layers:
+                if name != NOISE:
+                    hooks.enter_context(self._block(name).register_forward_hook(keep(name)))
+            with suppress(_LastLayerReached):
+                output = self.unet(noisy, timesteps.to(noisy.device), encoder_hidden_states=prompt)
+                maps[NOISE] = output.sample  # (N,C,h,w)
+        return maps
+
+    def encode(self, image: Tensor) -> Tensor:
+        """Latents (N,C,h,w) of images (N,3,H,W) in [-1,1]; differentiable."""
+        latents = self.vae.encode(image.to(self.dtype)).latent_dist.mean
+        return (latents - (self.vae.config.get("shift_factor") or 0.0)) * self.vae.config.scaling_factor
+
+    def save(self, folder: Path) -> None:
+        """Write unet/, vae/ and the empty prompt."""
+        from safetensors.torch import save_file
+
+        super().save(folder)
+        self.vae.save_pretrained(folder / "vae")
+        save_file({"empty": self.empty_prompt.contiguous()}, folder / EMPTY_PROMPT_FILE)
+
+    def compile_passes(self) -> None:
+        """Raise PriorError: the hooks that read the h-space do not survive compilation."""
+        raise PriorError("a latent prior cannot be compiled; set compile to false")
+
+    @property
+    def image_multiple(self) -> int:
+        """Image sides, in pixels, must be multiples of this: the VAE halves them first."""
+        return int(self.input_multiple * 2 ** (len(self.vae.config.block_out_channels) - 1))
+
+    def _block(self, layer: str) -> nn.Module:
+        if layer == MIDDLE:
+            block: nn.Module = self.unet.mid_block
+        elif layer.startswith("down"):
+            block = self.unet.down_blocks[int(layer.removeprefix("down"))]
+        else:
+            block = self.unet.up_blocks[int(layer.removeprefix("up"))]
+        return block
+
+
 def _full_precision(tensor: Tensor) -> torch.autocast:
-    """The two ends of the U-Net run without autocast: they cost little, and rounding there hides small differences."""
+    """A context without autocast, for the first and last layers: rounding there hides small differences."""
     return torch.autocast(tensor.device.type, enabled=False)
 
 
-def _check_pixel_unet(unet: nn.Module, null_class: int | None) -> None:
+def _checked_config(unet: nn.Module, kind: str) -> Any:
+    """The configuration of a U-Net of a diffusers class, with a middle block."""
     config: Any = getattr(unet, "config", None)
-    if type(unet).__name__ != "UNet2DModel" or config is None:
-        raise PriorError(f"expected a diffusers UNet2DModel, got {type(unet).__name__}")
+    if type(unet).__name__ != kind or config is None:
+        raise PriorError(f"expected a diffusers {kind}, got {type(unet).__name__}")
     if unet.mid_block is None:
         raise PriorError("this U-Net cannot be a prior: it has no middle block, hence no h-space")
+    return config
+
+
+def _check_pixel_unet(unet: nn.Module, null_class: int | None) -> None:
+    config = _checked_config(unet, "UNet2DModel")
     if config.time_embedding_type == "fourier":
         raise PriorError("this U-Net cannot be a prior: its time is continuous (fourier embedding)")
     if any("Skip" in block for block in config.down_block_types):
@@ -193,10 +283,18 @@ def _check_classes(unet: nn.Module, config: Any, null_class: int | None) -> None
         raise PriorError(f"null_class={null_class}: expected an index below {config.num_class_embeds or 0}")
 
 
+def _check_latent_unet(unet: nn.Module, empty_prompt: Tensor) -> None:
+    config = _checked_config(unet, "UNet2DConditionModel")
+    width = config.get("cross_attention_dim")
+    if empty_prompt.ndim != 3 or empty_prompt.shape[0] != 1 or empty_prompt.shape[2] != width:
+        raise PriorError(f"empty_prompt: expected (1,tokens,{width}), got {tuple(empty_prompt.shape)}")
+    if config.addition_embed_type or config.class_embed_type or config.num_class_embeds:
+        raise PriorError("this U-Net needs conditions beyond a prompt (such as SDXL's sizes)")
+
+
 def stored_null_class(folder: Path) -> int | None:
     """The null class that `PixelNetwork.save` wrote; None if it wrote none."""
     path = folder / NULL_CLASS_FILE
     if not path.exists():
         return None
-    content: Mapping[str, Any] = json.loads(path.read_text())
-    return int(content["null_class"])
+    return int(json.loads(path.read_text())["null_class"])

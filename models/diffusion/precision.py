@@ -1,4 +1,4 @@
-"""Precisions of the passes through a frozen U-Net, and the operations that make bfloat16 pay on CPUs."""
+"""Precisions of the passes through a frozen U-Net, and operations that make bfloat16 faster than float32 on CPUs."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -19,30 +19,28 @@ _decoder_type: ContextVar[torch.dtype | None] = ContextVar("decoder_type", defau
 
 
 @contextmanager
-def at_precision(name: str, device: torch.device, *, reference: bool = False) -> Iterator[None]:
+def at_precision(name: str, device: torch.device) -> Iterator[None]:
     """A context for forward passes through a frozen network. Their backward passes need no context.
 
     float32: everything in float32.
     autocast: torch's autocast to bfloat16.
-    bfloat16: convolutions multiply in bfloat16, everything between them stays float32. It costs the same on CPUs with
-        bfloat16 units and keeps small differences better.
-    mixed: as bfloat16, but for the backward pass alone. The terms of DiffLoss are small differences of large
-        features: rounding in the forward pass blurs them, rounding of their gradient changes next to nothing.
-    decoder: as mixed, and all of the decoder is in bfloat16, forward and backward. Rounding there blurs the predicted
-        noise alone; the h-space stays exact. The decoder of a latent prior stays in float32.
+    bfloat16: convolutions multiply in bfloat16, everything between them is in float32. On CPUs with bfloat16 units it
+        takes as long as autocast and preserves small differences better.
+    mixed: as bfloat16, but in the backward pass only. The terms of DiffLoss are small differences of large features.
+        Rounding in the forward pass changes them a lot; rounding of their gradient changes very little.
+    decoder: as mixed, and all of the decoder is in bfloat16, forward and backward. Rounding there changes the predicted
+        noise only; the h-space is exact. The decoder of a latent prior stays in float32.
 
     Args:
         name: one of `PRECISIONS`.
         device: where the network runs.
-        reference: for features that are computed without gradient and compared with: "bfloat16" rounds the weights
-            alone; "mixed" and "decoder" round nothing.
 
     Raises:
         ValueError: no such precision.
     """
     if name not in PRECISIONS:
         raise ValueError(f"precision {name!r} is unknown; there are {', '.join(PRECISIONS)}")
-    if name == "float32" or (name in ("mixed", "decoder") and reference):
+    if name == "float32":
         yield
     elif name == "autocast":
         with torch.autocast(device.type, torch.bfloat16):
@@ -50,31 +48,30 @@ def at_precision(name: str, device: torch.device, *, reference: bool = False) ->
     else:
         before = _decoder_type.set(torch.bfloat16 if name == "decoder" else None)
         try:
-            with _Rounding(forward=name == "bfloat16", reference=reference):
+            with _Rounding(forward=name == "bfloat16"):
                 yield
         finally:
             _decoder_type.reset(before)
 
 
 def as_decoder_reads(tensor: Tensor) -> Tensor:
-    """The input of the decoder in the type that the present precision asks for."""
+    """A tensor (N,c,h,w) or (N,E) that enters the decoder, in the type of the active precision."""
     dtype = _decoder_type.get()
     return tensor if dtype is None else tensor.to(dtype)
 
 
 class _Rounding(TorchFunctionMode):
-    """While active, replaces operations of a frozen network that have weights.
+    """While active, runs the operations of a frozen network that have weights in bfloat16.
 
-    Two-dimensional convolutions are rounded; if an image is in bfloat16 already, so are linear layers and group
-    normalisations.
+    These are all two-dimensional convolutions, and the linear layers and group normalisations whose input is already
+    in bfloat16.
     """
 
     _rounded = WeakTensorKeyDictionary()
 
-    def __init__(self, forward: bool, reference: bool) -> None:
+    def __init__(self, forward: bool) -> None:
         super().__init__()
         self._forward = forward
-        self._reference = reference
 
     def __torch_function__(
         self,
@@ -97,9 +94,6 @@ class _Rounding(TorchFunctionMode):
     ) -> Tensor:
         rounded = self._round(weight)
         rounded_bias = None if bias is None else self._round(bias)
-        if self._reference:
-            bias = None if rounded_bias is None else rounded_bias.float()
-            return F.conv2d(image, rounded.float(), bias, stride, padding)
         exact = not self._forward and image.dtype == torch.float32
         kept = (weight, bias) if exact else (rounded, rounded_bias)
         return _Convolution.apply(image, rounded, *kept, tuple(stride), tuple(padding))
@@ -121,9 +115,9 @@ class _Rounding(TorchFunctionMode):
 
 
 class _Convolution(torch.autograd.Function):
-    """A convolution in bfloat16 of an image in float32 or bfloat16, for a weight that is not trained.
+    """A convolution in bfloat16 of an image in float32 or bfloat16, for a frozen weight.
 
-    With an exact `weight` beside the rounded one, only the backward pass is rounded.
+    If `weight` is in float32 beside the `rounded` one, only the backward pass is in bfloat16.
     """
 
     @staticmethod
@@ -153,10 +147,10 @@ class _Convolution(torch.autograd.Function):
 
 
 class GroupNorm(torch.autograd.Function):
-    """torch's group normalisation of images (N,C,H,W), for a weight and bias that are not trained.
+    """torch's group normalisation of images (N,C,H,W), for a frozen weight and bias.
 
-    In bfloat16 and channels_last, torch's backward pass takes several times as long on a CPU as in float32. This one
-    takes the two sums that it needs from the backward pass of batch normalisation, which is vectorised there.
+    In bfloat16 and channels_last, torch's backward pass takes several times as long on a CPU as in float32. This
+    backward pass takes its two sums from that of batch normalisation, which is vectorised.
     """
 
     @staticmethod

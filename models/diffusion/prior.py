@@ -1,5 +1,6 @@
-"""A frozen diffusion model as a source of features: the noise it predicts and its h-space."""
+"""Diffusion priors: frozen diffusion models that give features of noisy images, and how they are loaded."""
 
+import copy
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -8,17 +9,37 @@ import torch
 from torch import Tensor, nn
 
 from .adm import convert
-from .networks import MIDDLE, NOISE, PixelNetwork, PriorError, PriorNetwork
+from .networks import (
+    EMPTY_PROMPT_FILE,
+    MIDDLE,
+    NOISE,
+    LatentNetwork,
+    PixelNetwork,
+    PriorError,
+    PriorNetwork,
+    stored_null_class,
+)
 from .schedule import NoiseSchedule, ScheduleError
-from .storage import load_network, load_scheduler
+from .unet import load_attention_heads
 
 __all__ = ["MIDDLE", "NOISE", "DiffusionPrior", "Features", "PriorError"]
 
 LONGEST_REASON = 300  # characters of another library's message
+LONGEST_LIST = 5  # names listed in an error
+# The keys that define a noise schedule. Other samplers have further keys, which say how to sample.
+SCHEDULE_KEYS = (
+    "num_train_timesteps",
+    "beta_start",
+    "beta_end",
+    "beta_schedule",
+    "trained_betas",
+    "prediction_type",
+    "rescale_betas_zero_snr",
+)
 
 
 class Features(NamedTuple):
-    """What the prior says about noisy images."""
+    """The output of a prior for noisy images."""
 
     noise: Tensor  # (N,3,H,W) predicted noise
     hspace: Tensor  # (N,C,h,w) output of the middle block ("h-space", Kwon et al. 2023)
@@ -27,17 +48,17 @@ class Features(NamedTuple):
 class DiffusionPrior(nn.Module):
     """A diffusion U-Net and its schedule, frozen: gradients pass through it into the images, never into its weights.
 
-    `.train()` and `.requires_grad_()` leave it in eval mode and frozen. If a parent module changes that, the next
-    call restores it.
+    `.train()` and `.requires_grad_()` have no effect: it stays in eval mode and frozen. If a parent module changes
+    that, the next call restores it.
 
     Args:
         unet: a diffusers UNet2DModel for RGB images with a middle block, or a `PriorNetwork`.
         scheduler: a diffusers scheduler with `alphas_cumprod`; its prediction type is respected.
-        null_class: index of the "no class" class, needed if a UNet2DModel is class-conditional.
+        null_class: index of the class that means "no class"; needed if a UNet2DModel is class-conditional.
 
     Raises:
-        PriorError: the U-Net has no h-space, or needs an input that is absent.
-        ScheduleError: the scheduler has no table of noise levels.
+        PriorError: the U-Net has no h-space, or needs further inputs.
+        ScheduleError: the scheduler has no `alphas_cumprod`.
     """
 
     def __init__(self, unet: nn.Module, scheduler: Any, *, null_class: int | None = None) -> None:
@@ -49,20 +70,20 @@ class DiffusionPrior(nn.Module):
 
     @classmethod
     def load(cls, source: str | Path, *, null_class: int | None = None) -> Self:
-        """Load a diffusers folder or hub id: `unet` and `scheduler` sub-folders, or both files side by side.
+        """The prior in a diffusers folder or hub id: `unet` and `scheduler` sub-folders, or both files side by side.
 
         A latent diffusion model (sub-folder `vae`) also needs the embedding of its empty prompt.
 
         Args:
-            source: a `Path` is a folder of this machine; a string may also be a hub id.
-            null_class: of a class-conditional U-Net; None: the stored one.
+            source: a `Path` is a local folder; a string may also be a hub id.
+            null_class: of a class-conditional U-Net; None: the one that `save` wrote.
 
         Raises:
             PriorError: there is no such folder or model, or it cannot be a prior.
             ScheduleError: the noise schedule cannot be used.
         """
         try:
-            return cls(load_network(source, null_class), load_scheduler(source))
+            return cls(_load_network(source, null_class), _load_scheduler(source))
         except (PriorError, ScheduleError):
             raise
         except Exception as error:  # diffusers raises many kinds for configurations and weights of any content
@@ -77,13 +98,27 @@ class DiffusionPrior(nn.Module):
         *,
         null_class: int | None = None,
     ) -> Self:
-        """Convert a guided-diffusion (ADM) checkpoint, .pt or .safetensors, with its settings (dict or JSON file).
+        """A prior from a guided-diffusion (ADM) checkpoint, .pt or .safetensors, with its settings (dict or JSON file).
 
         Raises:
             models.diffusion.adm_settings.GuidedError: settings or keys that do not fit a stock UNet2DModel.
         """
         unet, scheduler = convert(checkpoint, config)
         return cls(unet, scheduler, null_class=null_class)
+
+    def untrained(self, seed: int = 0) -> Self:
+        """A prior with the same architecture and schedule and random weights: what a loss owes to the training.
+
+        Args:
+            seed: of the weights. The global random state does not change.
+        """
+        prior = copy.deepcopy(self)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            for module in prior.network.modules():
+                if hasattr(module, "reset_parameters"):
+                    module.reset_parameters()
+        return prior
 
     def save(self, folder: str | Path) -> None:
         """Write the layout that `load` reads."""
@@ -94,8 +129,7 @@ class DiffusionPrior(nn.Module):
         """Predicted noise and h-space of noisy images.
 
         Args:
-            noisy: (N,3,H,W) in diffusion range, that is [-1,1] images plus noise; H and W multiples of
-                `size_multiple`.
+            noisy: (N,3,H,W), what `add_noise` returns for [-1,1] images; H and W multiples of `size_multiple`.
             timesteps: (N,) integers within the schedule.
 
         Raises:
@@ -105,11 +139,11 @@ class DiffusionPrior(nn.Module):
         return Features(noise=maps[NOISE], hspace=maps[MIDDLE])
 
     def hspace(self, noisy: Tensor, timesteps: Tensor) -> Tensor:
-        """The h-space (N,C,h,w) alone: the decoder, more than half of the cost, does not run."""
+        """The h-space (N,C,h,w) without the predicted noise: the decoder, more than half of the time, does not run."""
         return self.maps(noisy, timesteps, (MIDDLE,))[MIDDLE]
 
     def maps(self, noisy: Tensor, timesteps: Tensor, layers: Collection[str]) -> dict[str, Tensor]:
-        """Feature maps (N,C,h,w) at some of `layers`, by name. Layers after the last of them do not run.
+        """Feature maps (N,C,h,w) by layer. Layers after the last one in `layers` do not run.
 
         Args:
             noisy: as in `forward`; latents (N,C,h,w) for a latent prior.
@@ -135,7 +169,7 @@ class DiffusionPrior(nn.Module):
         return self.network.encode(image)
 
     def add_noise(self, image: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
-        """Forward diffusion of images (N,3,H,W) in [-1,1] or latents; noise of the same shape, timesteps (N,)."""
+        """The noisy images x_t of images (N,3,H,W) in [-1,1], or of latents; noise of this shape, timesteps (N,)."""
         self.schedule.check(timesteps, len(image))
         return self.schedule.add_noise(image, noise, timesteps)
 
@@ -145,10 +179,10 @@ class DiffusionPrior(nn.Module):
         return self.network.layers
 
     def check_layers(self, names: Collection[str]) -> None:
-        """Refuse a layer that this U-Net does not have.
+        """Check that this U-Net has some layers.
 
         Raises:
-            PriorError: the text lists those it has.
+            PriorError: it lacks one; the text lists the layers that it has.
         """
         for name in names:
             if name not in self.layers:
@@ -161,7 +195,7 @@ class DiffusionPrior(nn.Module):
 
     @property
     def null_class(self) -> int | None:
-        """Index of the "no class" class; None without classes."""
+        """Index of the class that means "no class"; None if the U-Net is not class-conditional."""
         return getattr(self.network, "null_class", None)
 
     @property
@@ -175,7 +209,7 @@ class DiffusionPrior(nn.Module):
         return self.network.dtype
 
     def checkpoint(self) -> None:
-        """Keep no activations inside the blocks; the backward pass computes them again."""
+        """Turn on gradient checkpointing: the backward pass computes the activations inside blocks again."""
         self.unet.enable_gradient_checkpointing()
 
     def compile_passes(self) -> None:
@@ -195,7 +229,7 @@ class DiffusionPrior(nn.Module):
         return super().requires_grad_(False)
 
     def _freeze(self) -> None:
-        """Undo what a parent module or a direct change of a parameter may have thawed."""
+        """Return to eval mode without trainable weights, whatever a parent module or the user has changed."""
         if any(parameter.requires_grad for parameter in self.parameters()):
             self.requires_grad_(False)
         if any(module.training for module in self.modules()):
@@ -211,3 +245,70 @@ class DiffusionPrior(nn.Module):
                 "crop to such a size or let the loss resize its view"
             )
         self.schedule.check(timesteps, len(noisy))
+
+
+def _load_network(source: str | Path, null_class: int | None) -> PriorNetwork:
+    """The U-Net of a folder or hub id, with its VAE if it is a latent diffusion model.
+
+    Raises:
+        PriorError: there is no such folder or model, or it cannot be a prior.
+        Exception: whatever diffusers raises for a configuration or weights that it cannot read.
+    """
+    from diffusers import UNet2DModel
+
+    config, subfolder = _read_config(UNet2DModel, source, "unet")
+    if config.get("_class_name") == "UNet2DConditionModel":
+        return _load_latent_network(source)
+    if config.get("_class_name") != "UNet2DModel":
+        raise PriorError(f"{source}: expected a UNet2DModel, found {config.get('_class_name')}")
+    unet, loading = UNet2DModel.from_pretrained(
+        source, subfolder=subfolder, low_cpu_mem_usage=False, output_loading_info=True
+    )
+    if loading["missing_keys"]:  # diffusers leaves these weights random and only warns
+        names = ", ".join(sorted(loading["missing_keys"])[:LONGEST_LIST])
+        raise PriorError(f"{source}: the weights lack {names}")
+    load_attention_heads(unet, Path(source))
+    if null_class is None:
+        null_class = stored_null_class(Path(source))
+    return PixelNetwork(unet, null_class)
+
+
+def _load_scheduler(source: str | Path) -> Any:
+    """A DDPMScheduler with the noise schedule of any sampler in a folder or hub id."""
+    from diffusers import DDPMScheduler
+
+    config, _ = _read_config(DDPMScheduler, source, "scheduler")
+    return DDPMScheduler(**{key: config[key] for key in SCHEDULE_KEYS if key in config})
+
+
+def _load_latent_network(source: str | Path) -> LatentNetwork:
+    """The networks of Stable Diffusion in a folder that also has the embedding of the empty prompt."""
+    from diffusers import AutoencoderKL, UNet2DConditionModel
+    from safetensors.torch import load_file
+
+    path = Path(source) / EMPTY_PROMPT_FILE
+    if not path.exists():
+        raise PriorError(
+            f"{path} is missing: a text-conditional prior needs the embedding of its empty prompt, a tensor 'empty' "
+            "(1,tokens,width); docs/diffloss.md shows how to write it"
+        )
+    return LatentNetwork(
+        UNet2DConditionModel.from_pretrained(source, subfolder="unet", low_cpu_mem_usage=False),
+        AutoencoderKL.from_pretrained(source, subfolder="vae", low_cpu_mem_usage=False),
+        load_file(path)["empty"],
+    )
+
+
+def _read_config(kind: Any, source: str | Path, part: str) -> tuple[dict[str, Any], str | None]:
+    """The configuration of a part and its sub-folder, which is None for older hub models."""
+    for subfolder in (part, None):
+        try:
+            config = kind.load_config(source, subfolder=subfolder, local_files_only=isinstance(source, Path))
+        except OSError as error:
+            failure = error
+        else:
+            return dict(config), subfolder
+    raise PriorError(
+        f"{source}: no {part} found; expected a folder written by DiffusionPrior.save or a diffusers pipeline "
+        f"(sub-folders unet and scheduler), or a hub id that can be reached ({type(failure).__name__})"
+    ) from failure

@@ -1,4 +1,4 @@
-"""The noise schedule: how much noise an image has at a timestep, and which noise a prediction implies."""
+"""The noise schedule: noisy images at a timestep, and the predicted noise for each type of prediction."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 class ScheduleError(ValueError):
-    """A schedule that cannot be used, or a timestep outside it."""
+    """A noise schedule that cannot be used, or a timestep outside it."""
 
 
 class NoiseSchedule:
@@ -17,11 +17,11 @@ class NoiseSchedule:
     DDPM (Ho et al. 2020), equation 4. The two coefficients are kept in float64 and cast to the image's type.
 
     Args:
-        alphas_cumprod: (steps,) a_t, falling, in [0, 1].
+        alphas_cumprod: (steps,) a_t, decreasing, in [0, 1].
         prediction_type: what the network was trained to predict, a key of `TO_NOISE`.
 
     Raises:
-        ScheduleError: not such a table, or an unknown prediction type.
+        ScheduleError: values of another shape or range, or an unknown prediction type.
     """
 
     def __init__(self, alphas_cumprod: Tensor, prediction_type: str = "epsilon") -> None:
@@ -36,10 +36,10 @@ class NoiseSchedule:
 
     @classmethod
     def from_scheduler(cls, scheduler: Any) -> "NoiseSchedule":
-        """Take the schedule of a diffusers scheduler (any that has `alphas_cumprod`).
+        """The schedule of a diffusers scheduler that has `alphas_cumprod`.
 
         Raises:
-            ScheduleError: the scheduler has no such table (score-based and flow schedulers).
+            ScheduleError: it does not have them (score-based and flow schedulers).
         """
         table = getattr(scheduler, "alphas_cumprod", None)
         if table is None:
@@ -66,7 +66,7 @@ class NoiseSchedule:
         return signal * image + spread * noise
 
     def to_noise(self, prediction: Tensor, noisy: Tensor, timesteps: Tensor) -> Tensor:
-        """The noise that a prediction (N,C,H,W) implies for the noisy image it was made from."""
+        """The predicted noise (N,C,H,W), from a prediction of any type for a noisy image, both (N,C,H,W)."""
         if self.prediction_type == "epsilon":
             return prediction
         signal, spread = self.coefficients(timesteps, prediction)

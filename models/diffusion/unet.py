@@ -1,4 +1,4 @@
-"""Building diffusion U-Nets to train from scratch, and the number of attention heads, which diffusers does not store."""
+"""Diffusion U-Nets to train from scratch, and their number of attention heads, which diffusers does not store."""
 
 import json
 from collections.abc import Mapping
@@ -15,18 +15,19 @@ ATTRIBUTE = "attention_heads"
 
 
 class NetworkError(ValueError):
-    """Settings that no U-Net can be built from."""
+    """The settings do not describe a U-Net."""
 
 
 def build_unet(settings: Mapping[str, Any]) -> Any:
     """A diffusers UNet2DModel that predicts the noise of RGB images.
 
     Args:
-        settings: `size`, side of the training images in pixels; `channels` of each level, each half as large as
-            the one before; `blocks`, residual blocks a level; `attention`, sizes at which levels attend.
+        settings: `size`, side of the training images in pixels; `channels` of each level, from fine to coarse, with
+            half the size at each next level; `blocks`, residual blocks per level; `attention`, sizes of the levels
+            with attention.
 
     Raises:
-        NetworkError: the size cannot be halved so often, or attention at a size that no level has.
+        NetworkError: the size is not divisible by 2^(levels - 1), or `attention` has a size of no level.
     """
     from diffusers import UNet2DModel
 
@@ -56,7 +57,7 @@ def check_sizes(settings: Mapping[str, Any]) -> list[int]:
     """The side of each level of a U-Net with these settings, from fine to coarse.
 
     Raises:
-        NetworkError: the size cannot be halved so often, or attention at a size that no level has.
+        NetworkError: the size is not divisible by 2^(levels - 1), or `attention` has a size of no level.
     """
     size, levels = settings["size"], len(settings["channels"])
     if size % 2 ** (levels - 1):
@@ -87,7 +88,7 @@ def save_attention_heads(unet: nn.Module, folder: Path) -> None:
 
 
 def load_attention_heads(unet: nn.Module, folder: Path) -> None:
-    """Set the number of heads that `save_attention_heads` wrote, if it wrote one."""
+    """Set the number of heads that `save_attention_heads` wrote, if there is such a file."""
     path = folder / HEADS_FILE
     if path.exists():
         set_attention_heads(unet, int(json.loads(path.read_text())[ATTRIBUTE]))

@@ -1,53 +1,23 @@
-"""DiffLoss: how differently a frozen diffusion model sees the restored and the clean image.
+"""DiffLoss: the difference between the restored and the clean image as a frozen diffusion model represents them.
 
 Tan et al., "DiffLoss: unleashing diffusion model as constraint for training image restoration network", ACCV 2024.
-Both images get the same timestep and the same noise. The natural term compares the noise that the model predicts for
-them, the semantic term its h-space (output of the middle block). The gradient flows through the model into the restored
-image. `models.losses.diffusion_terms` adds options to this loss: draws, views, layers, distances, precisions.
+For the restored image z and the clean image x in [-1,1], with the same timestep t and the same noise e for both:
+
+    x_t = sqrt(a_t) x + sqrt(1 - a_t) e             z_t = sqrt(a_t) z + sqrt(1 - a_t) e
+    natural  = mean square of noise(x_t, t) - noise(z_t, t)     noise: the noise that the model predicts
+    semantic = mean square of h(x_t, t) - h(z_t, t)             h: its h-space, the output of the middle block
+    total    = mean over images of natural_weight * natural + semantic_weight * semantic
+
+The gradient flows through the model into z. `diffusion_terms` adds draws, views, layers, distances and precisions.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from ..diffusion.prior import MIDDLE, NOISE, DiffusionPrior
 from .term import FrozenModule, LossError, check_images, check_noise, full_precision
-
-
-class NoisyPair(NamedTuple):
-    """Restored and clean images (N,3,H,W) under the same noise, and their timesteps (N,)."""
-
-    restored: Tensor
-    clean: Tensor
-    timesteps: Tensor
-
-
-class DiffLossTerms:
-    """The two terms, (N,) mean squared differences for each image, and their weighted sum.
-
-    Without a weight, the natural term is computed when it is first read.
-    """
-
-    def __init__(self, loss: "DiffLoss", pair: NoisyPair, semantic: Tensor, natural: Tensor | None) -> None:
-        self._loss, self._pair = loss, pair
-        self.semantic, self._natural = semantic, natural
-
-    @property
-    def natural(self) -> Tensor:
-        """(N,) unweighted."""
-        if self._natural is None:
-            self._natural = self._loss.differences(self._pair, [NOISE])[NOISE]
-        return self._natural
-
-    @property
-    def total(self) -> Tensor:
-        """Scalar: mean over images of natural_weight * natural + semantic_weight * semantic."""
-        total = self._loss.semantic_weight * self.semantic  # (N,)
-        if self._loss.natural_weight:
-            total = total + self._loss.natural_weight * self.natural  # (N,)
-        return total.mean()
 
 
 class DiffLoss(FrozenModule):
@@ -85,37 +55,66 @@ class DiffLoss(FrozenModule):
         noise: Tensor | None = None,
         *,
         generator: torch.Generator | None = None,
-    ) -> DiffLossTerms:
+    ) -> "DiffLossTerms":
         """Compare images (N,3,H,W) in [0,1]. Timesteps (N,) and standard normal noise (N,3,H,W) are drawn if absent."""
         check_images(restored, clean, self.prior.size_multiple)
         generator = generator or self._generator
         z = self.prior.encode(2 * full_precision(restored) - 1)  # (N,3,H,W) in [-1,1]; a latent prior: (N,C,h,w)
         with torch.no_grad():
-            x = self.prior.encode(2 * full_precision(clean) - 1)  # (N,3,H,W), and so on for a latent prior
+            x = self.prior.encode(2 * full_precision(clean) - 1)  # of the same shape, as everything below
         t = self.draw_timesteps(len(x), generator) if timesteps is None else timesteps  # (N,)
-        e = self.draw_noise(x.shape, generator) if noise is None else check_noise(noise, x.shape)  # (N,3,H,W)
+        e = self.draw_noise(x.shape, generator) if noise is None else check_noise(noise, x.shape)
         t, e = t.to(x.device), e.to(x)
-        z_t, x_t = self.prior.add_noise(z, e, t), self.prior.add_noise(x, e, t)  # (N,3,H,W) each
-        return self.compare(NoisyPair(z_t, x_t, t))
+        z_t, x_t = self.prior.add_noise(z, e, t), self.prior.add_noise(x, e, t)
+        return self.compare(z_t, x_t, t)
 
-    def compare(self, pair: NoisyPair) -> DiffLossTerms:
-        """Both terms, from one pass of the prior for each image."""
-        differences = self.differences(pair, [MIDDLE, NOISE] if self.natural_weight else [MIDDLE])  # (N,) each
-        return DiffLossTerms(self, pair, differences[MIDDLE], differences.get(NOISE))
+    def compare(self, z_t: Tensor, x_t: Tensor, t: Tensor) -> "DiffLossTerms":
+        """Both terms of noisy images z_t and x_t (N,3,H,W), timesteps t (N,); one pass of the prior for each image."""
+        differences = self.differences(z_t, x_t, t, [MIDDLE, NOISE] if self.natural_weight else [MIDDLE])  # (N,) each
+        return DiffLossTerms(self, (z_t, x_t, t), differences[MIDDLE], differences.get(NOISE))
 
-    def differences(self, pair: NoisyPair, layers: Sequence[str]) -> dict[str, Tensor]:
+    def differences(self, z_t: Tensor, x_t: Tensor, t: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
         """Mean squared difference (N,) of the features at each layer; no gradient reaches the clean images."""
         with torch.no_grad():
-            target = self.prior.maps(pair.clean, pair.timesteps, layers)  # layer -> (N,C,h,w)
-        seen = self.prior.maps(pair.restored, pair.timesteps, layers)  # layer -> (N,C,h,w)
-        squares = {name: (full_precision(seen[name]) - full_precision(target[name])).square() for name in layers}
-        return {name: square.flatten(1).mean(1) for name, square in squares.items()}  # layer -> (N,)
+            of_x = self.prior.maps(x_t, t, layers)  # layer -> (N,C,h,w)
+        of_z = self.prior.maps(z_t, t, layers)  # layer -> (N,C,h,w)
+        return {layer: mean_square(of_z[layer], of_x[layer]) for layer in layers}  # layer -> (N,)
 
     def draw_timesteps(self, count: int, generator: torch.Generator) -> Tensor:
-        """(count,) int64 timesteps, uniform."""
+        """(count,) int64 timesteps, uniform over the range."""
         density = torch.ones(self.high - self.low, device=generator.device)
         return self.low + torch.multinomial(density, count, replacement=True, generator=generator)
 
     def draw_noise(self, shape: torch.Size, generator: torch.Generator) -> Tensor:
         """Standard normal noise of a shape."""
         return torch.randn(shape, generator=generator, device=generator.device)
+
+
+class DiffLossTerms:
+    """The unweighted terms (N,) and their weighted mean. `natural` is computed on first access if its weight is 0."""
+
+    def __init__(
+        self, loss: DiffLoss, noisy: tuple[Tensor, Tensor, Tensor], semantic: Tensor, natural: Tensor | None
+    ) -> None:
+        self._loss, self._noisy, self._natural = loss, noisy, natural  # noisy: z_t, x_t, t
+        self.semantic = semantic  # (N,)
+
+    @property
+    def natural(self) -> Tensor:
+        """(N,) mean squared differences of the predicted noise."""
+        if self._natural is None:
+            self._natural = self._loss.differences(*self._noisy, [NOISE])[NOISE]
+        return self._natural
+
+    @property
+    def total(self) -> Tensor:
+        """Scalar: mean over images of natural_weight * natural + semantic_weight * semantic."""
+        total = self._loss.semantic_weight * self.semantic  # (N,)
+        if self._loss.natural_weight:
+            total = total + self._loss.natural_weight * self.natural  # (N,)
+        return total.mean()
+
+
+def mean_square(features: Tensor, target: Tensor) -> Tensor:
+    """The mean squared difference (N,) of feature maps (N,C,h,w)."""
+    return (full_precision(features) - full_precision(target)).square().flatten(1).mean(1)

@@ -1,10 +1,11 @@
 """The losses `natural`, `semantic` and `diffloss`: one or both terms of DiffLoss, with options."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Annotated, ClassVar, Literal
 
 import torch
+import torch.nn.functional as F
 from pydantic import Field, model_validator
 from torch import Tensor
 
@@ -12,8 +13,7 @@ from ..data_parallel import SINGLE_RANK, Rank
 from ..diffusion.precision import at_precision
 from ..diffusion.prior import MIDDLE, NOISE, DiffusionPrior
 from ..settings import Count
-from .diffloss import DiffLoss, DiffLossTerms, NoisyPair
-from .diffusion_options import DENSITIES, DISTANCES, mse, resize
+from .diffloss import DiffLoss, DiffLossTerms, mean_square
 from .term import LossError, LossInputs, Term, TermSettings, check_images, full_precision
 
 
@@ -22,6 +22,7 @@ class Settings(TermSettings):
 
     Attributes:
         natural_weight, semantic_weight: raw weights for [-1,1] images, as the method's authors released them.
+        prior: "trained", or "untrained": a control with the same architecture and random weights.
         timesteps: half-open window from which timesteps are drawn.
         timestep_sampling: density over the window, a key of `DENSITIES`.
         layers: of the U-Net, where the semantic term compares; the mean over them.
@@ -38,6 +39,7 @@ class Settings(TermSettings):
 
     natural_weight: float = 1e-3
     semantic_weight: float = 1e-6
+    prior: Literal["trained", "untrained"] = "trained"
     timesteps: tuple[int, int] = (0, 1000)
     timestep_sampling: Literal["uniform", "clean", "noisy"] = "uniform"
     layers: Annotated[tuple[str, ...], Field(min_length=1)] = (MIDDLE,)
@@ -127,22 +129,22 @@ class DiffLossWithOptions(DiffLoss):
         ]
         return terms[0] if len(terms) == 1 else MeanTerms(self, terms)
 
-    def compare(self, pair: NoisyPair) -> DiffLossTerms:
+    def compare(self, z_t: Tensor, x_t: Tensor, t: Tensor) -> DiffLossTerms:
         """Both terms, from one pass of the prior for each image; the semantic one is the mean over the layers."""
         layers = [*self.settings.layers, *([NOISE] if self.natural_weight else [])]
-        differences = self.differences(pair, list(dict.fromkeys(layers)))  # (N,) each
+        differences = self.differences(z_t, x_t, t, list(dict.fromkeys(layers)))  # (N,) each
         semantic = torch.stack([differences[layer] for layer in self.settings.layers]).mean(0)  # (N,)
-        return DiffLossTerms(self, pair, semantic, differences.get(NOISE))
+        return DiffLossTerms(self, (z_t, x_t, t), semantic, differences.get(NOISE))
 
-    def differences(self, pair: NoisyPair, layers: Sequence[str]) -> dict[str, Tensor]:
+    def differences(self, z_t: Tensor, x_t: Tensor, t: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
         """The distance (N,) of the features at each layer; of predicted noise always the mean squared difference."""
         with torch.no_grad():
-            target = self._features(pair.clean, pair.timesteps, layers)  # layer -> (N,C,h,w)
-        seen = self._features(pair.restored, pair.timesteps, layers)  # layer -> (N,C,h,w)
+            of_x = self._features(x_t, t, layers)  # layer -> (N,C,h,w)
+        of_z = self._features(z_t, t, layers)  # layer -> (N,C,h,w)
         differences = {}
         for layer in layers:
-            distance = mse if layer == NOISE else DISTANCES[self.settings.distance]
-            differences[layer] = distance(full_precision(seen[layer]), full_precision(target[layer]))  # (N,)
+            distance = mean_square if layer == NOISE else DISTANCES[self.settings.distance]
+            differences[layer] = distance(full_precision(of_z[layer]), full_precision(of_x[layer]))  # (N,)
         return differences
 
     def draw_timesteps(self, count: int, generator: torch.Generator) -> Tensor:
@@ -186,11 +188,12 @@ class NaturalAndSemantic(Term):
         super().__init__(settings, inputs)
         natural_weight, semantic_weight = (float(name in self.components) for name in ("natural", "semantic"))
         self._pixel_factor = inputs.pixel_factor
-        self.diffloss = DiffLossWithOptions(inputs.prior, settings, natural_weight, semantic_weight, inputs.rank)
+        prior = inputs.prior if settings.prior == "trained" else inputs.prior.untrained()
+        self.diffloss = DiffLossWithOptions(prior, settings, natural_weight, semantic_weight, inputs.rank)
         if settings.checkpointing:
-            inputs.prior.checkpoint()
+            prior.checkpoint()
         if settings.compile:
-            inputs.prior.compile_passes()
+            prior.compile_passes()
 
     @property
     def raw_weights(self) -> dict[str, float]:
@@ -214,3 +217,66 @@ class Semantic(NaturalAndSemantic):
     """The semantic term of DiffLoss alone."""
 
     components = ("semantic",)
+
+
+def channel(features: Tensor, target: Tensor) -> Tensor:
+    """Squared difference relative to the variance of the target's channel, mean over channels: (N,C,h,w) to (N,).
+
+    Channels of large values count no more than the rest. The variance is that of one image's map. Its lower limit is a
+    hundredth of the mean over channels, so that a channel that is silent in this image does not dominate.
+    """
+    variance = target.var(dim=(2, 3), unbiased=False)  # (N,C)
+    limit = 0.01 * variance.mean(1, keepdim=True)  # (N,1)
+    squares = (features - target).square().mean((2, 3))  # (N,C)
+    return (squares / torch.maximum(variance, limit).clamp_min(_epsilon(target))).mean(1)
+
+
+def cosine(features: Tensor, target: Tensor) -> Tensor:
+    """One minus the cosine of the angle between the (C,) vectors at each pixel, mean over pixels: (N,C,h,w) to (N,).
+
+    LPIPS compares features in this way, too.
+    """
+    product = (features * target).sum(1)  # (N,h,w)
+    norms = (features.square().sum(1) * target.square().sum(1)).clamp_min(_epsilon(target)).sqrt()  # (N,h,w)
+    return (1 - product / norms).flatten(1).mean(1)
+
+
+DISTANCES: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "mse": mean_square,
+    "channel": channel,
+    "cosine": cosine,
+}
+
+
+def _epsilon(like: Tensor) -> float:
+    """Keeps divisions finite if a map is zero everywhere."""
+    return torch.finfo(like.dtype).eps
+
+
+def uniform(alphas: Tensor) -> Tensor:
+    """The same density at all timesteps. `alphas` (T,) is the part of the image's power that is left at each."""
+    return torch.ones_like(alphas)
+
+
+def clean(alphas: Tensor) -> Tensor:
+    """More density at timesteps with little noise, which show detail."""
+    return alphas
+
+
+def noisy(alphas: Tensor) -> Tensor:
+    """More density at timesteps with much noise, which show content: the weights of P2, Choi et al. 2022, k=1."""
+    return 1 - alphas
+
+
+DENSITIES: Mapping[str, Callable[[Tensor], Tensor]] = {"uniform": uniform, "clean": clean, "noisy": noisy}
+
+
+def resize(image: Tensor, size: int, multiple: int) -> Tensor:
+    """Images (N,3,H,W) in [0,1] with `size` as the shorter side; both sides are rounded to a multiple.
+
+    Bilinear with anti-aliasing, differentiable. The aspect ratio stays, up to the rounding.
+    """
+    scale = size / min(image.shape[2:])
+    height, width = (max(multiple, round(side * scale / multiple) * multiple) for side in image.shape[2:])
+    resized = F.interpolate(image, (height, width), mode="bilinear", antialias=True, align_corners=False)
+    return resized.clamp(0, 1)

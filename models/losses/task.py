@@ -1,4 +1,4 @@
-"""The loss `task`: how differently a frozen task network sees the restored and the clean image."""
+"""The loss `task`: the difference between the features of the restored and the clean image in a frozen task network."""
 
 import torch
 from torch import Tensor
@@ -29,6 +29,7 @@ class TaskFeatures(Term):
 
     def __init__(self, settings: Settings, inputs: LossInputs) -> None:
         super().__init__(settings, inputs)
+        assert inputs.task_features is not None  # `build_objective` has raised otherwise
         self._features, self._rank = inputs.task_features, inputs.rank
 
     @property

@@ -1,4 +1,4 @@
-"""The contract of a loss: its base classes and settings, what a training lends to it, and the checks of images.
+"""The contract of a loss: base classes, settings, the inputs that a training provides, and checks of images.
 
 A loss is one module with a class `Settings` and a subclass of `Loss`, and one line in `models.losses.LOSSES`.
 """
@@ -22,7 +22,7 @@ class LossError(ValueError):
 
 @dataclass(frozen=True)
 class LossInputs:
-    """What a training lends to its losses.
+    """What a training provides for its losses.
 
     Attributes:
         prior: a `models.diffusion.prior.DiffusionPrior`, for losses that need one.
@@ -42,7 +42,7 @@ class Loss(nn.Module, ABC):
 
     Args:
         settings: an instance of the class `Settings` in the loss's module.
-        inputs: what the training lends to the loss.
+        inputs: what the training provides.
 
     Attributes:
         needs_prior: whether the loss needs a diffusion prior.
@@ -71,11 +71,11 @@ class TermSettings(Settings):
 
     Attributes:
         weighting: "ratio": by `strength`; "raw": by the raw weights.
-        strength: norm of the gradient at the restored image, divided by the pixel loss's.
-        from_step: the loss is left out before this step, so that only the last part of a training takes longer.
-        every: the loss is evaluated at each k-th step only, with k times the weight.
-        calibrate_every: evaluations between two measurements of the gradient norms. The weights follow a change by two
-            thirds within five measurements.
+        strength: norm of the gradient at the restored image, divided by that of the pixel loss's gradient.
+        from_step: first step at which the loss is evaluated. Earlier steps take no longer than with the pixel loss.
+        every: k evaluates the loss at every k-th step only, with k times the weight.
+        calibrate_every: evaluations between two measurements of the gradient norms. Within five measurements, the
+            weights follow two thirds of a change.
     """
 
     weighting: Literal["ratio", "raw"] = "ratio"
@@ -103,7 +103,7 @@ class FrozenModule(nn.Module):
         return super().requires_grad_(False)
 
 
-ROUNDING = 1e-3  # how far values may leave [0,1]: a quarter of an 8-bit step
+ROUNDING = 1e-3  # by how much values may exceed [0,1]: a quarter of an 8-bit step
 
 
 def full_precision(image: Tensor) -> Tensor:
@@ -115,11 +115,12 @@ def check_images(restored: Tensor, clean: Tensor, multiple: int = 1) -> None:
     """Check that both images are finite (N,3,H,W) floats in [0,1] of one shape on one device.
 
     Args:
-        restored, clean: images.
-        multiple: of which H and W must be multiples.
+        restored: (N,3,H,W).
+        clean: (N,3,H,W).
+        multiple: H and W must be multiples of it.
 
     Raises:
-        LossError: they are not.
+        LossError: a tensor of another kind, shape, range or device.
     """
     for name, image in (("restored", restored), ("clean", clean)):
         if not torch.is_tensor(image) or not image.is_floating_point():
@@ -135,16 +136,16 @@ def check_images(restored: Tensor, clean: Tensor, multiple: int = 1) -> None:
         check_range(name, image)
     if restored.shape[2] % multiple or restored.shape[3] % multiple:
         raise LossError(
-            f"images of {restored.shape[2]}x{restored.shape[3]}: the prior needs sides that are multiples of {multiple}. "
-            "Crop to such a size, or use a resized view."
+            f"images of {restored.shape[2]}x{restored.shape[3]}: the prior needs sides that are multiples of "
+            f"{multiple}. Crop to such a size, or use a resized view."
         )
 
 
 def check_range(name: str, image: Tensor) -> None:
-    """Check that values are finite and leave [0,1] by no more than rounding.
+    """Check that values are finite and in [0,1], up to `ROUNDING`.
 
     Raises:
-        LossError: they do not.
+        LossError: a value is not.
     """
     low, high = (float(bound) for bound in torch.aminmax(image.detach()))
     if low >= -ROUNDING and high <= 1 + ROUNDING:
@@ -158,10 +159,10 @@ def check_range(name: str, image: Tensor) -> None:
 
 
 def check_noise(noise: Tensor, shape: torch.Size) -> Tensor:
-    """Return noise that is finite and has a shape.
+    """Return the noise if it is finite and has the shape.
 
     Raises:
-        LossError: it is not, or has not.
+        LossError: NaN, infinite values or another shape.
     """
     if noise.shape != shape:
         raise LossError(f"noise: expected the shape {tuple(shape)} of the images or latents, got {tuple(noise.shape)}")

@@ -1,7 +1,7 @@
 """Restorers: networks that turn a degraded image into a restored one of the same size.
 
-All obey one contract: (N, 3, H, W) in [0, 1] in and out, any H and W, the same result alone as in a batch.
-In training mode the output is not clipped, so that a gradient reaches every pixel; in eval mode it is.
+They share a contract: (N, 3, H, W) in [0, 1] in and out, any H and W, the same result for an image alone as in a
+batch. In eval mode the output is clipped to [0, 1]; in training mode it is not, so that a gradient reaches every pixel.
 
 To add one, write a module here with a class `Settings` and a function that builds a `Restorer` from them, and add a
 line to RESTORERS.
@@ -29,45 +29,44 @@ RESTORERS = {
     "retinexformer": ".retinexformer:build_retinexformer",
     "checkpoint": ".checkpoint:load_weights",
 }
-CHECKPOINT = "checkpoint"  # the name of a restorer that was read from another project's file, too
+CHECKPOINT = "checkpoint"  # also the name of restorers from other projects' files
 HEADER = "restorer"  # the entry of a file's metadata that holds format, name and settings
 LONGEST_REASON = 600  # characters of another library's message
 FORMAT = "restoration-for-recognition/2"
 
 
 def build_restorer(name: str, settings: Mapping[str, Any]) -> Restorer:
-    """An untrained restorer, or the one in a file for the name "checkpoint".
+    """An untrained restorer, or for the name "checkpoint" the restorer in a file.
 
     Args:
         name: a key of RESTORERS.
         settings: the fields of the class `Settings` in the restorer's module.
 
     Raises:
-        RestorerError: no such restorer, settings that it does not take, or a file that cannot be read.
+        RestorerError: an unknown restorer, invalid settings, or a file that cannot be read.
     """
     if name not in RESTORERS:
         raise RestorerError(f"no restorer {name!r}; there are: {', '.join(RESTORERS)}")
-    module_name, function = RESTORERS[name].split(":")
-    module = import_module(module_name, __package__)
+    module = _import(name)
     try:
         checked = module.Settings.model_validate(dict(settings))
     except ValidationError as error:
         raise RestorerError(f"restorer {name!r}: {first_mistake(error, module.Settings)}") from error
-    restorer: Restorer = getattr(module, function)(checked)
+    restorer: Restorer = getattr(module, RESTORERS[name].partition(":")[2])(checked)
     return restorer
 
 
 def save_restorer(path: Path, restorer: Restorer) -> None:
     """Write weights and settings into one .safetensors file."""
     about = {"format": FORMAT, "name": restorer.name, "settings": restorer.settings}
-    # Cloned: some architectures use one tensor under two names, which this format does not allow.
+    # Cloned: some architectures have the same tensor under two names, which this format does not allow.
     state = {key: value.detach().cpu().contiguous().clone() for key, value in restorer.network.state_dict().items()}
-    # One entry: several are written in any order, and the same restorer must give the same bytes.
+    # A single entry: the order of several varies, and the same restorer must give the same bytes.
     save_file(state, path, metadata={HEADER: json.dumps(about, sort_keys=True)})
 
 
 def load_restorer(path: str | Path) -> Restorer:
-    """Read a restorer: a .safetensors file of ours, or any checkpoint that spandrel reads. In eval mode.
+    """The restorer in a file of `save_restorer`, or in any checkpoint that spandrel reads; in eval mode.
 
     Raises:
         RestorerError: the file is missing, broken, holds more than weights, is of an architecture unknown to
@@ -78,14 +77,18 @@ def load_restorer(path: str | Path) -> Restorer:
         raise RestorerError(f"{path}: no such restorer checkpoint")
     header = _header(path) if path.suffix == ".safetensors" else {}
     if header.get("format") != FORMAT or header.get("name") == CHECKPOINT:
-        from .spandrel_checkpoints import load_checkpoint
-
-        return load_checkpoint(path, CHECKPOINT).eval()
+        restorer: Restorer = _import(CHECKPOINT).read_checkpoint(path)
+        return restorer.eval()
     return _load_ours(path, header).eval()
 
 
+def _import(name: str) -> Any:
+    """A restorer's module. It is imported by name, so that other restorers do not depend on its code."""
+    return import_module(RESTORERS[name].partition(":")[0], __package__)
+
+
 def _header(path: Path) -> dict[str, Any]:
-    """The header of a file of ours; empty for another project's file."""
+    """The header that `save_restorer` wrote; empty for another project's file."""
     try:
         with safe_open(path, "pt") as file:
             header = json.loads((file.metadata() or {}).get(HEADER, "{}"))

@@ -1,4 +1,4 @@
-"""What every restorer obeys, whichever network is inside."""
+"""The contract of restorers: any image size in, the same size out, whole or tile by tile."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 
 class RestorerError(ValueError):
-    """A restorer that cannot be built, read or run as asked; the text names the setting or the file."""
+    """A restorer cannot be built, read or run; the text names the setting or the file."""
 
 
 class Restorer(nn.Module):
@@ -18,8 +18,8 @@ class Restorer(nn.Module):
     Args:
         network: maps (N, 3, H, W) to the same shape for H and W that are multiples of `multiple`.
         name: its key in RESTORERS.
-        settings: what it was built from.
-        multiple: other sizes are reflected up to the next multiple and cut back.
+        settings: JSON values from which the network is built again.
+        multiple: images of other sizes are extended to it by reflection, and the result is cut back.
     """
 
     def __init__(self, network: nn.Module, name: str, settings: Mapping[str, Any], multiple: int) -> None:
@@ -30,7 +30,7 @@ class Restorer(nn.Module):
         self.multiple = multiple
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Restore (N, 3, H, W) in [0, 1].
+        """The restored images (N, 3, H, W) of degraded images (N, 3, H, W) in [0, 1].
 
         Raises:
             ValueError: not a batch of three-channel images.
@@ -43,7 +43,7 @@ class Restorer(nn.Module):
 
 
 def pad_to_multiple(images: torch.Tensor, multiple: int) -> torch.Tensor:
-    """Extend (N, C, H, W) at the bottom and at the right until both sizes are multiples."""
+    """Images (N, C, H, W) extended by reflection at the bottom and the right, to sides that are multiples."""
     height, width = images.shape[-2:]
     bottom, right = -height % multiple, -width % multiple
     if not bottom and not right:
@@ -54,13 +54,12 @@ def pad_to_multiple(images: torch.Tensor, multiple: int) -> torch.Tensor:
 
 
 def restore_tiled(restorer: Restorer, images: Tensor, tile: int, overlap: int) -> Tensor:
-    """Restore (N, 3, H, W) in [0, 1] tile by tile; images within one tile are restored whole.
+    """Restore (N, 3, H, W) in [0, 1] tile by tile; an image that fits into a tile is restored whole.
 
-    In the overlap of two tiles the outer quarter at each one's own border is thrown away, for there it lacks its
-    neighbourhood, and the middle half is blended linearly. So the result is that of the whole image where the
-    restorer looks no further than overlap / 4 pixels. A restorer that looks at the whole image (all those with
-    attention, and NAFNet, which averages over the image) sees each tile as an image: results differ from
-    the whole image's, but they change smoothly from tile to tile.
+    In the overlap of two tiles, each tile's outer quarter is discarded, because its surroundings are missing there. The
+    middle half is blended linearly. The result equals that of the whole image if the restorer's receptive field reaches
+    no further than overlap / 4 pixels. Restorers with a global receptive field (attention, NAFNet's average over the
+    image) give another result than on the whole image, but it changes smoothly from tile to tile.
 
     Args:
         restorer: in eval mode.
@@ -92,7 +91,7 @@ def restore_tiled(restorer: Restorer, images: Tensor, tile: int, overlap: int) -
 
 
 def _spans(length: int, tile: int, overlap: int, multiple: int) -> list[tuple[int, int]]:
-    """Where tiles start and end along one axis, at multiples, the last one shifted inwards to end with the image."""
+    """Start and end of each tile along an axis, at multiples; the last tile is shifted to end with the image."""
     tile = min(-(-max(tile, overlap + multiple) // multiple) * multiple, length)
     stride = max((tile - overlap) // multiple * multiple, multiple)
     starts = [*range(0, length - tile, stride), length - tile]
@@ -100,7 +99,7 @@ def _spans(length: int, tile: int, overlap: int, multiple: int) -> list[tuple[in
 
 
 def _window(start: int, end: int, length: int, overlap: int) -> Tensor:
-    """The weights of a tile along one axis: 0, then a ramp to 1, at each border that is not the image's."""
+    """The weights (end - start,) of a tile along an axis: 0, then a ramp to 1, from each border inside the image."""
     distance = torch.arange(end - start, dtype=torch.float64) + 0.5  # of pixel centres from the tile's border
     quarter = overlap / 4
     ramp = ((distance - quarter) / (2 * quarter)).clamp(0, 1) if overlap else torch.ones_like(distance)

@@ -1,4 +1,4 @@
-"""NAFNet (Chen et al., "Simple Baselines for Image Restoration", ECCV 2022), as spandrel ships it."""
+"""NAFNet (Chen et al., "Simple Baselines for Image Restoration", ECCV 2022), in spandrel's implementation."""
 
 from pydantic import model_validator
 
@@ -30,7 +30,7 @@ class Settings(BaseSettings):
 
 
 def build_nafnet(settings: Settings) -> Restorer:
-    """A NAFNet with a residual connection from its input: untrained, it is close to the identity."""
+    """An untrained NAFNet. It has a residual connection from its input, and is close to the identity."""
     from spandrel.architectures.NAFNet import NAFNet
 
     network = NAFNet(

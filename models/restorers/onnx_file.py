@@ -1,7 +1,7 @@
 """Restorers as ONNX files, which run without PyTorch and without this project.
 
-A file keeps the restorers' contract by itself: (N, 3, H, W) float32 in [0, 1] in and out, any N, H and W. Reflecting
-the image up to the sizes that the network takes, cutting the result back and clipping it are part of its graph.
+The graph in a file follows the restorers' contract: (N, 3, H, W) float32 in [0, 1] in and out, any N, H and W. It
+extends images to sizes that the network takes, by reflection, and cuts and clips the result.
 """
 
 import json
@@ -17,10 +17,10 @@ from torch import nn
 from .contract import Restorer, RestorerError
 
 INPUT, OUTPUT = "images", "restored"
-ENTRY = "restorer"  # the entry of the file's metadata that says what is in it
+ENTRY = "restorer"  # the entry of the file's metadata with the restorer's name and settings
 FORMAT = "restoration-for-recognition/onnx/1"
-LARGEST_SIDE = 2**16  # pixels: a bound that the exporter asks for
-SAMPLE_BLOCKS = (8, 6)  # of the images that the network is traced with: height and width in multiples
+LARGEST_SIDE = 2**16  # pixels: the exporter needs an upper bound
+SAMPLE_BLOCKS = (8, 6)  # height and width, in multiples, of the images that the network is traced with
 LONGEST_REASON = 200  # characters of another library's message
 
 BEFORE = """
@@ -49,7 +49,7 @@ before (float[N, 3, H, W] images) => (float[N, 3, PH, PW] padded, int64[2] size)
   padded = Gather<axis = 3>(tall, columns_index)
 }}
 """
-# Where each padded row (or column) comes from: i up to the last one, then back from it, or the last one again.
+# The source of each padded row (or column): i up to the last row, then reflected, or the last row repeated.
 INDEX = """
   {axis}_target = Gather<axis = 0>(target, {place}_index)
   {axis}_last = Gather<axis = 0>(last, {place}_index)
@@ -115,9 +115,9 @@ def export_onnx(restorer: Restorer, path: Path) -> None:
 
 
 def load_onnx(path: Path) -> Restorer:
-    """Read a restorer that `export_onnx` wrote: the same contract, computed by ONNX Runtime on the CPU.
+    """The restorer in a file that `export_onnx` wrote, run by ONNX Runtime on the CPU.
 
-    It takes as many threads as torch has. Its `network` alone takes any size, too: it is the file as it is.
+    It uses as many threads as torch. Its `network` runs the whole graph, and so takes any size, too.
 
     Raises:
         RestorerError: the file is missing, broken, or was not written by `export_onnx`.
@@ -141,12 +141,12 @@ def load_onnx(path: Path) -> Restorer:
 
 
 def takes_batches(restorer: Restorer) -> bool:
-    """Whether the network takes several images at a time; some of other projects take one."""
+    """Whether the network takes several images at once; some networks of other projects do not."""
     return bool(getattr(restorer.network, "takes_batches", True))
 
 
 def smallest_input(restorer: Restorer) -> int:
-    """The smallest side that the network takes, in pixels; smaller images are extended by their last row or column."""
+    """The smallest side of an image in pixels; smaller images are extended by repeating their last row or column."""
     return max(int(getattr(restorer.network, "minimum", 0)), restorer.multiple)
 
 
@@ -161,18 +161,18 @@ def _about(restorer: Restorer) -> dict[str, Any]:
 
 
 def _read_about(metadata: Mapping[str, str]) -> dict[str, Any]:
-    """What a file says about itself; nothing where it is another project's."""
+    """The restorer's description in a file's metadata; empty for a file of another project."""
     try:
-        found = json.loads(metadata.get(ENTRY, "{}"))
+        about = json.loads(metadata.get(ENTRY, "{}"))
     except json.JSONDecodeError:
         return {}
-    return found if isinstance(found, dict) else {}
+    return about if isinstance(about, dict) else {}
 
 
 def _export_network(restorer: Restorer) -> Any:
-    """The network by itself as an ONNX model, for all sizes that are multiples.
+    """The network without padding and clipping as an ONNX model, for all sizes that are multiples.
 
-    The exporter cannot prove what sizes a padded image has; told that they are multiples, it can.
+    The exporter cannot derive the sizes of padded images, so it is told that they are multiples.
     """
     if getattr(restorer.network, "square", False):
         raise RestorerError(f"restorer {_title(restorer)} takes square images only, which ONNX files here do not")
@@ -192,7 +192,7 @@ def _export_network(restorer: Restorer) -> Any:
     level = logger.level
     try:
         logger.setLevel(logging.ERROR)
-        with warnings.catch_warnings():  # of the exporter's own code, about versions of Python and of itself
+        with warnings.catch_warnings():  # the exporter warns of versions of Python and of torch
             warnings.simplefilter("ignore")
             program = torch.onnx.export(
                 restorer.network,
@@ -203,9 +203,9 @@ def _export_network(restorer: Restorer) -> Any:
                 output_names=[OUTPUT],
                 verbose=False,
             )
-        assert program is not None  # it is, with dynamo
+        assert program is not None  # None is possible without dynamo only
         return program.model_proto
-    except Exception as error:  # whatever a network of another project does, tracing it can fail on
+    except Exception as error:  # tracing raises many kinds of errors for networks of other projects
         raise RestorerError(
             f"restorer {_title(restorer)} cannot be exported to ONNX for images of every size ({_reason(error)})"
         ) from error
@@ -219,7 +219,7 @@ def _title(restorer: Restorer) -> str:
 
 
 def _reason(error: BaseException) -> str:
-    """The last cause, which is the nearest to what went wrong, in one line."""
+    """The message of the first error in the chain of causes, in one line."""
     while error.__cause__ is not None:
         error = error.__cause__
     text = " ".join(str(error).split()) or type(error).__name__
@@ -227,7 +227,7 @@ def _reason(error: BaseException) -> str:
 
 
 class _Session(nn.Module):
-    """An ONNX file as a network."""
+    """The graph of an ONNX file as a network, images (N, 3, H, W) in and out."""
 
     def __init__(self, session: Any, takes_batches: bool) -> None:
         super().__init__()

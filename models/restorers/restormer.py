@@ -1,6 +1,6 @@
 """Restormer (Zamir et al., "Restormer: Efficient Transformer for High-Resolution Image Restoration", CVPR 2022).
 
-Written from the paper: none of the libraries that this project keeps has it.
+Written from the paper: none of this project's libraries has it.
 """
 
 from typing import Annotated
@@ -22,8 +22,8 @@ class Settings(BaseSettings):
         width: channels at full resolution; doubled at each level.
         blocks: transformer blocks at each level; the last number is the coarsest level's.
         heads: attention heads at each level; as many numbers as blocks.
-        refinement: blocks at full resolution behind the decoder.
-        expansion: of the channels in the feed-forward networks.
+        refinement: blocks at full resolution after the decoder.
+        expansion: factor of the channels in the feed-forward networks.
     """
 
     width: Annotated[int, Field(ge=2, multiple_of=2)]
@@ -44,7 +44,7 @@ class Settings(BaseSettings):
 
 
 def build_restormer(settings: Settings) -> Restorer:
-    """A Restormer whose last convolution starts at zero: untrained, it is the identity.
+    """An untrained Restormer. Its last convolution starts at zero, so that it is the identity.
 
     Its attention is between channels and covers the whole image.
     """
@@ -96,7 +96,7 @@ class _Restormer(nn.Module):
 
 
 class _Block(nn.Module):
-    """Attention between channels, then the gated feed-forward network, each on normalised features and added."""
+    """Attention between channels, then the gated feed-forward network; both are residual, on normalised features."""
 
     def __init__(self, channels: int, heads: int, expansion: float) -> None:
         super().__init__()
@@ -119,7 +119,7 @@ class _ChannelNorm(nn.LayerNorm):
 
 
 class _ChannelAttention(nn.Module):
-    """MDTA: the attention matrix lies between channels, so that its cost grows with the pixels, not their square."""
+    """MDTA: attention between channels, so that the cost is linear in the number of pixels."""
 
     def __init__(self, channels: int, heads: int) -> None:
         super().__init__()
@@ -138,7 +138,7 @@ class _ChannelAttention(nn.Module):
 
 
 class _GatedFeedForward(nn.Module):
-    """GDFN: one half of the hidden channels, through GELU, gates the other."""
+    """GDFN: half of the hidden channels, after GELU, multiply the other half."""
 
     def __init__(self, channels: int, hidden: int) -> None:
         super().__init__()

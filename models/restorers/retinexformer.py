@@ -1,5 +1,5 @@
 """Retinexformer (Cai et al., "Retinexformer: One-stage Retinex-based Transformer for Low-light Image Enhancement",
-ICCV 2023), as spandrel ships it.
+ICCV 2023), in spandrel's implementation.
 """
 
 from typing import Annotated
@@ -17,7 +17,7 @@ class Settings(BaseSettings):
 
     Attributes:
         features: channels at full resolution, a multiple of 4; doubled at each of the two halvings.
-        stages: networks in a row, each with its own illumination estimate.
+        stages: networks in sequence, each with a separate estimate of the illumination.
         blocks: transformer blocks at full, half and quarter resolution.
     """
 
@@ -27,7 +27,7 @@ class Settings(BaseSettings):
 
 
 def build_retinexformer(settings: Settings) -> Restorer:
-    """A Retinexformer; the layers that change the image start at zero: untrained, it is the identity.
+    """An untrained Retinexformer. The layers that change the image start at zero, so that it is the identity.
 
     Its attention is between channels and covers the whole image.
     """

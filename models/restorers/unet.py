@@ -1,4 +1,4 @@
-"""A light U-Net: DRUNet (Zhang et al., "Plug-and-Play Image Restoration with Deep Denoiser Prior", 2021)."""
+"""DRUNet, a small U-Net (Zhang et al., "Plug-and-Play Image Restoration with Deep Denoiser Prior", 2021)."""
 
 from typing import Annotated
 
@@ -15,7 +15,7 @@ class Settings(BaseSettings):
     """A DRUNet.
 
     Attributes:
-        channels: of its four levels; three halvings lie between them.
+        channels: of its four levels, from fine to coarse, each with half the size of the level before.
         blocks: residual blocks at each level, on the way down and up.
     """
 
@@ -24,9 +24,9 @@ class Settings(BaseSettings):
 
 
 def build_unet(settings: Settings) -> Restorer:
-    """A residual U-Net of plain convolutions, without normalisation or attention: what it does is local.
+    """A residual U-Net of plain convolutions, without normalisation or attention, hence with a local receptive field.
 
-    Its last convolution starts at zero: untrained, it is the identity.
+    Its last convolution starts at zero, so that the untrained network is the identity.
     """
     from spandrel.architectures.DRUNet import DRUNet
 
@@ -36,10 +36,10 @@ def build_unet(settings: Settings) -> Restorer:
 
 
 class _Residual(nn.Module):
-    """The output of DRUNet, added to the image.
+    """Images (N, 3, H, W) plus the output of DRUNet.
 
     DRUNet has no biases and takes a map of the noise level as fourth channel. Here that channel is 1 everywhere, so
-    that the network can add and subtract light, as fog and darkness need.
+    that the network can add a constant to the image, as fog and darkness need.
     """
 
     def __init__(self, network: nn.Module) -> None:

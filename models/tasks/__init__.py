@@ -1,4 +1,4 @@
-"""Recognition tasks: networks that are trained on clean images and then predict on any images.
+"""Recognition tasks: networks that are trained on clean images and predict on any images.
 
 To add one, write a module with a class that implements `models.tasks.contract.Task`, a line in TASKS, and a line in
 `pipeline.metrics.METRICS` that says how its predictions are scored.
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class TaskError(ValueError):
-    """A task that cannot be built, loaded or trained; the text says which setting or file is wrong."""
+    """A task cannot be built, loaded or trained; the text names the setting or file."""
 
 
 TASKS = {
@@ -24,10 +24,10 @@ TASKS = {
 
 
 def get_task(name: str) -> "type[Task[Any]]":
-    """The class of a task, by its name in TASKS; its libraries are imported only now.
+    """The class of a task, by its name in TASKS. Imports the task's libraries.
 
     Raises:
-        TaskError: no such task; the text lists the tasks.
+        TaskError: the task is unknown; the text lists all tasks.
     """
     if name not in TASKS:
         raise TaskError(f"no task {name!r}; there are: {', '.join(TASKS)}")

@@ -70,7 +70,7 @@ class Classification(Task[Label]):
         section: Mapping[str, Any],
         loop: TrainingLoop,
     ) -> "Classification":
-        """Train with cross-entropy, AdamW and a one-cycle schedule; the last weights are kept. See `Task.fit`."""
+        """Train with cross-entropy, AdamW and a one-cycle schedule, without early stopping. See `Task.fit`."""
         settings: Settings = cls.parse_settings(section)
         if settings.frozen:
             cls.check(section)
@@ -96,13 +96,13 @@ class Classification(Task[Label]):
         return Label(category, float(probabilities[category]))
 
     def features(self, images: torch.Tensor) -> list[torch.Tensor]:
-        """The maps after each stage of the network, of the resized images. See `Task.features`."""
+        """The output of each stage of the network, for the resized images. See `Task.features`."""
         network: Any = self.network
         maps: list[torch.Tensor] = network.forward_intermediates(self._input(images), intermediates_only=True)
         return maps
 
     def _input(self, images: torch.Tensor) -> torch.Tensor:
-        """(N, 3, H, W) in [0, 1], resized to squares and normalised."""
+        """Images (N, 3, H, W) in [0, 1], resized to squares and normalised: (N, 3, S, S)."""
         return normalise(_resize(images, self.description["image_size"]))
 
 
@@ -128,14 +128,15 @@ def _read(folder: Path) -> _Saved:
 
 
 def _start(settings: Settings, classes: int) -> tuple[torch.nn.Module, str]:
-    """The network that training starts from, on the CPU, and its name; takes all weights of a folder that fit."""
+    """The network that training starts from, on the CPU, and its name. A folder's weights are used if they fit."""
     if settings.weights in (None, IMAGENET):
         return _build(settings.model, classes, settings.weights == IMAGENET), settings.model
     saved = _read(Path(settings.weights))
     model = saved.description["model"]
     network = _build(model, classes, False)
     state, weights = network.state_dict(), saved.network.state_dict()
-    network.load_state_dict(state | {name: w for name, w in weights.items() if w.shape == state[name].shape})
+    fitting = {name: weight for name, weight in weights.items() if weight.shape == state[name].shape}
+    network.load_state_dict(state | fitting)
     return network, model
 
 
@@ -148,9 +149,9 @@ def _build(model: str, classes: int, pretrained: bool) -> torch.nn.Module:
     except (RuntimeError, ValueError, TypeError) as error:
         if isinstance(error, TaskError):
             raise
-        like = ", ".join(get_close_matches(model, timm.list_models(), 6)) or "see timm.list_models()"
+        similar = ", ".join(get_close_matches(model, timm.list_models(), 6)) or "see timm.list_models()"
         raise TaskError(
-            f"train_task.classification.model: timm cannot build {model!r} ({error}); like it: {like}"
+            f"train_task.classification.model: timm cannot build {model!r} ({error}); similar: {similar}"
         ) from error
     return network
 
@@ -170,31 +171,32 @@ def _train(network: torch.nn.Module, split: LabelledSplit, settings: Settings, l
 
 
 def _batch(split: LabelledSplit, step: int, settings: Settings, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Views (B, 3, S, S) in [0, 1] and class indices (B,) of one step: epochs of permutations, random crops, flips."""
+    """Crops (B, 3, S, S) in [0, 1] and class indices (B,) of a step; every epoch is a permutation of the images."""
     images, categories = [], []
     for index in range(step * settings.batch, (step + 1) * settings.batch):
         epoch, position = divmod(index, len(split.ids))
         order = np.random.default_rng([seed, epoch]).permutation(len(split.ids))
         image_id = split.ids[int(order[position])]
-        view = _random_view(_to_tensor(split.image(image_id)), np.random.default_rng([seed, epoch, position]))
-        images.append(_resize(view[None], settings.image_size)[0])
+        crop = _random_crop(_to_tensor(split.image(image_id)), np.random.default_rng([seed, epoch, position]))
+        images.append(_resize(crop[None], settings.image_size)[0])
         categories.append(split.category(image_id))
     return torch.stack(images), torch.tensor(categories)
 
 
-def _random_view(image: torch.Tensor, generator: np.random.Generator) -> torch.Tensor:
+def _random_crop(image: torch.Tensor, generator: np.random.Generator) -> torch.Tensor:
+    """A crop (3, h, w) of an image (3, H, W), flipped half of the time."""
     height, width = (round(side * generator.uniform(SMALLEST_CROP, 1)) for side in image.shape[-2:])
     top = int(generator.integers(image.shape[-2] - height + 1))
     left = int(generator.integers(image.shape[-1] - width + 1))
-    view = image[:, top : top + height, left : left + width]
-    return view.flip(-1) if generator.random() < 0.5 else view
+    crop = image[:, top : top + height, left : left + width]
+    return crop.flip(-1) if generator.random() < 0.5 else crop
 
 
 def _resize(images: torch.Tensor, side: int) -> torch.Tensor:
-    """(N, 3, H, W) to (N, 3, side, side)."""
+    """Images (N, 3, H, W) resized to (N, 3, side, side)."""
     return F.interpolate(images, size=(side, side), mode="bilinear", antialias=True, align_corners=False)
 
 
 def _to_tensor(image: Image) -> torch.Tensor:
-    """uint8 (H, W, 3) to (3, H, W) in [0, 1]."""
+    """A uint8 image (H, W, 3) as (3, H, W) in [0, 1]."""
     return torch.from_numpy(image).permute(2, 0, 1).float() / 255

@@ -26,7 +26,7 @@ Side = Annotated[int, Field(ge=32, multiple_of=32)]  # of an image, in pixels
 
 
 class LabelledSplit(Protocol):
-    """One split of a canonical dataset on disk; `data.dataset.Split` implements it."""
+    """A split of a canonical dataset on disk; `data.dataset.Split` implements it."""
 
     @property
     def folder(self) -> Path: ...
@@ -38,7 +38,13 @@ class LabelledSplit(Protocol):
 
 
 class TrainingLoop(Protocol):
-    """The loop that a training runs in: it owns progress, checkpoints, seed and curves."""
+    """The loop that a training runs in, with its seed and device, progress, checkpoints and curves.
+
+    Attributes:
+        seed: of the training.
+        device: where the network runs.
+        work: scratch folder.
+    """
 
     seed: int
     device: torch.device
@@ -53,39 +59,39 @@ class TrainingLoop(Protocol):
         ...
 
     def count(self, seconds: float) -> None:
-        """Add a step to the costs; for a trainer with its own loop."""
+        """Add a step to the costs; for trainers that do not call `steps`."""
         ...
 
     def bar(self, total: int) -> Any:
-        """A tqdm progress bar; for a trainer with its own loop."""
+        """A tqdm progress bar; for trainers that do not call `steps`."""
         ...
 
 
-Batches = Callable[[int], tuple[torch.Tensor, torch.Tensor]]
-MakeBatches = Callable[[int, int], Batches]
+Batches = Callable[[int], tuple[torch.Tensor, torch.Tensor]]  # step -> images (B, 3, S, S), masks (B, S, S)
+MakeBatches = Callable[[int, int], Batches]  # side S of the crops, batch size B
 
 
 class Task(ABC, Generic[Prediction]):
-    """A recognition network in eval mode, whose weights need no gradient.
+    """A recognition network in eval mode, with frozen weights.
 
     Args:
-        network: its head has one output for each of `network_classes`.
+        network: its head has an output for each of `network_classes`.
         classes: the data's classes, in index order.
-        description: what the network is rebuilt from, beside its weights; JSON values.
+        description: JSON values from which the network is built again; its weights are separate.
         device: where it runs.
-        network_classes: the network's classes, in its index order; None: those of the data. If the network knows
+        network_classes: the network's classes, in its index order; None: those of the data. If the network has
             more classes than the data, it predicts the data's classes only.
 
     Attributes:
-        outputs: for each of the data's classes, its index in `network_classes`.
+        outputs: the index in `network_classes` of each of the data's classes.
 
     Raises:
-        models.tasks.TaskError: the network does not know a class of the data.
+        models.tasks.TaskError: the network lacks a class of the data.
     """
 
     name: ClassVar[str]
-    labels: ClassVar[str]  # what it is trained on: a key of the classes in dataset.json, such as "detection"
-    settings_type: ClassVar[type[Settings]]  # the module's class Settings, of the section train_task.<name>
+    labels: ClassVar[str]  # the labels it is trained on: a key of the classes in dataset.json, such as "detection"
+    settings_type: ClassVar[type[Settings]]  # the module's class Settings, for the section train_task.<name>
 
     def __init__(
         self,
@@ -96,7 +102,7 @@ class Task(ABC, Generic[Prediction]):
         network_classes: list[str] | None = None,
     ) -> None:
         self.network = network.eval().requires_grad_(False).to(device)
-        self.network.zero_grad()  # drops what training left behind
+        self.network.zero_grad()  # frees the gradients of the training
         self.classes = classes
         self.network_classes = network_classes or classes
         self.outputs = match_classes(self.name, self.network_classes, classes)
@@ -108,7 +114,7 @@ class Task(ABC, Generic[Prediction]):
         """The section train_task.<name> of params.yaml as its `Settings`, with defaults filled in.
 
         Raises:
-            models.tasks.TaskError: an unknown key, or a value that does not fit; one line.
+            models.tasks.TaskError: an unknown key or an invalid value; one line.
         """
         try:
             return cls.settings_type(**section)
@@ -123,13 +129,13 @@ class Task(ABC, Generic[Prediction]):
     @classmethod
     @abstractmethod
     def check(cls, section: Mapping[str, Any]) -> list[Path]:
-        """Check, before any work, that what the settings name exists.
+        """Check the settings, and that the model and the files that they name exist.
 
         Args:
             section: train_task.<name> of params.yaml.
 
         Returns:
-            The files from elsewhere that the task uses. A change of their content means a new training.
+            The files that the settings name. If their content changes, the task is trained again.
 
         Raises:
             models.tasks.TaskError: one line that names the key, the value and the choices.
@@ -145,12 +151,12 @@ class Task(ABC, Generic[Prediction]):
         section: Mapping[str, Any],
         loop: TrainingLoop,
     ) -> Self:
-        """Train from scratch or from `weights`; with `frozen: true` only load the weights.
+        """The network trained from scratch or from `weights`; with `frozen: true`, the network with these weights.
 
         Args:
             split: the training split, for trainers that read folders themselves.
-            make_batches: (crop, batch size) -> a function from the step to augmented
-                (images (B, 3, crop, crop) in [0, 1], masks (B, crop, crop) int64).
+            make_batches: (crop, batch size B) -> a function from the step to augmented
+                (images (B, 3, crop, crop) in [0, 1], masks (B, crop, crop) int64 class indices).
             classes: the data's class names in index order.
             section: train_task.<name> of params.yaml.
             loop: progress, checkpoints, seed, device.
@@ -172,12 +178,12 @@ class Task(ABC, Generic[Prediction]):
     @classmethod
     @abstractmethod
     def load(cls: type[Self], folder: Path, device: torch.device) -> Self:
-        """Read what `save` wrote."""
+        """The network in a folder that `save` wrote."""
 
     @abstractmethod
     def predict(self, image: Image) -> Prediction:
-        """The prediction on one uint8 RGB image (H, W, 3) of any size; deterministic."""
+        """The prediction on a uint8 RGB image (H, W, 3) of any size; deterministic."""
 
     @abstractmethod
     def features(self, images: torch.Tensor) -> list[torch.Tensor]:
-        """Feature maps of images (N, 3, H, W) in [0, 1], from fine to coarse; gradients flow into the images."""
+        """Feature maps (N, c, h, w) of images (N, 3, H, W) in [0, 1], from fine to coarse; differentiable."""

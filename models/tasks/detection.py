@@ -1,13 +1,10 @@
 """Object detection with any YOLO detector that ultralytics can build."""
 
-from pathlib import Path
-
 import numpy as np
 
 from .contract import Image, LabelledSplit
 from .predictions import DetectionPrediction
 from .yolo import YoloTask
-from .yolo_dataset import write_yolo_dataset
 from .yolo_training import YoloSettings
 
 
@@ -27,9 +24,8 @@ class Detection(YoloTask[DetectionPrediction]):
     label_folder = "labels"
 
     @classmethod
-    def write_dataset(cls, split: LabelledSplit, classes: list[str], folder: Path) -> Path:
-        labels = split.folder / "labels"
-        return write_yolo_dataset(split, classes, folder, lambda image_id: (labels / f"{image_id}.txt").read_text())
+    def label_lines(cls, split: LabelledSplit, image_id: str) -> str:
+        return (split.folder / cls.label_folder / f"{image_id}.txt").read_text()
 
     def predict(self, image: Image) -> DetectionPrediction:
         result, classes = self.run_predictor(image)

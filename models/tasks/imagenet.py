@@ -13,7 +13,7 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 def normalise(images: torch.Tensor) -> torch.Tensor:
-    """(N, 3, H, W) in [0, 1] to zero mean and unit variance over ImageNet."""
+    """Images (N, 3, H, W) in [0, 1], shifted and scaled so that ImageNet has zero mean and unit variance."""
     mean = images.new_tensor(IMAGENET_MEAN).view(1, 3, 1, 1)
     std = images.new_tensor(IMAGENET_STD).view(1, 3, 1, 1)
     return (images - mean) / std
@@ -28,7 +28,7 @@ def from_cache_only(key: str, model: str) -> Iterator[None]:
         model: the encoder or network whose weights are read.
 
     Raises:
-        TaskError: the cache does not hold them; the text says how to get them there.
+        TaskError: the cache does not hold them; the text says how to put them there.
     """
     from huggingface_hub import constants
 
@@ -40,9 +40,8 @@ def from_cache_only(key: str, model: str) -> Iterator[None]:
         reason = " ".join(str(error).split())
         raise TaskError(
             f"{key}: {IMAGENET}: the weights of {model!r} are not in {constants.HF_HUB_CACHE}, and nothing is "
-            "downloaded: "
-            "create that model once with its pretrained weights where there is a network, and copy that folder; "
-            f"or set weights: null ({reason[:160]})"
+            "downloaded. Create that model with its pretrained weights on a machine with internet access and copy that "
+            f"folder, or set weights: null ({reason[:160]})"
         ) from error
     finally:
         constants.HF_HUB_OFFLINE = before

@@ -1,13 +1,15 @@
 """Instance segmentation with any YOLO network with a mask head that ultralytics can build."""
 
-from pathlib import Path
+from typing import Any
 
+import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from .contract import Image, LabelledSplit
 from .predictions import InstancePrediction, decode_mask, encode_masks
 from .yolo import YoloTask
-from .yolo_dataset import outline, write_yolo_dataset
+from .yolo_library import merge_polygons
 from .yolo_training import YoloSettings
 
 
@@ -27,8 +29,16 @@ class InstanceSegmentation(YoloTask[InstancePrediction]):
     label_folder = "instances"
 
     @classmethod
-    def write_dataset(cls, split: LabelledSplit, classes: list[str], folder: Path) -> Path:
-        return write_yolo_dataset(split, classes, folder, lambda image_id: _label_lines(split, image_id))
+    def label_lines(cls, split: LabelledSplit, image_id: str) -> str:
+        """The polygons of an image's objects. Crowds are left out."""
+        height, width = split.image(image_id).shape[:2]
+        lines = []
+        for instance in split.instances(image_id):
+            polygon = outline(decode_mask(instance.counts, (height, width)))
+            if not instance.crowd and len(polygon):
+                numbers = (polygon / [width, height]).ravel()
+                lines.append(f"{instance.category} {' '.join(f'{number:.6f}' for number in numbers)}\n")
+        return "".join(lines)
 
     def predict(self, image: Image) -> InstancePrediction:
         result, classes = self.run_predictor(image)
@@ -41,13 +51,17 @@ class InstanceSegmentation(YoloTask[InstancePrediction]):
         return InstancePrediction((height, width), encode_masks(masks), scores, classes)
 
 
-def _label_lines(split: LabelledSplit, image_id: str) -> str:
-    """The polygons of an image's objects as ultralytics' label lines; crowds are left out."""
-    height, width = split.image(image_id).shape[:2]
-    lines = []
-    for instance in split.instances(image_id):
-        polygon = outline(decode_mask(instance.counts, (height, width)))
-        if not instance.crowd and len(polygon):
-            numbers = (polygon / [width, height]).ravel()
-            lines.append(f"{instance.category} {' '.join(f'{number:.6f}' for number in numbers)}\n")
-    return "".join(lines)
+def outline(mask: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """(P, 2) x and y in pixels of one polygon around all parts of a mask (H, W) of 0 and 1; holes are filled."""
+    contours, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+    parts = [contour.reshape(-1, 2) for contour in contours]
+    parts = [part if len(part) >= 3 else _bounding_corners(part) for part in parts]
+    if not parts:
+        return np.zeros((0, 2))
+    return merge_polygons(parts) if len(parts) > 1 else parts[0].astype(np.float64)
+
+
+def _bounding_corners(part: NDArray[Any]) -> NDArray[Any]:
+    """The corners (4, 2) of a part that is a point or a line and so has no polygon."""
+    x, y, width, height = cv2.boundingRect(part)
+    return np.array([[x, y], [x + width, y], [x + width, y + height], [x, y + height]])

@@ -1,4 +1,4 @@
-"""What task networks predict, and masks of objects as COCO's compressed run lengths."""
+"""The predictions of task networks, and masks of objects as COCO's compressed run lengths."""
 
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -13,7 +13,7 @@ Size = tuple[int, int]  # (height, width) in pixels
 
 @dataclass(frozen=True)
 class DetectionPrediction:
-    """Boxes that a detector predicts on one image; K may be 0."""
+    """The K boxes that a detector predicts on an image; K may be 0."""
 
     boxes: NDArray[np.floating]  # (K, 4) left, top, right, bottom in pixels
     scores: NDArray[np.floating]  # (K,) confidences
@@ -22,7 +22,7 @@ class DetectionPrediction:
 
 @dataclass(frozen=True)
 class InstancePrediction:
-    """Objects with masks that a network predicts on one image; K may be 0."""
+    """The K objects with masks that a network predicts on an image; K may be 0."""
 
     size: Size  # of the image
     masks: tuple[str, ...]  # K masks of the image's size, as COCO's compressed run lengths
@@ -34,7 +34,7 @@ class Label(NamedTuple):
     """The most probable class of an image."""
 
     category: int  # class index
-    score: float  # its probability
+    score: float  # probability of the class
 
 
 def encode_masks(masks: NDArray[np.uint8]) -> tuple[str, ...]:
@@ -48,7 +48,7 @@ def encode_masks(masks: NDArray[np.uint8]) -> tuple[str, ...]:
 
 
 def decode_mask(counts: str, size: Size) -> NDArray[np.uint8]:
-    """The (H, W) mask of 0 and 1 behind COCO's compressed run lengths."""
+    """The (H, W) mask of 0 and 1 of COCO's compressed run lengths."""
     from faster_coco_eval.core import mask as coco
 
     mask: NDArray[np.uint8] = np.ascontiguousarray(coco.decode(run_lengths(counts, size)))
@@ -56,5 +56,5 @@ def decode_mask(counts: str, size: Size) -> NDArray[np.uint8]:
 
 
 def run_lengths(counts: str, size: Size) -> dict[str, Any]:
-    """A mask as COCO's dictionary of its size and compressed run lengths."""
+    """COCO's dictionary with the size and the compressed run lengths of a mask."""
     return {"size": list(size), "counts": counts}

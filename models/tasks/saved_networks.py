@@ -1,4 +1,4 @@
-"""Networks on disk: the files of a saved task, weights from elsewhere, and their classes matched by name."""
+"""Files of saved tasks and of the user's weights, and classes matched by name."""
 
 import json
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ WEIGHTS_FILE = "weights.safetensors"
 
 
 def weight_files(task: str, weights: str | None, frozen: bool) -> list[Path]:
-    """The files behind the setting `weights`: one file, or all of a folder; none if it is null.
+    """The files of the setting `weights`: a file, or all files of a folder; empty if it is null.
 
     Raises:
         TaskError: the path does not exist, or `frozen` is true without weights.
@@ -54,19 +54,19 @@ def is_saved_task(path: Path) -> bool:
 
 
 def match_classes(task: str, network_classes: Sequence[str], classes: Sequence[str]) -> list[int]:
-    """The network's index of each class of the data, matched by name, ignoring upper and lower case.
+    """The network's index of each class of the data; names match if they differ in upper and lower case only.
 
     Args:
         task: the task's name, for the message.
-        network_classes: the network's classes, in its index order; they may be more than the data's.
+        network_classes: the network's classes, in its index order; it may have more classes than the data.
         classes: the data's classes, in index order.
 
     Returns:
-        For each of `classes` its index in `network_classes`.
+        The index in `network_classes` of each of `classes`.
 
     Raises:
-        TaskError: the network does not know a class of the data, or two of its classes have the same name. The
-            text lists the classes of both.
+        TaskError: the network lacks a class of the data, or has two classes of the same name. The text lists the
+            classes of both.
     """
     indices = {name.strip().casefold(): index for index, name in enumerate(network_classes)}
     missing = [name for name in classes if name.strip().casefold() not in indices]

@@ -1,5 +1,8 @@
 """The base class of the YOLO tasks: checks, training or loading, features, and the library's predictor."""
 
+import json
+import shutil
+from abc import abstractmethod
 from collections.abc import Mapping
 from copy import deepcopy
 from functools import cached_property
@@ -13,7 +16,7 @@ from . import TaskError
 from .contract import Image, LabelledSplit, MakeBatches, Task, TrainingLoop
 from .saved_networks import DESCRIPTION_FILE, WEIGHTS_FILE, is_saved_task, read_task_file, weight_files
 from .yolo_library import check_model, device_name, names_of, parts, read_network, read_saved
-from .yolo_training import YoloSettings, train
+from .yolo_training import DATA_FILE, YoloSettings, train
 
 KEPT_SCORE = 0.001  # COCO's average precision needs the boxes of low confidence
 MAX_BOXES = 100  # per image, as COCO counts them
@@ -24,13 +27,13 @@ Self = TypeVar("Self", bound="YoloTask[Any]")
 
 
 class YoloTask(Task[Prediction]):
-    """A YOLO network; a subclass knows its predictions.
+    """A YOLO network. Subclasses read its predictions and write its labels.
 
-    `description["image_size"]` is the length in pixels to which an image's longer side is resized.
+    `description["image_size"]` is the length in pixels to which the longer side of an image is resized.
     """
 
     kind: ClassVar[str]  # ultralytics' name of the task: detect or segment
-    label_folder: ClassVar[str]  # of a split
+    label_folder: ClassVar[str]  # the folder of a split with the labels
 
     @classmethod
     def check(cls, section: Mapping[str, Any]) -> list[Path]:
@@ -47,7 +50,7 @@ class YoloTask(Task[Prediction]):
         if path.suffix == ".pt" and not settings.trust_pickle:
             raise TaskError(
                 f"train_task.{cls.name}.weights: {path} is a pickle, and loading one can run any code in it; "
-                "where you trust its source, set trust_pickle: true beside it"
+                "if you trust its source, set trust_pickle: true beside it"
             )
         return files
 
@@ -60,7 +63,7 @@ class YoloTask(Task[Prediction]):
         section: Mapping[str, Any],
         loop: TrainingLoop,
     ) -> Self:
-        """Train with ultralytics' trainer and keep the averaged (EMA) weights of the last epoch. See `Task.fit`."""
+        """Train with ultralytics' trainer. The weights are the averages (EMA) after the last epoch. See `Task.fit`."""
         cls.check(section)
         settings: YoloSettings = cls.parse_settings(section)
         description = {"image_size": settings.image_size}
@@ -71,14 +74,36 @@ class YoloTask(Task[Prediction]):
             raise TaskError(
                 f"{split.folder}: no {cls.label_folder} folder; take {cls.name} out of tasks, or choose other data"
             )
-        dataset = cls.write_dataset(split, classes, loop.work / "yolo")
+        dataset = cls._write_dataset(split, classes, loop.work / "yolo")
         network = train(parts(cls.kind), cls.name, start, settings, loop, dataset)
         return cls(network, classes, description, loop.device)
 
     @classmethod
-    def write_dataset(cls, split: LabelledSplit, classes: list[str], folder: Path) -> Path:
-        """Write a training split in ultralytics' layout into a scratch folder."""
-        raise NotImplementedError
+    @abstractmethod
+    def label_lines(cls, split: LabelledSplit, image_id: str) -> str:
+        """The lines of an image's label file, as ultralytics reads it."""
+
+    @classmethod
+    def _write_dataset(cls, split: LabelledSplit, classes: list[str], folder: Path) -> Path:
+        """Write a split in ultralytics' layout into a scratch folder, which is emptied first. Returns the folder.
+
+        Images are copied, not linked: ultralytics follows links and writes its label cache beside the labels.
+        """
+        shutil.rmtree(folder, ignore_errors=True)
+        images, labels = folder / "images" / "train", folder / "labels" / "train"
+        images.mkdir(parents=True)
+        labels.mkdir(parents=True)
+        for image_id in split.ids:
+            shutil.copyfile(split.folder / "images" / f"{image_id}.png", images / f"{image_id}.png")
+            (labels / f"{image_id}.txt").write_text(cls.label_lines(split, image_id))
+        description = {
+            "path": str(folder.resolve()),
+            "train": "images/train",
+            "val": "images/train",
+            "names": dict(enumerate(classes)),
+        }
+        (folder / DATA_FILE).write_text(json.dumps(description))  # JSON is YAML
+        return folder
 
     def saved_description(self) -> dict[str, Any]:
         network: Any = self.network
@@ -109,7 +134,7 @@ class YoloTask(Task[Prediction]):
         return inputs_of_head[0]
 
     def run_predictor(self, image: Image) -> tuple[Any, Any]:
-        """The library's result on an RGB image, and the class index (K,) int64 of each object in the data's order."""
+        """The library's result on an RGB image (H, W, 3), and the class index (K,) int64 of each of its K objects."""
         result = self._predictor(image[:, :, ::-1])[0]
         class_of = {output: index for index, output in enumerate(self.outputs)}
         outputs = result.boxes.cls.cpu().long()

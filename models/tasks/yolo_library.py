@@ -1,6 +1,6 @@
-"""The library ultralytics, kept quiet and offline, and networks from its files. Only the modules yolo*.py import it.
+"""The library ultralytics, offline and without log output, and networks from its files.
 
-No telemetry, no downloads, no callbacks into trackers, no settings in the home folder, no augmentation that
+It runs without telemetry, downloads, callbacks into trackers, settings in the home folder, and augmentation that
 depends on which other packages are installed.
 """
 
@@ -12,8 +12,10 @@ import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from safetensors.torch import load_file
 
 from . import TaskError
@@ -31,7 +33,7 @@ class Parts(NamedTuple):
 
 
 def parts(kind: str) -> Parts:
-    """The library's classes for `detect` or `segment`; it is imported only now."""
+    """The library's classes for `detect` or `segment`. Imports the library."""
     library()
     from ultralytics.models.yolo import detect, segment
     from ultralytics.nn.tasks import DetectionModel, SegmentationModel
@@ -55,7 +57,7 @@ def read_network(path: Path, kind: str, task: str) -> Any:
     tasks.SAFE_LOAD = False  # the user trusts this file: see YoloSettings.trust_pickle
     try:
         network, _ = tasks.load_checkpoint(path)
-    except Exception as error:  # whatever a foreign pickle raises
+    except Exception as error:  # a pickle of any content
         raise TaskError(f"train_task.{task}.weights: {path}: ultralytics cannot read it ({_line(error)})") from error
     finally:
         tasks.SAFE_LOAD = True
@@ -66,15 +68,23 @@ def read_network(path: Path, kind: str, task: str) -> Any:
     return network
 
 
+def merge_polygons(polygons: list[NDArray[Any]]) -> NDArray[np.float64]:
+    """One polygon (P, 2) of several (p, 2), each joined to the next one where they are nearest."""
+    library()
+    from ultralytics.data.converter import merge_multi_segment
+
+    return np.concatenate(merge_multi_segment([polygon.ravel().tolist() for polygon in polygons])).astype(np.float64)
+
+
 def names_of(network: Any) -> list[str]:
     """The class names that a network carries, in its index order."""
     return [network.names[index] for index in sorted(network.names)]
 
 
 def library() -> Any:
-    """Import ultralytics with everything that talks, downloads or tracks switched off.
+    """The module ultralytics, with log output, downloads and trackers switched off.
 
-    Networks are built without evaluating text in their descriptions, so that these cannot run code.
+    Descriptions of networks are not evaluated as code.
     """
     for name, value in {"YOLO_OFFLINE": "true", "YOLO_AUTOINSTALL": "false", "YOLO_VERBOSE": "false"}.items():
         os.environ.setdefault(name, value)
@@ -83,7 +93,7 @@ def library() -> Any:
     import ultralytics.nn.tasks
 
     ultralytics.nn.tasks.SAFE_LOAD = True
-    ultralytics.data.utils.check_font = lambda *_, **__: None  # it would download a font to draw labels with
+    ultralytics.data.utils.check_font = lambda *_, **__: None  # otherwise it downloads a font for pictures
     ultralytics.utils.LOGGER.setLevel(logging.ERROR)
     wanted = dict.fromkeys(TRACKERS, False)
     if any(ultralytics.settings.get(name) for name in TRACKERS):
@@ -100,26 +110,26 @@ def read_saved(folder: Path, kind: str, task: str) -> Any:
     """A network from a folder that a task saved.
 
     Raises:
-        TaskError: it does not hold one.
+        TaskError: the folder does not hold a saved network of this kind.
     """
     try:
         description = json.loads((folder / DESCRIPTION_FILE).read_text())
         network = parts(kind).model(description["model"], nc=len(description["known"]), verbose=False)
         network.load_state_dict(load_file(folder / WEIGHTS_FILE))
-    except Exception as error:  # whatever a description of any content makes the library raise
+    except Exception as error:  # a description of any content
         raise TaskError(f"{folder}: not a saved {task} network ({_line(error)})") from error
     network.names = dict(enumerate(description["known"]))
     return network
 
 
 def check_model(key: str, model: str, kind: str) -> list[Path]:
-    """Check the setting `model`; the library's own files are found without importing it.
+    """Check the setting `model` without importing the library.
 
     Returns:
-        The model's file where it is the user's own.
+        The model's file, unless it is one that the library ships.
 
     Raises:
-        TaskError: there is no such file, or the library's model of that name does something else.
+        TaskError: there is no such file, or the library's model of that name is for another task.
     """
     path = Path(model)
     if path.suffix not in (".yaml", ".yml"):
@@ -141,7 +151,7 @@ def check_model(key: str, model: str, kind: str) -> list[Path]:
 
 
 def _kind_of(stem: str) -> str:
-    """What a model of this name does, as ultralytics names its files."""
+    """The task of a model that ultralytics ships, from the name of its file: detect, segment, semantic or other."""
     if re.search("cls|obb|pose|depth|world|yoloe|rtdetr", stem):
         return "other"
     if "-sem" in stem:
@@ -175,16 +185,16 @@ class SemanticYolo(torch.nn.Module):
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """(N, 3, H, W) normalised images, sides multiples of 32, to (N, classes, H, W) logits."""
         logits: Any = self.yolo(images)
-        if isinstance(logits, tuple):  # in training, with those of an auxiliary head that we leave out
+        if isinstance(logits, tuple):  # in training, with the logits of an auxiliary head, which are not used
             logits = logits[0]
         return F.interpolate(logits, size=images.shape[-2:], mode="bilinear", align_corners=False)
 
     def encoder(self, images: torch.Tensor) -> list[torch.Tensor]:
-        """The backbone's last map at each scale, from the image itself to the coarsest."""
+        """The backbone's last map (N, c, h, w) at each scale, from the images (N, 3, H, W) to the coarsest."""
         maps = [images]
         for layer in self.yolo.model[: len(self.yolo.yaml["backbone"])]:
-            seen = layer(maps[-1])
-            if seen.shape[-1] == maps[-1].shape[-1]:
+            features = layer(maps[-1])
+            if features.shape[-1] == maps[-1].shape[-1]:
                 maps.pop()
-            maps.append(seen)
+            maps.append(features)
         return maps

@@ -1,8 +1,8 @@
-"""A checkpoint of an ultralytics trainer from which it goes on to the very same weights.
+"""Checkpoints of ultralytics' trainers, from which a training resumes bit for bit.
 
-The library's own last.pt does not serve: it holds half-precision weights of the average only, and no state of
-the random generators. This one holds all that an epoch depends on: exact weights and their average, optimizer,
-generators, and which images lie in the buffer that mosaics draw from.
+The library's last.pt is not enough: it has the averaged weights in half precision, and no state of the random
+generators. These checkpoints have the state that an epoch depends on: exact weights and their average, optimizer,
+generators, and the images in the buffer that mosaics are drawn from.
 """
 
 import random
@@ -21,7 +21,13 @@ CHECKPOINT_SECONDS = 30.0
 
 @dataclass
 class Progress:
-    """What the loop was told so far."""
+    """The curve and the costs that were reported to the training loop.
+
+    Attributes:
+        curve: losses by name, for each epoch.
+        steps: number of steps.
+        seconds: their time.
+    """
 
     curve: dict[int, dict[str, float]] = field(default_factory=dict)
     steps: int = 0
@@ -41,11 +47,11 @@ class Checkpoint:
 
     @staticmethod
     def start_epoch(trainer: Any) -> None:
-        """Let every epoch begin with a new iterator: one that runs on has state that cannot be saved."""
+        """Start every epoch with a new iterator: the state of a running one cannot be saved."""
         trainer.train_loader.reset()
 
     def save(self, trainer: Any, progress: Progress) -> None:
-        """Write the state after an epoch, unless the last was written a moment ago or nothing is left to do."""
+        """Write the state after an epoch, at most every CHECKPOINT_SECONDS, and not after the last epoch."""
         if trainer.epoch + 1 >= trainer.epochs or time.monotonic() - self._saved < CHECKPOINT_SECONDS:
             return
         content = {
@@ -64,7 +70,7 @@ class Checkpoint:
         self._saved = time.monotonic()
 
     def restore(self, trainer: Any, progress: Progress) -> None:
-        """Put a trainer that is about to start into the saved state; without a file nothing happens.
+        """Put a trainer that is about to start into the saved state, if the file exists.
 
         Raises:
             TaskError: the file is damaged or of another version.
@@ -76,7 +82,7 @@ class Checkpoint:
         except Exception as error:  # a file of any content
             reason = " ".join(str(error).split())[:200] or type(error).__name__
             raise TaskError(
-                f"{self.path}: damaged, or of another version; remove it, and this training begins anew ({reason})"
+                f"{self.path}: damaged, or of another version. Remove it to restart this training ({reason})"
             ) from error
 
     def _put_back(self, trainer: Any, progress: Progress) -> None:
@@ -96,7 +102,7 @@ class Checkpoint:
 
 
 def _restore_criterion(model: Any, epoch: int) -> None:
-    """Losses whose weights change from epoch to epoch count their updates."""
+    """Restore the count of updates of losses whose weights change from epoch to epoch."""
     model.criterion = model.init_criterion()
     if hasattr(model.criterion, "update"):
         model.criterion.updates = epoch - 1

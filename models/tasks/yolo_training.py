@@ -1,4 +1,4 @@
-"""Training of YOLO networks with ultralytics' trainer, in this process or in one process for each GPU."""
+"""Training of YOLO networks with ultralytics' trainer, in this process or in a process per GPU."""
 
 import math
 import os
@@ -15,11 +15,11 @@ from pydantic import Field
 from ..settings import Count, Positive, Settings, Share
 from . import TaskError
 from .contract import BatchSize, Side, TrainingLoop
-from .yolo_dataset import DATA_FILE
 from .yolo_library import Parts, device_name
 from .yolo_resume import Checkpoint, Progress
 
-AVERAGED_FILE = "averaged.pt"  # ultralytics' processes hand back the averaged weights in it
+DATA_FILE = "data.yaml"  # of a dataset in ultralytics' layout: its folders and classes
+AVERAGED_FILE = "averaged.pt"  # ultralytics' processes write the averaged weights to it
 
 
 class YoloSettings(Settings):
@@ -45,7 +45,15 @@ def train(
     loop: TrainingLoop,
     dataset: Path,
 ) -> torch.nn.Module:
-    """Train from scratch, or from the weights of `start`, on a dataset in ultralytics' layout; removes the dataset.
+    """Train from scratch, or from the weights of `start`.
+
+    Args:
+        parts: the library's classes.
+        task: name of the task.
+        start: network to start from; None: the model of the settings with random weights.
+        settings: of the task.
+        loop: of the training.
+        dataset: folder of the training images in ultralytics' layout. It is removed at the end.
 
     Returns:
         The network with the averaged (EMA) weights after the last epoch.
@@ -74,13 +82,13 @@ def train(
 class _FixedLengthTrainer:
     """Mixed into ultralytics' trainers: trains to the last epoch, without validation and without files.
 
-    Class attributes replace arguments: ultralytics' own processes rebuild the trainer from its class alone.
+    Class attributes replace arguments: ultralytics' processes build the trainer from its class.
     """
 
     task_name: str
     model_name: str
     start_network: torch.nn.Module | None
-    averaged_file: Path | None  # the first process writes the averaged weights to it; None: there is one process
+    averaged_file: Path | None  # the first process writes the averaged weights to it; None: a single process
 
     def get_model(self, cfg: Any = None, weights: Any = None, verbose: bool = True) -> Any:
         build = super().get_model  # type: ignore[misc]
@@ -159,7 +167,7 @@ def _overrides(settings: YoloSettings, loop: TrainingLoop, dataset: Path, device
 
 
 def _devices(task: str, settings: YoloSettings, loop: TrainingLoop) -> str:
-    """The GPUs of the settings, or the loop's device, as ultralytics spells them.
+    """The GPUs of the settings, or the loop's device, in ultralytics' notation.
 
     Raises:
         TaskError: this machine has no such GPUs, or the batch cannot be split evenly among them.
@@ -169,8 +177,8 @@ def _devices(task: str, settings: YoloSettings, loop: TrainingLoop) -> str:
     count, numbers = torch.cuda.device_count(), settings.device.split(",")
     if not all(int(number) < count for number in numbers) or len(set(numbers)) < len(numbers):
         raise TaskError(
-            f"train_task.{task}.device: {settings.device!r}: this machine has {count} GPUs; name some of theirs, which "
-            "are counted from 0, once each, or set device: null"
+            f"train_task.{task}.device: {settings.device!r}: this machine has {count} GPUs. Give the numbers of "
+            "different GPUs, counted from 0, or set device: null."
         )
     if settings.batch % len(numbers):
         raise TaskError(
@@ -187,14 +195,14 @@ def _train_in_processes(
     loop: TrainingLoop,
     dataset: Path,
 ) -> torch.nn.Module:
-    """Let ultralytics train in one process for each GPU, and read the averaged weights that they write."""
+    """Train in a process per GPU, and return the network with the averaged weights that they write."""
     began = time.perf_counter()
     try:
         trainer.train()
     except subprocess.CalledProcessError as error:
         raise TaskError(
             f"train_task.{task}: ultralytics' processes on the GPUs {settings.device} ended with exit code "
-            f"{error.returncode}; what they said is above"
+            f"{error.returncode}; their messages are above"
         ) from error
     network: torch.nn.Module = trainer.get_model(settings.model if start is None else start.yaml, verbose=False)
     trainer.model = network

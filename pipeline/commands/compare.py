@@ -212,8 +212,8 @@ def _changes(key: tuple[str, str], before: Cell, after: Cell, paired: bool, leve
 def _difference(minuend: Resampled, subtrahend: Resampled, paired: bool) -> Resampled:
     """The difference of each metric that both have.
 
-    Unpaired samples must not share their resamples. The rows of weights are drawn independently, so the next row of
-    the subtrahend is an independent one.
+    Unpaired samples must not share their resamples. The rows of weights are drawn independently, so each row is paired
+    with the next row of the subtrahend.
     """
     names = [name for name in minuend.value if name in subtrahend.value]
     resampled, subtracted = minuend.metrics(minuend.weights), subtrahend.metrics(subtrahend.weights)

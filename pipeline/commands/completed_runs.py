@@ -1,4 +1,4 @@
-"""The results of a completed run that the commands read: datasets, weights, and the parameters they were made with."""
+"""The results of a completed run that commands read: datasets, weights, and the parameters of their training."""
 
 from argparse import ArgumentParser, Namespace
 from dataclasses import dataclass
@@ -10,15 +10,15 @@ from data.dataset import Dataset
 from pipeline.running.artifacts import trained_files
 from pipeline.running.atomic_outputs import read_json
 from pipeline.settings.grammar import objective_losses
-from pipeline.settings.params import PARAMS_FILE, Params, ParamsError, load_params, read_yaml
+from pipeline.settings.params import PARAMS_FILE, RUN_IN_ROOT, Params, ParamsError, load_params, read_yaml
 
 DAG = Path("dvc.yaml")
 LOCK = Path("dvc.lock")  # the parameters that DVC ran each stage with
-ADVICE = "Run `uv run dvc repro` first"
+ADVICE = "Run `uv run dvc repro` first."
 
 
 class CompletedRunError(ValueError):
-    """A result is missing or does not fit the others; the text says which one and what to do."""
+    """A result is missing, or comes from another run than the rest. The text says which, and what to do."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class CompletedRun:
         for name, known in (("degradation", params.degradations), ("objective", params.objectives)):
             value = getattr(options, name)
             if value not in known:
-                raise ParamsError(f"--{name} {value!r}: params.yaml has {', '.join(known)}. Choose one of them")
+                raise ParamsError(f"--{name}: {value!r} is not in params.yaml. Choose one of {', '.join(known)}.")
         return cls(params, options.degradation, options.objective, options.training)
 
     def folder(self, stage: str, **item: str) -> Path:
@@ -88,8 +88,8 @@ class CompletedRun:
         files = trained_files(self.folder("train_restorer"))
         if not 1 <= self.training <= len(files):
             raise CompletedRunError(
-                f"--training {self.training}: this restorer has {len(files)} (train_restorer.repeats). "
-                "Choose a number from 1 on"
+                f"--training: {self.training}, but train_restorer.repeats was {len(files)}. Choose a number "
+                f"between 1 and {len(files)}."
             )
         return files[self.training - 1]
 
@@ -106,12 +106,12 @@ class CompletedRun:
         stage = f"train_restorer@{self.degradation}-{self.objective}"
         stages = read_yaml(LOCK, hint=ADVICE).get("stages", {})
         recorded = stages.get(stage, {}).get("params", {}).get(PARAMS_FILE.name, {})
-        content = read_yaml(PARAMS_FILE, hint="run in the project's root")
+        content = read_yaml(PARAMS_FILE, hint=RUN_IN_ROOT)
         for key, before in recorded.items():
             now = _nested_value(content, key)
             if now != before:
                 raise CompletedRunError(
-                    f"{PARAMS_FILE}: {key} is {now!r}, this restorer was trained with {before!r}. {ADVICE}"
+                    f"{PARAMS_FILE}: {key} is {now!r}, but this restorer was trained with {before!r}. {ADVICE}"
                 )
 
     def _check_objective(self) -> None:
@@ -120,7 +120,7 @@ class CompletedRun:
         steps = self.params.train_restorer.of(self.objective).steps
         if trained["steps"] != steps:
             raise CompletedRunError(
-                f"{PARAMS_FILE}: {self.objective!r} has {steps} steps, this restorer was trained for "
+                f"{PARAMS_FILE}: {self.objective!r} has {steps} steps, but this restorer was trained for "
                 f"{trained['steps']}. {ADVICE}"
             )
         summed = objective_losses(self.objective, self.params.losses)
@@ -133,7 +133,7 @@ class CompletedRun:
 
     @cached_property
     def _stages(self) -> dict[str, Any]:
-        stages: dict[str, Any] = read_yaml(DAG, hint="run in the project's root")["stages"]
+        stages: dict[str, Any] = read_yaml(DAG, hint=RUN_IN_ROOT)["stages"]
         return stages
 
 

@@ -44,7 +44,7 @@ Image = NDArray[np.uint8]
 
 
 class ParityError(ValueError):
-    """The exported restorer does not give what PyTorch gives."""
+    """The output of the exported restorer differs from PyTorch's."""
 
 
 def deploy(run: CompletedRun, out: Path, licence: str | None) -> Exported:
@@ -52,7 +52,7 @@ def deploy(run: CompletedRun, out: Path, licence: str | None) -> Exported:
 
     Raises:
         models.restorers.RestorerError: the network cannot be exported.
-        ParityError: the ONNX file does not give what PyTorch gives.
+        ParityError: the output of the ONNX file differs from PyTorch's.
         CompletedRunError: a result is missing, or the scores belong to other weights.
     """
     run.check_params()
@@ -106,7 +106,7 @@ def check_parity(restorer: Restorer, onnx_restorer: Restorer, split: Split) -> l
             raise ParityError(
                 f"the ONNX file of this {restorer.name} differs from PyTorch by {difference:.2g} on images of "
                 f"{width}x{height} pixels ({TOLERANCE:g} is allowed): its graph is not the same for every image size. "
-                "Nothing was written. Deploy another restorer"
+                "Deploy another restorer."
             )
         parity.append(Parity(height, width, len(batch), difference))
     return parity

@@ -3,7 +3,7 @@
     python -m pipeline.commands.gate --task detection --degradation fog --objective diffloss
 
 The gate predicts from the degraded image and from the task network's output on it. It is fitted on the split val, never
-on the reported split. Predictions that no stage has made are made and kept below work/. The output folder gets
+on the reported split. Predictions that no stage has made are made now, and kept below work/. The output folder gets
 gate.json, gate.md, policies.csv, risk_coverage.csv, risk_coverage.svg and cases.csv.
 """
 
@@ -58,9 +58,9 @@ def split_to_fit(run: CompletedRun, requested: str | None) -> str:
     choices = [name for name in run.clean.info.splits if name != reported]
     split = requested or (VALIDATION if VALIDATION in choices else TRAIN)
     if split == reported:
-        raise GateError(f"--split {split}: is the reported split. Fit on another one: {', '.join(choices)}")
+        raise GateError(f"--split: {split!r} is the reported split. Choose one of {', '.join(choices)}.")
     if split not in choices:
-        raise GateError(f"--split {split}: the dataset has no such split. Choose one of {', '.join(choices)}")
+        raise GateError(f"--split: the dataset has no split {split!r}. Choose one of {', '.join(choices)}.")
     return split
 
 
@@ -140,7 +140,7 @@ def _options() -> Namespace:
     parser.add_argument("--task", required=True, help="one of those in params.yaml")
     add_restorer_options(parser)
     parser.add_argument("--split", help="the split to fit on (val; train if val is the reported split)")
-    parser.add_argument("--with-clean", action="store_true", help="add as many clean images, which need no restoring")
+    parser.add_argument("--with-clean", action="store_true", help="also use the clean images, which need no restoring")
     parser.add_argument("--out", type=Path, help="output folder (deployed/gate-<task>-<degradation>-<objective>)")
     return parser.parse_args()
 
@@ -151,7 +151,7 @@ def main() -> None:
     run = CompletedRun.from_options(options)
     if options.task not in run.params.tasks:
         tasks = ", ".join(run.params.tasks)
-        raise ParamsError(f"--task {options.task!r}: params.yaml has {tasks}. Choose one of them")
+        raise ParamsError(f"--task: {options.task!r} is not in params.yaml. Choose one of {tasks}.")
     split = split_to_fit(run, options.split)
     out = options.out or Path("deployed") / f"gate-{options.task}-{run.degradation}-{run.objective}"
     print(write_gate(run, options.task, split, options.with_clean, out))

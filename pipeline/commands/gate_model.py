@@ -17,7 +17,7 @@ FOLDS = 5
 FEWEST_IMAGES = 10
 PENALTIES = np.logspace(-1, 4, 11)
 LEAST_CONFIDENCE = 0.05  # detections below it are left out
-SURE_CONFIDENCE = 0.25  # detections from it on count as objects where one threshold has to be set
+SURE_CONFIDENCE = 0.25  # detections from it on count as objects if a single threshold is needed
 TOP = 10  # detections
 TINY = 1e-8
 
@@ -28,7 +28,7 @@ Bools = NDArray[np.bool_]
 
 
 class GateError(ValueError):
-    """A gate cannot be fitted or read; the text says why and what to do."""
+    """A gate cannot be fitted or read. The text says why, and what to do."""
 
 
 def image_features(image: Image) -> Features:
@@ -69,7 +69,7 @@ def output_features(prediction: Any) -> Features:
         return _object_features(np.asarray(prediction.scores, dtype=np.float64))
     if hasattr(prediction, "score"):
         return {"confidence": float(prediction.score)}
-    raise GateError(f"no statistics of a {type(prediction).__name__} are known. Add them to {__name__}")
+    raise GateError(f"no statistics of a {type(prediction).__name__} are known. Add them to {__name__}.")
 
 
 def _object_features(scores: NDArray[np.float64]) -> Features:
@@ -156,7 +156,9 @@ class Gate:
             }
             return cls(**fields), about
         except (OSError, ValueError, TypeError, AttributeError, KeyError) as error:
-            raise GateError(f"{path}: not a gate that `python -m pipeline.commands.gate` wrote ({error})") from error
+            raise GateError(
+                f"{path}: not a gate ({error}). Write one with `python -m pipeline.commands.gate`."
+            ) from error
 
 
 @dataclass(frozen=True)
@@ -189,7 +191,7 @@ def fit(cases: pd.DataFrame, features: Sequence[str], seed: int) -> Fitted:
     count = len(np.unique(images))
     if count < FEWEST_IMAGES:
         raise GateError(
-            f"the gate needs {FEWEST_IMAGES} images or more to be fitted on, there are {count}. Enlarge that split"
+            f"the gate needs at least {FEWEST_IMAGES} images to be fitted on, there are {count}. Enlarge the split."
         )
     values, gains = cases[list(features)].to_numpy(dtype=np.float64), (cases.after - cases.before).to_numpy()
     predicted = np.empty(len(cases))

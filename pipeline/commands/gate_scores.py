@@ -83,7 +83,7 @@ class Cases:
 
 
 class GatePredictions:
-    """Predictions of one task network before and after restoring; those that no stage has made are made now.
+    """Predictions of one task network before and after restoring. Predictions that no stage has made are made now.
 
     Args:
         run: the completed run.
@@ -116,7 +116,7 @@ class GatePredictions:
         return Cases(split, parts, pd.DataFrame(rows), image_metric)
 
     def records(self, part: Part, restored: Mapping[str, bool]) -> Records:
-        """Records of one part if the images with restored[image id] are restored and the others are not."""
+        """Records of one part if exactly the images with restored[image id] are restored."""
         before, after = self._read(part.before), self._read(part.after)
         predictions = {
             image_id: after[image_id] if restored[image_id] else before[image_id] for image_id in part.truth.ids
@@ -129,7 +129,7 @@ class GatePredictions:
         names = [name for name in run.degraded.info.splits if name.partition("@")[0] == split]
         if not names:
             known = ", ".join(run.degraded.info.splits)
-            raise GateError(f"{run.degraded.folder}: has no split {split!r}. Choose one of {known}")
+            raise GateError(f"{run.degraded.folder}: has no split {split!r}. Choose one of {known}.")
         parts = [self._part(run.degraded, name, DEGRADED, run.objective) for name in names]
         if self.with_clean and split in run.clean.info.splits and run.degraded.has_clean_images:
             parts.append(self._part(run.clean, split, CLEAN, f"{CLEAN_RESTORED}{run.objective}"))
@@ -180,7 +180,7 @@ class GatePredictions:
 
     @cached_property
     def _work(self) -> Path:
-        """The folder for predictions that no stage has made, named by a digest of all that they depend on."""
+        """The folder for predictions that no stage has made, named by a digest of everything that they depend on."""
         run = self.run
         network = run.folder("train_task", task=self.task)
         inputs = fingerprint(network, run.weights, run.clean.folder, run.degraded.folder)

@@ -30,7 +30,7 @@ Upstream = Mapping[str, frozenset[str]]  # stage: the stages whose outputs it re
 
 
 class ParallelError(RuntimeError):
-    """The stages cannot run, or one of them failed; the text says why and what to do."""
+    """The stages cannot run, or a stage failed. The text says why, and what to do."""
 
 
 def read_stages() -> tuple[Upstream, frozenset[str]]:
@@ -47,9 +47,9 @@ def read_stages() -> tuple[Upstream, frozenset[str]]:
         with Repo(_wait_for_lock=True) as repo:
             return _upstream(repo), frozenset(repo.status())
     except LockError as error:
-        raise ParallelError(f"another DVC process runs here: {_one_line(error)}. Wait for it, or end it") from error
+        raise ParallelError(f"another DVC process runs here: {_one_line(error)}. Wait for it, or end it.") from error
     except DvcException as error:
-        raise ParallelError(f"dvc.yaml: {_one_line(error)}") from error
+        raise ParallelError(f"dvc.yaml: {_one_line(error)}. Correct the file.") from error
 
 
 def _one_line(error: Exception) -> str:
@@ -71,7 +71,7 @@ def opening_stage(upstream: Upstream) -> str | None:
 
 
 def closing_stages(upstream: Upstream) -> list[str]:
-    """The stages at the end that depend on all stages before them: nothing can run beside one of them."""
+    """The last stages, each of which depends on all stages before it, so that nothing can run beside it."""
     ancestors: dict[str, frozenset[str]] = {}
     for stage, direct in upstream.items():
         ancestors[stage] = direct.union(*(ancestors[parent] for parent in direct))
@@ -85,8 +85,8 @@ def closing_stages(upstream: Upstream) -> list[str]:
 class Schedule:
     """The order of the stages: which one may start next.
 
-    An unchanged stage is skipped if none of its upstream stages has run, because asking DVC costs seconds. All other
-    stages go to DVC, which skips those that turn out to be up to date.
+    An unchanged stage is skipped if none of its upstream stages has run, because a call of DVC takes seconds. DVC gets
+    all other stages, and skips those that are up to date.
 
     Args:
         upstream: the stages that each stage waits for, in topological order.
@@ -177,7 +177,7 @@ def _collect_ended(schedule: Schedule, workers: Sequence[Worker]) -> list[Worker
 def _failure(failed: Sequence[Worker]) -> str:
     stages = ", ".join(str(worker.stage) for worker in failed)
     logs = ", ".join(str(worker.log) for worker in failed)
-    return f"{stages} failed: see {logs}. Finished stages are kept; run the same command again to continue"
+    return f"{stages} failed: see {logs}. Finished stages are kept. Run the same command again to continue."
 
 
 def _run_closing_stages() -> None:
@@ -190,7 +190,7 @@ def _run_closing_stages() -> None:
         wait_or_kill(process, time.monotonic() + GRACE)
         raise
     if code:
-        raise ParallelError("the closing `dvc repro` failed. The reason is printed above")
+        raise ParallelError("the closing `dvc repro` failed. Its error is printed above.")
 
 
 def _gpus() -> list[str]:
@@ -215,14 +215,14 @@ def main() -> None:
     """Command line."""
     options = _options()
     if options.jobs is not None and options.jobs < 1:
-        raise ParallelError(f"--jobs: expected 1 or more, got {options.jobs}")
+        raise ParallelError(f"--jobs: expected at least 1, got {options.jobs}. Choose a larger number.")
     LOCK.parent.mkdir(exist_ok=True)
     try:
         with FileLock(LOCK, timeout=0):
             _run(options.jobs)
     except Timeout as error:
         raise ParallelError(
-            "another `pipeline.commands.parallel` runs in this folder. Wait for it, or end it"
+            "another `pipeline.commands.parallel` runs in this folder. Wait for it, or end it."
         ) from error
 
 

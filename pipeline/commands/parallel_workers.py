@@ -1,4 +1,4 @@
-"""Workers of `parallel`: processes in which DVC runs single stages, their environment, logs and end.
+"""Workers of `parallel`: processes in which DVC runs single stages, with their environments, logs and termination.
 
 `python -m pipeline.commands.parallel_workers` is `dvc`, but passes SIGTERM on to its stage.
 """
@@ -47,10 +47,10 @@ def environments(
 
 @dataclass
 class Worker:
-    """Runs one stage after the other.
+    """Runs single stages, one after another.
 
     Args:
-        environment: of its processes.
+        environment: the environment of the processes.
     """
 
     environment: Mapping[str, str]

@@ -24,7 +24,7 @@ Restore = Callable[[Image], Image]
 
 
 class FilesError(ValueError):
-    """Files or folders that cannot be used; the text names them and says what to do."""
+    """Files or folders that cannot be used. The text names them, and says what to do."""
 
 
 @dataclass
@@ -65,15 +65,17 @@ def restore_folder(source: Path, target: Path, restore: Restore, settings_digest
     files = sorted(path for path in source.rglob("*") if path.is_file())
     photos = [path for path in files if path.suffix.lower() in images.PHOTO_SUFFIXES]
     if not photos:
-        raise FilesError(f"--input {source}: has no photos ({', '.join(sorted(images.PHOTO_SUFFIXES))})")
+        raise FilesError(
+            f"--input {source}: has no photos ({', '.join(sorted(images.PHOTO_SUFFIXES))}). Choose another folder."
+        )
     result = FolderResult(ignored=len(files) - len(photos))
     try:
         record = _Record.open(target, source, settings_digest)
         _restore_photos(source, photos, target, restore, record, result)
     except OSError as error:
         raise FilesError(
-            f"{error.filename or target}: cannot be written ({error.strerror}). Restored images are kept; "
-            "run the same command again to continue"
+            f"{error.filename or target}: cannot be written ({error.strerror}). Restored images are kept. "
+            "Run the same command again to continue."
         ) from error
     return result
 
@@ -110,7 +112,7 @@ def _target_names(source: Path, photos: list[Path], result: FolderResult) -> dic
     for path in sorted(photos, key=lambda photo: (photo.suffix != ".png", photo)):
         name = path.relative_to(source).with_suffix(".png")
         if name in taken:
-            result.faults.append(f"{path}: would be written as {name}, like {taken[name]}. Rename one of them")
+            result.faults.append(f"{path}: would be written as {name}, like {taken[name]}. Rename one of them.")
         else:
             taken[name], names[path] = path, name
     return names
@@ -129,11 +131,11 @@ def _write(path: Path, image: Image) -> None:
 def _check_folders(source: Path, target: Path) -> None:
     inner, outer = target.resolve(), source.resolve()
     if inner == outer or outer in inner.parents:
-        raise FilesError(f"--output {target}: lies in --input {source}. Choose another folder")
+        raise FilesError(f"--output {target}: lies in --input {source}. Choose another folder.")
     if target.exists() and not target.is_dir():
-        raise FilesError(f"--output {target}: is a file. Choose a folder")
+        raise FilesError(f"--output {target}: is a file. Choose a folder.")
     if target.is_dir() and any(target.iterdir()) and not (target / RECORD).is_file():
-        raise FilesError(f"--output {target}: has other files in it. Choose a new folder")
+        raise FilesError(f"--output {target}: has other files in it. Choose a new folder.")
 
 
 class _Record:
@@ -160,7 +162,7 @@ class _Record:
         lines = [line for line in map(_parse_line, text.splitlines()) if line]
         if not lines or lines[0].get("made by") != settings_digest:
             raise FilesError(
-                f"--output {folder}: was made by another restorer or with other settings. Choose a new folder"
+                f"--output {folder}: was made by another restorer or with other settings. Choose a new folder."
             )
         return cls(path, source, {line["file"]: line["state"] for line in lines[1:]})
 

@@ -17,35 +17,36 @@ from numpy.typing import NDArray
 from data import images
 from data.dataset import Dataset
 from data.degradations import RECIPES, DegradationError, build_chain, get_recipe
-from data.degradations.chains import Recipe
-from data.degradations.records import apply_parameters
+from data.degradations.recipes import Recipe, apply_parameters
 from pipeline.datasets.manifests import FIRST_COLUMNS, MANIFEST, STEPS, ManifestError, is_plain_name, read_manifest
 from pipeline.running.entry import run_command
-from pipeline.settings.params import read_yaml
+from pipeline.settings.params import RUN_IN_ROOT, read_yaml
 
 DAG = Path("dvc.yaml")
 
 
 def redo_image(clean: Dataset, row: Mapping[str, Any]) -> NDArray[np.uint8]:
-    """The degraded image (H, W, 3) of one row of a manifest: byte for byte what the stage wrote.
+    """The degraded image (H, W, 3) of one row of a manifest, with the same pixels as the image that the stage wrote.
 
     Args:
         clean: the clean dataset.
         row: split, id, recipe, steps, severity, seed and the drawn parameters, as read by `read_manifest`.
 
     Raises:
-        ManifestError: a row of real photos, which no recipe makes, or a name or seed that cannot be.
+        ManifestError: a row of a real photo, or a damaged name or seed.
         data.degradations.DegradationError: a record that does not fit its recipe.
     """
     image_id = row["id"]
     if not isinstance(row.get(STEPS), str):
         recipe = str(row["recipe"])[:60]
-        raise ManifestError(f"{image_id}: {recipe!r}: real photos have no record to make them from")
+        raise ManifestError(
+            f"{image_id}: {recipe!r}: real photos cannot be made again. Choose an image that a recipe degraded."
+        )
     if not isinstance(row["recipe"], str) or not is_plain_name(row["recipe"]):
         raise ManifestError(f"{image_id}: recipe: expected a name, got {str(row['recipe'])[:60]!r}")
     split = clean.split(row["split"].partition("@")[0])
     if image_id not in split.ids:
-        raise ManifestError(f"{image_id}: {split.folder} has no image of this name")
+        raise ManifestError(f"{image_id}: {split.folder} has no image of this name. Give the clean dataset as --clean.")
     parameters = {name: value for name, value in row.items() if name not in FIRST_COLUMNS}
     try:
         seed = int(row["seed"])
@@ -58,7 +59,7 @@ def _recorded_recipe(row: Mapping[str, Any]) -> Recipe:
     """The recipe behind a row of a manifest, whatever params.yaml says today.
 
     Raises:
-        data.degradations.DegradationError: it has effects that do not exist, or is no record.
+        data.degradations.DegradationError: the row has unknown effects, or no list of effects.
     """
     try:
         effects = json.loads(row[STEPS])
@@ -98,7 +99,7 @@ def _options() -> Namespace:
     parser.add_argument("--recipe", help="only this recipe")
     parser.add_argument("--split", help="only this split")
     parser.add_argument("--out", type=Path, default=Path("redone"), help="output folder (%(default)s)")
-    stages = read_yaml(DAG, hint="run in the project's root")["stages"] if DAG.exists() else {}
+    stages = read_yaml(DAG, hint=RUN_IN_ROOT)["stages"] if DAG.exists() else {}
     for name, stage in (("clean", "prepare"), ("degraded", "degrade")):
         folder = Path(stages[stage]["outs"][0].partition("/${")[0]) if stages else None
         parser.add_argument(
@@ -113,10 +114,11 @@ def main() -> None:
     redone = list(redo_images(options))
     if not redone:
         raise ManifestError(
-            f"{options.image_id}: in none of the manifests below {options.degraded}. Ids are file names"
+            f"{options.image_id}: is in no manifest below {options.degraded}. Give an image's file name without its "
+            "ending."
         )
     for path, is_same in redone:
-        print(f"{path}: {'the same bytes' if is_same else 'NOT the same pixels'} as in {options.degraded}")
+        print(f"{path}: {'the same pixels' if is_same else 'NOT the same pixels'} as in {options.degraded}")
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@
     python -m pipeline.commands.restore_files --restorer weights/dehaze.pth --input drive.mp4 --output clear.mp4
 
 - Photos (BMP, JPEG, PNG, TIFF, WebP) become 8-bit RGB PNG files of the same names, in the same sub-folders. They are
-  turned upright by their EXIF, lose alpha, and keep the upper 8 of 16 bits.
+  rotated as their EXIF says, lose alpha, and keep the upper 8 of 16 bits.
 - Videos become .mp4 (MPEG-4 part 2) or .avi (Motion JPEG) with the same frame rate and size, without sound. OpenCV cuts
   the last row or column of odd sizes.
 - Files that cannot be read are listed at the end, and the exit code is 1.
@@ -63,11 +63,13 @@ class GatedRestorer:
         self._gate, about = Gate.load(gate / GATE_FILE)
         task = str(about["task"])
         if not network.is_dir():
-            raise GateError(f"--network {network}: no such folder. Give the network of {task}, which this gate needs")
+            raise GateError(f"--network {network}: no such folder. Give the folder of the network of {task}.")
         try:
             self._task = get_task(task).load(network, choose_device())
         except (OSError, KeyError, ValueError) as error:
-            raise GateError(f"--network {network}: not a network of {task}, which this gate needs ({error})") from error
+            raise GateError(
+                f"--network {network}: not a network of {task} ({error}). Give the network of the gate."
+            ) from error
 
     def __call__(self, image: Image) -> Image:
         if self._predicts_gain(image):
@@ -93,7 +95,8 @@ def restorer_file(path: Path) -> Path:
     for candidate in candidates:
         if candidate.is_file():
             return candidate
-    raise FilesError(f"--restorer {path}: neither {' nor '.join(file.name for file in candidates)} is in this folder")
+    names = " and no ".join(file.name for file in candidates)
+    raise FilesError(f"--restorer {path}: this folder has no {names}. Give a file, or a folder that has one of them.")
 
 
 def load_restore(file: Path, tile: int | None, overlap: int) -> Restore:
@@ -117,14 +120,14 @@ def load_restore(file: Path, tile: int | None, overlap: int) -> Restore:
             if "alloc" not in str(error) and "memory" not in str(error):
                 raise
             height, width = _size(image)
-            raise FilesError(f"{width}x{height} pixels do not fit into memory. Use a smaller --tile") from error
+            raise FilesError(f"{width}x{height} pixels do not fit into memory. Use a smaller --tile.") from error
         return images.to_uint8(restored[0])
 
     return restore
 
 
 def restore_video(source: Path, target: Path, restore: Callable[[Image], Image]) -> list[str]:
-    """Restore a video frame by frame. The target appears once it is complete.
+    """Restore a video frame by frame. The target file appears when it is complete.
 
     Returns:
         One line if fewer frames could be read than the header promises, else nothing.
@@ -135,12 +138,12 @@ def restore_video(source: Path, target: Path, restore: Callable[[Image], Image])
     """
     check_suffix(target)
     if target.exists():
-        raise FilesError(f"--output {target}: exists. Choose another name")
+        raise FilesError(f"--output {target}: exists. Choose another name.")
     reader, writer = VideoReader(source), None
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise FilesError(f"--output {target}: cannot be written ({error.strerror})") from error
+        raise FilesError(f"--output {target}: cannot be written ({error.strerror}). Choose another folder.") from error
     partial = target.with_name(f".{target.stem}.partial{target.suffix}")
     try:
         with progress(reader.frames, f"restore {source}", "frame") as bar:
@@ -149,7 +152,7 @@ def restore_video(source: Path, target: Path, restore: Callable[[Image], Image])
                 writer.write(restore(frame))
                 bar.update()
         if writer is None:
-            raise FilesError(f"--input {source}: no frame can be read")
+            raise FilesError(f"--input {source}: no frame can be read. Convert the video to another format.")
         writer.close()
         partial.rename(target)
     finally:
@@ -192,13 +195,18 @@ def _options() -> Namespace:
 
 def _check_options(options: Namespace) -> None:
     if not options.input.exists():
-        raise FilesError(f"--input {options.input}: no such folder or video")
+        raise FilesError(f"--input {options.input}: no such folder or video. Correct the path.")
     if options.input.is_file() and options.input.suffix.lower() not in VIDEO_SUFFIXES:
-        raise FilesError(f"--input {options.input}: neither a folder nor a video ({', '.join(sorted(VIDEO_SUFFIXES))})")
+        suffixes = ", ".join(sorted(VIDEO_SUFFIXES))
+        raise FilesError(f"--input {options.input}: neither a folder nor a video. Give a folder, or one of {suffixes}.")
     if (options.gate is None) != (options.network is None):
-        raise FilesError("--gate and --network go together: the gate needs the predictions of its network")
+        raise FilesError(
+            "--gate: needs --network, whose predictions the gate uses, and the reverse. Give both, or neither."
+        )
     if options.tile is not None and not 0 <= 2 * options.overlap <= options.tile:
-        raise FilesError(f"--overlap {options.overlap}: must lie between 0 and half of --tile {options.tile}")
+        raise FilesError(
+            f"--overlap {options.overlap}: must lie between 0 and half of --tile {options.tile}. Change it."
+        )
 
 
 def _print_result(result: FolderResult, target: Path) -> None:

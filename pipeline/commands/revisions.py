@@ -11,13 +11,16 @@ from pipeline.running.artifacts import RECORDS_FILE
 
 WORKSPACE = "workspace"  # DVC's name for the files as they are now
 DAG = "dvc.yaml"
-RECORDED = {"evaluate": None, "quality": QUALITY}  # stage: the task of its records; None if it has a folder per task
+RECORDED = {
+    "evaluate": None,
+    "quality": QUALITY,
+}  # stage: the task of its records; None if it has a folder for each task
 
 Cells = dict[tuple[str, str], dict[str, list[str]]]  # (task, degradation): variant: paths of its records
 
 
 class RevisionError(ValueError):
-    """A revision cannot be compared; the text says why and what to do."""
+    """A revision cannot be compared. The text says why, and what to do."""
 
 
 class Revision:
@@ -62,7 +65,7 @@ class Revision:
                     cells.setdefault(key, {}).setdefault(parts[-3], []).append(path)
         if not cells:
             raise RevisionError(
-                f"{self.name}: this revision has no results. Commit dvc.lock with it after `uv run dvc repro`"
+                f"{self.name}: this revision has no results. Commit dvc.lock with it after `uv run dvc repro`."
             )
         return cells
 
@@ -80,7 +83,7 @@ class Revision:
             except FileNotFoundError as error:
                 raise RevisionError(
                     f"{self.name}: {path} is not in DVC's cache. Fetch it with `uv run dvc pull`, or check that "
-                    "revision out and run `uv run dvc repro`"
+                    "revision out and run `uv run dvc repro`."
                 ) from error
         return folder
 
@@ -107,14 +110,14 @@ class Revision:
         except (FileNotFoundError, DataIndexDirError) as error:
             raise RevisionError(
                 f"{self.name}: the list of files in {root} is not in DVC's cache. Fetch it with `uv run dvc pull`, or "
-                "check that revision out and run `uv run dvc repro`"
+                "check that revision out and run `uv run dvc repro`."
             ) from error
         return dict(sorted(files.items()))
 
     def _folder(self, stage: str) -> str:
         if stage not in self._stages:
             raise RevisionError(
-                f"{self.name}: {DAG} of this revision has no stage {stage}. Compare revisions of one layout"
+                f"{self.name}: {DAG} of this revision has no stage {stage}. Compare revisions that both have it."
             )
         out = next(iter(self._stages[stage]["outs"]))
         return str(out).partition("/${")[0]
@@ -123,7 +126,7 @@ class Revision:
         try:
             content: dict[str, Any] = YAML(typ="safe").load(self._files.read_text(DAG))
         except FileNotFoundError as error:
-            raise RevisionError(f"{self.name}: this revision has no {DAG}") from error
+            raise RevisionError(f"{self.name}: this revision has no {DAG}. Choose a revision that has it.") from error
         return content["stages"]
 
 
@@ -145,14 +148,14 @@ def _resolve(name: str) -> str:
         with Repo() as repo:
             if isinstance(repo.scm, NoSCM):
                 raise RevisionError(
-                    "compare needs git, and this project is in no repository. Run `git init` and commit"
+                    "compare needs git, and this project is in no repository. Run `git init` and commit."
                 )
             commit: str = resolve_rev(repo.scm, name)
             return commit
     except NotDvcRepoError as error:
-        raise RevisionError("compare needs DVC. Run it in the project's root") from error
+        raise RevisionError("compare needs DVC. Run it in the project's root.") from error
     except RevError as error:
         raise RevisionError(
             f"{name!r}: no such revision. `git log --all --oneline` lists commits, "
-            "`uv run dvc exp list --all-commits` lists experiments"
+            "`uv run dvc exp list --all-commits` lists experiments."
         ) from error

@@ -18,12 +18,12 @@ from pipeline.running.atomic_outputs import replacing_folder
 from pipeline.running.progress import progress
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".PNG", ".JPG", ".JPEG")
-SHOWN = 3
+LISTED_PHOTOS = 3  # in a message
 Image = NDArray[np.uint8]
 
 
 class RealPhotosError(ValueError):
-    """Real degraded photos that do not fit the clean ones; the text names the files."""
+    """Real degraded photos that do not fit the clean images. The text names the files."""
 
 
 def copy_paired(clean: Dataset, root: Path, name: str, out: Path) -> None:
@@ -32,7 +32,7 @@ def copy_paired(clean: Dataset, root: Path, name: str, out: Path) -> None:
     Labels are those of the clean images.
 
     Raises:
-        RealPhotosError: photos that are missing, or of another size than the clean one.
+        RealPhotosError: a photo is missing, or has another size than its clean image.
     """
     photos = {split: _find_photos(root / split, clean.split(split).ids) for split in clean.info.splits}
     rows = []
@@ -59,7 +59,7 @@ def without_evaluation(clean: Dataset) -> Dataset:
 def join_unpaired(folder: Path, clean: Dataset, tasks: Sequence[str]) -> None:
     """One dataset from <folder>/made (degraded training images) and <folder>/photos (labelled, no clean images).
 
-    The photos' test split (else val, else train) becomes the evaluation split; both sub-folders vanish.
+    The photos' split test, or else val or train, becomes the evaluation split. Both sub-folders are removed.
 
     Raises:
         RealPhotosError: the photos lack labels of a task, or their classes are not those of the clean data.
@@ -85,15 +85,15 @@ def _check_classes(clean: Dataset, photos: Dataset, tasks: Sequence[str]) -> Non
     """The classes of the labels that the tasks are scored with must be those of the clean data."""
     if set(tasks) <= set(LABELS):
         kinds = [kind for kind in LABELS if kind in tasks]
-    else:  # a task is scored with labels of another name: all that the photos have must fit
+    else:  # a task of another name may be scored with any labels: all kinds that the photos have must fit
         kinds = [kind for kind in LABELS if kind in tasks or kind in photos.info.classes]
     for kind in kinds:
         expected, classes = clean.info.classes.get(kind, []), photos.info.classes.get(kind, [])
         if classes != expected:
             raise RealPhotosError(
-                f"real photos {photos.info.name}: the classes of {kind} must be those of the clean data, in their "
-                f"order: {', '.join(expected)}; but they are: {', '.join(classes) or 'none'} "
-                "(see `map` in docs/datasets.md)"
+                f"real photos {photos.info.name}: the classes of {kind} are {', '.join(classes) or 'missing'}, "
+                f"those of the clean data are {', '.join(expected)}. Give both the same classes in the same order "
+                "(`map` in docs/datasets.md)."
             )
 
 
@@ -106,9 +106,10 @@ def _find_photos(folder: Path, image_ids: Sequence[str]) -> dict[str, Path]:
             photos[image_id] = existing[0]
     missing = [image_id for image_id in image_ids if image_id not in photos]
     if missing:
-        more = f" and {len(missing) - SHOWN} more" if len(missing) > SHOWN else ""
+        more = f" and {len(missing) - LISTED_PHOTOS} more" if len(missing) > LISTED_PHOTOS else ""
         raise RealPhotosError(
-            f"{folder}: no photo for the clean images {', '.join(missing[:SHOWN])}{more}; expected <id>.png or .jpg"
+            f"{folder}: no photo for the clean images {', '.join(missing[:LISTED_PHOTOS])}{more}. "
+            "Add <id>.png or <id>.jpg."
         )
     return photos
 
@@ -117,7 +118,7 @@ def _read_photo(file: Path, clean: Split, image_id: str) -> Image:
     photo, reference = images.read_image(file), clean.image(image_id)
     if photo.shape != reference.shape:
         raise RealPhotosError(
-            f"{file}: {photo.shape[:2]} pixels (height, width), its clean image {reference.shape[:2]}; "
-            "sizes must agree, and with data.longest_side the photos must be as small"
+            f"{file}: has {photo.shape[:2]} pixels (height, width), its clean image {reference.shape[:2]}. Resize the "
+            "photo; with data.longest_side, to the reduced size."
         )
     return photo

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 
 from data.degradations import build_chain, get_recipe
-from data.degradations.chains import Recipe
+from data.degradations.recipes import Recipe
 from pipeline.running.seeds import seed_for
-from pipeline.settings.degrade import Degrade, RandomSeverity
+from pipeline.settings.data import Degrade, RandomSeverity
 
 
 def recipe_of(settings: Degrade, name: str) -> Recipe:
@@ -19,7 +19,7 @@ def recipe_of(settings: Degrade, name: str) -> Recipe:
 
 
 def severities(settings: Degrade, recipe: Recipe) -> tuple[int, ...]:
-    """The severities that images of a recipe have; one for a published recipe, whose name stands for a setting."""
+    """The severities that images of a recipe can have: one if the recipe is fixed, as published recipes are."""
     if isinstance(settings.severity, int):
         return (settings.severity,)
     choices = settings.severity.random if isinstance(settings.severity, RandomSeverity) else settings.severity
@@ -31,8 +31,8 @@ def has_copies(settings: Degrade, recipe: Recipe) -> bool:
     return not isinstance(settings.severity, RandomSeverity) and len(severities(settings, recipe)) > 1
 
 
-def one_for_each_image(settings: Degrade) -> Degrade:
-    """The same severities, of which every image gets one."""
+def with_random_severity(settings: Degrade) -> Degrade:
+    """The settings, with one of their severities drawn for every image."""
     if isinstance(settings.severity, tuple):
         return settings.model_copy(update={"severity": RandomSeverity(random=settings.severity)})
     return settings

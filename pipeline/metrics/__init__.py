@@ -1,6 +1,6 @@
 """Metrics: how predictions and images are scored. A plug-in is a module with a line in METRICS.
 
-Scores are stored per image (`records`), so that a metric can be computed again on any resample of the images.
+Scores are stored per image in records, from which a metric is computed on any resample of the images.
 """
 
 from importlib import import_module
@@ -9,6 +9,7 @@ from typing import Any, cast
 
 from pipeline.metrics.records import MeanRecords, Records, RecordsError, Scores, read_arrays
 from pipeline.metrics.scoring import Metric, ObjectScoring, Scoring, main_of
+from pipeline.running.atomic_outputs import ADVICE
 
 __all__ = [
     "METRICS",
@@ -68,7 +69,7 @@ def main_metric(task: str) -> Metric:
 
 
 def find_metric(name: str) -> Metric:
-    """The metric of this name, of any task, of its classes or images; a default one if none declares it."""
+    """The metric of a name, of any task or of its classes or images; a metric with the defaults if none declares it."""
     for task in METRICS:
         scoring = get_scoring(task)
         for metric in (*scoring.metrics, *scoring.class_metrics, *scoring.image_metrics):
@@ -85,13 +86,13 @@ def load_records(path: Path) -> Records:
     """
     kind = str(read_arrays(path)["kind"])
     if kind not in RECORDS:
-        raise RecordsError(f"{path}: unknown records {kind!r}; there are {', '.join(RECORDS)}")
+        raise RecordsError(f"{path}: unknown records {kind!r}, expected {', '.join(RECORDS)}. {ADVICE}")
     try:
         return cast(Records, _load(RECORDS[kind]).load(path))
     except (KeyError, IndexError, TypeError, ValueError) as error:
         if isinstance(error, RecordsError):
             raise
-        raise RecordsError(f"{path}: {kind} records of another version, or damaged ({error})") from error
+        raise RecordsError(f"{path}: {kind} records of another version, or damaged ({error}). {ADVICE}") from error
 
 
 def _load(entry: str) -> Any:

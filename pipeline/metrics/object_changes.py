@@ -89,7 +89,7 @@ class Detected:
 
     sure: list[dict[str, Any]]  # COCO's results of enough confidence
     wrong: NDArray[np.bool_]  # (len(sure),) matched no object and no crowd
-    found: NDArray[np.bool_]  # (G,) objects that a detection matched; never a crowd
+    matched: NDArray[np.bool_]  # (G,) objects that a detection matched; never a crowd
 
 
 def match_sure_detections(labels: dict[str, Any], results: Iterable[dict[str, Any]], overlap: Overlap) -> Detected:
@@ -102,11 +102,11 @@ def match_sure_detections(labels: dict[str, Any], results: Iterable[dict[str, An
     """
     sure = [result for result in results if result["score"] >= SURE]
     wrong = np.ones(len(sure), dtype=bool)
-    found = np.zeros(len(labels["annotations"]), dtype=bool)
+    matched = np.zeros(len(labels["annotations"]), dtype=bool)
     for detection, target in pair_objects(labels, sure, overlap, THRESHOLD):
         wrong[detection] = False
-        found[target] = not labels["annotations"][target]["iscrowd"]
-    return Detected(sure, wrong, found)
+        matched[target] = not labels["annotations"][target]["iscrowd"]
+    return Detected(sure, wrong, matched)
 
 
 def count_changes(
@@ -118,7 +118,7 @@ def count_changes(
         labels: as in `match_sure_detections`.
         after: on the restored images.
         before: on the degraded images.
-        references: on the clean images, to know what the detector sees there without a restorer.
+        references: on the clean images without a restorer.
         overlap: as in `match_sure_detections`.
 
     Returns:
@@ -131,8 +131,8 @@ def count_changes(
     return {
         "invented": _count(_new(after, [before, *references], overlap), images),
         "cleared": _count(_new(before, [after], overlap), images),
-        "lost": np.bincount(owners[before.found & ~after.found], minlength=images),
-        "found_again": np.bincount(owners[after.found & ~before.found], minlength=images),
+        "lost": np.bincount(owners[before.matched & ~after.matched], minlength=images),
+        "found_again": np.bincount(owners[after.matched & ~before.matched], minlength=images),
     }
 
 
@@ -155,7 +155,7 @@ def _overlaps(result: dict[str, Any], known: Sequence[dict[str, Any]], overlap: 
     if not known:
         return False
     field = "bbox" if overlap == "bbox" else "segmentation"
-    overlaps = coco.iou([result[field]], [other[field] for other in known], [0] * len(known))
+    overlaps = coco.iou([result[field]], [detection[field] for detection in known], [0] * len(known))
     return bool(np.max(overlaps) >= THRESHOLD)
 
 
@@ -206,7 +206,7 @@ class ObjectRuns:
         Args:
             variant: folder of its splits, several for each if its restorer was trained several times.
             before: folder of the baseline.
-            clean: folder of the predictions on clean images, which show what is detected without any restorer.
+            clean: folder of the predictions on clean images; None if there are none.
         """
         variant_files, before_files = record_files(variant), record_files(before)
         clean_files = record_files(clean) if clean else {}

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from pipeline.metrics.records import RecordsError
+from pipeline.running.atomic_outputs import ADVICE
 
 PREDICTIONS_FILE = "predictions.json"  # of objects: one object on each line
 IMAGES_FILE = "images.json"  # all images, because an image may have no objects
@@ -53,7 +54,7 @@ def read_rows(path: Path, key: str) -> Iterator[dict[str, Any]]:
 
 @contextmanager
 def naming_file(path: Path) -> Iterator[None]:
-    """A context that turns any error while stored predictions are read into one that names their file.
+    """A context that turns any error in reading stored predictions into an error that names their file.
 
     Raises:
         RecordsError: the file is missing, damaged or of another version.
@@ -62,4 +63,4 @@ def naming_file(path: Path) -> Iterator[None]:
         yield
     except Exception as error:  # JSON of any content
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise RecordsError(f"{path}: not readable predictions, or of another version ({reason})") from error
+        raise RecordsError(f"{path}: not readable predictions, or of another version ({reason}). {ADVICE}") from error

@@ -1,6 +1,6 @@
 """Records: scores stored per image, from which a metric is computed on any resample of the images.
 
-Here are their contract and files, the records of metrics that are means over images, and shared arithmetic.
+This module has their protocol and file format, the records of metrics that are means over images, and arithmetic.
 """
 
 from collections.abc import Mapping
@@ -11,9 +11,11 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from pipeline.running.atomic_outputs import ADVICE
+
 
 class RecordsError(ValueError):
-    """Scores that cannot be stored, read or resampled; the text says which and what was expected."""
+    """Scores that cannot be stored, read or resampled. The text says which, and what was expected."""
 
 
 class Scores(Protocol):
@@ -75,7 +77,7 @@ def mean_of_defined(values: NDArray[np.float64]) -> NDArray[np.float64]:
 def write_arrays(path: Path, kind: str, arrays: Mapping[str, NDArray[Any]]) -> None:
     """Write arrays without pickles; the same content gives the same bytes, whenever it is written.
 
-    NumPy stamps each member of an .npz with the zip epoch (1980), not with the time; a test watches that.
+    NumPy stores the zip epoch (1980) as the time of each member of an .npz, which a test checks.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("wb") as file:
@@ -89,26 +91,26 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
         RecordsError: the file is missing, broken or holds no records.
     """
     try:
-        # Opened here, since np.load leaves a broken file open that it opened itself.
+        # np.load would leave a broken file open.
         with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
             arrays = {name: stored[name] for name in stored.files}
-    except Exception as error:  # zip, zlib and NumPy each have their own ways to refuse a broken file
+    except Exception as error:  # zip, zlib and NumPy raise different types for a broken file
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise RecordsError(f"{path}: not a readable file of records ({reason})") from error
+        raise RecordsError(f"{path}: not a readable file of records ({reason}). {ADVICE}") from error
     if "kind" not in arrays:
-        raise RecordsError(f"{path}: an .npz file, but not one of records (it has no entry 'kind')")
+        raise RecordsError(f"{path}: an .npz file, but not one of records (it has no entry 'kind'). {ADVICE}")
     return arrays
 
 
 def read_kind(path: Path, kind: str) -> dict[str, NDArray[Any]]:
-    """Like `read_arrays`, for records of one kind.
+    """As `read_arrays`, for records of one kind.
 
     Raises:
-        RecordsError: see `read_arrays`; also where the file holds another kind.
+        RecordsError: as for `read_arrays`, or the file holds another kind.
     """
     arrays = read_arrays(path)
     if str(arrays["kind"]) != kind:
-        raise RecordsError(f"{path}: expected {kind} records, got {arrays['kind']} records")
+        raise RecordsError(f"{path}: expected {kind} records, got {arrays['kind']} records. {ADVICE}")
     return arrays
 
 
@@ -119,9 +121,9 @@ def names_of(arrays: Mapping[str, NDArray[Any]], entry: str) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class MeanRecords:
-    """Metrics that are means of one number an image; `values` maps a metric's name to (N,) numbers.
+    """Metrics that are means over images. `values` maps a metric's name to one number for each image, (N,).
 
-    A value may be infinite (the PSNR of two equal images): the mean is infinite where that image is taken.
+    A value may be infinite (the PSNR of two equal images): the mean is infinite if that image is taken.
     """
 
     kind: ClassVar[str] = "mean"

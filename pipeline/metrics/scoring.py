@@ -29,7 +29,7 @@ class Metric:
         unit: such as "dB"; empty for a share.
         higher_is_better: whether a higher value is better.
         digits: decimals of a value.
-        main: whether it is the main one among the metrics that are declared with it.
+        main: whether it is the main metric of the metrics that are declared with it.
         gain_digits: decimals of a difference of two values.
     """
 
@@ -52,7 +52,7 @@ def main_of(metrics: Iterable[Metric]) -> Metric:
 
 
 class PredictionWriter(Protocol[Written]):
-    """Stores predictions one by one, so that they need not fit into memory together."""
+    """Stores predictions one by one, because all of a split may not fit into memory."""
 
     def write(self, image_id: str, prediction: Written, /) -> None:
         """Store the prediction on one image."""
@@ -65,7 +65,7 @@ class Scoring(ABC, Generic[Prediction]):
         labels: what predictions are scored with: a key of the classes in dataset.json, such as "detection".
         metrics: of a split, in the order of the tables; one is the main metric.
         class_metrics: of each class of a split.
-        image_metrics: of each image alone.
+        image_metrics: of single images.
     """
 
     labels: ClassVar[str]
@@ -126,7 +126,7 @@ class ObjectScoring(Scoring[Prediction]):
 
 
 def class_color(index: int) -> tuple[int, int, int]:
-    """An RGB colour for a class index; neighbours differ strongly (golden-ratio steps of the hue)."""
+    """An RGB colour for a class index. Successive indices get very different hues (steps of the golden ratio)."""
     hue = (0.08 + index * 0.618034) % 1.0
     red, green, blue = colorsys.hsv_to_rgb(hue, 0.85 if index % 2 else 0.65, 1.0)
     return round(red * 255), round(green * 255), round(blue * 255)

@@ -27,7 +27,7 @@ from pipeline.reporting.document import (
 )
 from pipeline.reporting.figures import draw_figures
 from pipeline.reporting.origin import Origin
-from pipeline.settings.degrade import RandomSeverity
+from pipeline.settings.data import RandomSeverity
 from pipeline.settings.params import Params, Statistics
 from pipeline.statistics import verdicts
 

@@ -1,11 +1,17 @@
 """Where the files of a pipeline lie below `artifacts/`."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from pipeline.running.atomic_outputs import ADVICE, StageFileError
+import numpy as np
+from numpy.typing import NDArray
 
-CLEAN_TRAINED_FOLDER = "frozen"  # of the variants on which the network trained on clean images predicts
+from data.dataset import Dataset
+from data.images import read_image
+from pipeline.running.atomic_outputs import ADVICE, StageFileError
+from pipeline.settings.grammar import DEGRADED
+
+CLEAN_TRAINED_FOLDER = "frozen"  # of the variants that the task network trained on clean images predicts on
 TRAINING = "~"  # <split>~2: the same split restored by the second training of a restorer
 RECORDS_FILE = "records.npz"  # scores of one variant on one split, in a folder <variant>/<split>
 DIFFLOSS_FILE = "diffloss.npz"  # beside the records of image quality: DiffLoss's terms for some images
@@ -13,9 +19,30 @@ LEFT_OUT_FILE = "left_out.json"  # metrics of image quality that could not be me
 
 
 def trainings(folder: Path, split: str) -> list[Path]:
-    """The folders of a split that each training of a restorer restored: <split>, <split>~2, <split>~3, ..."""
+    """The folders with the images of a split as each training restored them: <split>, <split>~2, <split>~3, ..."""
     further = sorted(folder.glob(f"{split}{TRAINING}*"), key=lambda path: int(path.name.rpartition(TRAINING)[2]))
     return [folder / split, *further]
+
+
+def scored_images(degraded: Dataset, restored: Path, objectives: Sequence[str]) -> dict[tuple[str, str], Path]:
+    """The folders with the images to score, by variant and split: the degraded ones, and those of every restorer.
+
+    Args:
+        degraded: the degraded dataset.
+        restored: folder of the restored images, by objective and split.
+        objectives: of the restorers.
+    """
+    folders = {}
+    for split in degraded.evaluation_splits:
+        folders[DEGRADED, split] = degraded.folder / split / "images"
+        for objective in objectives:
+            folders |= {(objective, folder.name): folder for folder in trainings(restored / objective, split)}
+    return folders
+
+
+def read_from(folder: Path, image_id: str) -> NDArray[np.uint8]:
+    """The image <folder>/<image id>.png, uint8 RGB (H, W, 3)."""
+    return read_image(folder / f"{image_id}.png")
 
 
 def variant_folder(evaluations: Path, task: str, degradation: str, variant: str, arms: Collection[str]) -> Path:
@@ -25,7 +52,7 @@ def variant_folder(evaluations: Path, task: str, degradation: str, variant: str,
 
 
 def record_files(folder: Path) -> dict[str, list[Path]]:
-    """For each split of a variant the files of its records, one for each training of the restorer."""
+    """The files of records of a variant, by split: one file for each training of the restorer."""
     names = sorted(path.parent.name for path in folder.glob(f"*/{RECORDS_FILE}"))
     splits = dict.fromkeys(name.partition(TRAINING)[0] for name in names)
     return {split: [path / RECORDS_FILE for path in trainings(folder, split)] for split in splits}

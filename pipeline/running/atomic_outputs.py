@@ -29,7 +29,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def replacing_folder(path: Path) -> Iterator[Path]:
-    """As `replacing`, for a folder, which exists already."""
+    """As `replacing`, for a folder: the scratch folder exists."""
     with replacing(path) as scratch:
         scratch.mkdir()
         yield scratch
@@ -45,9 +45,9 @@ def resuming_folder(path: Path, identity: str) -> Iterator[Path]:
     """
     name = hashlib.sha256(str(path).encode()).hexdigest()[:16]
     scratch = (WORK / "resumable" / name / identity).absolute()
-    for other in scratch.parent.glob("*"):
-        if other != scratch:
-            _remove(other)
+    for folder in scratch.parent.glob("*"):
+        if folder != scratch:
+            _remove(folder)
     scratch.mkdir(parents=True, exist_ok=True)
     try:
         yield scratch
@@ -71,7 +71,7 @@ ADVICE = "Remove it and run `dvc repro`, which makes it again or takes it from t
 
 
 class StageFileError(ValueError):
-    """A stage's output that another stage cannot read. The text names the file and what to do."""
+    """A stage's output that cannot be read. The text names the file, and says what to do."""
 
 
 def read_json(path: Path, *keys: str) -> dict[str, Any]:
@@ -86,7 +86,7 @@ def read_json(path: Path, *keys: str) -> dict[str, Any]:
         raise StageFileError(f"{path}: damaged or missing ({error}). {ADVICE}") from error
     missing = [key for key in keys if not isinstance(content, dict) or key not in content]
     if missing or not isinstance(content, dict):
-        fault = f"has no {missing[0]!r}" if missing else "is no object"
+        fault = f"has no {missing[0]!r}" if missing else "is no JSON object"
         raise StageFileError(f"{path}: written by another version: it {fault}. {ADVICE}")
     return content
 
@@ -125,10 +125,10 @@ def replacing_output(path: Path, mark: str) -> Iterator[Path]:
         mark: the name of a file that every result of the command has.
 
     Raises:
-        OutputError: something else lies at `path`, or nothing can be written there.
+        OutputError: `path` has other files in it, or cannot be written.
     """
     if path.exists() and not (path / mark).is_file() and not (path.is_dir() and not any(path.iterdir())):
-        raise OutputError(f"--out {path}: something else is there (no {mark} in it). Choose a new folder.")
+        raise OutputError(f"--out {path}: has other files in it, and no {mark}. Choose a new folder.")
     scratch = path.absolute().parent / f".{path.name}.unfinished"
     try:
         shutil.rmtree(scratch, ignore_errors=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.running.atomic_outputs import WORK
-from pipeline.settings.plugin_tables import PLUGIN_TABLES, PROJECT, assigned, plugin_modules
+from pipeline.settings.plugins import PLUGIN_TABLES, PROJECT, assigned, plugin_modules
 
 PACKAGES = ("pipeline", "models", "data")
 NOT_READ = {".py", ".pyc", ".md"}  # files in a package's folder that no stage reads as data

@@ -1,4 +1,4 @@
-"""One image through a restorer, whole or in tiles, and the modules that a restorer consists of."""
+"""Restoring single images, whole or in tiles, and the modules that a restorer runs."""
 
 import time
 from pathlib import Path
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from data import images
 from models.restorers import CHECKPOINT
 from models.restorers.contract import Restorer, restore_tiled
-from pipeline.settings.plugin_tables import plugin_modules
+from pipeline.settings.plugins import plugin_modules
 from pipeline.settings.training import Restore
 
 
@@ -37,6 +37,6 @@ def restore_batch(restorer: Restorer, batch: torch.Tensor, settings: Restore) ->
 
 
 def restorer_modules(name: str = CHECKPOINT) -> list[str]:
-    """The modules of a restorer. The table imports them by name. A checkpoint can hold any restorer."""
+    """The modules of a restorer, by its name in RESTORERS. A checkpoint can hold any restorer: all modules."""
     modules = plugin_modules("restorers")
     return list(modules.values()) if name == CHECKPOINT else [modules[name]]

@@ -1,21 +1,22 @@
-"""The section `data` of params.yaml: the chosen source, and a section for each source."""
+"""The sections `data` and `degrade` of params.yaml: the source of the clean images, and how they are degraded."""
 
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
+from models.settings import Settings
 from pipeline.settings.plugins import PluginSections
 
 
 class Data(PluginSections):
-    """Which source, what to do with faulty files, and the sources' sections, of which the chosen one is needed."""
+    """The chosen source, the treatment of faulty files, and the sources' sections. The chosen source needs one."""
 
     kind: ClassVar[str] = "sources"
     source: str
     root: str
     faults: Literal["error", "skip"] = "error"
     longest_side: Annotated[int, Field(ge=64)] | None = None
-    trust_paths: bool = True  # false: files outside root, to which links and lists in the data point, are faults
+    trust_paths: bool = True  # false: links and lists in the data that lead to files outside root are faults
 
     @field_validator("source")
     @classmethod
@@ -25,10 +26,79 @@ class Data(PluginSections):
     @model_validator(mode="after")
     def _has_section(self) -> "Data":
         if self.source not in self.sections:
-            raise ValueError(f"source is {self.source!r}, so that a section data.{self.source} is needed")
+            raise ValueError(f"source is {self.source!r}, which needs a section data.{self.source}. Add it.")
         return self
 
     @property
     def settings(self) -> dict[str, Any]:
         """The section of the chosen source, as it stands in the file."""
         return self.sections[self.source]
+
+
+def _all_different(values: tuple[int, ...]) -> tuple[int, ...]:
+    if len(set(values)) != len(values):
+        raise ValueError(f"a severity occurs twice in {list(values)}. Name each one once.")
+    return values
+
+
+Severity = Annotated[int, Field(ge=1, le=5)]
+Severities = Annotated[tuple[Severity, ...], Field(min_length=2), AfterValidator(_all_different)]
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")]
+
+
+class RandomSeverity(Settings):
+    """Every image gets one of these severities."""
+
+    random: Severities
+
+
+class Paired(Settings):
+    """Real degraded photos of the clean images: <folder>/<split>/<id>.png (or .jpg) below data.root."""
+
+    kind: Literal["paired"]
+    folder: str
+
+
+class Unpaired(Settings):
+    """Real degraded photos with labels and without clean counterparts; restorers are trained on `recipe`."""
+
+    kind: Literal["unpaired"]
+    recipe: str
+    data: Data
+
+
+class Degrade(Settings):
+    """Severities, chains of effects that the user defines, and real degraded photos."""
+
+    severity: Severity | Severities | RandomSeverity
+    severity_of: dict[Name, Severity] = Field(default={})  # the degradations with another severity
+    recipes: dict[Name, Annotated[list[dict[str, Any]], Field(min_length=1)]] = Field(default={})
+    real: dict[Name, Annotated[Paired | Unpaired, Field(discriminator="kind")]] = Field(default={})
+
+    @field_validator("severity", mode="before")
+    @classmethod
+    def _is_understood(cls, value: Any) -> Any:
+        choices = value["random"] if isinstance(value, dict) and set(value) == {"random"} else value
+        numbers = choices if isinstance(choices, list | tuple) else [] if choices is not value else [choices]
+        if not numbers or any(type(number) is not int or not 1 <= number <= 5 for number in numbers):
+            raise ValueError(f"expected 1 to 5, a list such as [1, 3, 5], or {{random: [1, 3, 5]}}, got {value!r}")
+        return value
+
+    @model_validator(mode="after")
+    def _have_one_meaning(self) -> "Degrade":
+        both = set(self.recipes) & set(self.real)
+        if both:
+            raise ValueError(f"{min(both)!r} is in recipes and in real. Remove one of them.")
+        return self
+
+    def of(self, degradation: str) -> "Degrade":
+        """The settings with the severity of one degradation."""
+        return self.model_copy(update={"severity": self.severity_of.get(degradation, self.severity)})
+
+    def only(self, degradation: str | None) -> dict[str, Any]:
+        """The settings that one degradation depends on; empty for None."""
+        if degradation is None:
+            return {}
+        settings = self.of(degradation).model_dump(mode="json")
+        sections = {kind: settings[kind][degradation] for kind in ("recipes", "real") if degradation in settings[kind]}
+        return {"severity": settings["severity"], **sections}

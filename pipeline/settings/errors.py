@@ -1,4 +1,4 @@
-"""Errors about params.yaml: one line that names the key, what is wrong with it, and the choices."""
+"""Errors about params.yaml, in one line that names the key, what is wrong with it, and the choices."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,26 +11,26 @@ LONGEST_VALUE = 200  # characters of a wrong value that a message shows
 
 
 class ParamsError(ValueError):
-    """params.yaml cannot be used; the text is one line that names the key and the choices."""
+    """params.yaml cannot be used. The text is one line that names the key and the choices."""
 
 
 def one_line(error: ValidationError, model: type[BaseModel], key: str = "") -> str:
-    """The first mistake in one line, with its key, the known keys there, and how many more mistakes there are.
+    """The first mistake in one line: its key, what is wrong, and how many more mistakes there are.
 
     Args:
-        error: what pydantic reports.
+        error: of pydantic.
         model: the class of the section.
         key: of the section in params.yaml; empty for the whole file.
     """
     # A misspelt key is both unknown and missing; the unknown one says more.
     first, *rest = sorted(error.errors(), key=lambda mistake: mistake["type"] != "extra_forbidden")
-    place = ".".join(str(part) for part in (*([key] if key else []), *first["loc"])) or "checked together"
+    place = ".".join(str(part) for part in (*([key] if key else []), *first["loc"]))
     if first["type"] == "extra_forbidden":
-        text = f"unknown key; known here: {', '.join(_known_keys(model, first['loc'][:-1]))}"
+        text = f"unknown key. Known keys: {', '.join(_known_keys(model, first['loc'][:-1]))}"
     else:
         text = first["msg"].removeprefix("Value error, ")
-        text += "" if first["type"] in ("value_error", "missing") else f", got {_shortened(first['input'])}"
-    return " ".join(f"{place}: {text}".split()) + (f" (and {len(rest)} more)" if rest else "")
+        text += "" if first["type"] in ("value_error", "missing") else f", got {_shortened(first['input'])}."
+    return " ".join(f"{place}: {text}".removeprefix(": ").split()) + (f" (and {len(rest)} more)" if rest else "")
 
 
 def _shortened(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""The names of objectives, variants and arms, and what they mean. Nothing else takes these names apart.
+"""The grammar of the names of objectives, variants and arms. No other module parses these names.
 
 An objective is what a restorer is trained on:
     pixel, diffloss, pixel + task   a sum of losses; the pixel loss is part of each
@@ -18,7 +18,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.settings.plugin_tables import plugin_modules
+from pipeline.settings.plugins import plugin_modules
 
 CLEAN = "clean"
 DEGRADED = "degraded"
@@ -34,7 +34,7 @@ LOSS_NAME = re.compile(r"\w[\w.-]*", re.ASCII)
 
 
 class GrammarError(ValueError):
-    """A name that means nothing; the text is one line with the choices."""
+    """An unknown loss in an objective, or a sum that contradicts itself. The text is one line with the choices."""
 
 
 def objective_losses(objective: str, losses: Mapping[str, Mapping[str, Any]]) -> dict[str, tuple[str, dict[str, Any]]]:
@@ -45,8 +45,8 @@ def objective_losses(objective: str, losses: Mapping[str, Mapping[str, Any]]) ->
         losses: the section `losses` of params.yaml.
 
     Returns:
-        For each loss: its name -> the name of its plug-in, and its settings. A variant has the settings of its base
-        where it has none itself. Empty for `frozen`.
+        For each loss: its name -> the name of its plug-in, and its settings. A variant's settings override those of
+        its base. Empty for `frozen`.
 
     Raises:
         GrammarError: an unknown loss, a loss that occurs twice, or two pixel losses.
@@ -59,13 +59,13 @@ def objective_losses(objective: str, losses: Mapping[str, Mapping[str, Any]]) ->
         if loss_kind(name, losses) not in known:
             choices = ", ".join(dict.fromkeys([*known, *losses]))
             raise GrammarError(
-                f"objective {objective!r}: {name!r} is unknown; there are {choices}, and sums; or {FROZEN}"
+                f"objective {objective!r}: {name!r} is unknown. Choose one of {choices}, a sum of them, or {FROZEN}."
             )
         if names.count(name) > 1:
-            raise GrammarError(f"objective {objective!r}: {name!r} occurs twice")
+            raise GrammarError(f"objective {objective!r}: {name!r} occurs twice. Name it once.")
     pixel = [name for name in names if is_pixel_objective(name, losses)]
     if len(pixel) > 1:
-        raise GrammarError(f"objective {objective!r}: {' and '.join(pixel)} are both pixel losses; choose one")
+        raise GrammarError(f"objective {objective!r}: {' and '.join(pixel)} are both pixel losses. Choose one of them.")
     ordered = [*(pixel or [PIXEL]), *(name for name in names if name not in pixel)]
     return {name: (loss_kind(name, losses), loss_settings(name, losses)) for name in ordered}
 
@@ -84,7 +84,7 @@ def loss_settings(name: str, losses: Mapping[str, Mapping[str, Any]]) -> dict[st
 
 
 def is_loss_name(name: str) -> bool:
-    """Whether a variant of a loss may have a name: the name must have no other meaning."""
+    """Whether a name may be given to a variant of a loss: it must have no other meaning."""
     taken = {*plugin_modules("losses"), CLEAN, DEGRADED, FROZEN}
     return name not in taken and parse_arm(name) is None and LOSS_NAME.fullmatch(name) is not None
 
@@ -129,13 +129,14 @@ def parse_arm(name: str) -> Arm | None:
 
 
 def arm_error(name: str, objectives: Collection[str]) -> str | None:
-    """What is wrong with the name of an arm, in words; None if nothing is."""
+    """What is wrong with the name of an arm, as the text of an error; None if nothing is."""
     arm = parse_arm(name)
     if arm is None:
-        return f"{name!r}: expected {DEGRADED_RETRAINED}, <objective>{RETRAINED} or {CLEAN_RESTORED}<objective>"
+        choices = f"{DEGRADED_RETRAINED}, <objective>{RETRAINED} or {CLEAN_RESTORED}<objective>"
+        return f"{name!r} is no arm. Choose {choices}."
     known = {*objectives, DEGRADED} if arm.retrained else {*objectives}
     if arm.source not in known:
-        return f"{name!r}: {arm.source!r} is not among objectives: {', '.join(objectives)}"
+        return f"{name!r}: {arm.source!r} is not among the objectives. Choose one of {', '.join(objectives)}."
     return None
 
 

@@ -12,14 +12,14 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 from ruamel.yaml import YAML
 
 from models.settings import Count, Names, NonNegative, Positive, Settings, Share
-from pipeline.settings.data import Data
-from pipeline.settings.degrade import Degrade
+from pipeline.settings.data import Data, Degrade
 from pipeline.settings.errors import PARAMS_FILE, ParamsError, one_line
 from pipeline.settings.grammar import BASE, CHECKPOINT, FROZEN, arm_error, is_pixel_objective, objective_losses
 from pipeline.settings.training import Restore, TrainRestorer
 
-__all__ = ["ELSEWHERE", "PARAMS_FILE", "Params", "ParamsError", "load_params", "read_yaml"]
+__all__ = ["ELSEWHERE", "PARAMS_FILE", "RUN_IN_ROOT", "Params", "ParamsError", "load_params", "read_yaml"]
 
+RUN_IN_ROOT = "Run this in the project's root."
 ELSEWHERE = {"tracking", "engine", "processes"}  # no result depends on these keys: changing them re-runs nothing
 
 
@@ -29,7 +29,7 @@ def load_params(path: Path = PARAMS_FILE) -> "Params":
     Raises:
         ParamsError: the file is missing or no YAML, or a key, type or range is wrong.
     """
-    content = read_yaml(path, hint="run in the project's root")
+    content = read_yaml(path, hint=RUN_IN_ROOT)
     try:
         return Params.model_validate(content)
     except ValidationError as error:
@@ -41,7 +41,7 @@ def read_yaml(path: Path, hint: str) -> Any:
 
     Args:
         path: of the file.
-        hint: what to do if the file is missing.
+        hint: a sentence that says what to do if the file is missing.
 
     Raises:
         ParamsError: the file is missing or no YAML.
@@ -49,10 +49,10 @@ def read_yaml(path: Path, hint: str) -> Any:
     try:
         return YAML(typ="safe").load(path)  # YAML 1.2, as DVC reads it
     except OSError as error:
-        raise ParamsError(f"{path}: cannot be read ({error.strerror}); {hint}") from error
+        raise ParamsError(f"{path}: cannot be read ({error.strerror}). {hint}") from error
     except Exception as error:  # YAMLError, and Python errors about the values of tags (!!int x, 2001-99-99)
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise ParamsError(f"{path}: not valid YAML: {reason}") from error
+        raise ParamsError(f"{path}: not valid YAML: {reason}. Correct the file.") from error
 
 
 class PriorNetwork(Settings):
@@ -91,7 +91,7 @@ class Statistics(Settings):
     @classmethod
     def _has_new_names(cls, content: Any) -> Any:
         if isinstance(content, dict) and "rivals" in content:
-            renamed = PydanticCustomError("value_error", "this key is now called statistics.baselines. Rename it")
+            renamed = PydanticCustomError("value_error", "this key is now called statistics.baselines. Rename it.")
             mistake = InitErrorDetails(type=renamed, loc=("rivals",), input=content["rivals"])
             raise ValidationError.from_exception_data(cls.__name__, [mistake])
         return content
@@ -137,15 +137,15 @@ class Params(Settings):
     def _are_different(cls, names: list[str]) -> list[str]:
         twice = {name for name in names if names.count(name) > 1}
         if twice:
-            raise ValueError(f"{min(twice)!r} occurs twice")
+            raise ValueError(f"{min(twice)!r} occurs twice. Name it once.")
         return names
 
     @model_validator(mode="after")
     def _can_be_frozen(self) -> "Params":
         if FROZEN in self.objectives and self.train_restorer.restorer != CHECKPOINT:
             raise ValueError(
-                f"objectives has {FROZEN!r}, a restorer used as it is, so that train_restorer.restorer must be "
-                f"{CHECKPOINT}, with its file in train_restorer.{CHECKPOINT}.weights"
+                f"objectives: {FROZEN!r} uses the weights of a checkpoint. Set train_restorer.restorer to "
+                f"{CHECKPOINT}, and name the file in train_restorer.{CHECKPOINT}.weights."
             )
         return self
 
@@ -153,7 +153,10 @@ class Params(Settings):
     def _batches_can_be_split(self) -> "Params":
         for name, batch in (("train_prior", self.train_prior.batch), ("train_restorer", self.train_restorer.batch)):
             if batch % self.processes:
-                raise ValueError(f"processes is {self.processes}, so that {name}.batch must be a multiple; got {batch}")
+                raise ValueError(
+                    f"{name}.batch: {batch} cannot be divided among {self.processes} processes. Choose a multiple of "
+                    f"{self.processes}."
+                )
         return self
 
     @model_validator(mode="after")
@@ -169,8 +172,8 @@ class Params(Settings):
             if name not in self.objectives or name in self.pixel_objectives:
                 choices = [objective for objective in self.objectives if objective not in self.pixel_objectives]
                 raise ValueError(
-                    f"statistics.baselines has {name!r}: expected one of the objectives beside the pixel loss, which "
-                    f"is always a baseline: {', '.join(choices)}"
+                    f"statistics.baselines: {name!r} is unknown, or a pixel loss, which is always a baseline. "
+                    f"Choose from these objectives: {', '.join(choices)}."
                 )
         return self
 
@@ -182,13 +185,13 @@ class Params(Settings):
         """
         if task not in self.train_task:
             raise ParamsError(
-                f"{PARAMS_FILE}: tasks has {task!r}, so that a section train_task.{task} is needed; "
-                f"there are: {', '.join(self.train_task)}"
+                f"{PARAMS_FILE}: tasks: {task!r} needs a section train_task.{task}. Add it, or choose one of "
+                f"{', '.join(self.train_task)}."
             )
         return self.train_task[task]
 
     def losses_of(self, objective: str) -> dict[str, dict[str, Any]]:
-        """The sections of an objective's losses, for display; {} for variants that are no objective."""
+        """The sections of an objective's losses; {} for a variant that is no objective."""
         if objective not in self.objectives:
             return {}
         sections = {}
@@ -199,5 +202,5 @@ class Params(Settings):
 
     @property
     def pixel_objectives(self) -> list[str]:
-        """The objectives that are the pixel loss alone, or a variant of it: the first baselines of all others."""
+        """The objectives that are the pixel loss alone, or a variant of it: baselines of all other objectives."""
         return [name for name in self.objectives if is_pixel_objective(name, self.losses)]

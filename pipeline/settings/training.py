@@ -12,6 +12,8 @@ Decay = Annotated[float, Field(gt=0, lt=1)]
 
 
 class Validation(Settings):
+    """When a training scores its restorer on validation images, and what the score decides."""
+
     every: Count | None
     metric: Literal["psnr", "ssim"]
     images: Count | None
@@ -20,13 +22,13 @@ class Validation(Settings):
 
     @property
     def chooses(self) -> bool:
-        """Whether the weights that a training returns depend on the validation images."""
+        """Whether the validation scores choose the weights that a training returns."""
         return self.keep_best or self.patience is not None
 
     @model_validator(mode="after")
     def _has_interval(self) -> "Validation":
         if self.chooses and self.every is None:
-            raise ValueError("keep_best and patience need validation.every, a number of steps")
+            raise ValueError("keep_best and patience need validation.every. Set it to a number of steps.")
         return self
 
 
@@ -35,7 +37,7 @@ NO_VALIDATION = Validation(every=None, metric="psnr", images=None, keep_best=Fal
 
 
 class TrainRestorer(PluginSections):
-    """Which restorer, how it is trained, and the restorers' sections, of which the chosen one is needed."""
+    """The chosen restorer, its training, and the restorers' sections. The chosen restorer needs one."""
 
     kind: ClassVar[str] = "restorers"
     restorer: str
@@ -61,7 +63,7 @@ class TrainRestorer(PluginSections):
     def _has_section(self) -> "TrainRestorer":
         if self.restorer not in self.sections:
             raise ValueError(
-                f"restorer is {self.restorer!r}, so that a section train_restorer.{self.restorer} is needed"
+                f"restorer is {self.restorer!r}, which needs a section train_restorer.{self.restorer}. Add it."
             )
         return self
 
@@ -70,7 +72,7 @@ class TrainRestorer(PluginSections):
         lengths = {"steps": self.steps, **{f"steps_of.{name}": steps for name, steps in self.steps_of.items()}}
         for key, steps in lengths.items():
             if self.warm_up >= steps:
-                raise ValueError(f"warm_up must be less than {key} ({steps}), got {self.warm_up}")
+                raise ValueError(f"warm_up must be less than {key} ({steps}), got {self.warm_up}. Lower it.")
         return self
 
     def of(self, objective: str) -> "TrainRestorer":
@@ -85,21 +87,23 @@ class TrainRestorer(PluginSections):
 
     @property
     def training(self) -> dict[str, Any]:
-        """All settings but those of networks."""
+        """All settings except the sections of restorers."""
         return self.model_dump(include=set(type(self).model_fields))
 
     @property
     def used(self) -> dict[str, Any]:
-        """All settings that a training depends on: those of restorers that are not chosen are left out."""
+        """All settings that a training depends on, without the sections of restorers that are not chosen."""
         return {**self.training, self.restorer: self.network}
 
 
 class Restore(Settings):
+    """The tiles in which large images are restored."""
+
     tile: Annotated[int, Field(ge=32)] | None
     overlap: NonNegative
 
     @model_validator(mode="after")
     def _fits(self) -> "Restore":
         if self.tile is not None and 2 * self.overlap > self.tile:
-            raise ValueError(f"overlap must be at most half of tile ({self.tile}), got {self.overlap}")
+            raise ValueError(f"overlap must be at most half of tile ({self.tile}), got {self.overlap}. Lower it.")
         return self

@@ -1,4 +1,4 @@
-"""The rows of the comparison and the curves of other trainings, read from the files of a finished pipeline."""
+"""The rows of the comparison, and the curves of the prior and task networks, read from a finished pipeline's files."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ from pipeline.tracking.runs import DataUsed, Row, Training
 
 Curve = dict[int, dict[str, float]]
 CURVE_FILE = "curve.csv"
-KEYS = {"stage", "degradation", "variant"}  # the columns of costs.csv that are no costs
+KEYS = {"stage", "degradation", "variant"}  # the columns of costs.csv that hold no costs
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ class ComparisonTables:
             "degradation": degradation or "none",
             "variant": variant,
             "objective": objective_of(variant, self.params.objectives) or "none",
-            "arm": variant_kind(variant, self.params.objectives),
+            "kind": variant_kind(variant, self.params.objectives),
             **{f"task.{task}": "yes" for task in self.params.tasks},
         }
 
@@ -198,7 +198,7 @@ def read_curve(folder: Path) -> Curve:
 
 
 def _data_used(dataset: Dataset, splits: Sequence[str], use: str, degradation: str | None = None) -> Iterator[DataUsed]:
-    """Splits of a data set, named `<data set>-<degradation>-<split>`."""
+    """Splits of a dataset, named `<dataset>-<degradation>-<split>`."""
     for split in splits:
         folder = dataset.folder / split
         name = "-".join(part for part in (dataset.info.name, degradation, split) if part)

@@ -1,4 +1,4 @@
-"""Digests of the parameters that a run depends on. MLflow's runs are found by them, in the tag `configuration`."""
+"""Digests of the parameters that a run depends on. The tag `configuration` of an MLflow run holds its digest."""
 
 import hashlib
 import json

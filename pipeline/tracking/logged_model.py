@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 PROJECT = Path(__file__).parents[2]
 SCRIPT = "pipeline.tracking.served_restorer"
-NAME = "restorer"
+NAME = "restorer"  # of the logged model and of its weights
 DIGEST = "digest"  # the tag of a model with the digest of its weights, code and settings
 PACKAGES = ("mlflow", "numpy", "opencv-python-headless", "pillow", "safetensors", "torch")
 EXAMPLE = 32  # pixels
@@ -57,7 +57,7 @@ class RestorerFile:
         return digest.hexdigest()[:16]
 
     def code(self) -> list[Path]:
-        """The source files that loading it needs."""
+        """The source files that loading the restorer needs."""
         name = self.architecture if self.architecture in RESTORERS else CHECKPOINT
         return sorted(imported_files([SCRIPT, *restorer_modules(name)]))
 
@@ -100,7 +100,7 @@ def _write(folder: Path, restorer: RestorerFile, model: "LoggedModel") -> None:
         shutil.copyfile(path, copy)
     shutil.move(code.joinpath(*SCRIPT.split(".")).with_suffix(".py"), folder / "served_restorer.py")
     shutil.rmtree(code / "pipeline")
-    about = Model(
+    description = Model(
         artifact_path=model.artifact_location,
         model_uuid=model.model_id,
         run_id=model.source_run_id,
@@ -118,7 +118,7 @@ def _write(folder: Path, restorer: RestorerFile, model: "LoggedModel") -> None:
             signature=_signature(),
             input_example=_example(),
             pip_requirements=_requirements(restorer),
-            mlflow_model=about,
+            mlflow_model=description,
         )
 
 

@@ -1,4 +1,4 @@
-"""MLflow runs of a finished pipeline: the rows of the comparison, the report, the curves of other trainings.
+"""MLflow runs of a finished pipeline: the rows of the comparison, the report, and the curves of other trainings.
 
 Rows are flat, because MLflow's chart view shows no nested runs. The report is a run of another experiment,
 `<name>-report`. Rows and report link to each other in tags and descriptions.
@@ -30,17 +30,17 @@ if TYPE_CHECKING:
 
 REPORTS = "-report"  # suffix of the experiment that holds the reports
 NOTE = "mlflow.note.content"  # the tag that the UI shows as a description
-CONTEXT = "mlflow.data.context"  # the tag of a data set with its use
+CONTEXT = "mlflow.data.context"  # the tag of a dataset with its use
 LONGEST_NOTE = 5000  # characters that every backend takes
 LOCAL_SERVER = "http://127.0.0.1:5000"  # where `mlflow ui` listens
 
 
 @dataclass(frozen=True)
 class DataUsed:
-    """A split of a data set that a row used.
+    """A split of a dataset that a row used.
 
     Attributes:
-        name: of data set and split.
+        name: of dataset and split.
         digest: of its files.
         folder: its path in the project.
         images: number of images.
@@ -131,8 +131,8 @@ def publish(experiment: str, rows: Sequence[Row], report: Report, trainings: Seq
         return Published(store.experiment_id, runs, known.info.run_id)
     except failures() as error:
         raise TrackingError(
-            f"MLflow at {shown_uri()}: {reason(error)}. The results are in files; run `uv run dvc repro publish` when "
-            "MLflow is back."
+            f"MLflow at {shown_uri()}: {reason(error)}. The results are in files. Run `uv run dvc repro publish` when "
+            "MLflow is reachable."
         ) from error
 
 
@@ -199,7 +199,7 @@ def _how_to_read(experiment: str, link: str) -> str:
 
 
 def _same_data(run: "Run", data: Sequence[DataUsed]) -> bool:
-    """Whether the data sets that a run used have the same digests as those of the same names here."""
+    """Whether the datasets that a run used have the same digests as those of the same names here."""
     now = {used.name: used.digest for used in data}
     then = {entry.dataset.name: entry.dataset.digest for entry in (run.inputs.dataset_inputs if run.inputs else [])}
     return all(now.get(name, digest) == digest for name, digest in then.items())

@@ -1,6 +1,6 @@
-"""A restorer as MLflow loads it: this file lies in the logged model and is run where the model is loaded.
+"""A restorer as MLflow loads it. This file is part of the logged model, and runs wherever the model is loaded.
 
-Images go in and come out as they are on disk, uint8 RGB (N, H, W, 3), the same pixels as the stage `restore` writes.
+Inputs and outputs are uint8 RGB (N, H, W, 3). The pixels are those that the stage `restore` writes.
 It imports only what is logged beside it, so that it runs without this project.
 """
 
@@ -18,7 +18,7 @@ from models.restorers.contract import Restorer, restore_tiled
 
 
 class ServedRestorer(PythonModel):
-    """Restores batches, in tiles where the run that trained it did."""
+    """Restores batches, in tiles if the run that trained it used tiles."""
 
     def load_context(self, context: Any) -> None:
         """Read the weights."""

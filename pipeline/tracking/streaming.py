@@ -30,13 +30,13 @@ def live(
     training: str,
     system_metrics: bool = False,
 ) -> Iterator[Stream]:
-    """Stream a training's curve into a run. An MLflow that fails never stops the training.
+    """Stream a training's curve into a run. A failure of MLflow never stops the training.
 
     A thread makes all calls of MLflow. The training waits for the last one only. If MLflow cannot be reached, there is
     one warning, and the thread tries again every minute; the stage `publish` sends what is missing.
 
     Args:
-        experiment: name of the data set. Runs that are no rows of the comparison go into `<name>-trainings`.
+        experiment: name of the dataset. Runs that are no rows of the comparison go into `<name>-trainings`.
         name: of the run.
         tags: of the run. A tag `stage` marks a run that is no row of the comparison.
         configuration: the digest that the run is found by.
@@ -85,7 +85,7 @@ class _Streamer:
         self._ending = threading.Event()
         self._store: Store | None = None
         self._run_id = ""
-        self._last = 0
+        self._last_step = 0
         self._failed: float | None = None  # when the last call failed
         self._warned = False
         self._closing = 0.0
@@ -135,7 +135,7 @@ class _Streamer:
         if self._store is None or self._failed is not None:
             self._open()
         assert self._store is not None
-        self._unsent = {step: point for step, point in self._unsent.items() if step > self._last}
+        self._unsent = {step: point for step, point in self._unsent.items() if step > self._last_step}
         self._store.stream(self._run_id, self._unsent)
         if status:
             self._end(self._store, status)
@@ -147,7 +147,7 @@ class _Streamer:
             store = Store(self._run.experiment)
         store.close_dead_runs()
         run = self._run
-        self._run_id, self._last = store.open_run(run.configuration, run.name, run.tags, run.training)
+        self._run_id, self._last_step = store.open_run(run.configuration, run.name, run.tags, run.training)
         self._store = store
         if self._system_metrics and self._monitor is None:
             self._monitor = _start_monitor(self._run_id)

@@ -48,7 +48,10 @@ def _charts(plain: Sequence[str]) -> list[dict[str, Any]]:
     """Parallel coordinates of all rows, and each task's first metric against each quality metric."""
     tasks = [name for name in plain if _section(name) not in LAST]
     quality = [name for name in plain if _section(name) == "quality"]
-    first = [name for name in tasks if name == next(other for other in tasks if _section(other) == _section(name))]
+    first_metrics: dict[str, str] = {}
+    for name in tasks:
+        first_metrics.setdefault(_section(name), name)
+    first = list(first_metrics.values())
     lines = [*first, *quality]
     charts: list[dict[str, Any]] = [
         {"type": "PARALLEL", "selectedParams": list(COLUMNS), "selectedMetrics": lines, "showAllRuns": True}
@@ -68,14 +71,14 @@ def _charts(plain: Sequence[str]) -> list[dict[str, Any]]:
 
 
 def _ordered(metrics: Sequence[str]) -> list[str]:
-    """Metrics of the tasks, then gains and recovered shares, then quality and costs."""
-    ranks = {name: rank for rank, name in enumerate(LAST, start=3)}
+    """The metrics in the order: tasks, recovered shares, gains, then the sections of LAST."""
+    last = {name: position for position, name in enumerate(LAST, start=3)}
 
-    def rank(name: str) -> int:
+    def position(name: str) -> int:
         section = _section(name)
-        return ranks.get(section, 1 if section == "recovered" else 2 if section.startswith("gain_over_") else 0)
+        return last.get(section, 1 if section == "recovered" else 2 if section.startswith("gain_over_") else 0)
 
-    return sorted(metrics, key=rank)
+    return sorted(metrics, key=position)
 
 
 def _section(metric: str) -> str:

@@ -29,7 +29,7 @@ class CheckpointError(ValueError):
 
 
 def no_stream(step: int, values: dict[str, float]) -> None:
-    """A stream that sends a curve nowhere: it is in its file only."""
+    """A stream that sends nothing: the curve is written to its file only."""
 
 
 class Loop:
@@ -119,7 +119,7 @@ class Loop:
             (self.work / "checkpoint.pt").unlink(missing_ok=True)
 
     def count(self, seconds: float) -> None:
-        """Add one step to the costs. Trainers of other libraries, which do not use `steps`, call it."""
+        """Add one step to the costs. Training loops of other libraries, which do not use `steps`, call this."""
         self.seconds += seconds
         self.steps_run += 1
 
@@ -160,7 +160,7 @@ class Loop:
                 raise
             reason = " ".join(str(error).split())[:LONGEST_REASON] or type(error).__name__
             raise CheckpointError(
-                f"{path}: damaged, or written by another version ({reason}). Remove it; the training then starts again."
+                f"{path}: damaged, or written by another version ({reason}). Remove it: the training then starts again."
             ) from error
 
     def _save(self, step: int, state: Mapping[str, Any]) -> None:

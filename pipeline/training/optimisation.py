@@ -21,7 +21,7 @@ HALF_TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class TrainingError(ValueError):
-    """A training that cannot start or go on. The text says why."""
+    """A training that cannot start or continue. The text says why."""
 
 
 class Optimisation:
@@ -47,7 +47,7 @@ class Optimisation:
         self.settings = settings
         self.weights = [parameter for parameter in restorer.parameters() if parameter.requires_grad]
         if not self.weights:
-            raise TrainingError(f"restorer {restorer.name}: it has no trainable weights")
+            raise TrainingError(f"restorer {restorer.name}: it has no trainable weights. Choose another one.")
         self.device = self.weights[0].device
         if settings.precision == "fp16" and self.device.type != "cuda":
             raise TrainingError("train_restorer.precision: fp16 needs a GPU. Choose bf16 or full.")
@@ -83,7 +83,7 @@ class Optimisation:
     def step(self, loss: torch.Tensor) -> dict[str, float]:
         """Change the weights once. Returns the learning rate and the norm of the gradient before clipping.
 
-        The norm is left out where the scaler skips the step.
+        The norm is left out if the scaler skips the step.
 
         Raises:
             TrainingError: the gradient is not finite; the text says whether the objective or the restorer made it so.
@@ -110,7 +110,7 @@ class Optimisation:
         with_gradient = [(name, weight) for name, weight in self.restorer.named_parameters() if weight.grad is not None]
         faulty = [name for name, weight in with_gradient if not torch.isfinite(weight.grad).all()]  # type: ignore[arg-type]
         if not faulty:
-            return "its norm alone, because it is too large"
+            return "its norm alone, because the norm is too large"
         origin = "the objective's gradient" if len(faulty) == len(with_gradient) else "the inside of the restorer"
         return f"{len(faulty)} of {len(with_gradient)} weights, such as {faulty[0]}, so that it comes from {origin}"
 

@@ -21,7 +21,7 @@ def task_checkpoint_folder(params: Params, name: str, plan: Path, dataset: Datas
         params: seed and the task's section.
         name: of the task.
         plan: what the stage `plan` wrote about the task's code and pretrained weights.
-        dataset: the data set whose split `train` it is trained on.
+        dataset: its split `train` is the training data.
     """
     inputs = fingerprint(dataset.split("train").folder)
     return checkpoint_folder(

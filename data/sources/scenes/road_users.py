@@ -1,10 +1,10 @@
-"""Cars: five body shapes as convex solids with windows, lights, wheels and number plates."""
+"""Cars, as convex solids of five shapes, and people, as flat figures."""
 
 from dataclasses import dataclass
 
 import numpy as np
 
-from .faces import Body, Colour, Face, Points, disc, facing, footprint, hsv, inset, place, prism, stand
+from .surfaces import Body, Colour, Face, Points, disc, facing, footprint, hsv, inset, place, prism, stand
 
 TYRE: Colour = (0.012, 0.012, 0.013)
 RIM: Colour = (0.25, 0.25, 0.26)
@@ -15,7 +15,7 @@ PLATE: Colour = (0.7, 0.68, 0.5)
 
 @dataclass(frozen=True)
 class Shape:
-    """Metres, and shares of the length from the middle (front positive): where cabin base and roof begin and end."""
+    """The shape of a car: sizes in metres; `base` and `roof` of the cabin as shares of the length, front positive."""
 
     length: float
     width: float
@@ -34,13 +34,13 @@ SHAPES: dict[str, Shape] = {
 
 
 def build_car(rng: np.random.Generator, x: float, z: float, heading: float, eye: Points, label: int) -> Body:
-    """A car of a random shape and colour; heading 0 drives away along the street."""
+    """Draw a car of random shape and colour at (x, z); heading 0 drives away along the street."""
     shape = SHAPES[str(rng.choice(list(SHAPES), p=[0.28, 0.24, 0.16, 0.18, 0.14]))]
     return car_body(shape, _paint(rng), x, z, heading, eye, label)
 
 
 def car_body(shape: Shape, paint: Colour, x: float, z: float, heading: float, eye: Points, label: int) -> Body:
-    """A car of a given shape and paint with its middle at (x, z)."""
+    """Build a car of a shape and colour with its centre at (x, z)."""
     length, height, half = shape.length, shape.height, shape.width / 2
     belt = 0.60 * height
     under = np.array([[-0.46, 0.03], [0.46, 0.03], [0.46, 0.32], [-0.46, 0.32]]) * [length, 1]
@@ -120,7 +120,7 @@ def _windows(sides: list[Points], seen: list[bool], van: bool) -> list[Face]:
 
 
 def _wheels(shape: Shape, x: float, z: float, heading: float, sign: int) -> list[Face]:
-    """The two wheels of one flank: tyre and rim, a finger's breadth outside the body."""
+    """The two wheels of one flank, tyre and rim, 1 cm outside the body."""
     faces = []
     radius = 0.15 * shape.length**0.5 + 0.02
     for along in (-0.31, 0.32):
@@ -141,13 +141,13 @@ SHOE = np.array([[-0.03, 0.0], [0.06, 0.0], [0.05, 0.04], [-0.03, 0.045]])
 
 
 def build_person(rng: np.random.Generator, x: float, z: float, eye: Points, label: int) -> Body:
-    """A child or grown-up at (x, z)."""
+    """Draw a child or an adult at (x, z)."""
     height = rng.uniform(1.0, 1.45) if rng.random() < 0.15 else rng.uniform(1.55, 1.95)
     return person_body(rng, float(height), x, z, eye, label)
 
 
 def person_body(rng: np.random.Generator, height: float, x: float, z: float, eye: Points, label: int) -> Body:
-    """A person `height` metres tall, from the soles (y = 0) to the crown of the head or hat."""
+    """Draw a person `height` metres tall, from the soles (y = 0) to the top of the head or hat."""
     heading = float(np.arctan2(x - eye[0], z - eye[2])) + rng.uniform(-0.35, 0.35)
     parts = _figure(rng)
     mirror = float(rng.choice([-1.0, 1.0]))
@@ -208,7 +208,7 @@ def _figure(rng: np.random.Generator) -> list[tuple[Points, Colour]]:
 
 
 def _head(rng: np.random.Generator, skin: Colour, hair: Colour) -> list[tuple[Points, Colour]]:
-    """Neck, hair and face; half of the people look away, some wear a hat."""
+    """Neck, hair and face; some people look away, and some wear a hat."""
     neck = np.array([[-0.022, 0.82], [0.022, 0.82], [0.022, 0.88], [-0.022, 0.88]])
     oval = disc(1.0) * [0.052, 0.068]
     parts = [(neck, skin), (oval + np.array([0.0, 0.932]), hair)]
@@ -232,7 +232,7 @@ def _cloth(rng: np.random.Generator) -> Colour:
 
 
 def _limb(joints: list[tuple[float, float]], half_widths: Points) -> Points:
-    """A limb through its joints (across, up), as wide as `half_widths` says at each."""
+    """Outline of a limb through its joints (across, up), with a half width at each joint."""
     line = np.array(joints)
     right = line + np.column_stack([half_widths, np.zeros(len(line))])
     left = line - np.column_stack([half_widths, np.zeros(len(line))])

@@ -1,16 +1,94 @@
-"""The level ground: road, pavement, grass, and what is painted on the road."""
+"""A street: its plan, its ground, and the plants, signs and furniture beside the road."""
+
+from dataclasses import dataclass
 
 import numpy as np
 
-from .faces import Body, Colour, Face, Points, box, disc, facing, footprint, ground_quad, hsv, place, stand
-from .layout import BEHIND, FAR, Street, sign_of
-from .textures import ASPHALT, GRASS, LEAVES, PAVING, PLASTER
+from .surfaces import (
+    ASPHALT,
+    GRASS,
+    LEAVES,
+    PAVING,
+    PLASTER,
+    Body,
+    Colour,
+    Face,
+    Points,
+    box,
+    disc,
+    footprint,
+    ground_quad,
+    hsv,
+    place,
+    stand,
+    visible,
+)
 
+FAR = 190.0  # metres; largest end of buildings and road
+BEHIND = -30.0  # metres; start of buildings and road, behind the camera
 LINE = 0.12  # metres; width of a painted line
+KERB = 0.18  # metres; width of a kerb
+
+RED: Colour = (0.55, 0.015, 0.02)
+BLUE: Colour = (0.015, 0.1, 0.45)
+WHITE: Colour = (0.75, 0.75, 0.75)
+YELLOW: Colour = (0.75, 0.45, 0.02)
+BLACK: Colour = (0.02, 0.02, 0.02)
+STEEL: Colour = (0.3, 0.3, 0.3)
+
+SQUARE = np.array([[-1.0, -1.0], [1.0, -1.0], [1.0, 1.0], [-1.0, 1.0]])
+TRIANGLE = np.array([[-1.05, -0.75], [1.05, -0.75], [0.0, 1.05]])
+OCTAGON = disc(1.0, 8) @ np.array([[0.924, 0.383], [-0.383, 0.924]])
+
+
+@dataclass(frozen=True)
+class Street:
+    """The plan of a street. Lengths are in metres, pairs (left, right). `frontage`: "terrace", "detached" or "park"."""
+
+    road: float  # half of the road's width
+    pavement: tuple[float, float]
+    verge: tuple[float, float]  # grass between the pavement and the buildings
+    frontage: tuple[str, str]
+    crossing: float | None  # middle of the crossing street, along this one
+    crossing_half: float
+    end: float  # where a building closes the street, or FAR
+
+    def kerb(self, side: int) -> float:
+        """Distance of the pavement's outer edge from the middle in metres, on side 0 (left) or 1."""
+        return self.road + self.pavement[side]
+
+    def wall(self, side: int) -> float:
+        """Distance of the buildings from the middle in metres."""
+        return self.kerb(side) + self.verge[side]
+
+    def crossed(self, z: float, margin: float = 1.0) -> bool:
+        """Whether the crossing street, widened by `margin` metres, covers a position along this street."""
+        return self.crossing is not None and abs(z - self.crossing) < self.crossing_half + margin
+
+
+def sign_of(side: int) -> int:
+    """-1 for the left side (0), +1 for the right side (1)."""
+    return 2 * side - 1
+
+
+def draw_street(rng: np.random.Generator) -> Street:
+    """Draw the plan of a street; a third are closed by a building, and half are crossed by another street."""
+    frontage = rng.choice(["terrace", "detached", "park"], size=2, p=[0.55, 0.27, 0.18])
+    verge = [0.0 if kind == "terrace" else float(rng.uniform(1.0, 6.0)) for kind in frontage]
+    closed = rng.random() < 0.35
+    return Street(
+        road=float(rng.uniform(3.2, 6.5)),
+        pavement=(float(rng.uniform(1.8, 4.5)), float(rng.uniform(1.8, 4.5))),
+        verge=(verge[0], verge[1]),
+        frontage=(str(frontage[0]), str(frontage[1])),
+        crossing=float(rng.uniform(14, 60)) if rng.random() < 0.5 else None,
+        crossing_half=float(rng.uniform(3.0, 5.0)),
+        end=float(rng.uniform(55, 130)) if closed else FAR,
+    )
 
 
 def build_ground(rng: np.random.Generator, street: Street, labels: dict[str, int]) -> list[Body]:
-    """All faces at height 0, to be drawn before anything else, in this order."""
+    """Draw the ground: bodies of all faces at height 0, to be drawn first, in this order."""
     grey = rng.uniform(0.045, 0.14)
     road = grey * (1 + np.array([0.06, 0.0, -0.06]) * rng.uniform(-1, 1))
     asphalt: Colour = (float(road[0]), float(road[1]), float(road[2]))
@@ -18,22 +96,18 @@ def build_ground(rng: np.random.Generator, street: Street, labels: dict[str, int
     slab: Colour = (tone * rng.uniform(1.0, 1.15), tone, tone * rng.uniform(0.8, 1.0))
     lawn: Colour = (rng.uniform(0.06, 0.12), rng.uniform(0.13, 0.2), rng.uniform(0.02, 0.05))
     paving = int(rng.choice([PAVING, PAVING, ASPHALT]))
-
-    def body(label: str, faces: list[Face]) -> Body:
-        return Body(labels[label], faces, shadow=False)
-
     kerb = (tone * 1.2, tone * 1.2, tone * 1.2)
-    bodies = [
-        body("vegetation", [Face(ground_quad(-400, 400, -40, 420), lawn, GRASS)]),
-        body("pavement", [Face(quad, slab, paving) for quad in _pavements(street)]),
-        body("pavement", [Face(quad, kerb) for quad in _kerbs(street)]),
-        body("road", [Face(quad, asphalt, ASPHALT) for quad in _roads(street)]),
-        body("road", _patches(rng, street, asphalt)),
+    layers = [
+        ("vegetation", [Face(ground_quad(-400, 400, -40, 420), lawn, GRASS)]),
+        ("pavement", [Face(quad, slab, paving) for quad in _pavements(street)]),
+        ("pavement", [Face(quad, kerb) for quad in _kerbs(street)]),
+        ("road", [Face(quad, asphalt, ASPHALT) for quad in _roads(street)]),
+        ("road", _patches(rng, street, asphalt)),
     ]
     white = rng.uniform(0.35, 0.7)
     paint = (white, white, white * rng.uniform(0.85, 1.0))
-    bodies.append(body("road", [Face(quad, paint, ASPHALT) for quad in _markings(rng, street)]))
-    return bodies
+    layers.append(("road", [Face(quad, paint, ASPHALT) for quad in _markings(rng, street)]))
+    return [Body(labels[label], faces, shadow=False) for label, faces in layers]
 
 
 def _pavements(street: Street) -> list[Points]:
@@ -51,10 +125,8 @@ def _pavements(street: Street) -> list[Points]:
 
 def _kerbs(street: Street) -> list[Points]:
     road = street.road
-    return [
-        ground_quad(-road - 0.18, -road, BEHIND, street.end - 4),
-        ground_quad(road, road + 0.18, BEHIND, street.end - 4),
-    ]
+    spans = (-road - KERB, -road), (road, road + KERB)
+    return [ground_quad(low, high, BEHIND, street.end - 4) for low, high in spans]
 
 
 def _roads(street: Street) -> list[Points]:
@@ -127,8 +199,7 @@ def build_hedge(rng: np.random.Generator, x: float, z: float, length: float, eye
     """A clipped hedge along the street."""
     sides = [place(side, x, z, 0.0) for side in box(rng.uniform(0.5, 0.9), rng.uniform(0.6, 1.7), length)]
     green = _foliage(rng)
-    seen = [side for side, shows in zip(sides, facing(sides, eye), strict=True) if shows]
-    return Body(label, [Face(side, green, GRASS) for side in seen], footprint(np.array(sides[2:])))
+    return Body(label, [Face(side, green, GRASS) for side in visible(sides, eye)], footprint(np.array(sides[2:])))
 
 
 def build_bush(rng: np.random.Generator, x: float, z: float, eye: Points, label: int) -> Body:
@@ -152,29 +223,17 @@ def _ragged(rng: np.random.Generator, radius: float) -> Points:
     return circle * rng.uniform(0.7, 1.15, (len(circle), 1))
 
 
-RED: Colour = (0.55, 0.015, 0.02)
-BLUE: Colour = (0.015, 0.1, 0.45)
-WHITE: Colour = (0.75, 0.75, 0.75)
-YELLOW: Colour = (0.75, 0.45, 0.02)
-BLACK: Colour = (0.02, 0.02, 0.02)
-STEEL: Colour = (0.3, 0.3, 0.3)
-
-SQUARE = np.array([[-1.0, -1.0], [1.0, -1.0], [1.0, 1.0], [-1.0, 1.0]])
-TRIANGLE = np.array([[-1.05, -0.75], [1.05, -0.75], [0.0, 1.05]])
-OCTAGON = disc(1.0, 8) @ np.array([[0.924, 0.383], [-0.383, 0.924]])
-
-
-def build_sign(rng: np.random.Generator, x: float, z: float, eye: Points, label: int, other: int) -> list[Body]:
+def build_sign(rng: np.random.Generator, x: float, z: float, eye: Points, label: int, post_label: int) -> list[Body]:
     """A post and the plate in front of it, in drawing order. The plate's upper edge is 2.2 to 3 m up."""
     heading = float(np.arctan2(x - eye[0], z - eye[2])) * 0.6 + rng.uniform(-0.35, 0.35)
     size, middle = rng.uniform(0.3, 0.48), rng.uniform(1.8, 2.5)
     rod = np.array([[-0.035, 0], [0.035, 0], [0.035, middle + 0.2], [-0.035, middle + 0.2]])
-    place_print = (x - 0.3, z - 0.15, x + 0.3, z + 0.15)
-    post = Body(other, [Face(stand([rod], x, z, heading)[0], STEEL)], place_print)
+    area = (x - 0.3, z - 0.15, x + 0.3, z + 0.15)
+    post = Body(post_label, [Face(stand([rod], x, z, heading)[0], STEEL)], area)
     parts = _plate(rng)
     shapes = stand([shape * size + [0.0, middle] for shape, _ in parts], x, z, heading, ahead=-0.06)
     faces = [Face(points, colour) for points, (_, colour) in zip(shapes, parts, strict=True)]
-    return [post, Body(label, faces, place_print, countable=True)]
+    return [post, Body(label, faces, area, countable=True)]
 
 
 def _plate(rng: np.random.Generator) -> list[tuple[Points, Colour]]:
@@ -200,12 +259,11 @@ def build_clutter(rng: np.random.Generator, x: float, z: float, eye: Points, lab
         return _board(rng, x, z, eye, label)
     width, height, length, colour = _measures(rng, kind)
     sides = [place(side, x, z, heading) for side in box(width, height, length)]
-    seen = facing(sides, eye)
-    faces = [Face(side, colour) for side, shows in zip(sides, seen, strict=True) if shows]
+    faces = [Face(side, colour) for side in visible(sides, eye)]
     if kind == "bin":
         lid = [place(side + np.array([0, height, 0]), x, z, heading) for side in box(1.1 * width, 0.12, 1.1 * length)]
         tone = (0.6 * colour[0], 0.6 * colour[1], 0.6 * colour[2])
-        faces += [Face(side, tone) for side, shows in zip(lid, facing(lid, eye), strict=True) if shows]
+        faces += [Face(side, tone) for side in visible(lid, eye)]
     if kind == "lamp":
         globe = disc(0.22) + np.array([0.0, height])
         turned = float(np.arctan2(x - eye[0], z - eye[2]))

@@ -1,20 +1,40 @@
-"""Flat polygons in space, the things built from them, and who stands in front of whom."""
+"""Surfaces in the street: flat faces, the shapes made of them, their drawing order and their textures.
+
+Textures are the photographs of brick, grass and gravel inside scikit-image's wheel, and drawn patterns. Every texture
+is a periodic square of brightness factors around 1, kept with its smaller copies (Williams 1983, "Pyramidal
+parametrics") in one flat array, so that one lookup serves a whole image.
+"""
 
 import colorsys
 from dataclasses import dataclass
+from functools import lru_cache
+from importlib import resources
+from pathlib import Path
 from typing import NamedTuple
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from .textures import PLAIN
+from ... import images
+
+SIDE = 256  # texels
+LEVELS = 9
+AHEAD = np.float32(2**17)  # texels: whole tiles that make coordinates positive, so that truncation is floor
+PLAIN, BRICK, GRASS, ASPHALT, PLASTER, PAVING, LEAVES, CLOUDS = range(8)
+METRES = np.array([1.0, 2.4, 1.6, 1.3, 6.0, 2.4, 2.4, 1.0])  # the side of one tile
+STRENGTH = np.array([0.0, 1.0, 1.0, 0.6, 0.5, 1.0, 1.5, 1.0])  # contrast / contrast of the picture
 
 Colour = tuple[float, float, float]
 Points = NDArray[np.float64]
 
 
 class Face(NamedTuple):
-    """One flat polygon: street points (K, 3), the share of linear RGB light it reflects, texture, facade style."""
+    """One flat polygon.
+
+    Its fields are street points (K, 3), reflectance as linear RGB in [0, 1], index of the texture, and index of the
+    facade style (-1 = none).
+    """
 
     vertices: Points
     colour: Colour
@@ -38,7 +58,7 @@ class Body:
 
 
 def hsv(hue: float, saturation: float, value: float) -> Colour:
-    """A displayed colour as linear reflectance."""
+    """Linear reflectance of a displayed HSV colour; all values in [0, 1], and the hue is periodic."""
     red, green, blue = colorsys.hsv_to_rgb(hue % 1.0, saturation, value)
     return red**2.2, green**2.2, blue**2.2
 
@@ -56,7 +76,7 @@ def ground_quad(x0: float, x1: float, z0: float, z1: float) -> Points:
 
 
 def place(points: Points, x: float, z: float, heading: float) -> Points:
-    """Turn local points (..., 3) by a heading (0 looks along z, positive to the right) and put them at (x, z)."""
+    """Rotate local points (..., 3) by a heading in radians (0 = along z, positive to the right) and move to (x, z)."""
     cos, sin = np.cos(heading), np.sin(heading)
     turned = points @ np.array([[cos, 0.0, -sin], [0.0, 1.0, 0.0], [sin, 0.0, cos]])
     return turned + np.array([x, 0.0, z])
@@ -107,6 +127,11 @@ def facing(sides: list[Points], eye: Points) -> list[bool]:
     return [bool(seen) for seen in outward * towards > 0]
 
 
+def visible(sides: list[Points], eye: Points) -> list[Points]:
+    """The sides of a convex solid that look towards the eye (3,)."""
+    return [side for side, is_seen in zip(sides, facing(sides, eye), strict=True) if is_seen]
+
+
 def disc(radius: float, count: int = 12) -> NDArray[np.float64]:
     """A circle as a polygon (count, 2) around the origin."""
     angle = np.arange(count) * (2 * np.pi / count)
@@ -114,7 +139,7 @@ def disc(radius: float, count: int = 12) -> NDArray[np.float64]:
 
 
 def footprint(points: Points) -> tuple[float, float, float, float]:
-    """(x0, z0, x1, z1) of street points (..., 3)."""
+    """Bounding rectangle (x0, z0, x1, z1) on the ground of street points (..., 3)."""
     flat = points.reshape(-1, 3)
     return float(flat[:, 0].min()), float(flat[:, 2].min()), float(flat[:, 0].max()), float(flat[:, 2].max())
 
@@ -148,3 +173,86 @@ def _hides(low: Points, high: Points, eye: float) -> NDArray[np.bool_]:
     above = (high[:, None] <= low[None]) & (eye <= low[None])
     below = (low[:, None] >= high[None]) & (eye >= high[None])
     return above | below
+
+
+@dataclass(frozen=True)
+class Atlas:
+    """All textures and their smaller copies. `texels` is flat; `offset[texture, level]` is where a copy starts."""
+
+    texels: NDArray[np.float32]
+    offset: NDArray[np.intp]
+
+    def lookup(
+        self,
+        texture: NDArray[np.intp],
+        u: NDArray[np.float32],
+        v: NDArray[np.float32],
+        footprint: NDArray[np.float32],
+    ) -> NDArray[np.float32]:
+        """Brightness factors at surface coordinates u, v in metres; `footprint` is the size of a sample in metres.
+
+        All arrays have the same shape; `texture` holds indices of textures.
+        """
+        per_metre = (SIDE / METRES).astype(np.float32)
+        level = np.log2(np.maximum(footprint * np.take(per_metre, texture), 1)).astype(np.intp)
+        copy = texture * LEVELS + np.minimum(level, LEVELS - 1)
+        scale = np.take((per_metre[:, None] * np.exp2(-np.arange(LEVELS, dtype=np.float32))).ravel(), copy)
+        side = np.take(np.tile(SIDE >> np.arange(LEVELS), len(METRES)), copy)
+        column = (u * scale + AHEAD).astype(np.intp) & (side - 1)
+        row = (v * scale + AHEAD).astype(np.intp) & (side - 1)
+        return np.take(self.texels, np.take(self.offset.ravel(), copy) + row * side + column)
+
+
+@lru_cache(maxsize=1)
+def load_atlas() -> Atlas:
+    """The atlas, built once per process; it is always the same."""
+    gravel = _photograph("gravel.png")
+    grass = _photograph("grass.png")
+    pictures = [
+        np.ones((SIDE, SIDE), np.float32),
+        _photograph("brick.png").T[::-1],
+        grass,
+        gravel,
+        0.5 * _noise(1, 1.2) + 0.5 * _noise(2, 0.4),
+        _slabs() * (0.6 + 0.4 * gravel),
+        grass,
+        _noise(3, 1.7),
+    ]
+    copies, offsets, start = [], [], 0
+    for picture, strength in zip(pictures, STRENGTH, strict=True):
+        texture = np.maximum(1 + strength * (picture - 1), 0).astype(np.float32)
+        for level in range(LEVELS):
+            side = SIDE >> level
+            copies.append(cv2.resize(texture, (side, side), interpolation=cv2.INTER_AREA).ravel())
+            offsets.append(start)
+            start += side * side
+    return Atlas(np.concatenate(copies), np.array(offsets, np.intp).reshape(len(pictures), LEVELS))
+
+
+def _photograph(name: str) -> NDArray[np.float32]:
+    """A bundled photograph as a periodic texture: large-scale shading divided out, then mirrored."""
+    path = Path(str(resources.files("skimage") / "data" / name))
+    grey = images.read_image(path)[:, :, 0].astype(np.float32)
+    flat = grey / cv2.GaussianBlur(grey, (0, 0), 60)
+    flat = cv2.resize(flat / flat.mean(), (SIDE // 2, SIDE // 2), interpolation=cv2.INTER_AREA)
+    return np.block([[flat, flat[:, ::-1]], [flat[::-1], flat[::-1, ::-1]]])
+
+
+def _noise(seed: int, slope: float) -> NDArray[np.float32]:
+    """Periodic noise with amplitude ~ 1 / frequency^slope, mean 1, standard deviation 0.25."""
+    spectrum = np.fft.rfft2(np.random.default_rng(seed).standard_normal((SIDE, SIDE)))
+    frequency = np.hypot(np.fft.fftfreq(SIDE)[:, None], np.fft.rfftfreq(SIDE)[None])
+    frequency[0, 0] = np.inf
+    picture = np.fft.irfft2(spectrum / frequency**slope, s=(SIDE, SIDE))
+    return (1 + 0.25 * picture / picture.std()).astype(np.float32)
+
+
+def _slabs() -> NDArray[np.float32]:
+    """Paving slabs of 0.6 m with dark joints, each slightly lighter or darker."""
+    count, size = 4, SIDE // 4
+    tones = 1 + 0.08 * np.random.default_rng(4).standard_normal((count, count)).astype(np.float32)
+    slabs = np.kron(tones, np.ones((size, size), np.float32))
+    joint = (np.arange(SIDE) % size) < 3
+    slabs[joint, :] *= 0.65
+    slabs[:, joint] *= 0.65
+    return slabs
