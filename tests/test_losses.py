@@ -10,6 +10,7 @@ from test_prior import tiny_prior
 from torch import Tensor, nn
 
 from models.losses import LOSSES, build_objective, get_loss, get_settings, needs_prior, needs_task
+from models.losses.diffusion_terms import untrained
 from models.losses.objective import Objective
 from models.losses.pixel import PIXEL_LOSSES
 from models.losses.term import Loss, LossError
@@ -275,6 +276,21 @@ def test_frozen_networks_are_no_parameters_but_follow_the_objective() -> None:
     assert not list(objective.parameters())
     objective.to(torch.float64)
     assert objective._terms[0].diffloss.prior.dtype == torch.float64
+
+
+def test_an_untrained_prior_is_a_control_with_the_same_architecture() -> None:
+    trained = tiny_prior()
+    state = torch.random.get_rng_state()
+    random, again = untrained(trained, seed=1), untrained(trained, seed=1)  # 0 drew the "trained" weights
+    assert torch.equal(torch.random.get_rng_state(), state)
+    ours, theirs = trained.network.unet.state_dict(), random.network.unet.state_dict()
+    assert {name: value.shape for name, value in ours.items()} == {name: value.shape for name, value in theirs.items()}
+    weights = [name for name, value in ours.items() if value.ndim > 1]
+    assert weights and not any(torch.equal(ours[name], theirs[name]) for name in weights)
+    assert all(torch.equal(value, theirs[name]) for name, value in again.network.unet.state_dict().items())
+    losses = {"random": {"base": "diffloss", "prior": "untrained"}}
+    control, loss = gradient(build("random", losses)), gradient(build("diffloss"))
+    assert control[1]["natural"] != loss[1]["natural"] and control[1]["natural_ratio"] == pytest.approx(0.5)
 
 
 def test_raw_output_may_leave_the_range() -> None:

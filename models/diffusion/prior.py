@@ -1,6 +1,5 @@
 """Diffusion priors: frozen diffusion models that give features of noisy images, and how they are loaded."""
 
-import copy
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -105,20 +104,6 @@ class DiffusionPrior(nn.Module):
         """
         unet, scheduler = convert(checkpoint, config)
         return cls(unet, scheduler, null_class=null_class)
-
-    def untrained(self, seed: int = 0) -> Self:
-        """A prior with the same architecture and schedule and random weights: what a loss owes to the training.
-
-        Args:
-            seed: of the weights. The global random state does not change.
-        """
-        prior = copy.deepcopy(self)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            for module in prior.network.modules():
-                if hasattr(module, "reset_parameters"):
-                    module.reset_parameters()
-        return prior
 
     def save(self, folder: str | Path) -> None:
         """Write the layout that `load` reads."""

@@ -1,5 +1,6 @@
 """The losses `natural`, `semantic` and `diffloss`: one or both terms of DiffLoss, with options."""
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Annotated, ClassVar, Literal
@@ -177,6 +178,22 @@ class DiffLossWithOptions(DiffLoss):
         return [(resize(restored, size, multiple), resize(clean, size, multiple)) for size in self.settings.view_sizes]
 
 
+def untrained(prior: DiffusionPrior, seed: int = 0) -> DiffusionPrior:
+    """A copy of a prior whose U-Net has random weights: a control for what a loss owes to the prior's training.
+
+    Args:
+        prior: any; schedule, architecture and a latent prior's VAE stay.
+        seed: of the weights. The global random state does not change.
+    """
+    copied = copy.deepcopy(prior)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        for module in copied.network.unet.modules():
+            if hasattr(module, "reset_parameters"):
+                module.reset_parameters()
+    return copied
+
+
 class NaturalAndSemantic(Term):
     """Both terms of DiffLoss."""
 
@@ -188,7 +205,7 @@ class NaturalAndSemantic(Term):
         super().__init__(settings, inputs)
         natural_weight, semantic_weight = (float(name in self.components) for name in ("natural", "semantic"))
         self._pixel_factor = inputs.pixel_factor
-        prior = inputs.prior if settings.prior == "trained" else inputs.prior.untrained()
+        prior = inputs.prior if settings.prior == "trained" else untrained(inputs.prior)
         self.diffloss = DiffLossWithOptions(prior, settings, natural_weight, semantic_weight, inputs.rank)
         if settings.checkpointing:
             prior.checkpoint()
