@@ -16,7 +16,7 @@ import torch
 from data.batches import PairBatches
 from data.dataset import Dataset
 from models.losses import build_objective, needs_prior, needs_task
-from models.losses.objective import ObjectiveOutput
+from models.losses.objective import Objective, ObjectiveOutput
 from models.restorers import CHECKPOINT, build_restorer, load_restorer, save_restorer
 from models.restorers.contract import Restorer
 from models.tasks import get_task
@@ -75,16 +75,15 @@ def train_restorer(
     Raises:
         TrainingError: a value is not finite. The text names the step, the images and the value.
     """
-    torch.manual_seed(loop.seed)
     rank = rank or TrainingRank(loop.device)
-    optimisation = Optimisation(starting_restorer(settings).to(loop.device).train(), settings, rank)
+    optimisation = start_optimisation(settings, loop.seed, rank)
     objective = objective.to(loop.device)
     state = {**optimisation.state, "objective": objective} | ({"validator": validator} if validator else {})
     for step in loop.steps(settings.steps, state):
         if validator and validator.says_stop:
             break
         try:
-            logs = _train_step(batches, objective, optimisation, loop, step)
+            logs = train_step(batches, objective, optimisation, loop.seed, step)
         except TrainingError as error:
             raise TrainingError(f"step {step}: {error}; images {', '.join(batches.ids(step))}. {ADVICE}") from error
         validation = validator(step + 1, optimisation.result) if validator else {}
@@ -94,15 +93,33 @@ def train_restorer(
     return optimisation.result.eval()
 
 
-def _train_step(
-    batches: Batches, objective: torch.nn.Module, optimisation: Optimisation, loop: Loop, step: int
+def start_optimisation(settings: TrainRestorer, seed: int, rank: TrainingRank) -> Optimisation:
+    """The optimisation of a training that has done no step: the same weights for the same seed."""
+    torch.manual_seed(seed)
+    return Optimisation(starting_restorer(settings).to(rank.device).train(), settings, rank)
+
+
+def train_step(
+    batches: Batches, objective: torch.nn.Module, optimisation: Optimisation, seed: int, step: int
 ) -> dict[str, float]:
-    degraded, clean = (images.to(loop.device) for images in batches(step))
+    """Change the restorer's weights once. Returns the values for the training curve.
+
+    Args:
+        batches: training pairs.
+        objective: on the restorer's device.
+        optimisation: of the restorer.
+        seed: of the training.
+        step: from 0.
+
+    Raises:
+        TrainingError: a value is not finite.
+    """
+    degraded, clean = (images.to(optimisation.device) for images in batches(step))
     with optimisation.precision():
         restored = optimisation.network(degraded)
     if not torch.isfinite(restored).all():
         raise TrainingError("the restorer's output is not finite")
-    generator = torch.Generator().manual_seed(seed_for(loop.seed, "objective", step))
+    generator = torch.Generator().manual_seed(seed_for(seed, "objective", step))
     output: ObjectiveOutput = objective(restored, clean, generator=generator)
     values = {"loss": output.total.item(), **output.logs}
     faulty = [name for name, value in values.items() if not math.isfinite(value)]
@@ -124,13 +141,28 @@ def _checkpoint_folder(
     return checkpoint_folder(code, params.seed, used, description, fingerprint(*files), number)
 
 
-def _objective(options: Namespace, description: dict[str, Any], rank: TrainingRank) -> torch.nn.Module:
-    """The objective, with the frozen networks that its losses need."""
+def load_objective(description: dict[str, Any], prior: Path, tasks: Path, rank: TrainingRank) -> Objective:
+    """The objective, with the frozen networks that its losses need.
+
+    Args:
+        description: what the stage `objective` wrote.
+        prior: folder of the prior.
+        tasks: folder of the trained task networks.
+        rank: this process of the training.
+    """
     losses, features = _losses(description), None
     if needs_task(losses):
         task = description["network"]
-        features = get_task(task).load(Path(options.tasks) / task, rank.device).features
-    return build_objective(losses, prior_folder=Path(options.prior), task_features=features, rank=rank)
+        features = get_task(task).load(tasks / task, rank.device).features
+    return build_objective(losses, prior_folder=prior, task_features=features, rank=rank)
+
+
+def training_batches(
+    degraded: Dataset, clean: Dataset, settings: TrainRestorer, seed: int, rank: TrainingRank
+) -> PairBatches:
+    """The training pairs of a rank. They do not depend on the objective."""
+    splits, share = (degraded.split("train"), clean.split("train")), (rank.index, rank.count)
+    return PairBatches(*splits, settings.crop, settings.batch, seed, share, settings.clean_share)
 
 
 def _losses(description: dict[str, Any]) -> dict[str, tuple[str, dict[str, Any]]]:
@@ -146,10 +178,9 @@ def _train(
     degraded, clean = (Dataset.open(Path(path)) for path in (options.degraded, options.clean))
     validator = build_validator(degraded, clean, settings.validation, rank)
     work = _checkpoint_folder(params, settings, description, [degraded, clean], number)
-    objective = _objective(options, description, rank)
+    objective = load_objective(description, Path(options.prior), Path(options.tasks), rank)
     seed = seed_for(params.seed, "restorer", *([number] if number > 1 else []))
-    splits, share = (degraded.split("train"), clean.split("train")), (rank.index, rank.count)
-    batches = PairBatches(*splits, settings.crop, settings.batch, seed, share, settings.clean_share)
+    batches = training_batches(degraded, clean, settings, seed, rank)
     live = streaming.live(
         clean.info.name,
         name=f"{options.degradation} · {name}",

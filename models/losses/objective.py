@@ -1,5 +1,6 @@
 """The objective, what a restorer is trained on: the pixel loss plus further losses, each at a stated strength."""
 
+import math
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
@@ -97,6 +98,16 @@ class Objective(nn.Module):
             self.step += 1
             value = value + ((restored - restored.detach()) * gradient).sum()
         return ObjectiveOutput(value, logs)
+
+    @property
+    def cycle(self) -> int:
+        """Steps after which the same work repeats, from step `settled` on."""
+        return math.lcm(*(term.settings.every * term.settings.calibrate_every for term in self._terms))
+
+    @property
+    def settled(self) -> int:
+        """The step at which all terms have started and made their first measurements."""
+        return max((term.settings.from_step + WARM_UP * term.settings.every for term in self._terms), default=0)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Objective":
         for term in self._terms:
