@@ -9,7 +9,7 @@ import torchvision
 from test_prior import tiny_prior
 from torch import Tensor, nn
 
-from models.losses import LOSSES, build_objective, get_loss, get_settings, needs_prior, needs_task
+from models.losses import LOSSES, build_objective, get_loss, get_settings, needs_labels, needs_prior, needs_task
 from models.losses.diffusion_terms import untrained
 from models.losses.objective import Objective
 from models.losses.pixel import PIXEL_LOSSES
@@ -40,15 +40,25 @@ class TaskNetwork(nn.Module):
         return [first, 1000 * self.second(first)]
 
 
+LABELS = torch.arange(2 * 14 * 14).reshape(2, 14, 14) % 4
+
+
+def task_loss(images: Tensor, labels: Any) -> Tensor:
+    """The cross-entropy of the first layer of a `TaskNetwork` with the weights of seed 0."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return nn.functional.cross_entropy(TaskNetwork()(images)[0], labels)
+
+
 def build(name: str, settings: dict[str, Any] | None = None) -> Objective:
     losses = objective_losses(name, settings or {})
-    return build_objective(losses, prior_folder=tiny_prior(), task_features=TaskNetwork())
+    return build_objective(losses, prior_folder=tiny_prior(), task_features=TaskNetwork(), task_loss=task_loss)
 
 
 def gradient(objective: Objective, seed: int = 0) -> tuple[Tensor, dict[str, float]]:
     restored, clean = pair()
     leaf = restored.clone().requires_grad_()
-    output = objective(leaf, clean, generator(seed))
+    output = objective(leaf, clean, generator(seed), LABELS)
     return torch.autograd.grad(output.total, leaf)[0], output.logs
 
 
@@ -63,7 +73,8 @@ def test_every_entry_of_the_table_has_a_class_and_settings_with_defaults() -> No
 def test_what_the_losses_of_an_objective_need() -> None:
     losses = {name: (name, {}) for name in LOSSES}
     assert {name for name in LOSSES if needs_prior({name: losses[name]})} >= {"natural", "semantic", "diffloss"}
-    assert {name for name in LOSSES if needs_task({name: losses[name]})} >= {"task"}
+    assert {name for name in LOSSES if needs_task({name: losses[name]})} >= {"task", "recognition"}
+    assert needs_labels(losses) and not needs_labels({"task": losses["task"]})
     assert not needs_prior({"pixel": losses["pixel"]}) and not needs_task({"pixel": losses["pixel"]})
     assert needs_prior(losses) and needs_task(losses) and not needs_prior({})
 
@@ -142,7 +153,7 @@ def test_frequency_against_numpy() -> None:
 def test_every_objective_trains_every_weight_of_a_restorer(name: str) -> None:
     restored, clean = pair()
     restorer = nn.Sequential(nn.Conv2d(3, 6, 3, padding=1), nn.Conv2d(6, 3, 3, padding=1))
-    output = build(name)(restorer(restored), clean, generator())
+    output = build(name)(restorer(restored), clean, generator(), LABELS)
     output.total.backward()
     assert all(parameter.grad is not None and parameter.grad.abs().sum() > 0 for parameter in restorer.parameters())
     assert set(objective_losses(name, {})) - {"diffloss"} <= set(output.logs)
@@ -373,6 +384,24 @@ def test_missing_networks_are_named() -> None:
     with pytest.raises(LossError, match="no gradient"):
         network = torch.no_grad()(TaskNetwork())
         gradient(build_objective(objective_losses("task", {}), task_features=network))
+
+
+def test_recognition_is_the_training_loss_of_the_network() -> None:
+    objective = build("recognition", {"recognition": {"weighting": "raw", "raw_weight": 0.25}})
+    assert objective.needs_labels and not build("task").needs_labels
+    restored, clean = pair()
+    leaf = restored.clone().requires_grad_()
+    total = (leaf - clean).abs().mean() + 0.25 * task_loss(leaf, LABELS)
+    output = objective(restored.clone().requires_grad_(), clean, generator(), LABELS)
+    assert output.total.item() == pytest.approx(total.item()) and "recognition_ratio" in output.logs
+    torch.testing.assert_close(gradient(objective)[0], torch.autograd.grad(total, leaf)[0])
+    with pytest.raises(LossError, match="recognition: needs the labels of the images; pass labels"):
+        objective(restored.requires_grad_(), clean, generator())
+    with pytest.raises(LossError, match="'recognition' needs the training loss of a task network: pass task_loss"):
+        build_objective(objective_losses("recognition", {}), task_features=TaskNetwork())
+    with pytest.raises(LossError, match="recognition: the network's loss carries no gradient"):
+        losses = objective_losses("recognition", {})
+        gradient(build_objective(losses, task_loss=torch.no_grad()(task_loss)))
 
 
 def test_the_prior_is_loaded_once_and_only_if_a_loss_needs_it(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ..data_parallel import SINGLE_RANK, Rank
-from .term import Loss, LossError, Term, check_range
+from .term import Labels, Loss, LossError, Term, check_range
 
 MEMORY = 5  # measurements in which a running mean of gradient norms follows a change to 1 - (1 - 1/5)^5 = 67 %
 WARM_UP = 5  # the first measurements are made at consecutive evaluations
@@ -63,10 +63,13 @@ class Objective(nn.Module):
         self.register_buffer("pixel_norms", torch.zeros(len(names), dtype=torch.float64))
         self.register_buffer("counts", torch.zeros(len(names), dtype=torch.int64))
 
-    def forward(self, restored: Tensor, clean: Tensor, generator: torch.Generator) -> ObjectiveOutput:
+    def forward(
+        self, restored: Tensor, clean: Tensor, generator: torch.Generator, labels: Labels | None = None
+    ) -> ObjectiveOutput:
         """Evaluate at restored and clean images (N,3,H,W), clean in [0,1]; only `generator` is used for draws.
 
-        Without gradient (validation), all terms are evaluated; steps are not counted and norms not measured.
+        `labels` are those of the images, for the losses with `needs_labels`. Without gradient (validation), all terms
+        are evaluated; steps are not counted and norms not measured.
 
         Raises:
             LossError: shapes that differ, a clean image outside [0,1], or a restored one that is not finite.
@@ -83,7 +86,7 @@ class Objective(nn.Module):
         for term in self._terms:
             if training and not self._is_due(term):
                 continue
-            components = term(clamped, clean, generator)  # scalars by name
+            components = term(clamped, clean, generator, *([labels] if term.needs_labels else []))  # scalars by name
             if training and self._measurement_is_due(term):
                 gradients = self._gradients(leaf, components)  # (N,3,H,W) by name
                 logs |= self._measure(term, pixel_gradient, gradients)
@@ -98,6 +101,11 @@ class Objective(nn.Module):
             self.step += 1
             value = value + ((restored - restored.detach()) * gradient).sum()
         return ObjectiveOutput(value, logs)
+
+    @property
+    def needs_labels(self) -> bool:
+        """Whether `forward` needs the labels of the images."""
+        return any(term.needs_labels for term in self._terms)
 
     @property
     def cycle(self) -> int:
