@@ -21,6 +21,11 @@ os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 Array = NDArray[np.uint8]
 SINGLE_RANK = (0, 1)  # index of this rank and number of ranks: one process gets the whole batch
 CLEAN_DRAW = 1  # separates the draw of clean pairs from the other random draws of a pair
+CROP_LABELS = ("detection", "segmentation")  # kinds of labels that can be cut out together with an image
+SMALLEST_BOX = 2.0  # pixels; smaller remnants of boxes in a crop are dropped
+SMALLEST_SHARE = 0.1  # of a box's area in a crop; smaller remnants are dropped
+
+Labels = torch.Tensor | list[torch.Tensor]  # masks (B, crop, crop) int64; or the boxes (K, 5) of each crop
 
 
 class PairBatches:
@@ -37,9 +42,10 @@ class PairBatches:
         rank: index of this rank in a data-parallel training, and number of ranks; each gets its slice of a batch.
         clean_share: share of pairs, drawn at random, whose degraded crop is the clean one. The other pairs do not
             depend on it.
+        labels: what `labelled` reads: "segmentation" (masks), "detection" (boxes), or None: it cannot be called.
 
     Raises:
-        ValueError: the two splits do not have the same ids.
+        ValueError: the two splits do not have the same ids, or crops cannot have these labels.
     """
 
     def __init__(
@@ -51,6 +57,7 @@ class PairBatches:
         seed: int,
         rank: tuple[int, int] = SINGLE_RANK,
         clean_share: float = 0.0,
+        labels: str | None = None,
     ) -> None:
         if degraded.ids != clean.ids:
             raise ValueError(f"{degraded.folder}: its image ids differ from those of {clean.folder}. Run degrade again")
@@ -58,16 +65,60 @@ class PairBatches:
 
         self._draw = _Draw(clean.ids, batch, seed, rank)
         self._degraded, self._clean, self._clean_share = degraded, clean, clean_share
+        if labels not in (None, *CROP_LABELS):
+            raise ValueError(f"crops have no labels for {labels}, only for {', '.join(CROP_LABELS)}")
+        self._labels = labels
+        boxes = albumentations.BboxParams(
+            format="yolo",
+            label_fields=["classes"],
+            min_width=SMALLEST_BOX,
+            min_height=SMALLEST_BOX,
+            min_visibility=SMALLEST_SHARE,
+            clip=True,
+            filter_invalid_bboxes=True,
+        )
         self._transform = albumentations.Compose(
-            [_random_crop(crop), albumentations.HorizontalFlip()], additional_targets={"clean": "image"}
+            [_random_crop(crop), albumentations.HorizontalFlip()],
+            additional_targets={"clean": "image"},
+            bbox_params=boxes if labels == "detection" else None,
         )
 
     def __call__(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:
-        pairs = [
-            _transformed(self._transform, seed, image=self._input(image_id, seed), clean=self._clean.image(image_id))
+        views = self._views(step)
+        return _stack(view["image"] for view in views), _stack(view["clean"] for view in views)
+
+    def labelled(self, step: int) -> tuple[torch.Tensor, torch.Tensor, Labels]:
+        """The pairs of a step, as a call gives them, and the labels of their crops.
+
+        Masks are 255 outside the image. Boxes (K, 5) have the class index, centre, width and height, normalised to the
+        crop. They are clipped at its border; remnants under 2 pixels or a tenth of the box are dropped.
+        """
+        views = self._views(step)
+        pairs = _stack(view["image"] for view in views), _stack(view["clean"] for view in views)
+        if self._labels == "segmentation":
+            return *pairs, torch.from_numpy(np.stack([view["mask"] for view in views]).astype(np.int64))
+        return *pairs, [torch.from_numpy(np.column_stack([view["classes"], view["bboxes"]])).float() for view in views]
+
+    def _views(self, step: int) -> list[dict[str, Any]]:
+        """The transformed images of each pair of a step, with labels if there are any."""
+        return [
+            _transformed(
+                self._transform,
+                seed,
+                image=self._input(image_id, seed),
+                clean=self._clean.image(image_id),
+                **self._labels_of(image_id),
+            )
             for image_id, seed in self._draw(step)
         ]
-        return _stack(pair["image"] for pair in pairs), _stack(pair["clean"] for pair in pairs)
+
+    def _labels_of(self, image_id: str) -> dict[str, NDArray[Any]]:
+        if self._labels == "segmentation":
+            return {"mask": self._clean.mask(image_id)}
+        if self._labels == "detection":
+            boxes = self._clean.boxes(image_id)
+            return {"bboxes": boxes[:, 1:], "classes": boxes[:, 0]}
+        return {}
 
     def ids(self, step: int) -> list[str]:
         """The ids of the images that the pairs of a step are cut from."""
@@ -166,9 +217,9 @@ def _random_crop(size: int) -> Any:
     )
 
 
-def _transformed(transform: Any, seed: int, **arrays: Array) -> dict[str, Array]:
+def _transformed(transform: Any, seed: int, **arrays: NDArray[Any]) -> dict[str, Any]:
     transform.set_random_seed(seed)
-    result: dict[str, Array] = transform(**arrays)
+    result: dict[str, Any] = transform(**arrays)
     return result
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from models.losses import get_loss, needs_prior
+from models.tasks import TASKS, get_task
 from pipeline.running.atomic_outputs import StageFileError, replacing
 from pipeline.running.digests import digest_files
 from pipeline.running.entry import parse_arguments, run_stage
@@ -50,17 +51,22 @@ def describe(objective: str, params: Params, prior: Path, tasks: Path, code: Pat
 
 
 def _task_network(losses: Losses, tasks: list[str]) -> str | None:
-    """The task whose trained network gives the features of the first loss that needs them; None if no loss does."""
+    """The task whose trained network the losses need; None if no loss needs one."""
+    networks: dict[str, str] = {}
     for name, (kind, settings) in losses.items():
         if get_loss(kind).needs_task:
+            key = f"{PARAMS_FILE}: losses.{name}.network"
             network: str = check_section("losses", kind, settings, f"losses.{name}").network
             if network not in tasks:
-                raise ParamsError(
-                    f"{PARAMS_FILE}: losses.{name}.network: {network!r} is not among the tasks. Choose one of "
-                    f"{', '.join(tasks)}."
-                )
-            return network
-    return None
+                raise ParamsError(f"{key}: {network!r} is not among the tasks. Choose one of {', '.join(tasks)}.")
+            if get_loss(kind).needs_labels and not get_task(network).has_training_loss:
+                choices = ", ".join(task for task in TASKS if get_task(task).has_training_loss)
+                raise ParamsError(f"{key}: {network!r} has no training loss for crops. Choose one of {choices}.")
+            networks[name] = network
+    if len(set(networks.values())) > 1:
+        both = ", ".join(f"losses.{name}.network is {network!r}" for name, network in networks.items())
+        raise ParamsError(f"{PARAMS_FILE}: {both}. Choose the same task: an objective has one task network.")
+    return next(iter(networks.values()), None)
 
 
 def _code_digest(path: Path) -> str:

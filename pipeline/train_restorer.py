@@ -13,10 +13,10 @@ from typing import Any, Protocol
 
 import torch
 
-from data.batches import PairBatches
+from data.batches import Labels, PairBatches
 from data.dataset import Dataset
-from models.losses import build_objective, needs_prior, needs_task
-from models.losses.objective import ObjectiveOutput
+from models.losses import build_objective, needs_labels, needs_prior, needs_task
+from models.losses.objective import Objective, ObjectiveOutput
 from models.restorers import CHECKPOINT, build_restorer, load_restorer, save_restorer
 from models.restorers.contract import Restorer
 from models.tasks import get_task
@@ -44,6 +44,10 @@ class Batches(Protocol):
 
     def __call__(self, step: int) -> tuple[torch.Tensor, torch.Tensor]: ...
 
+    def labelled(self, step: int) -> tuple[torch.Tensor, torch.Tensor, Labels]:
+        """The same pairs and their labels."""
+        ...
+
     def ids(self, step: int) -> list[str]:
         """The ids of the images of a step."""
         ...
@@ -62,7 +66,7 @@ def starting_restorer(settings: TrainRestorer) -> Restorer:
 
 def train_restorer(
     batches: Batches,
-    objective: torch.nn.Module,
+    objective: Objective,
     settings: TrainRestorer,
     loop: Loop,
     validator: Validator | None = None,
@@ -75,16 +79,15 @@ def train_restorer(
     Raises:
         TrainingError: a value is not finite. The text names the step, the images and the value.
     """
-    torch.manual_seed(loop.seed)
     rank = rank or TrainingRank(loop.device)
-    optimisation = Optimisation(starting_restorer(settings).to(loop.device).train(), settings, rank)
+    optimisation = start_optimisation(settings, loop.seed, rank)
     objective = objective.to(loop.device)
     state = {**optimisation.state, "objective": objective} | ({"validator": validator} if validator else {})
     for step in loop.steps(settings.steps, state):
         if validator and validator.says_stop:
             break
         try:
-            logs = _train_step(batches, objective, optimisation, loop, step)
+            logs = train_step(batches, objective, optimisation, loop.seed, step)
         except TrainingError as error:
             raise TrainingError(f"step {step}: {error}; images {', '.join(batches.ids(step))}. {ADVICE}") from error
         validation = validator(step + 1, optimisation.result) if validator else {}
@@ -94,21 +97,51 @@ def train_restorer(
     return optimisation.result.eval()
 
 
-def _train_step(
-    batches: Batches, objective: torch.nn.Module, optimisation: Optimisation, loop: Loop, step: int
+def start_optimisation(settings: TrainRestorer, seed: int, rank: TrainingRank) -> Optimisation:
+    """The optimisation of a training that has done no step: the same weights for the same seed."""
+    torch.manual_seed(seed)
+    return Optimisation(starting_restorer(settings).to(rank.device).train(), settings, rank)
+
+
+def train_step(
+    batches: Batches, objective: Objective, optimisation: Optimisation, seed: int, step: int
 ) -> dict[str, float]:
-    degraded, clean = (images.to(loop.device) for images in batches(step))
+    """Change the restorer's weights once. Returns the values for the training curve.
+
+    Args:
+        batches: training pairs.
+        objective: on the restorer's device.
+        optimisation: of the restorer.
+        seed: of the training.
+        step: from 0.
+
+    Raises:
+        TrainingError: a value is not finite.
+    """
+    degraded, clean, labels = _batch(batches, step, objective.needs_labels, optimisation.device)
     with optimisation.precision():
         restored = optimisation.network(degraded)
     if not torch.isfinite(restored).all():
         raise TrainingError("the restorer's output is not finite")
-    generator = torch.Generator().manual_seed(seed_for(loop.seed, "objective", step))
-    output: ObjectiveOutput = objective(restored, clean, generator=generator)
+    generator = torch.Generator().manual_seed(seed_for(seed, "objective", step))
+    output: ObjectiveOutput = objective(restored, clean, generator=generator, labels=labels)
     values = {"loss": output.total.item(), **output.logs}
     faulty = [name for name, value in values.items() if not math.isfinite(value)]
     if faulty:
         raise TrainingError(f"the objective is not finite in {', '.join(faulty)}")
     return {**values, **optimisation.step(output.total)}
+
+
+def _batch(
+    batches: Batches, step: int, with_labels: bool, device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor, Labels | None]:
+    """The pairs of a step on a device. Labels are read only if they are needed."""
+    if not with_labels:
+        degraded, clean = batches(step)
+        return degraded.to(device), clean.to(device), None
+    degraded, clean, labels = batches.labelled(step)
+    labels = [boxes.to(device) for boxes in labels] if isinstance(labels, list) else labels.to(device)
+    return degraded.to(device), clean.to(device), labels
 
 
 def _checkpoint_folder(
@@ -120,17 +153,45 @@ def _checkpoint_folder(
     splits = ["train", *([VALIDATION] if settings.validation.every is not None else [])]
     files = [Path(settings.network["weights"])] if settings.restorer == CHECKPOINT else []
     files += [dataset.folder / split / "images" for dataset in datasets for split in splits]
+    if needs_labels(_losses(description)):
+        files += [datasets[-1].folder / "train" / name for name in ("labels", "masks")]
     code = ["pipeline.train_restorer", *modules]
     return checkpoint_folder(code, params.seed, used, description, fingerprint(*files), number)
 
 
-def _objective(options: Namespace, description: dict[str, Any], rank: TrainingRank) -> torch.nn.Module:
-    """The objective, with the frozen networks that its losses need."""
-    losses, features = _losses(description), None
+def load_objective(description: dict[str, Any], prior: Path, tasks: Path, rank: TrainingRank) -> Objective:
+    """The objective, with the frozen networks that its losses need.
+
+    Args:
+        description: what the stage `objective` wrote.
+        prior: folder of the prior.
+        tasks: folder of the trained task networks.
+        rank: this process of the training.
+    """
+    losses, features, loss = _losses(description), None, None
     if needs_task(losses):
-        task = description["network"]
-        features = get_task(task).load(Path(options.tasks) / task, rank.device).features
-    return build_objective(losses, prior_folder=Path(options.prior), task_features=features, rank=rank)
+        network = get_task(description["network"]).load(tasks / description["network"], rank.device)
+        features, loss = network.features, network.training_loss
+    return build_objective(losses, prior_folder=prior, task_features=features, task_loss=loss, rank=rank)
+
+
+def training_batches(
+    description: dict[str, Any],
+    degraded: Dataset,
+    clean: Dataset,
+    settings: TrainRestorer,
+    seed: int,
+    rank: TrainingRank,
+) -> PairBatches:
+    """The training pairs of a rank. Only their labels depend on the objective."""
+    splits, share = (degraded.split("train"), clean.split("train")), (rank.index, rank.count)
+    labels = _label_kind(description)
+    return PairBatches(*splits, settings.crop, settings.batch, seed, share, settings.clean_share, labels)
+
+
+def _label_kind(description: dict[str, Any]) -> str | None:
+    """The labels of the objective's task network if a loss needs them, as a key of `Dataset.info.classes`."""
+    return get_task(description["network"]).labels if needs_labels(_losses(description)) else None
 
 
 def _losses(description: dict[str, Any]) -> dict[str, tuple[str, dict[str, Any]]]:
@@ -146,10 +207,9 @@ def _train(
     degraded, clean = (Dataset.open(Path(path)) for path in (options.degraded, options.clean))
     validator = build_validator(degraded, clean, settings.validation, rank)
     work = _checkpoint_folder(params, settings, description, [degraded, clean], number)
-    objective = _objective(options, description, rank)
+    objective = load_objective(description, Path(options.prior), Path(options.tasks), rank)
     seed = seed_for(params.seed, "restorer", *([number] if number > 1 else []))
-    splits, share = (degraded.split("train"), clean.split("train")), (rank.index, rank.count)
-    batches = PairBatches(*splits, settings.crop, settings.batch, seed, share, settings.clean_share)
+    batches = training_batches(description, degraded, clean, settings, seed, rank)
     live = streaming.live(
         clean.info.name,
         name=f"{options.degradation} · {name}",

@@ -34,6 +34,7 @@ from pipeline.training.optimisation import TrainingError
 from pipeline.training.validation import build_validator
 
 STEPS, BATCH, CROP = 6, 4, 16
+CLASSES = 3
 SETTINGS = TrainRestorer.model_validate(
     {
         "restorer": "nafnet",
@@ -47,7 +48,7 @@ SETTINGS = TrainRestorer.model_validate(
     }
 )
 LOSSES = {"diffloss": {"strength": 1.0, "timesteps": [5, 300]}}
-OBJECTIVES = ("pixel", "diffloss", "task")
+OBJECTIVES = ("pixel", "diffloss", "task", "recognition")
 
 
 def objective_of(name: str, rank: TrainingRank) -> Objective:
@@ -57,6 +58,13 @@ def objective_of(name: str, rank: TrainingRank) -> Objective:
         layer = torch.nn.Conv2d(3, 4, 3).requires_grad_(False)
         losses = objective_losses(name, LOSSES)
         return build_objective(losses, task_features=lambda images: [layer(images)], rank=rank)
+    if name == "recognition":
+        head = torch.nn.Conv2d(3, CLASSES, 3, padding=1).requires_grad_(False)
+
+        def task_loss(images: torch.Tensor, labels: Any) -> torch.Tensor:
+            return torch.nn.functional.cross_entropy(head(images), labels.clamp(max=CLASSES - 1))
+
+        return build_objective(objective_losses(name, LOSSES), task_loss=task_loss, rank=rank)
     unet = build_unet({"size": 16, "channels": [16, 32], "blocks": 1, "attention": []})
     prior = DiffusionPrior(unet, build_scheduler({"steps": 1000, "kind": "linear"}))
     return build_objective(objective_losses(name, LOSSES), prior_folder=prior, rank=rank)
@@ -66,7 +74,7 @@ def train(name: str, data: Path, out: Path, rank: TrainingRank, what: str = "") 
     """Gradients of the first step, weights, curve and norms of one training."""
     degraded, clean = Dataset.open(data / "degraded"), Dataset.open(data / "clean")
     splits = degraded.split("train"), clean.split("train")
-    batches = PairBatches(*splits, CROP, BATCH, 0, (rank.index, rank.count))
+    batches = PairBatches(*splits, CROP, BATCH, 0, (rank.index, rank.count), labels="segmentation")
     objective = objective_of(name, rank)
 
     def stream(step: int, values: dict[str, float]) -> None:
@@ -94,8 +102,10 @@ def first_gradients(name: str, data: Path, rank: TrainingRank) -> dict[str, torc
     for weight in restorer.parameters():
         torch.nn.init.normal_(weight, std=0.2)
     network, objective = rank.wrap(restorer), objective_of(name, rank)
-    images = PairBatches(degraded, clean, CROP, BATCH, 0, (rank.index, rank.count))(0)
-    output = objective(network(images[0]), images[1], generator=torch.Generator().manual_seed(3))
+    batches = PairBatches(degraded, clean, CROP, BATCH, 0, (rank.index, rank.count), labels="segmentation")
+    images = batches.labelled(0)
+    generator = torch.Generator().manual_seed(3)
+    output = objective(network(images[0]), images[1], generator=generator, labels=images[2])
     output.total.backward()
     return {name: weight.grad for name, weight in restorer.named_parameters() if weight.grad is not None}
 

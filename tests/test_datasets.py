@@ -8,6 +8,7 @@ import torch
 
 from data.batches import CropBatches, MaskBatches, PairBatches
 from data.dataset import Dataset, group_labels, write_info
+from data.labels import IGNORE_INDEX
 from data.samples import Sample, write_sample
 
 
@@ -27,6 +28,72 @@ def test_pairs_are_transformed_together(make_dataset: Callable[..., Dataset]) ->
         degraded, target = batches(step)
         assert degraded.shape == target.shape == (4, 3, 16, 16)
         assert torch.allclose(degraded, 1 - target, atol=1e-6)
+
+
+@pytest.fixture
+def located(make_dataset: Callable[..., Dataset]) -> Dataset:
+    """A dataset whose images say where each pixel is: red is x + 1, green is y + 1, and blue is the mask."""
+    dataset = make_dataset("located", (48, 64), train=3)
+    y, x = np.mgrid[:48, :64].astype(np.uint8)
+    boxes = [[0, 0.5, 0.5, 0.5, 0.5], [1, 10.5 / 64, 40 / 48, 1 / 64, 16 / 48], [1, 0.25, 0.25, 0.25, 0.25]]
+    for name in dataset.split("train").ids:
+        mask = dataset.split("train").mask(name)
+        write_sample(
+            dataset.folder, Sample(name, "train", np.dstack([x + 1, y + 1, mask]), np.array(boxes, dtype=float), mask)
+        )
+    return dataset
+
+
+@pytest.mark.parametrize("crop", [16, 56])
+def test_masks_are_those_of_the_crop(located: Dataset, crop: int) -> None:
+    split = located.split("train")
+    plain, batches = (PairBatches(split, split, crop, 4, 0, labels=kind) for kind in (None, "segmentation"))
+    for step in range(5):
+        _, clean, masks = batches.labelled(step)
+        assert torch.equal(clean, plain(step)[1]) and torch.equal(clean, batches(step)[1])
+        assert isinstance(masks, torch.Tensor) and masks.dtype == torch.int64
+        inside = clean[:, 0] > 0
+        assert inside.all() == (crop <= 48)
+        assert torch.equal(masks[inside], (clean[:, 2][inside] * 255).round().long())
+        assert (masks[~inside] == IGNORE_INDEX).all()
+
+
+@pytest.mark.parametrize("crop", [24, 56])
+def test_boxes_are_those_of_the_crop(located: Dataset, crop: int) -> None:
+    split = located.split("train")
+    plain, batches = (PairBatches(split, split, crop, 4, 0, labels=kind) for kind in (None, "detection"))
+    kept = flipped = 0
+    for step in range(20):
+        _, clean, boxes = batches.labelled(step)
+        assert torch.equal(clean, plain(step)[1])
+        for image, rows in zip(clean, boxes, strict=True):
+            places = (image[:2] * 255).round().long() - 1  # x and y in the whole image; -1 outside
+            row = int((places[0, :, 0] >= 0).nonzero()[0])
+            is_flipped = bool(places[0, row, 0] > places[0, row, 1])
+            left, top = int(places[0, row, -1 if is_flipped else 0]), int(places[1, row, 0]) - row
+            expected = _cropped(split.boxes(split.ids[0]), left, top, crop, is_flipped)
+            np.testing.assert_allclose(rows.numpy(), expected, atol=1e-5)
+            kept, flipped = kept + len(rows), flipped + is_flipped
+    assert kept > 20 and 10 < flipped < 70
+
+
+def _cropped(boxes: np.ndarray, left: int, top: int, crop: int, is_flipped: bool) -> np.ndarray:
+    """Boxes of an image of 64 x 48 in a crop of it, box by box."""
+    rows = []
+    for category, x, y, width, height in boxes * [1, 64, 48, 64, 48]:
+        x1, x2 = (min(max(edge - left, 0), crop) for edge in (x - width / 2, x + width / 2))
+        y1, y2 = (min(max(edge - top, 0), crop) for edge in (y - height / 2, y + height / 2))
+        if min(x2 - x1, y2 - y1) < 2 or (x2 - x1) * (y2 - y1) < 0.1 * width * height:
+            continue
+        x1, x2 = (crop - x2, crop - x1) if is_flipped else (x1, x2)
+        rows.append([category, (x1 + x2) / 2 / crop, (y1 + y2) / 2 / crop, (x2 - x1) / crop, (y2 - y1) / crop])
+    return np.array(rows).reshape(-1, 5)
+
+
+def test_crops_have_no_other_labels(located: Dataset) -> None:
+    split = located.split("train")
+    with pytest.raises(ValueError, match="no labels for classification, only for detection, segmentation"):
+        PairBatches(split, split, 16, 2, 0, labels="classification")
 
 
 def test_a_step_is_a_function_of_seed_and_step(make_dataset: Callable[..., Dataset]) -> None:

@@ -9,7 +9,8 @@ import torchvision
 from test_prior import tiny_prior
 from torch import Tensor, nn
 
-from models.losses import LOSSES, build_objective, get_loss, get_settings, needs_prior, needs_task
+from models.losses import LOSSES, build_objective, get_loss, get_settings, needs_labels, needs_prior, needs_task
+from models.losses.diffusion_terms import untrained
 from models.losses.objective import Objective
 from models.losses.pixel import PIXEL_LOSSES
 from models.losses.term import Loss, LossError
@@ -39,15 +40,25 @@ class TaskNetwork(nn.Module):
         return [first, 1000 * self.second(first)]
 
 
+LABELS = torch.arange(2 * 14 * 14).reshape(2, 14, 14) % 4
+
+
+def task_loss(images: Tensor, labels: Any) -> Tensor:
+    """The cross-entropy of the first layer of a `TaskNetwork` with the weights of seed 0."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return nn.functional.cross_entropy(TaskNetwork()(images)[0], labels)
+
+
 def build(name: str, settings: dict[str, Any] | None = None) -> Objective:
     losses = objective_losses(name, settings or {})
-    return build_objective(losses, prior_folder=tiny_prior(), task_features=TaskNetwork())
+    return build_objective(losses, prior_folder=tiny_prior(), task_features=TaskNetwork(), task_loss=task_loss)
 
 
 def gradient(objective: Objective, seed: int = 0) -> tuple[Tensor, dict[str, float]]:
     restored, clean = pair()
     leaf = restored.clone().requires_grad_()
-    output = objective(leaf, clean, generator(seed))
+    output = objective(leaf, clean, generator(seed), LABELS)
     return torch.autograd.grad(output.total, leaf)[0], output.logs
 
 
@@ -62,7 +73,8 @@ def test_every_entry_of_the_table_has_a_class_and_settings_with_defaults() -> No
 def test_what_the_losses_of_an_objective_need() -> None:
     losses = {name: (name, {}) for name in LOSSES}
     assert {name for name in LOSSES if needs_prior({name: losses[name]})} >= {"natural", "semantic", "diffloss"}
-    assert {name for name in LOSSES if needs_task({name: losses[name]})} >= {"task"}
+    assert {name for name in LOSSES if needs_task({name: losses[name]})} >= {"task", "recognition"}
+    assert needs_labels(losses) and not needs_labels({"task": losses["task"]})
     assert not needs_prior({"pixel": losses["pixel"]}) and not needs_task({"pixel": losses["pixel"]})
     assert needs_prior(losses) and needs_task(losses) and not needs_prior({})
 
@@ -127,6 +139,13 @@ def test_pixel_losses_against_numpy(kind: str, formula: Any) -> None:
     torch.testing.assert_close(gradient(build("pixel", {"pixel": {"kind": kind}}))[0], expected)
 
 
+def test_frequency_against_numpy() -> None:
+    restored, clean = pair()
+    spectra = np.fft.rfft2(restored.numpy()) - np.fft.rfft2(clean.numpy())
+    expected = (np.abs(spectra.real).mean() + np.abs(spectra.imag).mean()) / 2
+    assert gradient(build("frequency"))[1]["frequency"] == pytest.approx(expected, rel=1e-5)
+
+
 # lpips has its own test below: it needs weights from elsewhere.
 @pytest.mark.parametrize(
     "name", [*(name for name in LOSSES if name != "lpips"), "natural + semantic", "task + diffloss"]
@@ -134,7 +153,7 @@ def test_pixel_losses_against_numpy(kind: str, formula: Any) -> None:
 def test_every_objective_trains_every_weight_of_a_restorer(name: str) -> None:
     restored, clean = pair()
     restorer = nn.Sequential(nn.Conv2d(3, 6, 3, padding=1), nn.Conv2d(6, 3, 3, padding=1))
-    output = build(name)(restorer(restored), clean, generator())
+    output = build(name)(restorer(restored), clean, generator(), LABELS)
     output.total.backward()
     assert all(parameter.grad is not None and parameter.grad.abs().sum() > 0 for parameter in restorer.parameters())
     assert set(objective_losses(name, {})) - {"diffloss"} <= set(output.logs)
@@ -205,12 +224,59 @@ def test_norms_are_measured_at_the_stated_steps_and_kept_between() -> None:
     assert counts == [1, 2, 3, 4, 5, 5, 5, 5, 6]
 
 
+def test_the_ratio_follows_a_change_within_five_measurements() -> None:
+    """The features grow tenfold; the realised ratio is measured here from the total gradient at every step."""
+    scale = 1.0
+    network = TaskNetwork()
+    inputs = {"task": {"strength": 1.0, "calibrate_every": 4, "weighting": "ratio"}}
+    objective = build_objective(
+        objective_losses("task", inputs), task_features=lambda images: [network.first(images).tanh()]
+    )
+    objective._terms[0].forward = lambda restored, clean, generator: {  # type: ignore[method-assign]
+        "task": scale * (network.first(restored) - network.first(clean)).square().mean()
+    }
+    pixel = gradient(build("pixel"))[0]
+    ratios = []
+    for step in range(64):
+        scale = 1.0 if step < 20 else 10.0
+        ratios.append(float((gradient(objective)[0] - pixel).norm() / pixel.norm()))
+    assert ratios[:20] == pytest.approx([1.0] * 20, rel=1e-3)
+    assert ratios[20] == pytest.approx(10 / 2.8, rel=1e-3)  # the mean has taken in one of five
+    assert max(ratios[20 + 5 * 4 :]) < 1.5 and ratios[-1] == pytest.approx(1.0, abs=0.1)
+
+
+def test_the_realised_ratio_over_a_training_is_the_strength() -> None:
+    """A restorer learns, and the gradient of the term falls to a small part: the ratio must not follow it."""
+    torch.manual_seed(0)
+    objective = build("task", {"task": {"strength": 0.5}})
+    restorer = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 3, 3, padding=1))
+    optimiser = torch.optim.Adam(restorer.parameters(), 3e-3)
+    norms, ratios, logged = [], [], []
+    for step in range(200):
+        clean = torch.rand(2, 3, 16, 16, generator=generator(step))
+        restored = clean * 0.3 + 0.6 + restorer(clean * 0.3 + 0.6)
+        leaf = restored.detach().requires_grad_()
+        pixel = torch.autograd.grad((leaf - clean).abs().mean(), leaf)[0]
+        output = objective(restored, clean, generator(step))
+        total = torch.autograd.grad(output.total, restored, retain_graph=True)[0]
+        ratios.append(float((total - pixel).norm() / pixel.norm()))
+        norms.append(float(objective.norms[1]))
+        if "task_ratio" in output.logs:
+            logged.append((output.logs["task_ratio"], ratios[-1]))
+        optimiser.zero_grad()
+        output.total.backward()
+        optimiser.step()
+    assert norms[-1] < norms[0] / 2  # otherwise a fixed weight would pass, too
+    assert np.mean(ratios[:50]) == pytest.approx(0.5, rel=0.2) and np.mean(ratios[50:]) == pytest.approx(0.5, rel=0.2)
+    assert len(logged) == 5 + 19 and all(told == pytest.approx(real, rel=1e-3) for told, real in logged)
+
+
 def test_a_resumed_objective_goes_on_bit_for_bit() -> None:
     whole, first, second = (build("diffloss", {"diffloss": {"every": 2}}) for _ in range(3))
     expected = [gradient(whole, seed)[0] for seed in range(8)]
     for seed in range(4):
         gradient(first, seed)
-    assert set(first.state_dict()) == {"step", "norms", "counts"}
+    assert set(first.state_dict()) == {"step", "norms", "pixel_norms", "counts"}
     second.load_state_dict(first.state_dict())
     for seed in range(4, 8):
         assert torch.equal(gradient(second, seed)[0], expected[seed])
@@ -221,6 +287,21 @@ def test_frozen_networks_are_no_parameters_but_follow_the_objective() -> None:
     assert not list(objective.parameters())
     objective.to(torch.float64)
     assert objective._terms[0].diffloss.prior.dtype == torch.float64
+
+
+def test_an_untrained_prior_is_a_control_with_the_same_architecture() -> None:
+    trained = tiny_prior()
+    state = torch.random.get_rng_state()
+    random, again = untrained(trained, seed=1), untrained(trained, seed=1)  # 0 drew the "trained" weights
+    assert torch.equal(torch.random.get_rng_state(), state)
+    ours, theirs = trained.network.unet.state_dict(), random.network.unet.state_dict()
+    assert {name: value.shape for name, value in ours.items()} == {name: value.shape for name, value in theirs.items()}
+    weights = [name for name, value in ours.items() if value.ndim > 1]
+    assert weights and not any(torch.equal(ours[name], theirs[name]) for name in weights)
+    assert all(torch.equal(value, theirs[name]) for name, value in again.network.unet.state_dict().items())
+    losses = {"random": {"base": "diffloss", "prior": "untrained"}}
+    control, loss = gradient(build("random", losses)), gradient(build("diffloss"))
+    assert control[1]["natural"] != loss[1]["natural"] and control[1]["natural_ratio"] == pytest.approx(0.5)
 
 
 def test_raw_output_may_leave_the_range() -> None:
@@ -303,6 +384,24 @@ def test_missing_networks_are_named() -> None:
     with pytest.raises(LossError, match="no gradient"):
         network = torch.no_grad()(TaskNetwork())
         gradient(build_objective(objective_losses("task", {}), task_features=network))
+
+
+def test_recognition_is_the_training_loss_of_the_network() -> None:
+    objective = build("recognition", {"recognition": {"weighting": "raw", "raw_weight": 0.25}})
+    assert objective.needs_labels and not build("task").needs_labels
+    restored, clean = pair()
+    leaf = restored.clone().requires_grad_()
+    total = (leaf - clean).abs().mean() + 0.25 * task_loss(leaf, LABELS)
+    output = objective(restored.clone().requires_grad_(), clean, generator(), LABELS)
+    assert output.total.item() == pytest.approx(total.item()) and "recognition_ratio" in output.logs
+    torch.testing.assert_close(gradient(objective)[0], torch.autograd.grad(total, leaf)[0])
+    with pytest.raises(LossError, match="recognition: needs the labels of the images; pass labels"):
+        objective(restored.requires_grad_(), clean, generator())
+    with pytest.raises(LossError, match="'recognition' needs the training loss of a task network: pass task_loss"):
+        build_objective(objective_losses("recognition", {}), task_features=TaskNetwork())
+    with pytest.raises(LossError, match="recognition: the network's loss carries no gradient"):
+        losses = objective_losses("recognition", {})
+        gradient(build_objective(losses, task_loss=torch.no_grad()(task_loss)))
 
 
 def test_the_prior_is_loaded_once_and_only_if_a_loss_needs_it(tmp_path: Path) -> None:

@@ -23,6 +23,8 @@ def folders(tmp_path: Path) -> tuple[Path, Path, Path]:
         (tmp_path / "tasks" / task / "weights").write_text(task)
     for name in ("objectives/pixel", "objectives/diffloss", "objectives/task", "objectives/pixel + task"):
         _write_digest(tmp_path / "code" / name)
+    for name in ("objectives/recognition", "objectives/task + recognition"):
+        _write_digest(tmp_path / "code" / name)
     for name in ("objectives/late", "tasks/detection", "tasks/segmentation"):
         _write_digest(tmp_path / "code" / name)
     return tmp_path / "prior", tmp_path / "tasks", tmp_path / "code"
@@ -87,6 +89,27 @@ def test_the_task_objective_depends_on_its_network(folders: tuple[Path, Path, Pa
         ParamsError, match=r"losses\.task\.network: 'depth' is not among the tasks. Choose one of detection"
     ):
         describe("task", _params(task={"network": "depth"}), *folders)
+
+
+def test_the_recognition_loss_depends_on_one_network_that_has_a_training_loss(
+    folders: tuple[Path, Path, Path],
+) -> None:
+    section = {"network": "segmentation"}
+    before = describe("recognition", _params(recognition=section), *folders)
+    assert before["network"] == "segmentation" and before["prior"] is None
+    (folders[1] / "segmentation" / "weights").write_text("another")
+    assert describe("recognition", _params(recognition=section), *folders) != before
+    assert describe("task + recognition", _params(), *folders)["network"] == "detection"
+    with pytest.raises(
+        ParamsError,
+        match=r"losses.task.network is 'detection', losses.recognition.network is 'segmentation'. Choose the same task",
+    ):
+        describe("task + recognition", _params(recognition=section), *folders)
+    params = _params(recognition={"network": "classification"}).model_copy(update={"tasks": ["classification"]})
+    with pytest.raises(
+        ParamsError, match=r"'classification' has no training loss for crops. Choose one of detection, "
+    ):
+        describe("recognition", params, *folders)
 
 
 def test_the_code_of_the_objective_and_of_its_network_count(folders: tuple[Path, Path, Path]) -> None:

@@ -154,7 +154,11 @@ class _Faulty(nn.Module):
         super().__init__()
         self.fault, self.calls = fault, 0
 
-    def forward(self, restored: torch.Tensor, clean: torch.Tensor, generator: torch.Generator) -> ObjectiveOutput:
+    needs_labels = False
+
+    def forward(
+        self, restored: torch.Tensor, clean: torch.Tensor, generator: torch.Generator, labels: None
+    ) -> ObjectiveOutput:
         pixel = (restored - clean).abs().mean()
         strange = (restored - restored.detach()).abs().sum()
         if self.calls == 2:

@@ -151,6 +151,58 @@ def test_features_carry_a_gradient_into_the_image_and_none_into_the_network(
         torch.testing.assert_close(first, second, rtol=0, atol=0)
 
 
+def _labels(name: str) -> Any:
+    """Labels of two images of 40 x 56."""
+    if name == "segmentation":
+        masks = torch.zeros(2, 40, 56, dtype=torch.int64)
+        masks[:, 10:30, 10:40], masks[:, :4] = 1, 255
+        return masks
+    return [torch.tensor([[0, 0.5, 0.5, 0.4, 0.6], [1, 0.2, 0.3, 0.2, 0.2]]), torch.zeros(0, 5)]
+
+
+@each
+def test_the_training_loss_decreases_along_its_gradient_and_changes_no_weights(
+    name: str, fit: Callable[..., Task[Any]]
+) -> None:
+    task = fit(name)
+    images = torch.rand(2, 3, 40, 56, generator=torch.Generator().manual_seed(1), requires_grad=True)
+    if not task.has_training_loss:
+        with pytest.raises(TaskError, match=f"^{name}: this task has no training loss"):
+            task.training_loss(images, [])
+        return
+    before = {key: value.clone() for key, value in task.network.state_dict().items()}
+    loss = task.training_loss(images, _labels(name))
+    assert loss.shape == () and float(loss) > 0
+    (gradient,) = torch.autograd.grad(loss, images)
+    assert gradient.abs().amax(dim=(1, 2, 3)).min() > 0
+    moved = images.detach() - 1e-2 * gradient / gradient.norm()
+    assert task.training_loss(moved, _labels(name)) < loss
+    assert not task.network.training and all(parameter.grad is None for parameter in task.network.parameters())
+    for key, value in task.network.state_dict().items():
+        assert torch.equal(value, before[key]), key
+
+
+def test_the_training_loss_of_a_detector_knows_padding_and_the_order_of_classes(fit: Callable[..., Task[Any]]) -> None:
+    task, images, boxes = fit("detection"), torch.rand(2, 3, 40, 56), _labels("detection")
+    padded = torch.nn.functional.pad(images, (0, 8, 0, 24), mode="replicate")
+    scaled = [rows * torch.tensor([1, 56 / 64, 40 / 64, 56 / 64, 40 / 64]) for rows in boxes]
+    loss = task.training_loss(images, boxes)
+    torch.testing.assert_close(task.training_loss(padded, scaled), loss)
+    swapped = type(task)(task.network, ["bar", "square"], task.description, task.device, ["square", "bar"])
+    other = [rows * torch.tensor([-1, 1, 1, 1, 1]) + torch.tensor([1, 0, 0, 0, 0]) for rows in boxes]
+    torch.testing.assert_close(swapped.training_loss(images, other), loss)
+    assert not torch.allclose(swapped.training_loss(images, boxes), loss, rtol=1e-4)
+    assert torch.isfinite(task.training_loss(images, [torch.zeros(0, 5)] * 2))
+
+
+def test_the_training_loss_of_a_segmenter_ignores_what_the_mask_does(fit: Callable[..., Task[Any]]) -> None:
+    task, images, masks = fit("segmentation"), torch.rand(2, 3, 40, 56, requires_grad=True), _labels("segmentation")
+    swapped = type(task)(task.network, ["bar", "ground"], task.description, task.device, ["ground", "square", "bar"])
+    assert swapped.training_loss(images, masks) > 0  # over two of the network's three classes
+    nothing = task.training_loss(images, torch.full_like(masks, 255))
+    assert nothing == 0 and torch.autograd.grad(nothing, images)[0].abs().sum() == 0
+
+
 @each
 def test_missing_labels_are_an_error(name: str, fit: Callable[..., Task[Any]], make_dataset: Any) -> None:
     dataset = make_dataset("bare", train=2, test=1)

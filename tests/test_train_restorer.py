@@ -1,19 +1,24 @@
 """The claims that a comparison of objectives rests on: a gradient that arrives, and nothing else that differs."""
 
+import json
 from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import finished_run
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from data.batches import PairBatches
 from data.dataset import Dataset
 from models.diffusion.prior import DiffusionPrior
 from models.diffusion.unet import build_scheduler, build_unet
 from models.losses import build_objective
+from models.tasks.segmentation import Segmentation
 from pipeline import train_restorer as stage
+from pipeline.objective import describe
 from pipeline.running import digests
 from pipeline.settings.grammar import objective_losses
 from pipeline.settings.params import load_params
@@ -122,12 +127,59 @@ def test_the_stage_trains_for_the_objectives_own_steps_with_the_share_of_clean_p
     monkeypatch.chdir(ROOT)
     monkeypatch.setattr(digests, "WORK", tmp_path / "work")
     shares: list[float] = []
-    monkeypatch.setattr(stage, "PairBatches", lambda *given: shares.append(given[-1]) or PairBatches(*given))
+    monkeypatch.setattr(stage, "PairBatches", lambda *given: shares.append(given[-2]) or PairBatches(*given))
     data = str(make_dataset("clean", (48, 48), train=2).folder)
     options = Namespace(degradation="fog", degraded=data, clean=data, prior="", tasks="")
     description = {"objective": "pixel", "losses": {"pixel": {"kind": "pixel", "settings": {}}}, "network": None}
     _, loop = stage._train(options, params, description, 2, TrainingRank(torch.device("cpu")))
     assert loop.steps_run == 3 and shares == [0.5]
+
+
+def test_the_stage_with_the_loss_of_a_task_network(
+    make_dataset: Callable[..., Dataset], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finished_run.make(tmp_path, make_dataset)
+    monkeypatch.chdir(tmp_path)
+    params, artifacts = load_params(), Path("artifacts")
+    params = params.model_copy(update={"losses": {"recognition": {"network": "segmentation"}}})
+    monkeypatch.setattr(stage, "load_params", lambda: params)
+    labelled: list[int] = []
+    monkeypatch.setattr(PairBatches, "labelled", lambda self, step: labelled.append(step) or _LABELLED(self, step))
+    networks: list[Any] = []
+    monkeypatch.setattr(Segmentation, "__init__", _remembering(networks))
+    for name in ("pixel", "recognition"):
+        for path in (Path("code/objectives") / name, Path("code/tasks/segmentation")):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text("0123\n")
+        description = describe(name, params, Path("prior"), artifacts / "tasks", Path("code"))
+        objective = artifacts / "objectives" / f"{name}.json"
+        objective.write_text(json.dumps(description))
+        words = f"--degradation fog --objective {objective} --degraded artifacts/degraded/fog --clean artifacts/clean "
+        words += f"--prior prior --tasks artifacts/tasks --out out/{name} --costs out/{name}.json"
+        monkeypatch.setattr("sys.argv", ["train_restorer", *words.split()])
+        stage.main()
+        assert labelled == ([] if name == "pixel" else [0, 1, 2, 3])  # labels are read only if they are needed
+    header, *rows = Path("out/recognition/curve.csv").read_text().splitlines()
+    assert {"recognition", "recognition_ratio"} <= set(header.split(",")) and len(rows) == 4
+    pixel, recognition = (load_file(f"out/{name}/restorer.safetensors") for name in ("pixel", "recognition"))
+    assert any(not torch.equal(pixel[name], recognition[name]) for name in pixel)
+    saved = load_file(artifacts / "tasks" / "segmentation" / "weights.safetensors")
+    (network,) = networks
+    assert all(torch.equal(value, saved[name]) for name, value in network.state_dict().items())
+
+
+_LABELLED = PairBatches.labelled
+
+
+def _remembering(networks: list[Any]) -> Callable[..., None]:
+    """A constructor of task networks that remembers them."""
+    initialise = Segmentation.__init__
+
+    def do(self: Segmentation, network: torch.nn.Module, *arguments: Any) -> None:
+        networks.append(network)
+        initialise(self, network, *arguments)
+
+    return do
 
 
 def test_a_diverging_training_stops_with_a_reason(train: Callable[..., Any]) -> None:

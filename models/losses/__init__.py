@@ -12,7 +12,7 @@ from torch import Tensor
 from ..data_parallel import SINGLE_RANK, Rank
 from ..settings import Settings, first_mistake
 from .objective import Objective
-from .term import Loss, LossError, LossInputs
+from .term import Labels, Loss, LossError, LossInputs
 
 if TYPE_CHECKING:
     from ..diffusion.prior import DiffusionPrior
@@ -22,8 +22,10 @@ LOSSES = {
     "natural": ".diffusion_terms:Natural",
     "semantic": ".diffusion_terms:Semantic",
     "diffloss": ".diffusion_terms:NaturalAndSemantic",
+    "frequency": ".frequency:Frequency",
     "lpips": ".lpips:Lpips",
     "task": ".task:TaskFeatures",
+    "recognition": ".recognition:Recognition",
 }
 PIXEL = "pixel"  # the loss that is part of every objective
 
@@ -31,7 +33,7 @@ Losses = Mapping[str, tuple[str, Mapping[str, Any]]]  # name -> entry of LOSSES,
 
 
 def get_loss(kind: str) -> type[Loss]:
-    """The class of a loss, with the attributes `needs_prior` and `needs_task`.
+    """The class of a loss, with the attributes `needs_prior`, `needs_task` and `needs_labels`.
 
     Raises:
         LossError: there is no such loss.
@@ -57,8 +59,13 @@ def needs_prior(losses: Losses) -> bool:
 
 
 def needs_task(losses: Losses) -> bool:
-    """Whether any of the losses needs the features of a task network."""
+    """Whether any of the losses needs a task network."""
     return any(get_loss(kind).needs_task for kind, _ in losses.values())
+
+
+def needs_labels(losses: Losses) -> bool:
+    """Whether any of the losses needs the labels of the images."""
+    return any(get_loss(kind).needs_labels for kind, _ in losses.values())
 
 
 def build_objective(
@@ -66,6 +73,7 @@ def build_objective(
     *,
     prior_folder: "str | Path | DiffusionPrior | None" = None,
     task_features: Callable[[Tensor], list[Tensor]] | None = None,
+    task_loss: Callable[[Tensor, Labels], Tensor] | None = None,
     rank: Rank = SINGLE_RANK,
 ) -> Objective:
     """The sum of some losses.
@@ -74,6 +82,8 @@ def build_objective(
         losses: name -> entry of `LOSSES` and its settings; the pixel loss comes first.
         prior_folder: of the diffusion prior, for losses that need one; or the prior itself.
         task_features: images (N,3,H,W) in [0,1] to feature maps, differentiable, for losses that need them.
+        task_loss: images (N,3,H,W) in [0,1] and their labels to the training loss of a task network, differentiable,
+            for losses that need it.
         rank: this process of a data-parallel training.
 
     Raises:
@@ -82,13 +92,16 @@ def build_objective(
     if not losses or next(iter(losses.values()))[0] != PIXEL:
         raise LossError(f"objective {' + '.join(losses)!r}: expected a pixel loss first")
     for name, (kind, _) in losses.items():
-        if get_loss(kind).needs_prior and prior_folder is None:
+        loss = get_loss(kind)
+        if loss.needs_prior and prior_folder is None:
             raise LossError(f"loss {name!r} needs a diffusion prior: pass prior_folder")
-        if get_loss(kind).needs_task and task_features is None:
+        if loss.needs_labels and task_loss is None:
+            raise LossError(f"loss {name!r} needs the training loss of a task network: pass task_loss")
+        if loss.needs_task and not loss.needs_labels and task_features is None:
             raise LossError(f"loss {name!r} needs the features of a task network: pass task_features")
     settings = {name: read_settings(name, kind, section) for name, (kind, section) in losses.items()}
     prior = _load_prior(prior_folder) if prior_folder is not None and needs_prior(losses) else None
-    inputs = LossInputs(prior, task_features, rank=rank)
+    inputs = LossInputs(prior, task_features, task_loss, rank=rank)
     pixel_name, *names = losses
     pixel: Any = get_loss(PIXEL)(settings[pixel_name], inputs)
     inputs = replace(inputs, pixel_factor=pixel.symmetric_range_factor)

@@ -1,5 +1,6 @@
 """The losses `natural`, `semantic` and `diffloss`: one or both terms of DiffLoss, with options."""
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Annotated, ClassVar, Literal
@@ -22,6 +23,7 @@ class Settings(TermSettings):
 
     Attributes:
         natural_weight, semantic_weight: raw weights for [-1,1] images, as the method's authors released them.
+        prior: "trained", or "untrained": a control with the same architecture and random weights.
         timesteps: half-open window from which timesteps are drawn.
         timestep_sampling: density over the window, a key of `DENSITIES`.
         layers: of the U-Net, where the semantic term compares; the mean over them.
@@ -38,6 +40,7 @@ class Settings(TermSettings):
 
     natural_weight: float = 1e-3
     semantic_weight: float = 1e-6
+    prior: Literal["trained", "untrained"] = "trained"
     timesteps: tuple[int, int] = (0, 1000)
     timestep_sampling: Literal["uniform", "clean", "noisy"] = "uniform"
     layers: Annotated[tuple[str, ...], Field(min_length=1)] = (MIDDLE,)
@@ -175,6 +178,22 @@ class DiffLossWithOptions(DiffLoss):
         return [(resize(restored, size, multiple), resize(clean, size, multiple)) for size in self.settings.view_sizes]
 
 
+def untrained(prior: DiffusionPrior, seed: int = 0) -> DiffusionPrior:
+    """A copy of a prior whose U-Net has random weights: a control for what a loss owes to the prior's training.
+
+    Args:
+        prior: any; schedule, architecture and a latent prior's VAE stay.
+        seed: of the weights. The global random state does not change.
+    """
+    copied = copy.deepcopy(prior)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        for module in copied.network.unet.modules():
+            if hasattr(module, "reset_parameters"):
+                module.reset_parameters()
+    return copied
+
+
 class NaturalAndSemantic(Term):
     """Both terms of DiffLoss."""
 
@@ -186,11 +205,12 @@ class NaturalAndSemantic(Term):
         super().__init__(settings, inputs)
         natural_weight, semantic_weight = (float(name in self.components) for name in ("natural", "semantic"))
         self._pixel_factor = inputs.pixel_factor
-        self.diffloss = DiffLossWithOptions(inputs.prior, settings, natural_weight, semantic_weight, inputs.rank)
+        prior = inputs.prior if settings.prior == "trained" else untrained(inputs.prior)
+        self.diffloss = DiffLossWithOptions(prior, settings, natural_weight, semantic_weight, inputs.rank)
         if settings.checkpointing:
-            inputs.prior.checkpoint()
+            prior.checkpoint()
         if settings.compile:
-            inputs.prior.compile_passes()
+            prior.compile_passes()
 
     @property
     def raw_weights(self) -> dict[str, float]:

@@ -1,5 +1,6 @@
 """The objective, what a restorer is trained on: the pixel loss plus further losses, each at a stated strength."""
 
+import math
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
@@ -7,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from ..data_parallel import SINGLE_RANK, Rank
-from .term import Loss, LossError, Term, check_range
+from .term import Labels, Loss, LossError, Term, check_range
 
-WINDOW = 20  # measurements in the running means of the gradient norms
+MEMORY = 5  # measurements in which a running mean of gradient norms follows a change to 1 - (1 - 1/5)^5 = 67 %
 WARM_UP = 5  # the first measurements are made at consecutive evaluations
 
 
@@ -17,7 +18,7 @@ class ObjectiveOutput(NamedTuple):
     """One evaluation of an objective."""
 
     total: Tensor  # scalar; its gradient is the weighted sum of all gradients
-    logs: dict[str, float]  # value of each component; "<component>_ratio": its gradient norm over the pixel loss's
+    logs: dict[str, float]  # value of each component; "<component>_ratio" at the steps that measure it
 
 
 class Objective(nn.Module):
@@ -25,7 +26,9 @@ class Objective(nn.Module):
 
     The gradient of each component is taken at the restored image, detached from the restorer. The weighted sum of the
     gradients then goes through the restorer once. With weighting "ratio" the factor of a component is
-    strength * |pixel gradient| / |gradient of the component|, both norms being running means.
+    strength * |pixel gradient| / |gradient of the component|. Both norms are running means over the same steps, those
+    that measure the component, and follow a change within `MEMORY` measurements. Each measurement logs the realised
+    ratio: the norm of the weighted component's gradient, divided by that of the weighted pixel loss, at that step.
     The means and the step are buffers, so that a training that is resumed from `state_dict` continues bit for bit.
     The frozen networks of the terms follow `.to()`, but are neither parameters nor part of `state_dict`.
 
@@ -42,8 +45,9 @@ class Objective(nn.Module):
     """
 
     step: Tensor
-    norms: Tensor
-    counts: Tensor
+    norms: Tensor  # (components,) running means of gradient norms
+    pixel_norms: Tensor  # (components,) the pixel loss's, over the steps that measured the component
+    counts: Tensor  # (components,) measurements
 
     def __init__(self, pixel: Loss, terms: Mapping[str, Term], rank: Rank = SINGLE_RANK) -> None:
         super().__init__()
@@ -56,12 +60,16 @@ class Objective(nn.Module):
         self._index = {name: index for index, name in enumerate(names)}
         self.register_buffer("step", torch.zeros((), dtype=torch.int64))
         self.register_buffer("norms", torch.zeros(len(names), dtype=torch.float64))
+        self.register_buffer("pixel_norms", torch.zeros(len(names), dtype=torch.float64))
         self.register_buffer("counts", torch.zeros(len(names), dtype=torch.int64))
 
-    def forward(self, restored: Tensor, clean: Tensor, generator: torch.Generator) -> ObjectiveOutput:
+    def forward(
+        self, restored: Tensor, clean: Tensor, generator: torch.Generator, labels: Labels | None = None
+    ) -> ObjectiveOutput:
         """Evaluate at restored and clean images (N,3,H,W), clean in [0,1]; only `generator` is used for draws.
 
-        Without gradient (validation), all terms are evaluated; steps are not counted and norms not measured.
+        `labels` are those of the images, for the losses with `needs_labels`. Without gradient (validation), all terms
+        are evaluated; steps are not counted and norms not measured.
 
         Raises:
             LossError: shapes that differ, a clean image outside [0,1], or a restored one that is not finite.
@@ -70,38 +78,49 @@ class Objective(nn.Module):
         _check(restored, clean)
         training = torch.is_grad_enabled() and restored.requires_grad
         leaf = restored.detach().requires_grad_(training)  # (N,3,H,W)
-        components = self._pixel(leaf, clean, generator)  # {"pixel": scalar}
-        pixel, weight = components["pixel"], self._pixel.raw_weights["pixel"]
+        pixel, pixel_weight = self._pixel(leaf, clean, generator)["pixel"], self._pixel.raw_weights["pixel"]
+        pixel_gradient = torch.autograd.grad(pixel, leaf)[0] if training else torch.zeros_like(leaf)  # (N,3,H,W)
+        gradient, value = pixel_gradient * pixel_weight, pixel.detach() * pixel_weight
         logs = {"pixel": pixel.item()}
-        gradient = self._measured(leaf, components)["pixel"] if training else torch.zeros_like(leaf)  # (N,3,H,W)
-        gradient, value = gradient * weight, pixel.detach() * weight
         clamped = leaf + (leaf.clamp(0, 1) - leaf).detach()  # (N,3,H,W)
         for term in self._terms:
             if training and not self._is_due(term):
                 continue
-            components = term(clamped, clean, generator)  # scalars by name
-            if training:
-                gradient = gradient + self._term_gradient(term, leaf, components)
+            components = term(clamped, clean, generator, *([labels] if term.needs_labels else []))  # scalars by name
+            if training and self._measurement_is_due(term):
+                gradients = self._gradients(leaf, components)  # (N,3,H,W) by name
+                logs |= self._measure(term, pixel_gradient, gradients)
+                gradient = gradient + sum(self._weight(term, name) * gradients[name] for name in gradients)
+            elif training:
+                weighted = torch.stack([self._weight(term, name) * value for name, value in components.items()])
+                gradient = gradient + torch.autograd.grad(weighted.sum(), leaf)[0]
             for name, component in components.items():
                 value = value + self._weight(term, name) * component.detach()
-                logs |= {name: component.item(), f"{name}_ratio": self._ratio(term, name)}
+                logs[name] = component.item()
         if training:
             self.step += 1
             value = value + ((restored - restored.detach()) * gradient).sum()
         return ObjectiveOutput(value, logs)
 
+    @property
+    def needs_labels(self) -> bool:
+        """Whether `forward` needs the labels of the images."""
+        return any(term.needs_labels for term in self._terms)
+
+    @property
+    def cycle(self) -> int:
+        """Steps after which the same work repeats, from step `settled` on."""
+        return math.lcm(*(term.settings.every * term.settings.calibrate_every for term in self._terms))
+
+    @property
+    def settled(self) -> int:
+        """The step at which all terms have started and made their first measurements."""
+        return max((term.settings.from_step + WARM_UP * term.settings.every for term in self._terms), default=0)
+
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Objective":
         for term in self._terms:
             term._apply(fn, recurse)
         return super()._apply(fn, recurse)
-
-    def _term_gradient(self, term: Term, leaf: Tensor, components: dict[str, Tensor]) -> Tensor:
-        """The weighted gradient of a term; the norms of its components are measured first if that is due."""
-        if self._measurement_is_due(term):
-            gradients = self._measured(leaf, components)
-            return torch.stack([self._weight(term, name) * gradients[name] for name in gradients]).sum(0)
-        weighted = torch.stack([self._weight(term, name) * value for name, value in components.items()])
-        return torch.autograd.grad(weighted.sum(), leaf)[0]
 
     def _is_due(self, term: Term) -> bool:
         steps = int(self.step) - term.settings.from_step
@@ -111,33 +130,32 @@ class Objective(nn.Module):
         evaluations = (int(self.step) - term.settings.from_step) // term.settings.every
         return evaluations < WARM_UP or evaluations % term.settings.calibrate_every == 0
 
-    def _measured(self, leaf: Tensor, components: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The gradient of each component; its norm goes into the running mean."""
-        gradients = {}
-        for name, component in components.items():
-            (gradients[name],) = torch.autograd.grad(component, leaf, retain_graph=True)
-            index = self._index[name]
-            self.counts[index] += 1
-            change = self._rank.gradient_norm(gradients[name]) - self.norms[index]
-            self.norms[index] += change / self.counts[index].clamp(max=WINDOW)
-        return gradients
+    def _gradients(self, leaf: Tensor, components: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The gradient (N,3,H,W) of each component at the restored images."""
+        return {
+            name: torch.autograd.grad(component, leaf, retain_graph=True)[0] for name, component in components.items()
+        }
 
-    def _norms(self, name: str) -> tuple[float, float]:
-        """The running means of the gradient norms of the pixel loss and of a component."""
-        return float(self.norms[0]), float(self.norms[self._index[name]])
+    def _measure(self, term: Term, pixel_gradient: Tensor, gradients: Mapping[str, Tensor]) -> dict[str, float]:
+        """Update the running means of the norms; returns the realised ratio of each component."""
+        pixel_norm, ratios = self._rank.gradient_norm(pixel_gradient), {}
+        for name, gradient in gradients.items():
+            index, norm = self._index[name], self._rank.gradient_norm(gradient)
+            self.counts[index] += 1
+            share = 1 / self.counts[index].clamp(max=MEMORY)
+            self.norms[index] += share * (norm - self.norms[index])
+            self.pixel_norms[index] += share * (pixel_norm - self.pixel_norms[index])
+            weighted = self._weight(term, name) / term.settings.every * float(norm)
+            ratios[f"{name}_ratio"] = weighted / float(pixel_norm) if pixel_norm else 0.0
+        return ratios
 
     def _weight(self, term: Term, name: str) -> float:
         """The factor of a component; it makes up for skipped steps."""
         settings = term.settings
         if settings.weighting == "raw":
             return settings.every * term.raw_weights[name]
-        pixel, component = self._norms(name)
+        pixel, component = float(self.pixel_norms[self._index[name]]), float(self.norms[self._index[name]])
         return settings.every * settings.strength * pixel / component if component else 0.0
-
-    def _ratio(self, term: Term, name: str) -> float:
-        """Gradient norm of the weighted component relative to the pixel loss's."""
-        pixel, component = self._norms(name)
-        return self._weight(term, name) / term.settings.every * component / pixel if pixel else 0.0
 
 
 def _check(restored: Tensor, clean: Tensor) -> None:

@@ -15,6 +15,9 @@ from torch import Tensor, nn
 from ..data_parallel import SINGLE_RANK, Rank
 from ..settings import Count, NonNegative, Settings
 
+# Masks (N,H,W) int64 of N images; or the boxes (K,5) of each: class index, centre, width and height, normalised.
+Labels = Tensor | list[Tensor]
+
 
 class LossError(ValueError):
     """A setting or an input that a loss cannot use; the text is one line that names it."""
@@ -27,12 +30,15 @@ class LossInputs:
     Attributes:
         prior: a `models.diffusion.prior.DiffusionPrior`, for losses that need one.
         task_features: images (N,3,H,W) in [0,1] to feature maps of a task network, for losses that need them.
+        task_loss: images (N,3,H,W) in [0,1] and their labels to the training loss of a task network, a scalar, for
+            losses that need it.
         pixel_factor: the pixel loss on [-1,1] images divided by the pixel loss on [0,1] images.
         rank: this process of a data-parallel training.
     """
 
     prior: Any = None
     task_features: Callable[[Tensor], list[Tensor]] | None = None
+    task_loss: Callable[[Tensor, Labels], Tensor] | None = None
     pixel_factor: float = 1.0
     rank: Rank = SINGLE_RANK
 
@@ -46,11 +52,13 @@ class Loss(nn.Module, ABC):
 
     Attributes:
         needs_prior: whether the loss needs a diffusion prior.
-        needs_task: whether the loss needs the features of a task network.
+        needs_task: whether the loss needs a task network: its features, or with `needs_labels` its training loss.
+        needs_labels: whether `forward` takes the labels of the images as a fourth argument.
     """
 
     needs_prior: ClassVar[bool] = False
     needs_task: ClassVar[bool] = False
+    needs_labels: ClassVar[bool] = False
 
     def __init__(self, settings: Any, inputs: LossInputs) -> None:
         super().__init__()
@@ -74,14 +82,15 @@ class TermSettings(Settings):
         strength: norm of the gradient at the restored image, divided by that of the pixel loss's gradient.
         from_step: first step at which the loss is evaluated. Earlier steps take no longer than with the pixel loss.
         every: k evaluates the loss at every k-th step only, with k times the weight.
-        calibrate_every: evaluations between two measurements of the gradient norms.
+        calibrate_every: evaluations between two measurements of the gradient norms. Within five measurements, the
+            weights follow two thirds of a change.
     """
 
     weighting: Literal["ratio", "raw"] = "ratio"
     strength: Annotated[float, Field(ge=0)] = 0.5
     from_step: NonNegative = 0
     every: Count = 1
-    calibrate_every: Count = 20
+    calibrate_every: Count = 10
 
 
 class Term(Loss):

@@ -91,6 +91,7 @@ class Task(ABC, Generic[Prediction]):
 
     name: ClassVar[str]
     labels: ClassVar[str]  # the labels it is trained on: a key of the classes in dataset.json, such as "detection"
+    has_training_loss: ClassVar[bool] = False  # whether `training_loss` is implemented
     settings_type: ClassVar[type[Settings]]  # the module's class Settings, for the section train_task.<name>
 
     def __init__(
@@ -187,3 +188,18 @@ class Task(ABC, Generic[Prediction]):
     @abstractmethod
     def features(self, images: torch.Tensor) -> list[torch.Tensor]:
         """Feature maps (N, c, h, w) of images (N, 3, H, W) in [0, 1], from fine to coarse; differentiable."""
+
+    def training_loss(self, images: torch.Tensor, labels: Any) -> torch.Tensor:
+        """The loss that `fit` minimises, of images (N, 3, H, W) in [0, 1]: a scalar, differentiable in the images.
+
+        The network stays in eval mode: neither its weights nor its batch-norm statistics change. A task may do without.
+
+        Args:
+            images: of any size.
+            labels: of kind `labels`. For "segmentation" (N, H, W) int64 class indices; for "detection" the boxes (K, 5)
+                of each image: class index, centre x and y, width and height, normalised to the image.
+
+        Raises:
+            models.tasks.TaskError: the task has no such loss.
+        """
+        raise TaskError(f"{self.name}: this task has no training loss for the labels of crops. Choose another task.")

@@ -1,10 +1,15 @@
 """Object detection with any YOLO detector that ultralytics can build."""
 
+from functools import cached_property
+from typing import Any
+
 import numpy as np
+import torch
 
 from .contract import Image, LabelledSplit
 from .predictions import DetectionPrediction
-from .yolo import YoloTask
+from .yolo import YoloTask, pad
+from .yolo_library import criterion
 from .yolo_training import YoloSettings
 
 
@@ -19,6 +24,7 @@ class Detection(YoloTask[DetectionPrediction]):
 
     name = "detection"
     labels = "detection"
+    has_training_loss = True
     settings_type = Settings
     kind = "detect"
     label_folder = "labels"
@@ -31,3 +37,23 @@ class Detection(YoloTask[DetectionPrediction]):
         result, classes = self.run_predictor(image)
         boxes = result.boxes.cpu().numpy()
         return DetectionPrediction(boxes.xyxy.astype(np.float64), boxes.conf.astype(np.float64), classes)
+
+    def training_loss(self, images: torch.Tensor, labels: list[torch.Tensor]) -> torch.Tensor:
+        """The library's loss of boxes, classes and box distributions. See `Task.training_loss`."""
+        padded = pad(images)
+        height, width = (
+            side / padded_side for side, padded_side in zip(images.shape[2:], padded.shape[2:], strict=True)
+        )
+        boxes = torch.cat(labels).to(images)  # (K,5) of all images
+        owners = [torch.full((len(rows),), float(index)) for index, rows in enumerate(labels)]
+        batch = {
+            "batch_idx": torch.cat(owners).to(images),
+            "cls": torch.tensor(self.outputs, device=images.device)[boxes[:, 0].long()].to(images),
+            "bboxes": boxes[:, 1:] * boxes.new_tensor([width, height, width, height]),
+        }
+        components, _ = self._criterion(self.network(padded), batch)
+        return components.sum() / len(images)
+
+    @cached_property
+    def _criterion(self) -> Any:
+        return criterion(self.network)

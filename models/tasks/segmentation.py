@@ -50,6 +50,7 @@ class Segmentation(Task[Mask]):
 
     name = "segmentation"
     labels = "segmentation"
+    has_training_loss = True
     settings_type = Settings
 
     @classmethod
@@ -123,6 +124,14 @@ class Segmentation(Task[Mask]):
             return list(maps[0])
         return list(maps[1:])
 
+    def training_loss(self, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """Cross-entropy plus Dice loss over the classes of the data. See `Task.training_loss`."""
+        height, width = images.shape[-2:]
+        logits = self.network(self._padded(images))[:, self.outputs, :height, :width]
+        if (labels == IGNORE_INDEX).all():
+            return logits.sum() * 0.0  # a mean over no pixels is not a number
+        return segmentation_loss(logits, labels)
+
     def _padded(self, images: torch.Tensor) -> torch.Tensor:
         """Normalised images, padded at the right and the bottom to sides that the network takes."""
         height, width = images.shape[-2:]
@@ -130,17 +139,21 @@ class Segmentation(Task[Mask]):
         return F.pad(normalise(images), (0, -width % stride, 0, -height % stride))
 
 
-def _train(network: torch.nn.Module, batches: Batches, settings: Settings, loop: TrainingLoop) -> None:
+def segmentation_loss(logits: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
+    """Cross-entropy plus Dice loss of logits (N, C, H, W) and class indices (N, H, W); 255 is ignored."""
     from segmentation_models_pytorch.losses import DiceLoss
 
-    dice = DiceLoss("multiclass", ignore_index=IGNORE_INDEX)
+    dice: torch.Tensor = DiceLoss("multiclass", ignore_index=IGNORE_INDEX)(logits, masks)
+    return F.cross_entropy(logits, masks, ignore_index=IGNORE_INDEX) + dice
+
+
+def _train(network: torch.nn.Module, batches: Batches, settings: Settings, loop: TrainingLoop) -> None:
     steps, rate = settings.steps, settings.learning_rate
     optimizer = torch.optim.AdamW(network.parameters(), lr=rate, weight_decay=1e-4)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=rate, total_steps=steps, pct_start=0.1)
     for step in loop.steps(steps, {"network": network, "optimizer": optimizer, "schedule": schedule}):
         images, masks = (tensor.to(loop.device) for tensor in batches(step))
-        logits = network(normalise(images))
-        loss = F.cross_entropy(logits, masks, ignore_index=IGNORE_INDEX) + dice(logits, masks)
+        loss = segmentation_loss(network(normalise(images)), masks)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -126,9 +126,8 @@ class YoloTask(Task[Prediction]):
         head = network.model[-1]
         inputs_of_head: list[list[torch.Tensor]] = []
         hook = head.register_forward_pre_hook(lambda _, inputs: inputs_of_head.append(list(inputs[0])))
-        height, width = images.shape[-2:]
         try:
-            network(F.pad(images, (0, -width % STRIDE, 0, -height % STRIDE), mode="replicate"))
+            network(pad(images))
         finally:
             hook.remove()
         return inputs_of_head[0]
@@ -157,3 +156,9 @@ class YoloTask(Task[Prediction]):
         )
         predictor.setup_model(deepcopy(self.network), verbose=False)  # a copy, because its layers are fused
         return predictor
+
+
+def pad(images: torch.Tensor) -> torch.Tensor:
+    """Images (N, 3, H, W) padded at the right and the bottom to sides that a network takes."""
+    height, width = images.shape[-2:]
+    return F.pad(images, (0, -width % STRIDE, 0, -height % STRIDE), mode="replicate")

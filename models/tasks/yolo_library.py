@@ -9,6 +9,7 @@ import json
 import logging
 import os
 import re
+from copy import copy
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -66,6 +67,19 @@ def read_network(path: Path, kind: str, task: str) -> Any:
             f"train_task.{task}.weights: {path}: holds a {type(network).__name__}, expected a {wanted.__name__}"
         )
     return network
+
+
+def criterion(network: Any) -> Any:
+    """The library's training loss of a detector: predictions and a batch to the components (3,), times the batch size.
+
+    The components have the library's default weights, with which the detectors are trained.
+    """
+    library()
+    from ultralytics.cfg import get_cfg
+
+    configured = copy(network)  # shallow: the network itself stays as it is
+    configured.args = get_cfg()
+    return configured.init_criterion()
 
 
 def merge_polygons(polygons: list[NDArray[Any]]) -> NDArray[np.float64]:

@@ -30,12 +30,14 @@ class CompletedRun:
         degradation: one of its degradations.
         objective: one of its objectives.
         training: the number of the restorer's training, from 1.
+        advice: a sentence that says what to do if a result is missing or outdated.
     """
 
     params: Params
     degradation: str
     objective: str
     training: int = 1
+    advice: str = ADVICE
 
     @classmethod
     def from_options(cls, options: Namespace) -> "CompletedRun":
@@ -65,7 +67,7 @@ class CompletedRun:
         for name, value in {"degradation": self.degradation, "objective": self.objective, **item}.items():
             path = path.replace(f"${{item.{name}}}", value)
         if not Path(path).exists():
-            raise CompletedRunError(f"{path}: does not exist. {ADVICE}")
+            raise CompletedRunError(f"{path}: does not exist. {self.advice}")
         return Path(path)
 
     @cached_property
@@ -100,7 +102,8 @@ class CompletedRun:
             CompletedRunError: a value has changed since.
         """
         self.folder("train_restorer")  # raises if nothing has run yet
-        self._check_objective()
+        self._check_steps()
+        self.check_losses()
         if not LOCK.exists():
             return
         stage = f"train_restorer@{self.degradation}-{self.objective}"
@@ -114,22 +117,28 @@ class CompletedRun:
                     f"{PARAMS_FILE}: {key} is {now!r}, but this restorer was trained with {before!r}. {ADVICE}"
                 )
 
-    def _check_objective(self) -> None:
-        """Compare the objective's steps and losses with those that the stage `objective` wrote."""
-        trained = read_json(self.folder("objective"), "steps", "losses")
+    def _check_steps(self) -> None:
+        """Compare the objective's number of steps with the one that the stage `objective` wrote."""
+        trained = read_json(self.folder("objective"), "steps")
         steps = self.params.train_restorer.of(self.objective).steps
         if trained["steps"] != steps:
             raise CompletedRunError(
                 f"{PARAMS_FILE}: {self.objective!r} has {steps} steps, but this restorer was trained for "
-                f"{trained['steps']}. {ADVICE}"
+                f"{trained['steps']}. {self.advice}"
             )
+
+    def check_losses(self) -> None:
+        """Compare the objective's losses with those that the stage `objective` wrote.
+
+        Raises:
+            CompletedRunError: one has changed since.
+        """
+        trained = read_json(self.folder("objective"), "losses")
         summed = objective_losses(self.objective, self.params.losses)
         losses = {name: {"kind": kind, "settings": settings} for name, (kind, settings) in summed.items()}
         changed = [name for name in {**trained["losses"], **losses} if trained["losses"].get(name) != losses.get(name)]
         if changed:
-            raise CompletedRunError(
-                f"{PARAMS_FILE}: losses.{changed[0]} has changed since this restorer was trained. {ADVICE}"
-            )
+            raise CompletedRunError(f"{PARAMS_FILE}: losses.{changed[0]} has changed since this run. {self.advice}")
 
     @cached_property
     def _stages(self) -> dict[str, Any]:
