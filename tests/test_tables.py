@@ -103,13 +103,16 @@ def test_metrics_are_the_numbers_of_the_tables(written: Path) -> None:
 
 
 def test_curves_of_objectives_in_one_table(tmp_path: Path) -> None:
-    for name, text in (("pixel", "step,loss,pixel\n1,0.5,0.5\n2,0.25,0.25\n"), ("frozen", None)):
+    curve = "step,loss,pixel,natural_ratio\n1,0.5,0.5,2.1\n2,0.25,0.25,\n"
+    for name, text in (("pixel", curve), ("frozen", None)):
         folder = tmp_path / "restorers" / "fog" / name
         folder.mkdir(parents=True)
         if text:
             (folder / "curve.csv").write_text(text)
     tables.write_curves(tmp_path / "restorers", ["fog"], ["pixel", "frozen"], tmp_path)
     assert (tmp_path / "curves.csv").read_text() == "degradation,variant,step,loss\nfog,pixel,1,0.5\nfog,pixel,2,0.25\n"
+    ratios = "degradation,variant,step,component,ratio\nfog,pixel,1,natural,2.1\n"
+    assert (tmp_path / "gradient_ratios.csv").read_text() == ratios
 
 
 def test_dvc_shows_the_metrics_and_plots_that_its_file_declares(written: Path) -> None:

@@ -43,7 +43,7 @@ def draw_figures(tables: Mapping[str, pd.DataFrame]) -> dict[str, list[Figure]]:
     """All figures of a report by heading; headings without a figure are left out.
 
     Args:
-        tables: gains.csv, and images.csv and curves.csv if there are any, by name.
+        tables: gains.csv, and images.csv, curves.csv and gradient_ratios.csv if there are any, by name.
     """
     kinds: list[tuple[str, Callable[[pd.DataFrame], Iterator[Figure]], str]] = [
         ("Gains over the degraded images", gain_bars, "gains"),
@@ -51,6 +51,7 @@ def draw_figures(tables: Mapping[str, pd.DataFrame]) -> dict[str, list[Figure]]:
         ("Image quality against task gain", quality_against_gain, "gains"),
         ("Image by image", image_scatter, "images"),
         ("Training", training_curves, "curves"),
+        ("Gradient ratios in training", gradient_ratios, "gradient_ratios"),
     ]
     figures: dict[str, list[Figure]] = {}
     files: set[str] = set()
@@ -153,6 +154,20 @@ def training_curves(curves: pd.DataFrame) -> Iterator[Figure]:
         _legend(axes)
         alt = f"Curves of {', '.join(variants)}; losses of different objectives cannot be compared"
         yield _figure(drawing, f"{degradation}: training loss", alt)
+
+
+def gradient_ratios(ratios: pd.DataFrame) -> Iterator[Figure]:
+    """For each degradation: the realised gradient ratio of every component at the steps that measured it."""
+    for degradation, rows in ratios.groupby("degradation", sort=False):
+        drawing, axes = _drawing(2.6)
+        names = rows.variant + ": " + rows.component
+        lines = list(dict.fromkeys(names))
+        for line in lines:
+            measured = rows[names == line]
+            axes.plot(measured.step, measured.ratio, ".-", color=_colour(lines, line), label=line, linewidth=0.6)
+        axes.set(xlabel="step", ylabel="gradient norm / the pixel loss's", yscale="log")
+        _legend(axes)
+        yield _figure(drawing, f"{degradation}: gradient ratio", f"Realised gradient ratios of {', '.join(lines)}")
 
 
 def _of_tasks(table: pd.DataFrame) -> pd.DataFrame:

@@ -38,6 +38,8 @@ COSTS = [
     *("milliseconds_per_image", "gflops", "peak_memory_mib", "megapixels"),
 ]
 CURVES = ["degradation", "variant", "step", "loss"]
+GRADIENT_RATIOS = ["degradation", "variant", "step", "component", "ratio"]
+RATIO = "_ratio"  # the end of such a column's name in curve.csv
 
 Groups = Mapping[str, Mapping[str, str]]  # by degradation: the group of an image id
 
@@ -167,13 +169,23 @@ def write_metrics(results: pd.DataFrame, gains: pd.DataFrame, out: Path) -> None
 
 
 def write_curves(restorers: Path, degradations: Iterable[str], objectives: Iterable[str], out: Path) -> None:
-    """Write curves.csv: the loss of every restorer at every step; a restorer that was not trained here has none."""
-    parts = [pd.DataFrame(columns=CURVES)]
+    """Write curves.csv and gradient_ratios.csv, of the first training of every restorer that was trained here.
+
+    curves.csv has the loss at every step. gradient_ratios.csv has the realised ratio of each component's gradient to the
+    pixel loss's at the steps that measured it.
+    """
+    parts, ratios = [pd.DataFrame(columns=CURVES)], [pd.DataFrame(columns=GRADIENT_RATIOS)]
     objectives = list(objectives)
     for degradation in degradations:
         for objective in objectives:
             path = restorers / degradation / objective / "curve.csv"
             if path.exists():
                 curve = read_table(path, dtype=str, keep_default_na=False)
-                parts.append(curve.assign(degradation=degradation, variant=objective)[CURVES])
-    pd.concat(parts).to_csv(out / "curves.csv", index=False, lineterminator="\n")
+                curve = curve.assign(degradation=degradation, variant=objective)
+                parts.append(curve[CURVES])
+                components = [name for name in curve.columns if name.endswith(RATIO)]
+                long = curve.melt([*CURVES[:3]], components, var_name="component", value_name="ratio")
+                long["component"] = long.component.str.removesuffix(RATIO)
+                ratios.append(long[long.ratio != ""][GRADIENT_RATIOS])
+    for name, tables in (("curves", parts), ("gradient_ratios", ratios)):
+        pd.concat(tables).to_csv(out / f"{name}.csv", index=False, lineterminator="\n")
