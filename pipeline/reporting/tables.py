@@ -171,8 +171,8 @@ def write_metrics(results: pd.DataFrame, gains: pd.DataFrame, out: Path) -> None
 def write_curves(restorers: Path, degradations: Iterable[str], objectives: Iterable[str], out: Path) -> None:
     """Write curves.csv and gradient_ratios.csv, of the first training of every restorer that was trained here.
 
-    curves.csv has the loss at every step. gradient_ratios.csv has the realised ratio of each component's gradient to the
-    pixel loss's at the steps that measured it.
+    curves.csv has the loss at every step. gradient_ratios.csv has the realised ratio of each component's gradient to
+    the pixel loss's, at the steps that measured it.
     """
     parts, ratios = [pd.DataFrame(columns=CURVES)], [pd.DataFrame(columns=GRADIENT_RATIOS)]
     objectives = list(objectives)
