@@ -48,17 +48,20 @@ def _write_tables(folder: Path) -> None:
             recovered = (value - 0.1) / 0.4 if degradation == "fog" else None
             if variant != "degraded":
                 gain = value - 0.1
-                end = [gain, gain - 0.1, gain + 0.1, 0.1, recovered]
+                ends = [None, None] if recovered is None else [0.5, 0.9]
+                end = [gain, gain - 0.1, gain + 0.1, 0.1, recovered, *ends]
                 gains.append(["detection", degradation, variant, "degraded", "mAP50", *end])
         gain = SCORES[SUM] - SCORES["pixel"]
-        gains.append(["detection", degradation, SUM, "pixel", "mAP50", gain, gain - 0.1, gain + 0.1, 0.5, recovered])
+        gains.append(
+            ["detection", degradation, SUM, "pixel", "mAP50", gain, gain - 0.1, gain + 0.1, 0.5, recovered, None, None]
+        )
     costs = [
         {"stage": "train_restorer", "degradation": d, "variant": v, "parameters": 100, "gflops": 2.5}
         for d in ("fog", "haze")
         for v in ("pixel", SUM)
     ]
     pd.DataFrame(results, columns=RESULTS[:8]).to_csv(folder / "results.csv", index=False)
-    pd.DataFrame(gains, columns=GAINS[:10]).to_csv(folder / "gains.csv", index=False)
+    pd.DataFrame(gains, columns=GAINS[:12]).to_csv(folder / "gains.csv", index=False)
     pd.DataFrame([{"stage": "train_prior"}, *costs]).to_csv(folder / "costs.csv", index=False)
 
 
@@ -117,6 +120,8 @@ def test_metrics_have_the_same_names_in_all_rows_of_a_degradation(rows: dict[str
         "gain_over_degraded/detection mAP50 low",
         "gain_over_degraded/detection mAP50 high",
         "recovered/detection mAP50",
+        "recovered/detection mAP50 low",
+        "recovered/detection mAP50 high",
         "cost/parameters",
         "cost/gflops",
     }
@@ -133,6 +138,7 @@ def test_the_numbers_are_those_of_the_tables(rows: dict[str, Row]) -> None:
     assert metrics["gain_over_degraded/detection mAP50 low"] == pytest.approx(0.2)
     assert metrics["gain_over_pixel/detection mAP50"] == pytest.approx(0.1)
     assert metrics["recovered/detection mAP50"] == pytest.approx(0.75)
+    assert metrics["recovered/detection mAP50 low"] == 0.5 and metrics["recovered/detection mAP50 high"] == 0.9
     assert metrics["cost/gflops"] == 2.5
     degraded = rows["fog · degraded"].metrics
     assert degraded["gain_over_degraded/detection mAP50 high"] == degraded["recovered/detection mAP50"] == 0

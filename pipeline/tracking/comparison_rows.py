@@ -126,11 +126,12 @@ class ComparisonTables:
         for (task, metric), baselines in gains[gains.versus == variant].groupby(["task", "metric"], sort=False):
             metrics |= _gain(variant, task, metric, 0.0, 0.0, 0.0)
             if variant == DEGRADED and baselines.recovered.notna().any():
-                metrics[f"recovered/{task} {metric}"] = 0.0
+                metrics |= {f"recovered/{task} {metric}{end}": 0.0 for end in ("", " low", " high")}
         for row in gains[gains.variant == variant].itertuples():
             metrics |= _gain(row.versus, row.task, row.metric, row.gain, row.ci_low, row.ci_high)
             if row.versus == DEGRADED:
-                metrics[f"recovered/{row.task} {row.metric}"] = row.recovered
+                ends = {"": row.recovered, " low": row.recovered_low, " high": row.recovered_high}
+                metrics |= {f"recovered/{row.task} {row.metric}{end}": value for end, value in ends.items()}
         return metrics
 
     def _costs(self, degradation: str | None, variant: str) -> dict[str, float]:

@@ -192,7 +192,7 @@ def _how_to_read(experiment: str, link: str) -> str:
     return (
         f"One run for each row that people compare; the newest {link}. Metrics of every restored row have the same "
         "names: `<task>/<metric>`, `gain_over_degraded/...` with the ends of its interval, `recovered/...` (0: as "
-        "degraded, 1: as clean), `quality/...`, `cost/...` (of the restorer). "
+        "degraded, 1: as clean), also with an interval, `quality/...`, `cost/...` (of the restorer). "
         f"[Charts](#/{_charts(experiment)}). Filter by tags: `tags.degradation = 'fog'`, `tags.objective = 'pixel'`, "
         "`tags.\"task.detection\" = 'yes'`."
     )

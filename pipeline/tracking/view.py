@@ -20,6 +20,7 @@ PALETTE = (
 )
 LAST = ("quality", "cost", "training", "tracking", "system")  # sections that come after those of the tasks
 COLUMNS = ("degradation", "variant")
+ENDS = (" low", " high")  # of intervals
 WIDTH = 40  # pixels of a column without its name
 LETTER = 7  # pixels
 
@@ -29,7 +30,7 @@ def view(metrics: Iterable[str]) -> str:
     ordered = _ordered(list(dict.fromkeys(metrics)))
     scores = [name for name in ordered if _section(name) not in ("training", "tracking", "system")]
     plain = [name for name in scores if " " not in name]  # without gains and the ends of intervals
-    recovered = [name for name in scores if name.startswith("recovered/")]
+    recovered = [name for name in scores if name.startswith("recovered/") and not name.endswith(ENDS)]
     columns = [f"params.`{name}`" for name in COLUMNS] + [f"metrics.`{name}`" for name in [*plain, *recovered]]
     state = {
         "selectedColumns": columns,
