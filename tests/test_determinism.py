@@ -10,7 +10,7 @@ from clones import clone, dvc
 # What differs by nature is times; docs/robustness.md says where.
 MEASURED = re.compile(r"artifacts/(costs/.*|report/costs\.csv)")
 COSTS_IN_WORDS = re.compile(
-    rb'<table data-table="costs">.*?</table>|^## Costs on this machine\n.*?(?=^## )', re.DOTALL | re.MULTILINE
+    rb'<table data-table="costs">.*?</table>|^### Costs on this machine\n.*?(?=^## )', re.DOTALL | re.MULTILINE
 )
 
 
