@@ -84,8 +84,9 @@ def test_planning_has_a_table_for_each_task_and_degradation(tmp_path: Path) -> N
     row = {"task": "detection", "degradation": "fog", "variant": "pixel", "versus": "degraded", "metric": "mAP50-95"}
     row |= {"margin": 0.005, "se_groups": 0.012, "n_groups": 30, "n_trainings": 1, "groups_needed": 1362}
     pd.DataFrame([row], columns=PLANNING).to_csv(tmp_path / "planning.csv", index=False)
-    text = markdown.render(describe(tmp_path, NAMES_IN_REPORT))
-    assert "### What it takes to show a gain of 0.005" in text
+    document = describe(tmp_path, NAMES_IN_REPORT)
+    text = markdown.render(document)
+    assert "### What it takes to show a gain of 0.005" in text and "1,362" in html.render(document)
     line = next(line for line in text.splitlines() if "1,362" in line)
     assert "pixel" in line and "0.012" in line
 
