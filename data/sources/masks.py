@@ -25,8 +25,6 @@ from .splits import SPLITS, UNDIVIDED, ImageEntry
 
 SUFFIXES = {".png", ".jpg", ".jpeg"}
 UNKNOWN = 256  # codes from here on are not indices of classes
-
-
 Index = Annotated[int, Field(ge=0, le=255)]
 Colour = Annotated[list[Index], Field(min_length=3, max_length=3)]
 

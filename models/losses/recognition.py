@@ -1,7 +1,7 @@
 """The loss `recognition`: the training loss of a frozen task network on the labels of the training images.
 
-Liu et al., "When image denoising meets high-level vision tasks: a deep learning approach", IJCAI 2018. A rival of
-DiffLoss: it needs labels and one task network, and no diffusion prior.
+Liu et al., "When image denoising meets high-level vision tasks: a deep learning approach", IJCAI 2018. An
+alternative to DiffLoss: it needs labels and one task network, and no diffusion prior.
 """
 
 import torch

@@ -25,7 +25,7 @@ from pipeline.metrics.prediction_files import (
     row_writer,
 )
 from pipeline.metrics.records import RecordsError
-from pipeline.metrics.scoring import Image, Metric, ObjectScoring, class_color
+from pipeline.metrics.scoring import Image, ObjectScoring, class_color
 
 
 @dataclass(frozen=True)
@@ -41,9 +41,6 @@ class DetectionScoring(ObjectScoring[DetectionPrediction]):
     """COCO's mAP of boxes."""
 
     labels = "detection"
-    metrics = (Metric("mAP50-95", main=True), Metric("mAP50"))
-    class_metrics = (Metric("AP50-95", main=True), Metric("AP50"))
-    image_metrics = (Metric("F1", main=True),)
     overlap = "bbox"
 
     @staticmethod

@@ -23,7 +23,7 @@ from pipeline.metrics.prediction_files import (
     row_writer,
 )
 from pipeline.metrics.records import RecordsError
-from pipeline.metrics.scoring import Image, Metric, ObjectScoring, class_color
+from pipeline.metrics.scoring import Image, ObjectScoring, class_color
 
 
 @dataclass(frozen=True)
@@ -39,9 +39,6 @@ class InstanceScoring(ObjectScoring[InstancePrediction]):
     """COCO's mAP of masks."""
 
     labels = "instance-segmentation"
-    metrics = (Metric("mAP50-95", main=True), Metric("mAP50"))
-    class_metrics = (Metric("AP50-95", main=True), Metric("AP50"))
-    image_metrics = (Metric("F1", main=True),)
     overlap = "segm"
 
     @staticmethod

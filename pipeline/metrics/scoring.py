@@ -110,8 +110,11 @@ class Scoring(ABC, Generic[Prediction]):
 
 
 class ObjectScoring(Scoring[Prediction]):
-    """Scoring of predicted objects, by their boxes or masks, which can also be expressed in COCO's format."""
+    """Scoring of predicted objects by COCO's mAP of their boxes or masks, which can be written in COCO's format."""
 
+    metrics = (Metric("mAP50-95", main=True), Metric("mAP50"))
+    class_metrics = (Metric("AP50-95", main=True), Metric("AP50"))
+    image_metrics = (Metric("F1", main=True),)
     overlap: ClassVar[Overlap]
 
     @staticmethod

@@ -263,8 +263,8 @@ def _p_value(row: Row, column: str) -> Cell:
 def _verdict(row: Row) -> Cell:
     """A verdict; after one training it holds for this training."""
     verdict = row.get("verdict", "")
-    judged = verdict not in ("", UNKNOWN, WITHHELD) and row["variant"] != FROZEN
-    this = judged and row["n_trainings"] == "1"
+    has_verdict = verdict not in ("", UNKNOWN, WITHHELD) and row["variant"] != FROZEN
+    this = has_verdict and row["n_trainings"] == "1"
     return Cell(f"{verdict} (this training)" if this else verdict)
 
 
