@@ -1,9 +1,9 @@
-"""Make the pictures and the tables of docs/degradations.md.
+"""Make the pictures and the tables of docs/reference/degradations.md.
 
     python -m benchmarks.degradation_sheet [--folder docs] [--scene 0]
 
 Draws one scene with its depth, degrades it by every recipe at every severity into two picture sheets, and
-rewrites the parts of degradations.md between `<!-- begin ... -->` and `<!-- end ... -->`: the settings tables,
+rewrites the parts of that page between `<!-- begin ... -->` and `<!-- end ... -->`: the settings tables,
 from the same tables that the code reads.
 """
 
@@ -26,7 +26,8 @@ TILE = (160, 120)  # of one picture on the sheet, width and height
 SEED = 3  # of the scene and of every degradation
 QUALITY = 56  # of the sheets' JPEG
 HEADER, MARGIN = 15, 3  # pixels
-TEXT = "degradations.md"
+TEXT = "reference/degradations.md"  # below the folder of the documentation
+PICTURES = "pictures"
 
 OWN = [name for name, recipe in RECIPES.items() if not recipe.fixed and not name.startswith("coco-c-")]
 COCO_C = [name for name, recipe in RECIPES.items() if not recipe.fixed and name.startswith("coco-c-")]
@@ -119,7 +120,7 @@ def main() -> None:
     settings = {"width": WIDTH, "height": HEIGHT, "train": 1, "val": 1, "test": options.scene + 1}
     scene = Scenes(Path(), settings, SEED).scene("test", f"{options.scene:05d}")
     for file, names in (("degradations.jpg", OWN), ("degradations-coco-c.jpg", COCO_C)):
-        _write(options.folder / file, picture_sheet(names, scene.image, scene.depth))
+        _write(options.folder / PICTURES / file, picture_sheet(names, scene.image, scene.depth))
     text = options.folder / TEXT
     text.write_text(fill(text.read_text()))
     print(f"{text}: tables written")

@@ -1,4 +1,4 @@
-"""Every preset and every example of docs/datasets.md, as far as it can be checked without the data."""
+"""Every preset and every example of docs/how-to/datasets.md, as far as it can be checked without the data."""
 
 import re
 import shlex
@@ -17,7 +17,7 @@ from pipeline.settings.params import load_params
 from tests.outside_data import open_source
 
 ROOT = Path(__file__).parents[1]
-PAGE = (ROOT / "docs" / "datasets.md").read_text()
+PAGE = (ROOT / "docs" / "how-to" / "datasets.md").read_text()
 COMMANDS = re.findall(r"^uv run dvc exp run (.*)$", PAGE, re.MULTILINE)
 SECTIONS = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
 CITYSCAPES = 19

@@ -1,4 +1,4 @@
-"""The tables and pictures of docs/degradations.md, which a command makes."""
+"""The tables and pictures of docs/reference/degradations.md, which a command makes."""
 
 from pathlib import Path
 
@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 from skimage import data as photos
 
-from benchmarks.degradation_sheet import COCO_C, OWN, fill, picture_sheet
+from benchmarks.degradation_sheet import COCO_C, OWN, PICTURES, TEXT, fill, picture_sheet
 
 DOCS = Path(__file__).parents[1] / "docs"
 
 
 def test_every_row_of_the_tables_is_what_the_code_says() -> None:
     """A new effect may be missing until the command runs again; a row that is there must be right."""
-    text = (DOCS / "degradations.md").read_text()
+    text = (DOCS / TEXT).read_text()
     made = set(fill(text).splitlines())
     assert not [row for row in text.splitlines() if row not in made], "run python -m benchmarks.degradation_sheet"
 
@@ -25,8 +25,8 @@ def test_a_lost_marker_is_named() -> None:
 
 @pytest.mark.parametrize("name", ["degradations.jpg", "degradations-coco-c.jpg"])
 def test_the_sheets_are_there_and_light(name: str) -> None:
-    assert 20_000 < (DOCS / name).stat().st_size < 400_000
-    assert name in (DOCS / "degradations.md").read_text()
+    assert 20_000 < (DOCS / PICTURES / name).stat().st_size < 400_000
+    assert name in (DOCS / TEXT).read_text()
 
 
 def test_a_sheet_has_a_row_for_each_recipe_and_a_column_for_each_severity() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from clones import clone, dvc
 
-# What differs by nature is times; docs/robustness.md says where.
+# What differs by nature is times; docs/explanation/robustness.md says where.
 MEASURED = re.compile(r"artifacts/(costs/.*|report/costs\.csv)")
 COSTS_IN_WORDS = re.compile(
     rb'<table data-table="costs">.*?</table>|^### Costs on this machine\n.*?(?=^## )', re.DOTALL | re.MULTILINE

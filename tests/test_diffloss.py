@@ -46,7 +46,7 @@ def test_terms_and_gradients_agree_with_the_golden_record() -> None:
 
 
 def test_three_lines_in_someone_elses_training_loop() -> None:
-    # The lines of docs/diffloss.md, around them a training loop that knows nothing of this project.
+    # The lines of docs/explanation/diffloss.md, around them a training loop that knows nothing of this project.
     from models.diffusion.prior import DiffusionPrior
     from models.losses.diffloss import DiffLoss
 

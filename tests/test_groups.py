@@ -205,7 +205,7 @@ def test_a_layouts_preset_leaves_other_names_alone(tmp_path: Path) -> None:
     ],
 )
 def test_patterns_of_the_page(path: str, expected: Mapping[str, str]) -> None:
-    page = (ROOT / "docs" / "datasets.md").read_text()
+    page = (ROOT / "docs" / "how-to" / "datasets.md").read_text()
     row = next(
         line for line in page.splitlines() if line.startswith("|") and path in line.lower() and "pattern" in line
     )

@@ -1,4 +1,4 @@
-"""What docs/scaling.md says about a remote on S3 and about queued experiments, tried here on one machine."""
+"""What docs/how-to/scaling.md says about a remote on S3 and about queued experiments, tried here on one machine."""
 
 import subprocess
 from collections.abc import Iterator

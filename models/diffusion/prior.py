@@ -275,7 +275,7 @@ def _load_latent_network(source: str | Path) -> LatentNetwork:
     if not path.exists():
         raise PriorError(
             f"{path} is missing: a text-conditional prior needs the embedding of its empty prompt, a tensor 'empty' "
-            "(1,tokens,width); docs/diffloss.md shows how to write it"
+            "(1,tokens,width); docs/explanation/diffloss.md shows how to write it"
         )
     return LatentNetwork(
         UNet2DConditionModel.from_pretrained(source, subfolder="unet", low_cpu_mem_usage=False),

@@ -19,7 +19,7 @@ from .term import LossError, LossInputs, Term, TermSettings, check_images, full_
 
 
 class Settings(TermSettings):
-    """Options of DiffLoss; docs/diffloss.md explains each.
+    """Options of DiffLoss; docs/explanation/diffloss.md explains each.
 
     Attributes:
         natural_weight, semantic_weight: raw weights for [-1,1] images, as the method's authors released them.

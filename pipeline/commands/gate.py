@@ -32,7 +32,7 @@ CASE_COLUMNS = ["split", "part", "id", "before", "after", "predicted_gain", "res
 FITTED_ON_TRAINING_IMAGES = (
     "There is no validation split beside the reported one. The gate was fitted on training images, which the restorer "
     "and the task network have seen. Gains are larger there than on new images, so the gate restores too often. Draw a "
-    "split val (docs/datasets.md) for a gate that you can trust."
+    "split val (docs/how-to/datasets.md) for a gate that you can trust."
 )
 WEIGHTS_CHOSEN_ON_VAL = (
     "The restorer's weights were chosen on val, too (train_restorer.validation). Its gains there are too large."

@@ -238,7 +238,7 @@ def _limits(run: CompletedRun) -> Iterator[str]:
         "severities above, on these data alone. Other weather, cameras, object sizes or severities were not measured."
     )
     yield "The scores belong to these task networks on these classes. Another detector can gain or lose."
-    yield "It may harm images that are not degraded: measure that, or put a gate before it (docs/deployment.md)."
+    yield "It may harm images that are not degraded: measure that, or put a gate before it (docs/how-to/deployment.md)."
     if run.params.restore.tile is not None:
         yield (
             f"The scored images were restored in tiles of {run.params.restore.tile} pixels; the file restores images "

@@ -96,7 +96,7 @@ def _check_classes(clean: Dataset, photos: Dataset, tasks: Sequence[str]) -> Non
             raise RealPhotosError(
                 f"real photos {photos.info.name}: the classes of {kind} are {', '.join(classes) or 'missing'}, "
                 f"those of the clean data are {', '.join(expected)}. Give both the same classes in the same order "
-                "(`map` in docs/datasets.md)."
+                "(`map` in docs/how-to/datasets.md)."
             )
 
 
