@@ -1,11 +1,18 @@
-"""Coverage of the intervals: two systems of equal skill are compared again and again.
+"""Coverage of the intervals: two simulated systems are compared again and again.
 
     python -m benchmarks.intervals [--repeats 1000] [--images 100] [--resamples 500] [--seed 0]
+                                   [--advantage 0.3 [--population 20000]]
 
-In each repeat new images are drawn, and two systems whose errors come from one distribution predict on them.
-The true gain is 0, so a 95 % interval should cover 0 in 95 % of the repeats. Prints the share that did for
-Student's t with the bootstrap's variance (that of gains and scores), the expanded percentile interval (that of counts
-and correlations), the plain one and BCa, with the binomial standard error, and the share of undefined intervals.
+In each repeat new images are drawn, and two systems predict on them. Prints how often a 95 % interval covers the truth,
+with the binomial standard error, and how often it is undefined.
+
+By default both systems are equally good: the true gain is 0. The methods are Student's t with the bootstrap's variance
+(used for gains and scores), the expanded percentile interval (used for counts and correlations), the percentile
+interval and BCa.
+
+With `--advantage`, the first system makes fewer errors by this share. Then the intervals of the gain and of both scores
+are tested. The truth is the value expected of test sets of this size. COCO's average precision is higher on few images
+than on many: it interpolates precision by a maximum. The bias against a large population is printed, too.
 """
 
 import argparse
@@ -17,6 +24,7 @@ from types import SimpleNamespace
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
+from tqdm import tqdm
 
 from models.tasks.predictions import DetectionPrediction
 from pipeline.metrics import Records
@@ -29,22 +37,22 @@ from pipeline.statistics.resampling import LEVEL, group_weights, percentile_inte
 CLASSES = ("car", "person", "sign")
 SIDE = 256
 Pair = tuple[Records, Records]
-Simulation = Callable[[np.random.Generator, int], Pair]
+Simulation = Callable[..., Pair]  # (generator, images, advantage=0.0)
 
 
-def detection_pair(generator: np.random.Generator, images: int) -> Pair:
-    """Two detectors of equal skill on the same images; both find the same images hard."""
+def detection_pair(generator: np.random.Generator, images: int, advantage: float = 0.0) -> Pair:
+    """Two detectors on the same images; both find the same images hard, the first one less so by `advantage`."""
     names = [f"{index:04d}" for index in range(images)]
     truth = {name: _objects(generator) for name in names}
     hardness = generator.beta(2, 2, images)
     sizes = dict.fromkeys(names, (SIDE, SIDE))
 
-    def detector() -> DetectionRecords:
-        pairs = zip(names, hardness, strict=True)
-        found = {name: _detect(generator, truth[name], hard) for name, hard in pairs}
-        return match_detections(found, truth, CLASSES, sizes)
+    def detector(ease: float) -> DetectionRecords:
+        pairs = zip(names, hardness * (1 - ease), strict=True)
+        predictions = {name: _detect(generator, truth[name], hard) for name, hard in pairs}
+        return match_detections(predictions, truth, CLASSES, sizes)
 
-    return detector(), detector()
+    return detector(advantage), detector(0.0)
 
 
 def _objects(generator: np.random.Generator) -> Boxes:
@@ -69,13 +77,13 @@ def _detect(generator: np.random.Generator, truth: Boxes, hardness: float) -> De
     return DetectionPrediction(np.vstack([boxes, invented.boxes]), scores, classes)
 
 
-def segmentation_pair(generator: np.random.Generator, images: int) -> Pair:
-    """Two segmenters of equal skill: pixels of each class lost to others, more of them on hard images."""
+def segmentation_pair(generator: np.random.Generator, images: int, advantage: float = 0.0) -> Pair:
+    """Two segmenters: pixels of each class lost to others, more of them on hard images, fewer by the first one."""
     pixels = generator.dirichlet([4, 2, 1, 0.3], images) * 10_000
     hardness = generator.beta(2, 5, (images, 1))
 
-    def segmenter() -> SegmentationRecords:
-        rate = np.clip(hardness * generator.lognormal(0, 0.5, pixels.shape), 0, 1)
+    def segmenter(ease: float) -> SegmentationRecords:
+        rate = np.clip((1 - ease) * hardness * generator.lognormal(0, 0.5, pixels.shape), 0, 1)
         missed = (pixels * rate).round().astype(np.int64)
         target = (np.arange(4) + generator.integers(1, 4, pixels.shape)) % 4
         false = np.stack([(missed * (target == index)).sum(axis=1) for index in range(4)], axis=1)
@@ -83,7 +91,7 @@ def segmentation_pair(generator: np.random.Generator, images: int) -> Pair:
         counts = [PixelCounts(*row) for row in zip(tp, false, missed, strict=True)]
         return SegmentationRecords.stack([f"{n:04d}" for n in range(images)], counts, ["a", "b", "c", "d"])
 
-    return segmenter(), segmenter()
+    return segmenter(advantage), segmenter(0.0)
 
 
 def bca_interval(
@@ -152,16 +160,60 @@ def coverage(
     }
 
 
+def unequal_coverage(
+    simulate: Simulation, repeats: int, images: int, resamples: int, seed: int, advantage: float, population: int
+) -> Iterable[str]:
+    """Yield a line for each metric and estimate: how often its interval covers the value expected of sets of this size.
+
+    Also how far that value lies from the one of a large population, in standard errors of the estimate.
+    """
+    values: dict[tuple[str, str], list[float]] = {}
+    half_widths: dict[tuple[str, str], list[float]] = {}
+    for repeat in tqdm(range(repeats), desc=simulate.__name__, mininterval=30):
+        pair = simulate(np.random.default_rng([seed, repeat]), images, advantage)
+        weights = group_weights(np.arange(images), resamples, seed=repeat)
+        for key, resampled in _estimates(pair, weights).items():
+            value = _estimates(pair, None)[key]
+            low, high = variance_components(value, resampled[None], images).interval()
+            values.setdefault(key, []).append(float(value[0]))
+            half_widths.setdefault(key, []).append((high - low) / 2)
+    limits = _estimates(simulate(np.random.default_rng([seed]), population, advantage), None)
+    for key, estimates in values.items():
+        expected, error = np.mean(estimates), np.std(estimates, ddof=1)
+        covered = np.mean(np.abs(np.array(estimates) - expected) <= half_widths[key])
+        bias = (expected - limits[key][0]) / error
+        yield f"{key[0]:9} {key[1]:9} covered in {covered:.1%}, {bias:+.2f} standard errors above {population} images"
+
+
+def _estimates(pair: Pair, weights: NDArray[np.int64] | None) -> dict[tuple[str, str], NDArray[np.float64]]:
+    """{(metric, "score", "baseline" or "gain"): (R,)}"""
+    ours, theirs = (records.metrics(weights) for records in pair)
+    return {
+        (metric, name): value
+        for metric in ours
+        for name, value in (
+            ("score", ours[metric]),
+            ("baseline", theirs[metric]),
+            ("gain", ours[metric] - theirs[metric]),
+        )
+    }
+
+
 def main() -> None:
-    """Print one line for each metric and method."""
-    parser = argparse.ArgumentParser(description="Coverage of the bootstrap intervals for a gain of 0.")
-    for name, default in (("repeats", 1000), ("images", 100), ("resamples", 500), ("seed", 0)):
+    """Print one line for each metric and method, or for each metric and estimate."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name, default in (("repeats", 1000), ("images", 100), ("resamples", 500), ("seed", 0), ("population", 20000)):
         parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--advantage", type=float, help="share of errors that the first system makes less")
     settings = parser.parse_args()
     error = np.sqrt(LEVEL * (1 - LEVEL) / settings.repeats)
     for simulate in (detection_pair, segmentation_pair):
-        shares = coverage(simulate, settings.repeats, settings.images, settings.resamples, settings.seed)
-        for (metric, method), (covered, undefined) in shares.items():
+        counts = settings.repeats, settings.images, settings.resamples, settings.seed
+        if settings.advantage is not None:
+            for line in unequal_coverage(simulate, *counts, settings.advantage, settings.population):
+                print(line, flush=True)
+            continue
+        for (metric, method), (covered, undefined) in coverage(simulate, *counts).items():
             share = f"{covered:.1%} +- {error:.1%}, undefined {undefined:.1%}"
             print(f"{metric:9} {method:11} covers 0 in {share}")
 

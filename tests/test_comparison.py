@@ -8,12 +8,16 @@ import pytest
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
+from benchmarks.intervals import detection_pair
+from pipeline.metrics.detection_records import DetectionRecords
 from pipeline.statistics.comparison import (
     ONE_TRAINING,
     TWO_TRAININGS,
     UNDEFINED,
     VarianceComponents,
     compare,
+    compare_systems,
+    score_intervals,
     variance_components,
 )
 from pipeline.statistics.planning import groups_needed, plan, trainings_needed
@@ -78,7 +82,7 @@ def test_where_only_trainings_differ_it_is_their_t_test() -> None:
     result = compare(variants, baseline)["score"]
     standard_error = luck.std(ddof=1) / np.sqrt(6)
     assert result.gain == pytest.approx(luck.mean())
-    assert result.high - result.gain == pytest.approx(stats.t.ppf(0.975, 0.7 * 5) * standard_error, rel=1e-3)
+    assert result.high - result.gain == pytest.approx(stats.t.ppf(0.975, 0.5 * 5) * standard_error, rel=1e-3)
     assert result.n_trainings == 6
 
 
@@ -135,6 +139,23 @@ def test_tables_that_do_not_fit_are_refused() -> None:
             compare(*arguments)
     with pytest.raises(ValueError, match="6 labels"):
         compare(table, table, groups=[1, 2])
+
+
+@pytest.mark.parametrize(("images", "interval"), [(20, False), (150, True)])
+def test_average_precision_of_few_objects_has_no_interval_but_its_gain_has(images: int, interval: bool) -> None:
+    variant, baseline = detection_pair(np.random.default_rng(0), images)
+    assert isinstance(variant, DetectionRecords)
+    name, objects = variant.rarest_class
+    assert (name, objects) == ("sign", variant.truth[:, 2].sum()) and (objects >= 25) == interval
+    systems = [
+        System.from_tables([records], Resamples.draw(np.arange(images), 200, 0)) for records in (variant, baseline)
+    ]
+    score = score_intervals(systems[0])["mAP50-95"]
+    assert math.isfinite(score.low) == interval
+    assert score.reason == (
+        "" if interval else f"class 'sign' has {objects} object(s): an interval of a score needs at least 25"
+    )
+    assert math.isfinite(compare_systems(*systems)["mAP50-95"].low)
 
 
 def test_the_same_seed_gives_the_same_numbers() -> None:
@@ -197,7 +218,7 @@ def test_components_add_up() -> None:
     assert parts.between_groups == pytest.approx(0.09 * 10 / 9, rel=0.02)
     assert parts.between_trainings == pytest.approx(1 / 3)
     assert parts.standard_error == pytest.approx(np.sqrt(0.1 + 1 / 3), rel=0.01)
-    assert 0.7 * 2 < parts.degrees_of_freedom < 9
+    assert parts.degrees_of_freedom == pytest.approx((0.1 + 1 / 3) ** 2 / (0.1**2 / 9 + (1 / 3) ** 2 / 1), rel=0.02)
 
 
 def test_the_planned_number_of_groups_has_the_power() -> None:

@@ -38,6 +38,15 @@ class DetectionRecords:
     correct: NDArray[np.bool_]  # (D, T) matched an object
     ignored: NDArray[np.bool_]  # (D, T) matched a crowd: neither right nor wrong
 
+    @property
+    def rarest_class(self) -> tuple[str, int]:
+        """Name and number of objects of the class with the fewest, among those with any; ("", 0) if none has any."""
+        counts = self.truth.sum(axis=0)
+        if not counts.any():
+            return "", 0
+        rarest = int(np.where(counts > 0, counts, counts.max() + 1).argmin())
+        return self.class_names[rarest], int(counts[rarest])
+
     def metrics(self, weights: ArrayLike | None = None) -> dict[str, NDArray[np.float64]]:
         """COCO's mAP (area all, at most 100 boxes for each image and class) in each of R resamples.
 

@@ -7,7 +7,7 @@ from typing import Any
 from pipeline.metrics import main_metric
 from pipeline.settings.grammar import CLEAN, DEGRADED, RETRAINED, parse_arm
 from pipeline.settings.params import Statistics
-from pipeline.statistics.comparison import ONE_TRAINING, Comparison, compare_systems, estimate
+from pipeline.statistics.comparison import ONE_TRAINING, Comparison, compare_systems, estimate, score_intervals
 from pipeline.statistics.planning import plan
 from pipeline.statistics.recovered import Recovered, recovered_shares
 from pipeline.statistics.scores import Cell, Cells
@@ -17,7 +17,7 @@ PIXEL = "pixel"
 DEGRADED_RETRAINED = f"{DEGRADED}{RETRAINED}"  # the strongest baseline in the literature
 _ROW = ["task", "degradation", "variant"]
 _COUNTS = ["n_groups", "n_trainings"]
-RESULTS = [*_ROW, "metric", "value", "ci_low", "ci_high", "n_images", *_COUNTS]
+RESULTS = [*_ROW, "metric", "value", "ci_low", "ci_high", "n_images", *_COUNTS, "reason"]
 GAINS = [
     *(*_ROW, "versus", "metric", "gain", "ci_low", "ci_high", "p_value"),
     *("recovered", "recovered_low", "recovered_high", *_COUNTS, "reason"),
@@ -55,9 +55,10 @@ def result_rows(task: str, degradation: str, cell: Cell, level: float) -> Rows:
             "n_images": score.n_images,
             "n_groups": score.n_groups,
             "n_trainings": score.n_trainings,
+            "reason": score.reason,
         }
         for variant, system in cell.items()
-        for metric, score in estimate(system, level).items()
+        for metric, score in score_intervals(system, level).items()
     ]
 
 
@@ -241,7 +242,7 @@ def robustness_rows(task: str, cells_of_task: Sequence[Cells], level: float) -> 
         means = [System.mean([cell[variant] for cell in cells.severities.values()]) for cells in paired]
         mean = System.mean(means)
         relative = estimate(mean.relative_to(clean), level)
-        for metric, mpc in estimate(mean, level).items():
+        for metric, mpc in score_intervals(mean, level).items():
             rpc = relative[metric]
             row: dict[str, Any] = {"task": task, "variant": variant, "metric": metric}
             row |= {"mPC": mpc.gain, "mPC_low": mpc.low, "mPC_high": mpc.high}

@@ -18,9 +18,10 @@ from pipeline.statistics.resampling import LEVEL, MOST_UNDEFINED, Resamples
 from pipeline.statistics.systems import Floats, System
 
 FEWEST_GROUPS = 5  # with fewer, the variance between groups is a guess
-FEWEST_TRAININGS = 3  # with two, the interval excludes the truth in up to 12 % of cases instead of 5 %
+FEWEST_TRAININGS = 3  # two give the variance between trainings a single degree of freedom
+FEWEST_OBJECTS = 25  # of the rarest class; with 9, intervals of average precision exclude the truth in up to 10 %
 FEWEST_FOR_VERDICTS = 5  # trainings for a verdict that is corrected for several comparisons
-TRAINING_DF = 0.7  # of the K - 1 degrees of freedom: Satterthwaite's formula takes estimates for the truth
+TRAINING_DF = 0.5  # of the K - 1 degrees of freedom: Satterthwaite takes estimated variances for true ones
 
 ONE_TRAINING = "one training each: set train_restorer.repeats to 5 or more"
 TWO_TRAININGS = "two trainings: an interval needs at least 3, a verdict 5; raise train_restorer.repeats"
@@ -79,7 +80,7 @@ class VarianceComponents:
 
     @property
     def degrees_of_freedom(self) -> float:
-        """Satterthwaite's, with 70 % of the trainings' degrees of freedom.
+        """Satterthwaite's, with half of the trainings' degrees of freedom.
 
         Source: Satterthwaite, "An approximate distribution of estimates of variance components", Biometrics 2 (1946).
         """
@@ -214,6 +215,13 @@ def too_little(trainings: int, groups: int) -> str:
     if groups < FEWEST_GROUPS:
         return f"{groups} independent group(s) of images: an interval needs at least {FEWEST_GROUPS}"
     return ""
+
+
+def score_intervals(system: System, level: float = LEVEL) -> dict[str, Comparison]:
+    """A system's scores with their intervals, as `estimate`; none for average precision of too few objects."""
+    name, objects = system.rarest_class or ("", FEWEST_OBJECTS)
+    few = f"class {name!r} has {objects} object(s): an interval of a score needs at least {FEWEST_OBJECTS}"
+    return estimate(system, level, few if objects < FEWEST_OBJECTS else "")
 
 
 def undefined(values: Floats, resampled: Floats) -> str:

@@ -23,6 +23,7 @@ class System:
         trained: whether another seed would give another system: an objective, not the degraded images.
         values: each metric on the images themselves, (K,).
         resampled: each metric in each resample, (K, R).
+        rarest_class: name and number of objects of the rarest class, if average precision is among the metrics.
     """
 
     image_ids: tuple[str, ...]
@@ -30,6 +31,7 @@ class System:
     trained: bool
     values: Metrics
     resampled: Metrics
+    rarest_class: tuple[str, int] | None = None
 
     @classmethod
     def from_tables(
@@ -52,6 +54,7 @@ class System:
             trained,
             _stacked([{name: value[0] for name, value in table.metrics(whole).items()} for table in tables]),
             _stacked([table.metrics(weights) for table in tables]),
+            getattr(tables[0], "rarest_class", None),
         )
 
     @classmethod
