@@ -28,6 +28,7 @@ from pipeline.settings.grammar import (
     GrammarError,
     is_loss_name,
     is_retrained,
+    loss_kind,
     loss_settings,
     objective_losses,
 )
@@ -129,16 +130,15 @@ def _check_recipe(params: Params, key: str, name: str) -> None:
 def _check_losses(params: Params) -> None:
     kinds = plugin_modules("losses")
     for name, section in params.losses.items():
-        settings = dict(section)
-        kind = settings.pop(BASE, name)
-        if BASE in section:
+        settings, kind = dict(section), loss_kind(name, params.losses)
+        if settings.pop(BASE, None):
             _check_exists(f"losses.{name}.{BASE}", kind, kinds)
             if not is_loss_name(name):
                 raise ParamsError(
                     f"{PARAMS_FILE}: losses.{name}: not a name for a variant. Choose one of letters, digits, '.', '_' "
                     "and '-' that has no other meaning."
                 )
-        elif name not in kinds:
+        elif kind not in kinds:
             raise ParamsError(
                 f"{PARAMS_FILE}: losses: {name!r} is unknown. Choose one of {', '.join(kinds)}, or name one of them in "
                 f"losses.{name}.{BASE} to define a variant."
@@ -162,7 +162,8 @@ def check_numbers(params: Params) -> None:
         ParamsError: the first mistake, in one line that names the key.
     """
     _checked("train_prior.network", check_sizes, params.train_prior.network.model_dump())
-    for loss in params.losses:
+    summed = [name for objective in params.objectives for name in objective_losses(objective, params.losses)]
+    for loss in dict.fromkeys([*params.losses, *summed]):
         settings = loss_settings(loss, params.losses)
         _check_timesteps(params, loss, settings.get("timesteps", (0, 1)))
         _check_from_step(params, loss, settings.get("from_step", 0))

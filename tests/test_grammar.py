@@ -42,6 +42,8 @@ LOSSES: dict[str, dict[str, Any]] = {
         ("task+lpips", ["pixel", "task", "lpips"]),
         ("natural + square", ["square", "natural"]),
         ("late", ["pixel", "late"]),
+        ("paper", ["l2", "paper"]),
+        ("pixel + paper", ["pixel", "paper"]),
         (FROZEN, []),
     ],
 )
@@ -55,6 +57,13 @@ def test_each_loss_has_its_kind_and_all_its_settings() -> None:
         "late": ("diffloss", {"strength": 2.0, "timesteps": [400, 900]}),
     }
     assert objective_losses("heavy + lpips", LOSSES) == {"heavy": ("pixel", {"kind": "l1"}), "lpips": ("lpips", {})}
+    published = {"weighting": "raw", "timesteps": (0, 1000), "view": "own"}
+    assert objective_losses("paper", LOSSES) == {
+        "l2": ("pixel", {"kind": "l2"}),
+        "paper": ("diffloss", {"strength": 2.0, **published}),
+    }
+    longer = objective_losses("paper", {"paper": {"timesteps": [0, 500]}})
+    assert longer["paper"] == ("diffloss", {**published, "timesteps": [0, 500]})
     assert LOSSES["late"] == {"base": "diffloss", "timesteps": [400, 900]}
 
 

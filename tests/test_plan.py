@@ -130,3 +130,13 @@ def test_a_checkpoint_that_cannot_be_used_stops_the_plan(project: Path) -> None:
             describe_restorer(_settings("checkpoint", str(project / "weights" / name)), project / "weights")
         assert "params.yaml: train_restorer.checkpoint.weights: " in str(caught.value)
         assert message in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_the_published_setting_needs_all_its_timesteps(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _edit("objectives: [pixel, diffloss]", "objectives: [pixel, paper]")
+    _run(monkeypatch)
+    _edit("schedule: {steps: 1000", "schedule: {steps: 500")
+    with pytest.raises(
+        ParamsError, match=r"losses\.paper\.timesteps: expected 0 <= low < high <= 500 .*got \[0, 1000\]"
+    ):
+        _run(monkeypatch)

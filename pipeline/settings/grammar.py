@@ -3,6 +3,7 @@
 An objective is what a restorer is trained on:
     pixel, diffloss, pixel + task   a sum of losses; the pixel loss is part of each
     longer                          a variant of a loss: a section of params.yaml, `losses.longer: {base: pixel}`
+    paper                           a variant that needs no section, see VARIANTS
     frozen                          the weights of a checkpoint are used as they are; nothing is trained
 
 A variant is a row of the tables: clean, degraded, an objective, or an arm.
@@ -30,6 +31,16 @@ SUM = "+"
 RETRAINED = "-retrained"
 CLEAN_RESTORED = "clean-restored-"
 DEGRADED_RETRAINED = f"{DEGRADED}{RETRAINED}"
+VARIANTS: Mapping[str, Mapping[str, Any]] = {  # a section of the same name in params.yaml changes single settings
+    "l2": {BASE: PIXEL, "kind": "l2"},
+    "paper": {  # DiffLoss as published (Tan et al., ACCV 2024): raw weights, all timesteps, an L2 pixel loss
+        BASE: "diffloss",
+        PIXEL: "l2",  # the pixel loss of a sum that names none
+        "weighting": "raw",
+        "timesteps": (0, 1000),
+        "view": "own",
+    },
+}
 LOSS_NAME = re.compile(r"\w[\w.-]*", re.ASCII)
 
 
@@ -57,7 +68,7 @@ def objective_losses(objective: str, losses: Mapping[str, Mapping[str, Any]]) ->
     known = plugin_modules("losses")
     for name in names:
         if loss_kind(name, losses) not in known:
-            choices = ", ".join(dict.fromkeys([*known, *losses]))
+            choices = ", ".join(dict.fromkeys([*known, *losses, *VARIANTS]))
             raise GrammarError(
                 f"objective {objective!r}: {name!r} is unknown. Choose one of {choices}, a sum of them, or {FROZEN}."
             )
@@ -66,21 +77,26 @@ def objective_losses(objective: str, losses: Mapping[str, Mapping[str, Any]]) ->
     pixel = [name for name in names if is_pixel_objective(name, losses)]
     if len(pixel) > 1:
         raise GrammarError(f"objective {objective!r}: {' and '.join(pixel)} are both pixel losses. Choose one of them.")
-    ordered = [*(pixel or [PIXEL]), *(name for name in names if name not in pixel)]
+    implied = next((str(VARIANTS[name][PIXEL]) for name in names if PIXEL in VARIANTS.get(name, {})), PIXEL)
+    ordered = [*(pixel or [implied]), *(name for name in names if name not in pixel)]
     return {name: (loss_kind(name, losses), loss_settings(name, losses)) for name in ordered}
 
 
 def loss_kind(name: str, losses: Mapping[str, Mapping[str, Any]]) -> str:
     """The plug-in behind the name of a loss: for a variant its base, otherwise the loss itself."""
-    section = losses.get(name)
-    return str(section.get(BASE, name)) if isinstance(section, Mapping) else name
+    return str(_section(name, losses).get(BASE, name))
 
 
 def loss_settings(name: str, losses: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """The settings of a loss, those of a variant's base included."""
-    section = losses.get(name, {})
+    section = _section(name, losses)
     merged = {**losses.get(section.get(BASE, ""), {}), **section}
-    return {key: value for key, value in merged.items() if key != BASE}
+    return {key: value for key, value in merged.items() if key not in (BASE, PIXEL)}
+
+
+def _section(name: str, losses: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Any]:
+    section = losses.get(name, {})
+    return {**VARIANTS.get(name, {}), **(section if isinstance(section, Mapping) else {})}
 
 
 def is_loss_name(name: str) -> bool:
