@@ -8,7 +8,6 @@ from the same tables that the code reads.
 """
 
 import argparse
-import re
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 
 from data.degradations import EFFECTS, RECIPES, SEVERITIES, degrade, get_effect
 from data.sources.scenes import Scenes
+from pipeline.commands.reference import replace_parts
 
 Image = NDArray[np.uint8]
 
@@ -77,13 +77,7 @@ def fill(text: str) -> str:
         ValueError: a part is missing in the document.
     """
     parts = {"settings": settings_table(), "sources": sources_table(), "coco-c settings": settings_table("coco-c-")}
-    for name, content in parts.items():
-        begin, end = f"<!-- begin {name} -->", f"<!-- end {name} -->"
-        pattern = re.compile(re.escape(begin) + ".*?" + re.escape(end), re.DOTALL)
-        if not pattern.search(text):
-            raise ValueError(f"{TEXT}: expected the lines {begin} and {end}")
-        text = pattern.sub(lambda _, new=f"{begin}\n{content}\n{end}": new, text)  # type: ignore[misc]
-    return text
+    return replace_parts(TEXT, text, parts)
 
 
 def _words(value: Any) -> str:

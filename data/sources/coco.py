@@ -39,10 +39,15 @@ class Labels:
 
 
 class Files(BaseSettings):
-    """The files of one split, relative to the root."""
+    """The files of one split, relative to the root.
+
+    Attributes:
+        json_file: the file with the annotations.
+        images: the folder of the images.
+    """
 
     json_file: Annotated[str, Field(alias="json")]
-    images: str  # the folder
+    images: str
 
 
 class Settings(FileSettings):

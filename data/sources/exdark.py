@@ -21,7 +21,13 @@ COLUMNS = 5  # in the list of images; also the used columns of a label row: clas
 
 
 class Settings(FileSettings):
-    """The section data.exdark: names of the two folders and the list file below the root."""
+    """The section data.exdark.
+
+    Attributes:
+        images: folder of the images below the root.
+        labels: folder of the labels below the root.
+        list_file: file below the root that gives the split of each image.
+    """
 
     images: str = "ExDark"
     labels: str = "ExDark_Annno"

@@ -11,7 +11,11 @@ from .term import Term, TermSettings
 
 
 class Settings(TermSettings):
-    """The raw weight for [0,1] images, as in the source."""
+    """The raw weight, as in the source.
+
+    Attributes:
+        raw_weight: for [0,1] images.
+    """
 
     raw_weight: float = 0.1
 

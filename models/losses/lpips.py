@@ -21,7 +21,12 @@ BACKBONE_FILES = {
 
 
 class Settings(TermSettings):
-    """Which backbone, and the raw weight for [0,1] images."""
+    """Which backbone, and the raw weight.
+
+    Attributes:
+        raw_weight: for [0,1] images.
+        backbone: network whose published weights must be in torch's cache.
+    """
 
     raw_weight: float = 0.1
     backbone: Literal["alex", "vgg", "squeeze"] = "alex"

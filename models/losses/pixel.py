@@ -29,7 +29,12 @@ SYMMETRIC_RANGE_FACTORS = {"l1": 2.0, "l2": 4.0, "charbonnier": 2.0}
 
 
 class Settings(settings.Settings):
-    """Which pixel loss, and its weight."""
+    """Which pixel loss, and its weight.
+
+    Attributes:
+        kind: mean absolute difference, mean squared difference, or Charbonnier's smooth absolute difference.
+        weight: factor of the pixel loss in the objective.
+    """
 
     kind: Literal["l1", "l2", "charbonnier"] = "l1"
     weight: float = 1.0

@@ -81,7 +81,7 @@ class TermSettings(Settings):
         weighting: "ratio": by `strength`; "raw": by the raw weights.
         strength: norm of the gradient at the restored image, divided by that of the pixel loss's gradient.
         from_step: first step at which the loss is evaluated. Earlier steps take no longer than with the pixel loss.
-        every: k evaluates the loss at every k-th step only, with k times the weight.
+        every: evaluate the loss at every k-th step only, with k times the weight.
         calibrate_every: evaluations between two measurements of the gradient norms. Within five measurements, the
             weights follow two thirds of a change.
     """

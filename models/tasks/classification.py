@@ -23,12 +23,22 @@ SMALLEST_CROP = 0.6  # of each side of a training image
 
 
 class Settings(BaseSettings):
-    """Settings of the task classification."""
+    """Settings of the task classification.
 
-    model: str = "resnet18"  # timm's name; unused if weights is a folder
-    weights: str | None = None  # imagenet, or a folder that this task saved
-    frozen: bool = False  # use the weights as they are: no training, classes matched by name
-    image_size: Side = 224  # images are resized to squares of this side
+    Attributes:
+        model: a name of timm; unused if weights is a folder.
+        weights: "imagenet", or a folder that this task saved; None: random weights.
+        frozen: use the weights as they are: no training, classes matched by name.
+        image_size: side in pixels of the squares that images are resized to.
+        steps: training steps.
+        batch: images in a training step.
+        learning_rate: largest learning rate.
+    """
+
+    model: str = "resnet18"
+    weights: str | None = None
+    frozen: bool = False
+    image_size: Side = 224
     steps: Steps = 5000
     batch: BatchSize = 32
     learning_rate: Positive = 1e-3

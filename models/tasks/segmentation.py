@@ -24,13 +24,25 @@ STRIDES = {"pan": 128}  # sides of images must be multiples of it; of 32 for the
 
 
 class Settings(BaseSettings):
-    """Settings of the task segmentation."""
+    """Settings of the task segmentation.
 
-    architecture: str = "unet"  # or a model YAML of ultralytics, such as yolo26n-sem.yaml
-    encoder: str = "resnet18"  # unused with a YAML
-    weights: str | None = None  # imagenet (the encoder's), or a folder of save_pretrained or of this task
-    frozen: bool = False  # use the weights as they are: no training, classes matched by name
-    model_classes: tuple[str, ...] | None = None  # of a save_pretrained folder, which holds no names; index order
+    Attributes:
+        architecture: a name of segmentation-models-pytorch, or a model YAML of ultralytics such as yolo26n-sem.yaml.
+        encoder: a name of segmentation-models-pytorch, or tu- and a name of timm; unused with a YAML.
+        weights: "imagenet" (the encoder's), or a folder of save_pretrained or of this task; None: random weights.
+        frozen: use the weights as they are: no training, classes matched by name.
+        model_classes: class names of a save_pretrained folder, which holds none, in the order of their indices.
+        steps: training steps.
+        batch: crops in a training step.
+        crop: side of the square training crops, in pixels.
+        learning_rate: largest learning rate.
+    """
+
+    architecture: str = "unet"
+    encoder: str = "resnet18"
+    weights: str | None = None
+    frozen: bool = False
+    model_classes: tuple[str, ...] | None = None
     steps: Steps = 10000
     batch: BatchSize = 8
     crop: Side = 256

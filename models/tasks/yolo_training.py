@@ -23,18 +23,31 @@ AVERAGED_FILE = "averaged.pt"  # ultralytics' processes write the averaged weigh
 
 
 class YoloSettings(Settings):
-    """Settings that the YOLO tasks share."""
+    """Settings that the YOLO tasks share.
 
-    model: str  # a YAML file that ultralytics ships, or a path; unused if there are weights
-    weights: str | None = None  # a .pt file, or a folder that this task saved
-    frozen: bool = False  # use the weights as they are: no training, classes matched by name
-    trust_pickle: bool = False  # consent to load a .pt file, which can run code
+    Attributes:
+        model: a YAML file that ultralytics ships, or a path; unused if there are weights.
+        weights: a .pt file of ultralytics, or a folder that this task saved; None: random weights.
+        frozen: use the weights as they are: no training, classes matched by name.
+        trust_pickle: consent to load a .pt file, which can run code.
+        image_size: length in pixels that the longer side of an image is resized to.
+        epochs: passes over the training images.
+        batch: images in a training step.
+        learning_rate: initial learning rate.
+        mosaic: probability of the mosaic augmentation.
+        device: GPU numbers such as "0,1"; None: one device.
+    """
+
+    model: str
+    weights: str | None = None
+    frozen: bool = False
+    trust_pickle: bool = False
     image_size: Side = 640
     epochs: Count = 100
     batch: BatchSize = 16
     learning_rate: Positive = 1e-3
     mosaic: Share = 1.0
-    device: Annotated[str, Field(pattern=r"^\d+(,\d+)*$")] | None = None  # GPU numbers such as "0,1"; null: one device
+    device: Annotated[str, Field(pattern=r"^\d+(,\d+)*$")] | None = None
 
 
 def train(

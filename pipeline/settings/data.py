@@ -9,14 +9,22 @@ from pipeline.settings.plugins import PluginSections
 
 
 class Data(PluginSections):
-    """The chosen source, the treatment of faulty files, and the sources' sections. The chosen source needs one."""
+    """The chosen source, the treatment of faulty files, and the sources' sections. The chosen source needs one.
+
+    Attributes:
+        source: format of the dataset, which needs a section of this name beside it.
+        root: folder of the dataset; source scenes is drawn by code and reads nothing.
+        faults: bad files: error lists all of them and writes no dataset, skip leaves them out and lists them.
+        longest_side: larger images are reduced to this many pixels, with their labels; None keeps all sizes.
+        trust_paths: false reports links and lists that lead to files outside of root as faults.
+    """
 
     kind: ClassVar[str] = "sources"
     source: str
     root: str
     faults: Literal["error", "skip"] = "error"
     longest_side: Annotated[int, Field(ge=64)] | None = None
-    trust_paths: bool = True  # false: links and lists in the data that lead to files outside root are faults
+    trust_paths: bool = True
 
     @field_validator("source")
     @classmethod
@@ -47,20 +55,35 @@ Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")]
 
 
 class RandomSeverity(Settings):
-    """Every image gets one of these severities."""
+    """Every image gets one of these severities.
+
+    Attributes:
+        random: severities that the seed draws from, one for each image.
+    """
 
     random: Severities
 
 
 class Paired(Settings):
-    """Real degraded photos of the clean images: <folder>/<split>/<id>.png (or .jpg) below data.root."""
+    """Real degraded photos of the clean images: <folder>/<split>/<id>.png (or .jpg) below data.root.
+
+    Attributes:
+        kind: paired: each photo shows the same scene as a clean image.
+        folder: below data.root.
+    """
 
     kind: Literal["paired"]
     folder: str
 
 
 class Unpaired(Settings):
-    """Real degraded photos with labels and without clean counterparts; restorers are trained on `recipe`."""
+    """Real degraded photos with labels and without clean counterparts; restorers are trained on `recipe`.
+
+    Attributes:
+        kind: unpaired: the photos have no clean counterparts.
+        recipe: degradation of the clean images that the restorers are trained on.
+        data: source of the photos and of their labels, with the keys of the section data.
+    """
 
     kind: Literal["unpaired"]
     recipe: str
@@ -68,10 +91,17 @@ class Unpaired(Settings):
 
 
 class Degrade(Settings):
-    """Severities, chains of effects that the user defines, and real degraded photos."""
+    """Severities, chains of effects that the user defines, and real degraded photos.
+
+    Attributes:
+        severity: 1 (slight) to 5 (severe); a list such as [1, 3, 5]; or {random: [1, 3, 5]}, drawn for each image.
+        severity_of: other severities of single degradations, such as {fog: 2}.
+        recipes: your own chains of effects, by name.
+        real: real degraded photos, by name.
+    """
 
     severity: Severity | Severities | RandomSeverity
-    severity_of: dict[Name, Severity] = Field(default={})  # the degradations with another severity
+    severity_of: dict[Name, Severity] = Field(default={})
     recipes: dict[Name, Annotated[list[dict[str, Any]], Field(min_length=1)]] = Field(default={})
     real: dict[Name, Annotated[Paired | Unpaired, Field(discriminator="kind")]] = Field(default={})
 

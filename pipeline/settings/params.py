@@ -56,6 +56,15 @@ def read_yaml(path: Path, hint: str) -> Any:
 
 
 class PriorNetwork(Settings):
+    """The U-Net of the diffusion prior.
+
+    Attributes:
+        size: side of the training images, in pixels.
+        channels: channels of each level, from fine to coarse; each level after the first halves the size.
+        blocks: residual blocks at each level.
+        attention: sizes in pixels at which a level has attention.
+    """
+
     size: Annotated[int, Field(ge=8)]
     channels: Annotated[list[Annotated[int, Field(ge=8)]], Field(min_length=2)]
     blocks: Count
@@ -63,11 +72,34 @@ class PriorNetwork(Settings):
 
 
 class Schedule(Settings):
+    """The noise schedule of the diffusion prior.
+
+    Attributes:
+        steps: number of timesteps.
+        kind: how the noise grows over the timesteps, in the names of diffusers.
+    """
+
     steps: Count
     kind: Literal["linear", "squaredcos_cap_v2", "scaled_linear"]
 
 
 class TrainPrior(Settings):
+    """The diffusion model of the clean images, in which DiffLoss compares noise and h-space features.
+
+    Attributes:
+        pretrained: a diffusers folder or hub id, or an ADM checkpoint, instead of training; None: train.
+        adm_settings: JSON file with the settings of an ADM checkpoint.
+        network: the U-Net.
+        schedule: the noise schedule.
+        crop: side of the square crops in pixels, which are resized to network.size.
+        steps: training steps.
+        batch: crops in a training step.
+        learning_rate: of AdamW.
+        ema: decay of the running mean of the weights, which is what is kept.
+        samples: images that are drawn from the trained prior, to look at.
+        precision: of the U-Net in training: full (float32) or bf16.
+    """
+
     pretrained: str | None
     adm_settings: str | None
     network: PriorNetwork
@@ -82,6 +114,15 @@ class TrainPrior(Settings):
 
 
 class Statistics(Settings):
+    """Confidence intervals and comparisons.
+
+    Attributes:
+        resamples: bootstrap resamples of the images, or of their groups.
+        level: confidence level of every interval.
+        margin: smallest gain worth having; an interval that ends below it says that restoring does not help.
+        baselines: objectives that all others are compared with, as they are with the pixel loss.
+    """
+
     resamples: Annotated[int, Field(ge=100)]
     level: Annotated[float, Field(gt=0.5, lt=1)]
     margin: Annotated[float, Field(ge=0)] = 0.005
@@ -98,20 +139,60 @@ class Statistics(Settings):
 
 
 class Quality(Settings):
+    """Image quality.
+
+    Attributes:
+        prior_images: test images on which the terms of DiffLoss are measured as quality metrics; 0: none.
+    """
+
     prior_images: NonNegative = 32
 
 
 class Report(Settings):
+    """The report.
+
+    Attributes:
+        pictures: test images in each picture grid.
+        extremes: images in the grids of the largest gains and losses.
+    """
+
     pictures: Count
     extremes: Count = 10
 
 
 class Tracking(Settings):
+    """MLflow.
+
+    Attributes:
+        system_metrics: log processor, memory, disk and GPU beside the curves. Re-runs no stage.
+    """
+
     system_metrics: bool
 
 
 class Params(Settings):
-    """The whole of params.yaml."""
+    """Every choice and every number of a run.
+
+    Attributes:
+        seed: of all random numbers.
+        data: the dataset.
+        degradations: recipes, chains of degrade.recipes, or photos of degrade.real.
+        objectives: losses that restorers are trained with: names, or sums such as pixel + task.
+        tasks: recognition tasks.
+        arms: further comparisons: degraded-retrained, <objective>-retrained, clean-restored-<objective>.
+        degrade: how clean images are degraded.
+        train_prior: the diffusion prior.
+        train_task: the networks of the tasks.
+        losses: settings of the losses, and variants of them under other names.
+        train_restorer: the restorer and its training.
+        restore: tiles of large images.
+        quality: image quality.
+        statistics: intervals and comparisons.
+        report: pictures of the report.
+        tracking: MLflow.
+        engine: where work on single images runs: on this machine, or on a Ray cluster. Re-runs no stage.
+        processes: that share one training of a restorer or of the prior. Re-runs no stage.
+    """
 
     seed: Annotated[int, Field(ge=0, lt=2**63)]  # the range of torch's generators
     data: Data

@@ -12,7 +12,15 @@ Decay = Annotated[float, Field(gt=0, lt=1)]
 
 
 class Validation(Settings):
-    """When a training scores its restorer on validation images, and what the score decides."""
+    """When a training scores its restorer on validation images, and what the score decides.
+
+    Attributes:
+        every: steps between two validations on whole images of the split val; None: no validation.
+        metric: quality metric of the validation.
+        images: number of validation images; None: all of them.
+        keep_best: keep the weights with the best validation score instead of the last ones.
+        patience: stop after so many validations without a better score; None: never.
+    """
 
     every: Count | None
     metric: Literal["psnr", "ssim"]
@@ -37,13 +45,29 @@ NO_VALIDATION = Validation(every=None, metric="psnr", images=None, keep_best=Fal
 
 
 class TrainRestorer(PluginSections):
-    """The chosen restorer, its training, and the restorers' sections. The chosen restorer needs one."""
+    """The chosen restorer, its training, and the restorers' sections. The chosen restorer needs one.
+
+    Attributes:
+        restorer: architecture, which needs a section of this name beside it; other sections have no effect.
+        crop: side of the square training crops, in pixels.
+        steps: training steps.
+        steps_of: other numbers of steps of single objectives, such as {pixel: 300}.
+        batch: crops in a training step.
+        learning_rate: largest learning rate of AdamW.
+        clean_share: share of the training pairs whose input is clean too, so that clean images stay as they are.
+        repeats: trainings of each restorer, with different seeds; verdicts between objectives need 5 or more.
+        warm_up: steps in which the learning rate rises; afterwards it falls along a cosine.
+        clip: largest norm of the gradient; None: no limit.
+        precision: of the restorer in training: full (float32), bf16, or fp16 on a GPU.
+        ema: decay of the running mean of the weights, such as 0.999; None: no mean.
+        validation: when a training scores its restorer, and what the score decides.
+    """
 
     kind: ClassVar[str] = "restorers"
     restorer: str
     crop: Annotated[int, Field(ge=16)]
     steps: Count
-    steps_of: dict[str, Count] = Field(default={})  # of single objectives
+    steps_of: dict[str, Count] = Field(default={})
     batch: Count
     learning_rate: Positive
     clean_share: Annotated[float, Field(ge=0, lt=1)] = 0.0
@@ -97,7 +121,12 @@ class TrainRestorer(PluginSections):
 
 
 class Restore(Settings):
-    """The tiles in which large images are restored."""
+    """The tiles in which large images are restored.
+
+    Attributes:
+        tile: side of the tiles that larger images are cut into, in pixels; None: images stay whole.
+        overlap: of neighbouring tiles, in pixels, blended; at most half a tile.
+    """
 
     tile: Annotated[int, Field(ge=32)] | None
     overlap: NonNegative

@@ -39,7 +39,12 @@ TRIES = 25  # random positions tried for each object
 
 
 class Settings(BaseSettings):
-    """The section data.scenes: width and height of the images in pixels, and number of images of each split."""
+    """The section data.scenes.
+
+    Attributes:
+        width, height: of the images, in pixels.
+        train, val, test: number of images of the split.
+    """
 
     width: Side
     height: Side
