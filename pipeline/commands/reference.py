@@ -16,6 +16,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from pipeline.metrics import METRICS, get_scoring
+from pipeline.running.entry import run_command
 from pipeline.settings.plugins import plugin_modules
 from pipeline.settings.schema import Schema, model_schema, params_schema
 
@@ -195,4 +196,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

@@ -41,6 +41,7 @@ def params_schema() -> Schema:
     _add_plugins(keys["losses"], "losses")
     keys["losses"]["patternProperties"] = _variants()
     degrade = keys["degrade"]["properties"]
+    _named(degrade["severity_of"])
     _named(degrade["recipes"])["items"] = _effect()
     _, unpaired = _named(degrade["real"])["oneOf"]
     unpaired["properties"]["recipe"] |= recipes
