@@ -71,7 +71,7 @@ print(sys.modules["{PACKAGE}"].__file__)
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The wheel, built from a copy without a download: hatchling is in the group `dev`."""
     folder = tmp_path_factory.mktemp("wheel")
-    copy = _copy(folder / "copy")
+    copy = copy_for_wheel(folder / "copy")
     command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
     subprocess.run(command, cwd=copy, check=True, capture_output=True)
     (path,) = folder.glob("*.whl")
@@ -85,7 +85,7 @@ def unpacked(wheel: Path, tmp_path: Path) -> Path:
     return tmp_path / "unpacked"
 
 
-def _copy(folder: Path) -> Path:
+def copy_for_wheel(folder: Path) -> Path:
     """What the project's folder holds, as far as the wheel is made of it, with files that must stay out."""
     ignored = shutil.ignore_patterns("__pycache__")
     for name in ("data", "models", "tools/wheel", "pipeline"):
@@ -178,7 +178,7 @@ def test_the_unpacked_wheel_trains_restores_and_degrades(unpacked: Path, tmp_pat
 @pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("uv"), reason="needs uv")
 def test_the_installed_wheel_in_a_clean_environment(tmp_path: Path) -> None:
-    copy, environment = _copy(tmp_path / "copy"), tmp_path / "environment"
+    copy, environment = copy_for_wheel(tmp_path / "copy"), tmp_path / "environment"
     subprocess.run(["uv", "build", "--wheel", "-q", "-o", str(tmp_path)], cwd=copy, check=True)
     (path,) = tmp_path.glob("*.whl")
     (tmp_path / "constraints.txt").write_text(f"torch=={version('torch')}\n")  # the download that uv has already
