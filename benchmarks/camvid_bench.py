@@ -1,4 +1,4 @@
-"""The photos behind docs/explanation/results.md, in CamVid's layout, to choose settings on and to report on.
+"""The photos behind docs/explanation/results-archive.md, in CamVid's layout, to choose settings on and to report on.
 
     python -m benchmarks.camvid_bench SOURCE OUT
 

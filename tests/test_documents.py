@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
+from ruamel.yaml import YAML
 
 from pipeline.commands.__main__ import list_commands
 
@@ -15,6 +16,9 @@ NAMED = re.compile(r"`(pipeline\.(?:commands\.)?\w+)`")
 COMMAND = re.compile(r"-m pipeline\.commands\.(\w+)((?:[^\n`|]|\\\\\n)*)")
 OPTION = re.compile(r"(?<=\s)--?([a-z][\w-]*)")
 LINK = re.compile(r"\]\(([^)\s]+)\)")
+FENCE = re.compile(r"^ *```.*?^ *```", re.MULTILINE | re.DOTALL)
+TARGET_OR_CODE = re.compile(r"(?<=\])\([^)]*\)|<https?:[^>]*>|`[^`]*`")
+WIDTH = 100  # characters of a line of prose
 TEST_FILE = re.compile(r"tests/test_[\w*]+\.py")
 REMOVED = re.compile(
     r"pipeline\.(?:deploy|gate|restore_files|parallel|params)\b|pipeline\.(?:report --compare|degrade --redo)"
@@ -69,7 +73,7 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 def _anchors(page: Path) -> set[str]:
     """The anchors of a page's headings, as GitHub makes them."""
-    text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+    text = FENCE.sub("", page.read_text())
     headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}
 
@@ -82,3 +86,39 @@ def test_a_test_file_that_is_named_exists(match: str, page: Path) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_names_that_were_removed_are_not_used(page: Path) -> None:
     assert not REMOVED.findall(page.read_text())
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_lines_of_prose_are_short(page: Path) -> None:
+    """Tables, headings, blocks of code, code in a line and the targets of links may be longer."""
+    lines = FENCE.sub("", page.read_text()).splitlines()
+    prose = [line for line in lines if not line.lstrip().startswith(("|", "#", "<!--"))]
+    assert not [line for line in prose if len(TARGET_OR_CODE.sub("", line)) > WIDTH]
+
+
+def test_every_page_is_reached_from_the_readme() -> None:
+    seen, waiting = set[Path](), [ROOT / "README.md"]
+    while waiting:
+        page = waiting.pop().resolve()
+        if page in seen or page.suffix != ".md":
+            continue
+        seen.add(page)
+        links = [link.partition("#")[0] for link in LINK.findall(page.read_text()) if ":" not in link]
+        waiting += [page.parent / link for link in links if link]
+    assert {page.resolve() for page in (ROOT / "docs").rglob("*.md")} <= seen
+
+
+def test_the_citation_names_the_paper() -> None:
+    citation = YAML(typ="safe").load(ROOT / "CITATION.cff")
+    (paper,) = citation["references"]
+    assert "DiffLoss" in paper["title"] and paper["year"] == 2024
+    assert paper["identifiers"][0]["value"] == "arXiv:2406.19030"
+    assert citation["version"] in (ROOT / "pyproject.toml").read_text()
+
+
+@pytest.mark.parametrize(
+    "form", sorted((ROOT / ".github" / "ISSUE_TEMPLATE").glob("[!c]*.yml")), ids=lambda form: form.name
+)
+def test_an_issue_form_asks_for_parameters_lock_file_and_message(form: Path) -> None:
+    fields = {field["id"]: field["attributes"]["label"] for field in YAML(typ="safe").load(form)["body"]}
+    assert fields["params"] == "params.yaml" and fields["lock"] == "dvc.lock" and fields["message"] == "The message"

@@ -1,4 +1,4 @@
-"""Every command of docs/explanation/results.md has valid parameters, as far as that shows without the photos."""
+"""Every command of docs/explanation/results-archive.md has valid parameters, as far as shows without photos."""
 
 import re
 import shlex
@@ -12,7 +12,7 @@ from pipeline.plan import check_names, check_numbers
 from pipeline.settings.params import load_params
 
 ROOT = Path(__file__).parents[1]
-PAGE = (ROOT / "docs" / "explanation" / "results.md").read_text().replace("\\\n", " ")
+PAGE = (ROOT / "docs" / "explanation" / "results-archive.md").read_text().replace("\\\n", " ")
 VARIABLES = dict(re.findall(r'^([A-Z]+)="(.*)"$', PAGE, re.MULTILINE))
 COMMANDS = re.findall(r"^uv run dvc exp run (.*)$", PAGE, re.MULTILINE)
 FEWEST = 10
