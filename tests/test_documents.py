@@ -116,9 +116,10 @@ def test_the_citation_names_the_paper() -> None:
     assert citation["version"] in (ROOT / "pyproject.toml").read_text()
 
 
-@pytest.mark.parametrize(
-    "form", sorted((ROOT / ".github" / "ISSUE_TEMPLATE").glob("[!c]*.yml")), ids=lambda form: form.name
-)
+FORMS = [ROOT / ".github" / "ISSUE_TEMPLATE" / f"{name}.yml" for name in ("bug", "question")]
+
+
+@pytest.mark.parametrize("form", FORMS, ids=lambda form: form.name)
 def test_an_issue_form_asks_for_parameters_lock_file_and_message(form: Path) -> None:
     fields = {field["id"]: field["attributes"]["label"] for field in YAML(typ="safe").load(form)["body"]}
     assert fields["params"] == "params.yaml" and fields["lock"] == "dvc.lock" and fields["message"] == "The message"
