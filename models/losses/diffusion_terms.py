@@ -19,14 +19,14 @@ from .term import LossError, LossInputs, Term, TermSettings, check_images, full_
 
 
 class Settings(TermSettings):
-    """Options of DiffLoss; docs/explanation/diffloss.md explains each.
+    """Options of DiffLoss; docs/reference/losses.md explains each.
 
     Attributes:
         natural_weight, semantic_weight: raw weights for [-1,1] images, as the method's authors released them.
         prior: "trained", or "untrained": a control with the same architecture and random weights.
         timesteps: half-open window from which timesteps are drawn.
         timestep_sampling: density over the window, a key of `DENSITIES`.
-        layers: of the U-Net, where the semantic term compares; the mean over them.
+        layers: of the U-Net, at which the semantic term compares; it is the mean over them.
         distance: how it compares there, a key of `DISTANCES`.
         draws: timesteps and noises for each image and step; the terms are means over them.
         view: "own": the prior sees the images as they are; "resize": with the one size in `view_sizes` as the shorter
