@@ -102,6 +102,8 @@ CHANGES = [  # key, value, whether it is valid
     ("losses.late", {"base": "diffloss", "timesteps": [400, 900]}, True),
     ("losses.late", {"base": "diffloss", "timestep": [400, 900]}, False),
     ("losses.late", {"timesteps": [400, 900]}, False),
+    ("losses.paper", {"timesteps": [400, 900]}, True),
+    ("losses.paper", {"kind": "l1"}, False),
     ("train_restorer.restorer", "nafnett", False),
     ("train_restorer.nafnet.width", "16", False),
     ("train_restorer.steps_of", {"pixel": 300}, True),

@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema
 
 from data.degradations import RECIPES
-from pipeline.settings.grammar import BASE, CLEAN_RESTORED, FROZEN, LOSS_NAME, RETRAINED
+from pipeline.settings.grammar import BASE, CLEAN_RESTORED, FROZEN, LOSS_NAME, RETRAINED, VARIANTS
 from pipeline.settings.params import Params
 from pipeline.settings.plugins import plugin_modules
 
@@ -32,13 +32,15 @@ def params_schema() -> Schema:
     keys = schema["properties"]
     recipes = {"anyOf": [{"enum": list(RECIPES)}, {"type": "string"}]}
     keys["degradations"]["items"] = recipes
-    keys["objectives"]["items"] = {"anyOf": [{"enum": [*plugin_modules("losses"), FROZEN]}, {"type": "string"}]}
+    objectives = [*plugin_modules("losses"), *VARIANTS, FROZEN]
+    keys["objectives"]["items"] = {"anyOf": [{"enum": objectives}, {"type": "string"}]}
     keys["tasks"]["items"] = {"enum": list(plugin_modules("tasks"))}
     keys["arms"]["items"] = {"type": "string", "pattern": f".{RETRAINED}$|^{CLEAN_RESTORED}."}
     _add_plugins(keys["data"], "sources", choice="source")
     _add_plugins(keys["train_restorer"], "restorers", choice="restorer")
     _add_plugins(keys["train_task"], "tasks")
     _add_plugins(keys["losses"], "losses")
+    keys["losses"]["properties"] |= {name: plugin_schema("losses", kind[BASE]) for name, kind in VARIANTS.items()}
     keys["losses"]["patternProperties"] = _variants()
     degrade = keys["degrade"]["properties"]
     _named(degrade["severity_of"])
@@ -108,6 +110,7 @@ class _DescribedSchema(GenerateJsonSchema):
 
 
 def model_schema(model: type[BaseModel]) -> Schema:
+    """The schema of a section in draft 7, with a description of every key and without definitions."""
     schema = model.model_json_schema(schema_generator=_DescribedSchema)
     definitions = schema.pop("$defs", {})
     result: Schema = _inlined(schema, definitions)
@@ -156,12 +159,13 @@ def _add_plugins(section: Schema, kind: str, choice: str | None = None) -> None:
 
 def _variants() -> Schema:
     """Sections of `losses` under other names than the plug-ins': a loss of the table with other settings."""
-    names, choices = list(plugin_modules("losses")), []
-    for name in names:
+    choices = []
+    for name in plugin_modules("losses"):
         section = plugin_schema("losses", name)
         base = {"const": name, "description": "The loss that this is a variant of."}
         choices.append({**section, "properties": {BASE: base, **section["properties"]}, "required": [BASE]})
-    return {f"^(?!({'|'.join(names)})$){LOSS_NAME.pattern}$": {"oneOf": choices}}
+    names = "|".join([*plugin_modules("losses"), *VARIANTS])
+    return {f"^(?!({names})$){LOSS_NAME.pattern}$": {"oneOf": choices}}
 
 
 def _effect() -> Schema:
