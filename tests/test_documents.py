@@ -1,19 +1,28 @@
 """The documents name what exists: modules, options, files, parameters and links."""
 
 import re
+import shlex
+import shutil
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 from ruamel.yaml import YAML
 
 from pipeline.commands.__main__ import list_commands
+from pipeline.plan import check_names
+from pipeline.settings.params import load_params
 
 ROOT = Path(__file__).parents[1]
 PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
 PACKAGES = "pipeline|benchmarks|tests|models|data"
 MODULE = re.compile(rf"-m ((?:{PACKAGES})\.[\w.]+)")
 NAMED = re.compile(r"`(pipeline\.(?:commands\.)?\w+)`")
-COMMAND = re.compile(r"-m pipeline\.commands\.(\w+)((?:[^\n`|]|\\\\\n)*)")
+REST = r"(?:\\\n|[^\n`|])*"  # of a command, continued lines included
+COMMAND = re.compile(rf"-m pipeline\.commands\.(\w+)({REST})")
+BENCHMARK = re.compile(rf"-m benchmarks\.(\w+)({REST})")
+DVC = re.compile(r"(?:uv run |`)dvc ([a-z-]+)")
+OVERRIDES = re.compile(rf"uv run dvc exp run ({REST})")
 OPTION = re.compile(r"(?<=\s)--?([a-z][\w-]*)")
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 FENCE = re.compile(r"^ *```.*?^ *```", re.MULTILINE | re.DOTALL)
@@ -57,6 +66,45 @@ def test_the_options_of_a_command_exist(match: tuple[str, str], page: Path) -> N
     code = (folder / f"{command}.py").read_text() + (folder / "completed_runs.py").read_text()
     known = set(re.findall(r'"--?([a-z][\w-]*)"', code)) | {"clean", "degraded"}
     assert set(OPTION.findall(words)) <= known, f"{page}: {command}{words}"
+
+
+@_parametrized(BENCHMARK)
+def test_the_options_of_a_benchmark_exist(match: tuple[str, str], page: Path) -> None:
+    module, words = match
+    text = (ROOT / "benchmarks" / f"{module}.py").read_text()
+    known = set(re.findall(r'"(?:--?)?([a-z][\w-]*)"', text))  # some are added in a loop over their names
+    assert set(OPTION.findall(words)) <= known, f"{page}: {module}{words}"
+
+
+@_parametrized(DVC)
+def test_a_command_of_dvc_exists(match: str, page: Path) -> None:
+    from dvc.cli.parser import get_main_parser
+
+    (commands,) = (action.choices for action in get_main_parser()._actions if "repro" in (action.choices or {}))
+    assert match in commands, f"{page}: dvc {match}"
+
+
+def _overrides() -> dict[str, list[str]]:
+    """What every `dvc exp run` of the documentation changes; those with placeholders and variables are left out."""
+    found = {}
+    for page in PAGES:
+        for command in OVERRIDES.findall(page.read_text()):
+            words = shlex.split(command.replace("\\\n", " "), comments=True)
+            values = [value for option, value in pairwise(words) if option == "-S"]
+            if values and not any(mark in command for mark in ("<", "$", "key=value")):
+                found[f"{page.name}: {' '.join(values)}"] = values
+    return found
+
+
+@pytest.mark.parametrize("values", _overrides().values(), ids=_overrides())
+def test_the_parameters_that_a_command_changes_are_valid(values: list[str], tmp_path: Path) -> None:
+    from dvc.utils.hydra import apply_overrides
+
+    shutil.copyfile(ROOT / "params.yaml", tmp_path / "params.yaml")
+    apply_overrides(tmp_path / "params.yaml", values)
+    params = load_params(tmp_path / "params.yaml")
+    if not params.degrade.real:  # the plan also looks for the folders of real photos
+        check_names(params)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
