@@ -171,3 +171,12 @@ FORMS = [ROOT / ".github" / "ISSUE_TEMPLATE" / f"{name}.yml" for name in ("bug",
 def test_an_issue_form_asks_for_parameters_lock_file_and_message(form: Path) -> None:
     fields = {field["id"]: field["attributes"]["label"] for field in YAML(typ="safe").load(form)["body"]}
     assert fields["params"] == "params.yaml" and fields["lock"] == "dvc.lock" and fields["message"] == "The message"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_rows_of_a_table_have_as_many_cells(page: Path) -> None:
+    cells = 0
+    for line in FENCE.sub("", page.read_text()).splitlines():
+        count = len(re.findall(r"(?<!\\)\|", line)) if line.lstrip().startswith("|") else 0
+        assert not (cells and count) or count == cells, f"{page}: {line}"
+        cells = count

@@ -26,13 +26,13 @@ class Settings(TermSettings):
         prior: "trained", or "untrained": a control with the same architecture and random weights.
         timesteps: half-open window from which timesteps are drawn.
         timestep_sampling: density over the window, a key of `DENSITIES`.
-        layers: of the U-Net, at which the semantic term compares; it is the mean over them.
+        layers: layers of the U-Net at which the semantic term compares; it is the mean over them.
         distance: how it compares there, a key of `DISTANCES`.
         draws: timesteps and noises for each image and step; the terms are means over them.
         view: "own": the prior sees the images as they are; "resize": with the one size in `view_sizes` as the shorter
             side; "multi-scale": at all these sizes, and the terms are means over them.
-        view_sizes: in pixels, rounded to the prior's size multiple.
-        precision: of the prior's evaluation, see `models.diffusion.precision`.
+        view_sizes: sides in pixels, rounded to the prior's size multiple.
+        precision: precision of the prior's evaluation, see `models.diffusion.precision`.
         channels_last: memory format of the prior's inputs; faster convolutions on many CPUs and GPUs.
         compile: use torch.compile; the first steps then take a minute or more.
         checkpointing: keep no activations for the backward pass; less memory, more time.

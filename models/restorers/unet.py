@@ -15,7 +15,7 @@ class Settings(BaseSettings):
     """A DRUNet.
 
     Attributes:
-        channels: of its four levels, from fine to coarse, each with half the size of the level before.
+        channels: channels of the four levels, from fine to coarse, each with half the size of the level before.
         blocks: residual blocks at each level, on the way down and up.
     """
 

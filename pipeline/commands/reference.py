@@ -15,7 +15,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from pipeline.metrics import METRICS, get_scoring
+from pipeline.metrics import METRICS, Metric, get_scoring
 from pipeline.running.entry import run_command
 from pipeline.settings.grammar import VARIANTS
 from pipeline.settings.plugins import plugin_modules
@@ -60,15 +60,18 @@ def parameter_tables() -> str:
 
 def metric_table() -> str:
     """A Markdown table of the metrics of every task, of their classes and images, and of image quality."""
-    lines = ["| task | metric | of | unit | better |", "|---|---|---|---|---|"]
+    lines = ["| task | metric | computed for each | unit | better |", "|---|---|---|---|---|"]
     for task in METRICS:
         scoring: Any = get_scoring(task)
-        groups = (("the split", "metrics"), ("each class", "class_metrics"), ("each image", "image_metrics"))
+        levels: dict[Metric, list[str]] = {}
+        groups = (("split", "metrics"), ("class", "class_metrics"), ("image", "image_metrics"))
         for level, attribute in groups:
             for metric in getattr(scoring, attribute, ()):
-                better = "higher" if metric.higher_is_better else "lower"
-                name = f"**{metric.name}**" if metric.main and level == groups[0][0] else metric.name
-                lines.append(f"| {task} | {name} | {level} | {metric.unit} | {better} |")
+                levels.setdefault(metric, []).append(level)
+        for metric, names in levels.items():
+            better = "higher" if metric.higher_is_better else "lower"
+            name = f"**{metric.name}**" if metric.main and groups[0][0] in names else metric.name
+            lines.append(f"| {task} | {name} | {', '.join(names)} | {metric.unit} | {better} |")
     return "\n".join(lines)
 
 
@@ -135,7 +138,7 @@ def _rows(schema: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, st
         keys: Schema = next((section["properties"] for section in sections if section.get("properties")), {})
         if "properties" not in part:
             default = _default(part["default"]) if "default" in part else "required"
-            yield f"{prefix}{key}", _values(part), default, _capital(part["description"].replace("|", r"\|"))
+            yield f"{prefix}{key}", _values(part), default, _capital(_escaped(part["description"]))
         yield from _rows({"properties": keys}, f"{prefix}{key}.")
 
 
@@ -144,6 +147,11 @@ def _default(value: Any) -> str:
         value = {key: part for key, part in value.items() if part}  # {} says the same
     text = json.dumps(value, ensure_ascii=False)
     return f"`{text}`" if len(text) <= LONGEST_DEFAULT else f"{len(value)} names"
+
+
+def _escaped(text: str) -> str:
+    """A text that Markdown shows as it is in a table."""
+    return text.replace("|", r"\|").replace("<", r"\<")
 
 
 def _capital(text: str) -> str:

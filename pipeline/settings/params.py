@@ -94,10 +94,10 @@ class TrainPrior(Settings):
         crop: side of the square crops in pixels, which are resized to network.size.
         steps: training steps.
         batch: crops in a training step.
-        learning_rate: of AdamW.
+        learning_rate: learning rate of AdamW.
         ema: decay of the running mean of the weights, which is what is kept.
         samples: images that are drawn from the trained prior, to look at.
-        precision: of the U-Net in training: full (float32) or bf16.
+        precision: precision of the U-Net in training: full (float32) or bf16.
     """
 
     pretrained: str | None
@@ -174,7 +174,7 @@ class Params(Settings):
     """Every choice and every number of a run.
 
     Attributes:
-        seed: of all random numbers.
+        seed: seed of all random numbers.
         data: the dataset.
         degradations: recipes, chains of degrade.recipes, or photos of degrade.real.
         objectives: losses that restorers are trained with: names, or sums such as pixel + task.
@@ -191,7 +191,7 @@ class Params(Settings):
         report: pictures of the report.
         tracking: MLflow.
         engine: where work on single images runs: on this machine, or on a Ray cluster. Re-runs no stage.
-        processes: that share one training of a restorer or of the prior. Re-runs no stage.
+        processes: number of processes that share one training of a restorer or of the prior. Re-runs no stage.
     """
 
     seed: Annotated[int, Field(ge=0, lt=2**63)]  # the range of torch's generators

@@ -58,7 +58,7 @@ class TrainRestorer(PluginSections):
         repeats: trainings of each restorer, with different seeds; verdicts between objectives need 5 or more.
         warm_up: steps in which the learning rate rises; afterwards it falls along a cosine.
         clip: largest norm of the gradient; None: no limit.
-        precision: of the restorer in training: full (float32), bf16, or fp16 on a GPU.
+        precision: precision of the restorer in training: full (float32), bf16, or fp16 on a GPU.
         ema: decay of the running mean of the weights, such as 0.999; None: no mean.
         validation: when a training scores its restorer, and what the score decides.
     """
@@ -125,7 +125,7 @@ class Restore(Settings):
 
     Attributes:
         tile: side of the tiles that larger images are cut into, in pixels; None: images stay whole.
-        overlap: of neighbouring tiles, in pixels, blended; at most half a tile.
+        overlap: pixels that neighbouring tiles share and blend; at most half a tile.
     """
 
     tile: Annotated[int, Field(ge=32)] | None

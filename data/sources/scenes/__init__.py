@@ -42,7 +42,7 @@ class Settings(BaseSettings):
     """The section data.scenes.
 
     Attributes:
-        width, height: of the images, in pixels.
+        width, height: size of the images, in pixels.
         train, val, test: number of images of the split.
     """
 
