@@ -74,6 +74,8 @@ EXPECTED = {
     "pipeline/datasets/importing.py": f"prepare degrade@* {TRAININGS}",
     "pipeline/datasets/manifests.py": f"degrade@* {RESTORERS}",
     "pipeline/training/loop.py": TRAININGS,
+    "pipeline/training/repeats.py": RESTORERS,
+    "pipeline/training/restorers.py": RESTORERS,
     "pipeline/training/validation.py": RESTORERS,
     "pipeline/metrics/evaluation.py": "evaluate@* arm@* report publish",
     "pipeline/statistics/verdicts.py": "report publish",

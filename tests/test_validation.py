@@ -18,9 +18,9 @@ from pipeline.quality import measure
 from pipeline.restore import restore_split
 from pipeline.running.artifacts import read_from
 from pipeline.settings.training import NO_VALIDATION, Restore, TrainRestorer, Validation
-from pipeline.train_restorer import train_restorer
 from pipeline.training.loop import Loop
 from pipeline.training.optimisation import TrainingError
+from pipeline.training.restorers import train_restorer
 from pipeline.training.validation import Validator, build_validator
 
 SETTINGS = TrainRestorer.model_validate(

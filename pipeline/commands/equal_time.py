@@ -35,8 +35,8 @@ from pipeline.running.progress import progress
 from pipeline.running.seeds import choose_device, seed_for
 from pipeline.settings.grammar import FROZEN
 from pipeline.settings.params import PARAMS_FILE, Params, ParamsError, load_params
-from pipeline.train_restorer import load_objective, start_optimisation, train_step, training_batches
 from pipeline.training.distributed import TrainingRank
+from pipeline.training.restorers import load_objective, start_optimisation, train_step, training_batches
 
 SHORTEST_BLOCK = 10  # steps
 FROM_STEP = "from_step"
