@@ -13,6 +13,7 @@ from data.batches import CropBatches
 from data.dataset import Dataset
 from models.diffusion.prior import DiffusionPrior
 from models.diffusion.unet import build_scheduler, build_unet
+from pipeline.running.artifacts import write_not_needed
 from pipeline.running.atomic_outputs import read_json, replacing, replacing_folder
 from pipeline.running.digests import checkpoint_folder, fingerprint
 from pipeline.running.entry import parse_arguments, run_stage
@@ -82,14 +83,6 @@ def _noise_loss(
     return F.mse_loss(unet(noisy, timesteps).sample.float(), noise)
 
 
-def _write_nothing(out: Path, costs: Path) -> None:
-    """Write outputs that say that no objective needs a prior."""
-    with replacing_folder(out) as folder:
-        (folder / "not-needed.txt").write_text("No objective in params.yaml needs a prior.\n")
-    with replacing(costs) as scratch:
-        scratch.write_text("{}\n")
-
-
 def _adopt(pretrained: str, adm_settings: str | None, out: Path, costs: Path) -> None:
     """Save a pretrained prior as this stage's output."""
     if adm_settings is None:
@@ -131,7 +124,7 @@ def main() -> None:
     options = parse_arguments("needs", "clean", "out", "costs")
     params, out, costs = load_params(), Path(options.out), Path(options.costs)
     if not read_json(Path(options.needs), "prior")["prior"]:
-        _write_nothing(out, costs)
+        write_not_needed(out, costs, "No objective in params.yaml needs a prior.\n")
     elif params.train_prior.pretrained:
         _adopt(params.train_prior.pretrained, params.train_prior.adm_settings, out, costs)
     elif not launch_ranks("pipeline.train_prior", params.processes):

@@ -89,7 +89,7 @@ def train(name: str, data: Path, out: Path, rank: TrainingRank, what: str = "") 
             os.kill(os.getpid(), signal.SIGKILL)
 
     loop = Loop(name, out / "work" / name, 0, rank.device, stream, rank)
-    validator = build_validator(degraded, clean, SETTINGS.validation, rank)
+    validator = build_validator([degraded], clean, SETTINGS.validation, rank)
     restorer = train_restorer(batches, objective, SETTINGS, loop, validator, rank)
     return {"weights": restorer.state_dict(), "curve": loop.curve, "norms": objective.norms, "run": loop.steps_run}
 

@@ -72,9 +72,9 @@ def _run_stage(folder: Path, weights: Path, monkeypatch: pytest.MonkeyPatch) -> 
         assert old in text
         text = text.replace(old, new, 1)
     (folder / "params.yaml").write_text(text)
-    (folder / "frozen.json").write_text(json.dumps({"objective": "frozen", "losses": {}}))
+    (folder / "frozen.json").write_text(json.dumps({"objective": "frozen", "losses": {}, "mixture": {}}))
     options = {"degradation": "fog", "objective": "frozen.json", "out": "out", "costs": "costs.json"}
-    options |= dict.fromkeys(("degraded", "clean", "prior", "tasks"), "nowhere")
+    options |= dict.fromkeys(("degraded", "clean", "prior", "tasks", "mixture"), "nowhere")
     monkeypatch.chdir(folder)
     monkeypatch.setattr(sys, "argv", ["stage", *(word for key in options for word in (f"--{key}", options[key]))])
     train_restorer.main()

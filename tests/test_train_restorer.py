@@ -152,11 +152,11 @@ def test_the_stage_with_the_loss_of_a_task_network(
         for path in (Path("code/objectives") / name, Path("code/tasks/segmentation")):
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text("0123\n")
-        description = describe(name, params, Path("prior"), artifacts / "tasks", Path("code"))
+        description = describe(name, params, Path("prior"), artifacts / "tasks", Path("code"), artifacts / "degraded")
         objective = artifacts / "objectives" / f"{name}.json"
         objective.write_text(json.dumps(description))
         words = f"--degradation fog --objective {objective} --degraded artifacts/degraded/fog --clean artifacts/clean "
-        words += f"--prior prior --tasks artifacts/tasks --out out/{name} --costs out/{name}.json"
+        words += f"--prior prior --tasks artifacts/tasks --mixture none --out out/{name} --costs out/{name}.json"
         monkeypatch.setattr("sys.argv", ["train_restorer", *words.split()])
         stage.main()
         assert labelled == ([] if name == "pixel" else [0, 1, 2, 3])  # labels are read only if they are needed

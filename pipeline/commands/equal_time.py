@@ -192,7 +192,7 @@ def _start(run: CompletedRun, description: dict[str, Any], rank: TrainingRank) -
     network = description["network"]
     tasks = run.folder("train_task", task=network).parent if network else Path()
     objective = load_objective(description, prior, tasks, rank).to(rank.device)
-    batches = training_batches(description, run.degraded, run.clean, settings, seed, rank)
+    batches = training_batches(description, [run.degraded], run.clean, settings, seed, rank)
     optimisation = start_optimisation(settings, seed, rank)
     done = 0
 

@@ -5,7 +5,7 @@ from dataclasses import asdict
 from typing import Any
 
 from pipeline.metrics import main_metric
-from pipeline.settings.grammar import CLEAN, DEGRADED, RETRAINED, parse_arm
+from pipeline.settings.grammar import CLEAN, DEGRADED, ON, RETRAINED, mixture_name, parse_arm, specialist
 from pipeline.settings.params import Statistics
 from pipeline.statistics.comparison import ONE_TRAINING, Comparison, compare_systems, estimate, score_intervals
 from pipeline.statistics.planning import plan
@@ -141,16 +141,22 @@ def _objective_comparisons(
 ) -> list[tuple[str, str]]:
     """Each objective against the pixel losses, then against each baseline; a baseline only against earlier ones.
 
-    Several pixel losses are compared with the first of them.
+    Several pixel losses are compared with the first of them. An objective on a mixture is compared with the same losses
+    trained for each degradation, and with the pixel losses on the same mixture.
     """
     pixel = [name for name in pixel_objectives if name in objectives]
-    compared = [name for name in objectives if name not in pixel]
+    mixed = [name for name in objectives if mixture_name(name) is not None]
+    compared = [name for name in objectives if name not in (*pixel, *mixed)]
     pairs = [(variant, baseline) for baseline in pixel for variant in compared]
     pairs += [(variant, pixel[0]) for variant in pixel[1:]]
     for baseline in baselines:
         if baseline in compared:
             compared.remove(baseline)
             pairs += [(variant, baseline) for variant in compared]
+    pairs += [(variant, specialist(variant)) for variant in mixed if specialist(variant) in objectives]
+    for variant in mixed:
+        on_pixel = [f"{name}{ON}{mixture_name(variant)}" for name in pixel_objectives]
+        pairs += [(variant, baseline) for baseline in on_pixel if baseline in mixed and baseline != variant]
     return pairs
 
 

@@ -19,7 +19,7 @@ from pipeline.reporting import score_rows
 from pipeline.reporting.score_rows import Rows
 from pipeline.running.artifacts import variant_folder
 from pipeline.running.atomic_outputs import read_json, read_table
-from pipeline.settings.grammar import CLEAN, DEGRADED
+from pipeline.settings.grammar import CLEAN, DEGRADED, mixture_name
 from pipeline.settings.params import Params
 from pipeline.statistics.scores import read_cells
 from pipeline.statistics.verdicts import verdict_table
@@ -145,6 +145,10 @@ def write_costs(params: Params, costs: Path, out: Path) -> None:
     """Write costs.csv: what each training and each restored image cost on this machine."""
     rows: Rows = [{"stage": "train_prior", **read_json(costs / "prior.json")}]
     rows += [{"stage": f"train_task {task}", **read_json(costs / "tasks" / f"{task}.json")} for task in params.tasks]
+    for objective in params.objectives:
+        if mixture := mixture_name(objective):
+            row = {"stage": "train_mixture", "degradation": mixture, "variant": objective}
+            rows.append(row | read_json(costs / "mixtures" / f"{objective}.json"))
     for degradation in params.degradations:
         for objective in params.objectives:
             row = {"stage": "train_restorer", "degradation": degradation, "variant": objective}

@@ -5,6 +5,8 @@ An objective is what a restorer is trained on:
     longer                          a variant of a loss: a section of params.yaml, `losses.longer: {base: pixel}`
     paper                           a variant that needs no section, see VARIANTS
     frozen                          the weights of a checkpoint are used as they are; nothing is trained
+    diffloss-on-all                 trained once, on a mixture of degradations: `train_restorer.mixtures.all`; the other
+                                    objectives are trained for each degradation
 
 A variant is a row of the tables: clean, degraded, an objective, or an arm.
 An arm is a comparison beside the objectives:
@@ -41,6 +43,7 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = {  # a section of the same name in p
         "view": "own",
     },
 }
+ON = "-on-"  # before the name of a mixture
 LOSS_NAME = re.compile(r"\w[\w.-]*", re.ASCII)
 
 
@@ -52,7 +55,7 @@ def objective_losses(objective: str, losses: Mapping[str, Mapping[str, Any]]) ->
     """The losses that an objective is a sum of, the pixel loss first; it is added if the objective names none.
 
     Args:
-        objective: names of losses, with "+" between them.
+        objective: names of losses, with "+" between them; a mixture at the end does not change them.
         losses: the section `losses` of params.yaml.
 
     Returns:
@@ -102,22 +105,37 @@ def _section(name: str, losses: Mapping[str, Mapping[str, Any]]) -> Mapping[str,
 def is_loss_name(name: str) -> bool:
     """Whether a name may be given to a variant of a loss: it must have no other meaning."""
     taken = {*plugin_modules("losses"), CLEAN, DEGRADED, FROZEN}
-    return name not in taken and parse_arm(name) is None and LOSS_NAME.fullmatch(name) is not None
+    return name not in taken and parse_arm(name) is None and ON not in name and LOSS_NAME.fullmatch(name) is not None
 
 
 def is_pixel_objective(objective: str, losses: Mapping[str, Mapping[str, Any]]) -> bool:
-    """Whether an objective is the pixel loss alone, or a variant of it."""
+    """Whether an objective is the pixel loss alone, or a variant of it; False on a mixture."""
     return loss_kind(objective.strip(), losses) == PIXEL
 
 
 def same_losses(objective: str) -> frozenset[str]:
     """A key that is equal for all spellings of one sum. The pixel loss counts only if it stands alone."""
-    names = frozenset(_summands(objective))
-    return names - {PIXEL} or names
+    names, mixture = frozenset(_summands(objective)), mixture_name(objective)
+    return (names - {PIXEL} or names) | ({f"{ON}{mixture}"} if mixture else set())
+
+
+def mixture_name(objective: str) -> str | None:
+    """The mixture of degradations that an objective's restorer is trained on; None: each degradation by itself."""
+    return objective.rpartition(ON)[2].strip() if ON in objective else None
+
+
+def is_mixture_name(name: str) -> bool:
+    """Whether a mixture may have a name: an objective on it must have no other meaning."""
+    return ON not in f"{name}-" and parse_arm(f"{PIXEL}{ON}{name}") is None
+
+
+def specialist(objective: str) -> str:
+    """The objective with the same losses that is trained for each degradation."""
+    return objective.rpartition(ON)[0] if ON in objective else objective
 
 
 def _summands(objective: str) -> list[str]:
-    return [part.strip() for part in objective.split(SUM)]
+    return [part.strip() for part in specialist(objective).split(SUM)]
 
 
 @dataclass(frozen=True)

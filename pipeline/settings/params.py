@@ -14,7 +14,15 @@ from ruamel.yaml import YAML
 from models.settings import Count, Names, NonNegative, Positive, Settings, Share
 from pipeline.settings.data import Data, Degrade
 from pipeline.settings.errors import PARAMS_FILE, ParamsError, one_line
-from pipeline.settings.grammar import BASE, CHECKPOINT, FROZEN, arm_error, is_pixel_objective, objective_losses
+from pipeline.settings.grammar import (
+    BASE,
+    CHECKPOINT,
+    FROZEN,
+    arm_error,
+    is_pixel_objective,
+    mixture_name,
+    objective_losses,
+)
 from pipeline.settings.training import Restore, TrainRestorer
 
 __all__ = ["ELSEWHERE", "PARAMS_FILE", "RUN_IN_ROOT", "Params", "ParamsError", "load_params", "read_yaml"]
@@ -150,6 +158,24 @@ class Params(Settings):
         return self
 
     @model_validator(mode="after")
+    def _mixtures_exist(self) -> "Params":
+        mixtures = self.train_restorer.mixtures
+        for objective in self.objectives:
+            name = mixture_name(objective)
+            if name is not None and name not in mixtures:
+                choices = ", ".join(mixtures) or "none, add one"
+                raise ValueError(
+                    f"objectives: {objective!r}: {name!r} is not in train_restorer.mixtures. Choose from: {choices}."
+                )
+            unknown = [member for member in mixtures.get(name or "", ()) if member not in self.degradations]
+            if unknown:
+                raise ValueError(
+                    f"train_restorer.mixtures.{name}: {unknown[0]!r} is not among the degradations. Choose from "
+                    f"{', '.join(self.degradations)}, or add it there."
+                )
+        return self
+
+    @model_validator(mode="after")
     def _batches_can_be_split(self) -> "Params":
         for name, batch in (("train_prior", self.train_prior.batch), ("train_restorer", self.train_restorer.batch)):
             if batch % self.processes:
@@ -169,8 +195,9 @@ class Params(Settings):
     @model_validator(mode="after")
     def _baselines_exist(self) -> "Params":
         for name in self.statistics.baselines:
-            if name not in self.objectives or name in self.pixel_objectives:
-                choices = [objective for objective in self.objectives if objective not in self.pixel_objectives]
+            if name not in self.objectives or name in self.pixel_objectives or mixture_name(name):
+                excluded = (*self.pixel_objectives, *filter(mixture_name, self.objectives))
+                choices = [objective for objective in self.objectives if objective not in excluded]
                 raise ValueError(
                     f"statistics.baselines: {name!r} is unknown, or a pixel loss, which is always a baseline. "
                     f"Choose from these objectives: {', '.join(choices)}."

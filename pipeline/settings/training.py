@@ -5,10 +5,12 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field, field_validator, model_validator
 
 from models.settings import Count, NonNegative, Positive, Settings
-from pipeline.settings.grammar import same_losses
+from pipeline.settings.data import Name
+from pipeline.settings.grammar import is_mixture_name, mixture_name, same_losses
 from pipeline.settings.plugins import PluginSections
 
 Decay = Annotated[float, Field(gt=0, lt=1)]
+Members = Annotated[tuple[str, ...], Field(min_length=2)]  # names of degradations
 
 
 class Validation(Settings):
@@ -44,6 +46,7 @@ class TrainRestorer(PluginSections):
     crop: Annotated[int, Field(ge=16)]
     steps: Count
     steps_of: dict[str, Count] = Field(default={})  # of single objectives
+    mixtures: dict[Name, Members] = Field(default={})  # degradations that one restorer is trained on, by name
     batch: Count
     learning_rate: Positive
     clean_share: Annotated[float, Field(ge=0, lt=1)] = 0.0
@@ -67,6 +70,16 @@ class TrainRestorer(PluginSections):
             )
         return self
 
+    @field_validator("mixtures")
+    @classmethod
+    def _have_plain_names(cls, mixtures: dict[str, Members]) -> dict[str, Members]:
+        for name, members in mixtures.items():
+            if not is_mixture_name(name):
+                raise ValueError(f"{name!r} is part of other names of objectives or arms. Choose another name.")
+            if len(set(members)) < len(members):
+                raise ValueError(f"{name}: a degradation occurs twice in {list(members)}. Name each one once.")
+        return mixtures
+
     @model_validator(mode="after")
     def _warms_up_in_time(self) -> "TrainRestorer":
         lengths = {"steps": self.steps, **{f"steps_of.{name}": steps for name, steps in self.steps_of.items()}}
@@ -76,9 +89,20 @@ class TrainRestorer(PluginSections):
         return self
 
     def of(self, objective: str) -> "TrainRestorer":
-        """The settings with the number of steps of one objective, in any spelling of its sum."""
+        """The settings of one objective, in any spelling of its sum: its number of steps, and its mixture."""
         steps_of = {same_losses(name): steps for name, steps in self.steps_of.items()}
-        return self.model_copy(update={"steps": steps_of.get(same_losses(objective), self.steps), "steps_of": {}})
+        mixtures = {name: members for name, members in self.mixtures.items() if name == mixture_name(objective)}
+        steps = steps_of.get(same_losses(objective), self.steps)
+        return self.model_copy(update={"steps": steps, "steps_of": {}, "mixtures": mixtures})
+
+    def mixture(self, objective: str) -> tuple[str, ...]:
+        """The degradations that the restorer of an objective is trained on together; empty: each by itself.
+
+        Raises:
+            KeyError: there is no mixture of this name.
+        """
+        name = mixture_name(objective)
+        return self.mixtures[name] if name else ()
 
     @property
     def network(self) -> dict[str, Any]:
@@ -87,8 +111,8 @@ class TrainRestorer(PluginSections):
 
     @property
     def training(self) -> dict[str, Any]:
-        """All settings except the sections of restorers."""
-        return self.model_dump(include=set(type(self).model_fields))
+        """All settings except the sections of restorers. Mixtures only if there are any."""
+        return self.model_dump(include=set(type(self).model_fields) - (set() if self.mixtures else {"mixtures"}))
 
     @property
     def used(self) -> dict[str, Any]:

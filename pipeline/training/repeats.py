@@ -1,6 +1,6 @@
 """All trainings of one restorer, which differ in their seeds, and the files that they leave."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,7 +38,7 @@ class RestorerTraining:
     Attributes:
         params: of the run.
         description: what the stage `objective` wrote.
-        degraded: folder of the degraded dataset.
+        degraded: folder of the degraded dataset, or of each one of a mixture.
         clean: folder of the clean dataset.
         prior: folder of the prior.
         tasks: folder of the trained task networks.
@@ -48,7 +48,7 @@ class RestorerTraining:
 
     params: Params
     description: dict[str, Any]
-    degraded: Path
+    degraded: Sequence[Path]
     clean: Path
     prior: Path
     tasks: Path
@@ -61,7 +61,7 @@ class RestorerTraining:
         used = {name: value for name, value in settings.used.items() if name != "repeats"}
         splits = ["train", *([VALIDATION] if settings.validation.every is not None else [])]
         files = [Path(settings.network["weights"])] if settings.restorer == CHECKPOINT else []
-        files += [folder / split / "images" for folder in (self.degraded, self.clean) for split in splits]
+        files += [folder / split / "images" for folder in (*self.degraded, self.clean) for split in splits]
         if needs_labels(described_losses(self.description)):
             files += [self.clean / "train" / name for name in ("labels", "masks")]
         code = ["pipeline.training.restorers", *restorer_modules(settings.restorer)]
@@ -70,7 +70,7 @@ class RestorerTraining:
     def run(self, number: int, rank: TrainingRank) -> tuple[Restorer, Loop]:
         """Train, or resume a killed training. The curve of the first training streams to MLflow meanwhile."""
         settings = self.params.train_restorer.of(self.description["objective"])
-        degraded, clean = Dataset.open(self.degraded), Dataset.open(self.clean)
+        degraded, clean = [Dataset.open(folder) for folder in self.degraded], Dataset.open(self.clean)
         validator = build_validator(degraded, clean, settings.validation, rank)
         work = self.checkpoint_folder(number)
         objective = load_objective(self.description, self.prior, self.tasks, rank)

@@ -1,6 +1,7 @@
 """Training of a restorer: its start, its batches, its objective and its steps."""
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -146,16 +147,20 @@ def load_objective(description: dict[str, Any], prior: Path, tasks: Path, rank: 
 
 def training_batches(
     description: dict[str, Any],
-    degraded: Dataset,
+    degraded: Sequence[Dataset],
     clean: Dataset,
     settings: TrainRestorer,
     seed: int,
     rank: TrainingRank,
 ) -> PairBatches:
-    """The training pairs of a rank. Only their labels depend on the objective."""
-    splits, share = (degraded.split("train"), clean.split("train")), (rank.index, rank.count)
+    """The training pairs of a rank, from one degraded dataset or a mixture of several.
+
+    Of the objective, only the labels depend on it.
+    """
+    splits, share = [dataset.split("train") for dataset in degraded], (rank.index, rank.count)
     labels = _label_kind(description)
-    return PairBatches(*splits, settings.crop, settings.batch, seed, share, settings.clean_share, labels)
+    pairs = splits, clean.split("train"), settings.crop, settings.batch
+    return PairBatches(*pairs, seed, share, settings.clean_share, labels)
 
 
 def _label_kind(description: dict[str, Any]) -> str | None:
