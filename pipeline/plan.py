@@ -26,6 +26,7 @@ from pipeline.settings.grammar import (
     CHECKPOINT,
     FROZEN,
     GrammarError,
+    is_joint,
     is_loss_name,
     is_retrained,
     loss_kind,
@@ -89,6 +90,11 @@ def _check_tasks(params: Params) -> None:
 def _check_arms(params: Params) -> None:
     frozen = [task for task in params.tasks if params.task_settings(task).get("frozen")]
     for arm in params.arms:
+        without = [task for task in params.tasks if not get_task(task).has_training_loss]
+        if is_joint(arm) and without:
+            raise ParamsError(
+                f"{PARAMS_FILE}: arms: {arm!r}: {without[0]} cannot learn from crops. Remove the arm, or the task."
+            )
         if is_retrained(arm) and frozen:
             raise ParamsError(
                 f"{PARAMS_FILE}: arms: {arm!r} trains the network of {frozen[0]}, but train_task.{frozen[0]}.frozen is "

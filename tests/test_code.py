@@ -76,6 +76,7 @@ EXPECTED = {
     "pipeline/datasets/importing.py": f"prepare degrade@* {TRAININGS}",
     "pipeline/datasets/manifests.py": DEGRADED,
     "pipeline/training/loop.py": TRAININGS,
+    "pipeline/training/joint.py": "arm@* report publish",
     "pipeline/training/repeats.py": RESTORERS,
     "pipeline/training/restorers.py": RESTORERS,
     "pipeline/training/validation.py": RESTORERS,

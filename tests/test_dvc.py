@@ -71,6 +71,8 @@ def test_every_path_of_the_command_is_declared(stage: str) -> None:
     # Prior, task network and a mixture's images are dependencies by their digests, which the objective's file carries.
     known = {"train_restorer": {"artifacts/prior", "artifacts/tasks"}}
     known["train_mixture"] = known["train_restorer"] | {"artifacts/degraded"}
+    known["arm"] = {"artifacts/prior", "artifacts/clean", "artifacts/degraded/${item.degradation}"}
+    known["arm"] |= {"artifacts/restorers/${item.degradation}"}  # by the digests that arm_images writes
     assert undeclared <= known.get(stage, set())
 
 

@@ -5,7 +5,7 @@ from dataclasses import asdict
 from typing import Any
 
 from pipeline.metrics import main_metric
-from pipeline.settings.grammar import CLEAN, DEGRADED, ON, RETRAINED, mixture_name, parse_arm, specialist
+from pipeline.settings.grammar import CLEAN, DEGRADED, ON, RETRAINED, is_joint, mixture_name, parse_arm, specialist
 from pipeline.settings.params import Statistics
 from pipeline.statistics.comparison import ONE_TRAINING, Comparison, compare_systems, estimate, score_intervals
 from pipeline.statistics.planning import plan
@@ -131,6 +131,11 @@ def comparisons(
     pairs += _objective_comparisons(objectives, pixel_objectives, baselines)
     if DEGRADED_RETRAINED in variants:
         pairs += [(variant, DEGRADED_RETRAINED) for variant in (*objectives, *retrained)]
+    pairs += [
+        (name, f"{arm.source}{RETRAINED}")
+        for name, arm in arms.items()
+        if is_joint(name) and f"{arm.source}{RETRAINED}" in arms
+    ]
     if CLEAN in variants:
         pairs += [(variant, CLEAN) for variant in clean_restored]
     return pairs

@@ -6,6 +6,7 @@ Also costs.csv, and what `dvc metrics` and `dvc plots` read: metrics.json and cu
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from pipeline.reporting import score_rows
 from pipeline.reporting.score_rows import Rows
 from pipeline.running.artifacts import variant_folder
 from pipeline.running.atomic_outputs import read_json, read_table
-from pipeline.settings.grammar import CLEAN, DEGRADED, mixture_name
+from pipeline.settings.grammar import CLEAN, DEGRADED, is_retrained, mixture_name
 from pipeline.settings.params import Params
 from pipeline.statistics.scores import read_cells
 from pipeline.statistics.verdicts import verdict_table
@@ -154,6 +155,9 @@ def write_costs(params: Params, costs: Path, out: Path) -> None:
             row = {"stage": "train_restorer", "degradation": degradation, "variant": objective}
             row |= read_json(costs / "training" / degradation / f"{objective}.json")
             rows.append(row | read_json(costs / "restoring" / degradation / f"{objective}.json"))
+    for task, degradation, arm in product(params.tasks, params.degradations, filter(is_retrained, params.arms)):
+        row = {"stage": f"arm {task}", "degradation": degradation, "variant": arm}
+        rows.append(row | read_json(costs / "arms" / task / degradation / f"{arm}.json"))
     pd.DataFrame(rows, columns=COSTS).to_csv(out / "costs.csv", index=False, lineterminator="\n")
 
 

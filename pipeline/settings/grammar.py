@@ -12,6 +12,7 @@ A variant is a row of the tables: clean, degraded, an objective, or an arm.
 An arm is a comparison beside the objectives:
     degraded-retrained              the task network is trained and tested on degraded images
     <objective>-retrained           the task network is trained and tested on restored images
+    <objective>-joint               restorer and task network go on training together, and are tested together
     clean-restored-<objective>      the task network is trained on clean images, and tested on clean images that went
                                     through the restorer
 """
@@ -31,6 +32,7 @@ CHECKPOINT = "checkpoint"  # as a restorer: the network that a file holds
 BASE = "base"  # in the section of a loss: the name of the loss that it is a variant of
 SUM = "+"
 RETRAINED = "-retrained"
+JOINT = "-joint"
 CLEAN_RESTORED = "clean-restored-"
 DEGRADED_RETRAINED = f"{DEGRADED}{RETRAINED}"
 VARIANTS: Mapping[str, Mapping[str, Any]] = {  # a section of the same name in params.yaml changes single settings
@@ -146,17 +148,21 @@ class Arm:
         name: as in params.yaml.
         source: the objective of the restorer; "degraded" if there is no restorer.
         retrained: whether the task network is trained on the arm's images.
+        joint: whether the restorer is trained with it.
     """
 
     name: str
     source: str
     retrained: bool
+    joint: bool = False
 
 
 def parse_arm(name: str) -> Arm | None:
     """The arm of a name, or None for any other name."""
     if name.endswith(RETRAINED) and len(name) > len(RETRAINED):
         return Arm(name, name.removesuffix(RETRAINED), True)
+    if name.endswith(JOINT) and len(name) > len(JOINT):
+        return Arm(name, name.removesuffix(JOINT), True, True)
     if name.startswith(CLEAN_RESTORED) and len(name) > len(CLEAN_RESTORED):
         return Arm(name, name.removeprefix(CLEAN_RESTORED), False)
     return None
@@ -166,9 +172,11 @@ def arm_error(name: str, objectives: Collection[str]) -> str | None:
     """What is wrong with the name of an arm, as the text of an error; None if nothing is."""
     arm = parse_arm(name)
     if arm is None:
-        choices = f"{DEGRADED_RETRAINED}, <objective>{RETRAINED} or {CLEAN_RESTORED}<objective>"
+        choices = f"{DEGRADED_RETRAINED}, <objective>{RETRAINED}, <objective>{JOINT} or {CLEAN_RESTORED}<objective>"
         return f"{name!r} is no arm. Choose {choices}."
-    known = {*objectives, DEGRADED} if arm.retrained else {*objectives}
+    known = {*objectives, DEGRADED} if arm.retrained and not arm.joint else {*objectives}
+    if arm.joint and arm.source == FROZEN:
+        return f"{name!r}: {FROZEN!r} has no losses to train with. Choose another objective."
     if arm.source not in known:
         return f"{name!r}: {arm.source!r} is not among the objectives. Choose one of {', '.join(objectives)}."
     return None
@@ -178,6 +186,12 @@ def is_retrained(variant: str) -> bool:
     """Whether a variant is scored by a task network that was trained on the variant's images."""
     arm = parse_arm(variant)
     return arm is not None and arm.retrained
+
+
+def is_joint(variant: str) -> bool:
+    """Whether the restorer of a variant was trained together with the task network."""
+    arm = parse_arm(variant)
+    return arm is not None and arm.joint
 
 
 def is_clean_restored(variant: str) -> bool:
@@ -194,9 +208,11 @@ def objective_of(variant: str, objectives: Collection[str]) -> str | None:
 
 
 def variant_kind(variant: str, objectives: Collection[str]) -> str:
-    """The kind of a row: clean, degraded, restored, retrained or clean-restored."""
+    """The kind of a row: clean, degraded, restored, retrained, joint or clean-restored."""
     if variant in objectives:
         return "restored"
+    if is_joint(variant):
+        return JOINT.removeprefix("-")
     if is_retrained(variant):
         return RETRAINED.removeprefix("-")
     return CLEAN_RESTORED.removesuffix("-") if is_clean_restored(variant) else variant

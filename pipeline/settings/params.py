@@ -23,7 +23,7 @@ from pipeline.settings.grammar import (
     mixture_name,
     objective_losses,
 )
-from pipeline.settings.training import Restore, TrainRestorer
+from pipeline.settings.training import Restore, Retraining, TrainRestorer
 
 __all__ = ["ELSEWHERE", "PARAMS_FILE", "RUN_IN_ROOT", "Params", "ParamsError", "load_params", "read_yaml"]
 
@@ -132,6 +132,7 @@ class Params(Settings):
     train_task: dict[str, dict[str, Any]]
     losses: dict[str, dict[str, Any]]
     train_restorer: TrainRestorer
+    retraining: Retraining = Retraining()
     restore: Restore
     quality: Quality = Quality()
     statistics: Statistics

@@ -9,6 +9,7 @@ from pipeline.settings.data import Name
 from pipeline.settings.grammar import is_mixture_name, mixture_name, same_losses
 from pipeline.settings.plugins import PluginSections
 
+NonNegativeFloat = Annotated[float, Field(ge=0)]
 Decay = Annotated[float, Field(gt=0, lt=1)]
 Members = Annotated[tuple[str, ...], Field(min_length=2)]  # names of degradations
 
@@ -118,6 +119,23 @@ class TrainRestorer(PluginSections):
     def used(self) -> dict[str, Any]:
         """All settings that a training depends on, without the sections of restorers that are not chosen."""
         return {**self.training, self.restorer: self.network}
+
+
+class Joint(Settings):
+    """Arms `<objective>-joint`: a restorer and a task network that go on training together."""
+
+    mix: Literal["degraded", "clean"] = "degraded"
+    crop: Annotated[int, Field(ge=32)] = 128
+    strength: NonNegativeFloat = 1.0
+    restorer_rate: Positive = 0.1
+    task_rate: Positive = 0.1
+
+
+class Retraining(Settings):
+    """How the task networks of arms are trained."""
+
+    start: Literal["scratch", "clean"] = "scratch"
+    joint: Joint = Joint()
 
 
 class Restore(Settings):
