@@ -103,19 +103,19 @@ def _check_arms(params: Params) -> None:
 
 
 def _check_degradations(params: Params) -> None:
-    recipes, photos = params.degrade.recipes, params.degrade.real
+    degrade = params.degrade
+    kinds: dict[str, Iterable[str]] = {"recipes": degrade.recipes, "sweeps": degrade.sweeps, "real": degrade.real}
     for name in params.degradations:
-        for key, names in (("recipes", recipes), ("real", photos)):
-            if name in names and name in RECIPES:
-                raise ParamsError(
-                    f"{PARAMS_FILE}: degrade.{key}.{name}: there is a recipe of this name. Choose another name."
-                )
-        if name in photos:
+        kind = next((kind for kind, names in kinds.items() if name in names), None)
+        key = f"degrade.{kind}.{name}" if kind else "degradations"
+        if kind and name in RECIPES:
+            raise ParamsError(f"{PARAMS_FILE}: {key}: there is a recipe of this name. Choose another name.")
+        if kind == "real":
             _check_photos(params, name)
         else:
-            _check_recipe(params, f"degrade.recipes.{name}" if name in recipes else "degradations", name)
-    for name in params.degrade.severity_of:
-        _check_exists("degrade.severity_of", name, {**RECIPES, **recipes, **photos})
+            _check_recipe(params, key, name)
+    for name in degrade.severity_of:
+        _check_exists("degrade.severity_of", name, [*RECIPES, *degrade.recipes, *degrade.real])
 
 
 def _check_photos(params: Params, name: str) -> None:

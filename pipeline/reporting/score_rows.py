@@ -1,4 +1,4 @@
-"""Rows of results.csv, gains.csv, trainings.csv, severities.csv, robustness.csv and planning.csv."""
+"""Rows of results.csv, gains.csv, trainings.csv, robustness.csv and planning.csv."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -23,10 +23,6 @@ GAINS = [
     *("recovered", "recovered_low", "recovered_high", *_COUNTS, "reason"),
 ]
 TRAININGS = [*_ROW, "training", "metric", "value"]
-SEVERITIES = [
-    *("task", "degradation", "severity", "variant", "metric", "value", "ci_low", "ci_high", "n_images"),
-    *("gain", "gain_low", "gain_high", *_COUNTS),
-]
 ROBUSTNESS = [
     *("task", "variant", "metric"),
     *("mPC", "mPC_low", "mPC_high", "rPC", "rPC_low", "rPC_high"),
@@ -210,23 +206,6 @@ def planning_rows(
         if plans:
             row = {"task": task, "degradation": degradation, "variant": variant, "versus": baseline, "metric": metric}
             rows.append(row | {"margin": settings.margin} | asdict(plans))
-    return rows
-
-
-def severity_rows(task: str, degradation: str, cells: Cells, level: float) -> Rows:
-    """Rows of severities.csv: every variant at each severity by itself, with its gain over the degraded images.
-
-    The gain of restored clean images is over the clean ones.
-    """
-    rows = []
-    for severity, cell in cells.severities.items():
-        gains: dict[tuple[str, str], dict[str, Any]] = {}
-        for row in gain_rows(task, degradation, cell, level):
-            gains.setdefault((row["variant"], row["metric"]), row)  # the first comparison is the one with the source
-        for row in result_rows(task, degradation, cell, level):
-            gain = gains.get((row["variant"], row["metric"]), {})
-            ends = {"gain_low": gain.get("ci_low"), "gain_high": gain.get("ci_high")}
-            rows.append({**row, "severity": severity, "gain": gain.get("gain"), **ends})
     return rows
 
 

@@ -16,7 +16,7 @@ import pandas as pd
 from data.dataset import Dataset
 from pipeline.datasets.manifests import read_manifest
 from pipeline.metrics import QUALITY
-from pipeline.reporting import score_rows
+from pipeline.reporting import score_rows, severity_tables
 from pipeline.reporting.score_rows import Rows
 from pipeline.running.artifacts import variant_folder
 from pipeline.running.atomic_outputs import read_json, read_table
@@ -29,7 +29,8 @@ COLUMNS = {
     "results": score_rows.RESULTS,
     "gains": score_rows.GAINS,
     "trainings": score_rows.TRAININGS,
-    "severities": score_rows.SEVERITIES,
+    "severities": severity_tables.SEVERITIES,
+    "crossovers": severity_tables.CROSSOVERS,
     "robustness": score_rows.ROBUSTNESS,
     "planning": score_rows.PLANNING,
 }
@@ -97,8 +98,12 @@ def write_tables(params: Params, folders: RunFolders, groups: Groups, out: Path)
             rows["results"] += score_rows.result_rows(*cell, settings.level)
             rows["gains"] += score_rows.gain_rows(*cell, settings.level, pixel, settings.baselines)
             rows["trainings"] += score_rows.training_rows(*cell)
-            rows["severities"] += score_rows.severity_rows(task, degradation, cells, settings.level)
+            sweep = params.degrade.sweeps.get(degradation)
+            rows["severities"] += severity_tables.severity_rows(task, degradation, cells, settings.level, sweep)
             if task != QUALITY:
+                rows["crossovers"] += severity_tables.crossover_rows(
+                    task, degradation, cells, settings, params.seed, sweep
+                )
                 rows["planning"] += score_rows.planning_rows(*cell, settings, pixel, settings.baselines)
         rows["robustness"] += score_rows.robustness_rows(task, cells_of_task, settings.level)
     tables = {name: write_table(rows[name], columns, out / f"{name}.csv") for name, columns in COLUMNS.items()}
