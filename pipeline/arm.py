@@ -35,9 +35,8 @@ TRAIN = "train"
 
 def main() -> None:
     """Command line."""
-    options = parse_arguments(
-        *("task", "arm", "plan", "images", "network", "clean", "degraded", "restorers", "prior", "out", "costs")
-    )
+    names = "task", "arm", "degradation", "plan", "images", "network", "clean", "degraded", "restorers", "prior"
+    options = parse_arguments(*names, "out", "costs")
     params, images, arm = load_params(), Dataset.open(Path(options.images)), parse_arm(options.arm)
     restorer: Restorer | None = None
     loop: Loop | None = None
@@ -104,7 +103,7 @@ def _train_jointly(options: Namespace, params: Params, objective: str) -> tuple[
         trained_file(Path(options.restorers) / objective),
         task,
         LabelledPairs(pairs),
-        joint_objective(description, task, joint, Path(options.prior)),
+        joint_objective(description, task, joint, Path(options.prior), options.degradation),
         settings,
         chosen.learning_rate * joint.task_rate,
         joint,

@@ -50,6 +50,7 @@ def describe(objective: str, params: Params, prior: Path, tasks: Path, code: Pat
         "network": network,
         "weights": _folder_digest(tasks / network) if network else None,
         "network code": _code_digest(code / "tasks" / network) if network else None,
+        "files": {str(path): digest_files(path) for path in _loss_files(losses)},
         "mixture": {name: _image_digests(degraded / name) for name in params.train_restorer.mixture(objective)},
     }
 
@@ -71,6 +72,14 @@ def _task_network(losses: Losses, tasks: list[str]) -> str | None:
         both = ", ".join(f"losses.{name}.network is {network!r}" for name, network in networks.items())
         raise ParamsError(f"{PARAMS_FILE}: {both}. Choose the same task: an objective has one task network.")
     return next(iter(networks.values()), None)
+
+
+def _loss_files(losses: Losses) -> list[Path]:
+    """The files that the losses read, such as an encoder's weights."""
+    files: list[Path] = []
+    for name, (kind, section) in losses.items():
+        files += getattr(check_section("losses", kind, section, f"losses.{name}"), "files", [])
+    return files
 
 
 def _code_digest(path: Path) -> str:

@@ -171,15 +171,17 @@ def check_numbers(params: Params) -> None:
     summed = [name for objective in params.objectives for name in objective_losses(objective, params.losses)]
     for loss in dict.fromkeys([*params.losses, *summed]):
         settings = loss_settings(loss, params.losses)
-        _check_timesteps(params, loss, settings.get("timesteps", (0, 1)))
+        _check_timesteps(params, f"{loss}.timesteps", settings.get("timesteps", (0, 1)))
+        for degradation, window in settings.get("timesteps_of", {}).items():
+            _check_timesteps(params, f"{loss}.timesteps_of.{degradation}", window)
         _check_from_step(params, loss, settings.get("from_step", 0))
 
 
-def _check_timesteps(params: Params, loss: str, window: tuple[int, int]) -> None:
+def _check_timesteps(params: Params, key: str, window: tuple[int, int]) -> None:
     steps = params.train_prior.schedule.steps
     if not 0 <= window[0] < window[1] <= steps and params.train_prior.pretrained is None:
         raise ParamsError(
-            f"{PARAMS_FILE}: losses.{loss}.timesteps: expected 0 <= low < high <= {steps} "
+            f"{PARAMS_FILE}: losses.{key}: expected 0 <= low < high <= {steps} "
             f"(train_prior.schedule.steps), got {list(window)}. Choose another window."
         )
 

@@ -31,6 +31,7 @@ def _train(options: Namespace, params: Params, description: dict[str, Any], rank
         Path(options.clean),
         Path(options.prior),
         Path(options.tasks),
+        None,
         f"{STAGE} {description['objective']}",
         partial(_live, params, description),
     )

@@ -36,6 +36,7 @@ def _training(options: Namespace, params: Params, description: dict[str, Any]) -
         Path(options.clean),
         Path(options.prior),
         Path(options.tasks),
+        options.degradation,
         f"train_restorer {options.degradation} {description['objective']}",
         partial(_live, params, description, options.degradation),
     )

@@ -132,7 +132,11 @@ def test_a_network_is_trained_only_where_the_arm_asks(
     monkeypatch.setattr(arm, "train_task_network", watched)
     monkeypatch.setattr(arm, "load_params", lambda: params)
     words = ["--task", "segmentation", "--arm", name, "--plan", str(plan), "--images", str(images.folder)]
-    unread = [word for option in ("clean", "degraded", "restorers", "prior") for word in (f"--{option}", "none")]
+    unread = [
+        word
+        for option in ("degradation", "clean", "degraded", "restorers", "prior")
+        for word in (f"--{option}", "none")
+    ]
     words += ["--network", str(tmp_path / "network"), "--out", "out", "--costs", "costs.json"]
     monkeypatch.setattr("sys.argv", ["arm", *words, *unread])
     arm.main()

@@ -79,7 +79,7 @@ class Project:
     def run(self, params: Params, out: str) -> None:
         """Run the stage arm."""
         folders = {"images": "images", "network": "network", "clean": "clean", "degraded": "degraded"}
-        folders |= {"restorers": "restorers", "prior": "none", "plan": "plan.json"}
+        folders |= {"restorers": "restorers", "prior": "none", "plan": "plan.json", "degradation": "dark"}
         self._run(arm, params, task=params.tasks[0], **folders, out=out, costs=f"{out}.json")
 
     def _run(self, stage: Any, params: Params, **options: str) -> None:

@@ -191,7 +191,7 @@ def _start(run: CompletedRun, description: dict[str, Any], rank: TrainingRank) -
     prior = run.folder("train_prior") if needs_prior(kinds) else Path()
     network = description["network"]
     tasks = run.folder("train_task", task=network).parent if network else Path()
-    objective = load_objective(description, prior, tasks, rank).to(rank.device)
+    objective = load_objective(description, prior, tasks, rank, run.degradation).to(rank.device)
     batches = training_batches(description, [run.degraded], run.clean, settings, seed, rank)
     optimisation = start_optimisation(settings, seed, rank)
     done = 0

@@ -87,6 +87,17 @@ class TrainPrior(Settings):
     ema: Share
     samples: Count
     precision: Literal["full", "bf16"] = "full"
+    warm_up: NonNegative = 0
+    decay: Literal["constant", "cosine"] = "constant"
+    min_snr: Positive | None = None
+    held_out: NonNegative = 16
+    null_class: NonNegative | None = None
+
+    @model_validator(mode="after")
+    def _warms_up_in_time(self) -> "TrainPrior":
+        if self.warm_up >= self.steps:
+            raise ValueError(f"warm_up must be less than steps ({self.steps}), got {self.warm_up}. Lower it.")
+        return self
 
 
 class Statistics(Settings):

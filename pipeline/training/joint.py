@@ -48,7 +48,9 @@ class LabelledPairs:
         return degraded, clean
 
 
-def joint_objective(description: dict[str, Any], task: Task[Any], settings: Joint, prior: Path) -> Objective:
+def joint_objective(
+    description: dict[str, Any], task: Task[Any], settings: Joint, prior: Path, degradation: str
+) -> Objective:
     """The restorer's objective: its losses with the task network in training, and the loss `task` if they have none.
 
     Args:
@@ -56,8 +58,9 @@ def joint_objective(description: dict[str, Any], task: Task[Any], settings: Join
         task: the network in training.
         settings: the strength of the loss `task`.
         prior: folder of the diffusion prior.
+        degradation: of the images.
     """
-    losses = described_losses(description)
+    losses = described_losses(description, degradation)
     if not needs_task(losses):
         losses[TASK] = (TASK, {"strength": settings.strength})
     return build_objective(losses, prior_folder=prior, task_features=task.features, task_loss=task.training_loss)

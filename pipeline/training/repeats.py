@@ -42,6 +42,7 @@ class RestorerTraining:
         clean: folder of the clean dataset.
         prior: folder of the prior.
         tasks: folder of the trained task networks.
+        degradation: its name; None: a mixture.
         text: of the progress bar.
         live: name of the clean dataset, digest of a training -> context in which its curve streams to MLflow.
     """
@@ -52,6 +53,7 @@ class RestorerTraining:
     clean: Path
     prior: Path
     tasks: Path
+    degradation: str | None
     text: str
     live: Callable[[str, str], AbstractContextManager[Stream]]
 
@@ -65,7 +67,8 @@ class RestorerTraining:
         if needs_labels(described_losses(self.description)):
             files += [self.clean / "train" / name for name in ("labels", "masks")]
         code = ["pipeline.training.restorers", *restorer_modules(settings.restorer)]
-        return checkpoint_folder(code, self.params.seed, used, self.description, fingerprint(*files), number)
+        identity = [self.params.seed, used, self.description, self.degradation]
+        return checkpoint_folder(code, *identity, fingerprint(*files), number)
 
     def run(self, number: int, rank: TrainingRank) -> tuple[Restorer, Loop]:
         """Train, or resume a killed training. The curve of the first training streams to MLflow meanwhile."""
@@ -73,7 +76,7 @@ class RestorerTraining:
         degraded, clean = [Dataset.open(folder) for folder in self.degraded], Dataset.open(self.clean)
         validator = build_validator(degraded, clean, settings.validation, rank)
         work = self.checkpoint_folder(number)
-        objective = load_objective(self.description, self.prior, self.tasks, rank)
+        objective = load_objective(self.description, self.prior, self.tasks, rank, self.degradation)
         seed = seed_for(self.params.seed, "restorer", *([number] if number > 1 else []))
         batches = training_batches(self.description, degraded, clean, settings, seed, rank)
         is_streamed = rank.is_first and number == 1

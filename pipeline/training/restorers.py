@@ -21,6 +21,7 @@ from pipeline.training.loop import Loop
 from pipeline.training.optimisation import Optimisation, TrainingError
 from pipeline.training.validation import Validator
 
+WINDOWS = "timesteps_of"  # setting of the losses with a diffusion prior: windows of single degradations
 ADVICE = "Lower learning_rate, or lengthen warm_up."
 
 
@@ -129,7 +130,9 @@ def _batch(
     return degraded.to(device), clean.to(device), labels
 
 
-def load_objective(description: dict[str, Any], prior: Path, tasks: Path, rank: TrainingRank) -> Objective:
+def load_objective(
+    description: dict[str, Any], prior: Path, tasks: Path, rank: TrainingRank, degradation: str | None = None
+) -> Objective:
     """The objective, with the frozen networks that its losses need.
 
     Args:
@@ -137,8 +140,9 @@ def load_objective(description: dict[str, Any], prior: Path, tasks: Path, rank: 
         prior: folder of the prior.
         tasks: folder of the trained task networks.
         rank: this process of the training.
+        degradation: of the images; None: a mixture of several.
     """
-    losses, features, loss = described_losses(description), None, None
+    losses, features, loss = described_losses(description, degradation), None, None
     if needs_task(losses):
         network = get_task(description["network"]).load(tasks / description["network"], rank.device)
         features, loss = network.features, network.training_loss
@@ -168,6 +172,13 @@ def _label_kind(description: dict[str, Any]) -> str | None:
     return get_task(description["network"]).labels if needs_labels(described_losses(description)) else None
 
 
-def described_losses(description: dict[str, Any]) -> dict[str, tuple[str, dict[str, Any]]]:
-    """The losses in the output of the stage `objective`: name -> kind and settings."""
-    return {name: (loss["kind"], loss["settings"]) for name, loss in description["losses"].items()}
+def described_losses(
+    description: dict[str, Any], degradation: str | None = None
+) -> dict[str, tuple[str, dict[str, Any]]]:
+    """The losses in the output of the stage `objective`: name -> kind and settings, those for one degradation."""
+    losses = {}
+    for name, loss in description["losses"].items():
+        windows = loss["settings"].get(WINDOWS, {})
+        chosen = {"timesteps": windows[degradation]} if degradation in windows else {}
+        losses[name] = (loss["kind"], {**loss["settings"], **chosen})
+    return losses
