@@ -92,9 +92,7 @@ def _check_arms(params: Params) -> None:
     for arm in params.arms:
         without = [task for task in params.tasks if not get_task(task).has_training_loss]
         if is_joint(arm) and without:
-            raise ParamsError(
-                f"{PARAMS_FILE}: arms: {arm!r}: {without[0]} cannot learn from crops. Remove the arm, or the task."
-            )
+            raise ParamsError(f"{PARAMS_FILE}: arms: {arm!r}: {without[0]} cannot learn from crops. Remove either.")
         if is_retrained(arm) and frozen:
             raise ParamsError(
                 f"{PARAMS_FILE}: arms: {arm!r} trains the network of {frozen[0]}, but train_task.{frozen[0]}.frozen is "
