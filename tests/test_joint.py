@@ -215,5 +215,5 @@ def test_a_divergence_names_the_step(project: Project) -> None:
 
 def test_a_task_that_cannot_learn_from_crops_is_refused() -> None:
     params = load_params(ROOT / "params.yaml").model_copy(update={"tasks": ["classification"], "arms": [NAME]})
-    with pytest.raises(ParamsError, match=r"arms: 'pixel-joint': classification cannot learn from crops\. Remove either"):
+    with pytest.raises(ParamsError, match=r"'pixel-joint': classification cannot learn from crops\. Remove either"):
         check_names(params)
