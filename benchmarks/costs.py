@@ -105,6 +105,7 @@ def stages(params: dict[str, Any], run_size: Size) -> Iterator[tuple[str, str, f
         yield f"evaluate {name}", "image", run_size.test * (2 + len(objectives)), count
     for name in objectives:
         yield "objective", "", 0, 1
+        yield "train_mixture", "", 0, 1
         steps = trained["steps_of"].get(name, trained["steps"])
         yield f"train_restorer {name}", "step", run_size.steps or steps, count
         yield "restore", "image", run_size.test, count
@@ -115,7 +116,7 @@ def stages(params: dict[str, Any], run_size: Size) -> Iterator[tuple[str, str, f
 def kind_of(stage: str, degradation: str) -> str:
     """`train_restorer@fog-pixel` of the degradation `fog` is of the kind `train_restorer pixel`."""
     name, _, item = stage.partition("@")
-    if name in ("restore", "quality", "objective"):
+    if name in ("restore", "quality", "objective", "train_mixture"):
         return name
     if name == "degrade":
         return f"degrade {item}"

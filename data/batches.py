@@ -4,6 +4,7 @@ A training can therefore resume at any step, and two objectives with the same se
 """
 
 import os
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -20,7 +21,7 @@ os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 
 Array = NDArray[np.uint8]
 SINGLE_RANK = (0, 1)  # index of this rank and number of ranks: one process gets the whole batch
-CLEAN_DRAW = 1  # separates the draw of clean pairs from the other random draws of a pair
+CLEAN_DRAW, MIXTURE_DRAW = 1, 2  # separate these draws from the other random draws of a pair
 CROP_LABELS = ("detection", "segmentation")  # kinds of labels that can be cut out together with an image
 SMALLEST_BOX = 2.0  # pixels; smaller remnants of boxes in a crop are dropped
 SMALLEST_SHARE = 0.1  # of a box's area in a crop; smaller remnants are dropped
@@ -34,7 +35,8 @@ class PairBatches:
     Pairs are matched by id and transformed together: random crop, horizontal flip.
 
     Args:
-        degraded: the split of degraded images.
+        degraded: the split of degraded images, or the splits of several degradations: one of them is drawn for each
+            pair, with equal chances. The pairs do not depend on it otherwise.
         clean: the split of clean images, with the same ids.
         crop: side of the square crops in pixels.
         batch: pairs per step, over all ranks.
@@ -45,12 +47,12 @@ class PairBatches:
         labels: what `labelled` reads: "segmentation" (masks), "detection" (boxes), or None: it cannot be called.
 
     Raises:
-        ValueError: the two splits do not have the same ids, or crops cannot have these labels.
+        ValueError: the splits do not have the same ids, or crops cannot have these labels.
     """
 
     def __init__(
         self,
-        degraded: Split,
+        degraded: Split | Sequence[Split],
         clean: Split,
         crop: int,
         batch: int,
@@ -59,12 +61,14 @@ class PairBatches:
         clean_share: float = 0.0,
         labels: str | None = None,
     ) -> None:
-        if degraded.ids != clean.ids:
-            raise ValueError(f"{degraded.folder}: its image ids differ from those of {clean.folder}. Run degrade again")
+        self._degraded = [degraded] if isinstance(degraded, Split) else list(degraded)
+        for split in self._degraded:
+            if split.ids != clean.ids:
+                raise ValueError(f"{split.folder}: its ids differ from those of {clean.folder}. Run degrade again")
         import albumentations
 
         self._draw = _Draw(clean.ids, batch, seed, rank)
-        self._degraded, self._clean, self._clean_share = degraded, clean, clean_share
+        self._clean, self._clean_share = clean, clean_share
         if labels not in (None, *CROP_LABELS):
             raise ValueError(f"crops have no labels for {labels}, only for {', '.join(CROP_LABELS)}")
         self._labels = labels
@@ -127,7 +131,12 @@ class PairBatches:
     def _input(self, image_id: str, seed: int) -> Array:
         """The degraded image, or the clean image for `clean_share` of the pairs."""
         is_clean = np.random.default_rng([seed, CLEAN_DRAW]).random() < self._clean_share
-        return (self._clean if is_clean else self._degraded).image(image_id)
+        return (self._clean if is_clean else self._drawn_split(seed)).image(image_id)
+
+    def _drawn_split(self, seed: int) -> Split:
+        if len(self._degraded) == 1:
+            return self._degraded[0]
+        return self._degraded[np.random.default_rng([seed, MIXTURE_DRAW]).integers(len(self._degraded))]
 
 
 class MaskBatches:

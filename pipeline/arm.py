@@ -1,35 +1,116 @@
-"""Stage arm: one task evaluated on the images of one arm, whose network is trained on them if the arm is retrained."""
+"""Stage arm: one task evaluated on the images of one arm.
 
+If the arm is a retrained one, the network is trained on these images first; if it is a joint one, with the restorer.
+"""
+
+from argparse import Namespace
+from functools import partial
 from pathlib import Path
 
-from data.dataset import Dataset
+import numpy as np
+from numpy.typing import NDArray
+
+from data.batches import PairBatches
+from data.dataset import Dataset, Split
+from models.restorers import save_restorer
+from models.restorers.contract import Restorer
 from models.tasks import get_task
+from models.tasks.contract import Task
 from pipeline.metrics.evaluation import evaluate
-from pipeline.running.atomic_outputs import replacing_folder
+from pipeline.running.artifacts import JOINT_FILE, NETWORKS_FOLDER, trained_file
+from pipeline.running.atomic_outputs import read_json, replacing, replacing_folder
+from pipeline.running.digests import checkpoint_folder, fingerprint
 from pipeline.running.entry import parse_arguments, run_stage
-from pipeline.running.seeds import choose_device
-from pipeline.settings.params import load_params
+from pipeline.running.restoring import restored_image, restorer_modules
+from pipeline.running.seeds import choose_device, seed_for
+from pipeline.settings.grammar import parse_arm
+from pipeline.settings.params import Params, load_params
+from pipeline.settings.training import Restore
+from pipeline.training.joint import LabelledPairs, joint_objective, train_jointly
+from pipeline.training.loop import Loop
 from pipeline.training.task_networks import task_checkpoint_folder, train_task_network
+
+TRAIN = "train"
 
 
 def main() -> None:
     """Command line."""
-    options = parse_arguments("task", "arm", "plan", "images", "network", "out")
-    params = load_params()
-    images = Dataset.open(Path(options.images))
-    name = f"{options.task} on {options.arm}"
-    loop = None
-    if "train" in images.info.splits:
-        work = task_checkpoint_folder(params, options.task, Path(options.plan), images)
-        task, loop = train_task_network(params, options.task, images, work, lambda step, values: None, f"train {name}")
+    names = "task", "arm", "degradation", "plan", "images", "network", "clean", "degraded", "restorers", "prior"
+    options = parse_arguments(*names, "out", "costs")
+    params, images, arm = load_params(), Dataset.open(Path(options.images)), parse_arm(options.arm)
+    restorer: Restorer | None = None
+    loop: Loop | None = None
+    if arm and arm.joint:
+        task, restorer, loop = _train_jointly(options, params, arm.source)
+    elif TRAIN in images.info.splits:
+        task, loop = _retrain(options, params, images)
     else:
         task = get_task(options.task).load(Path(options.network), choose_device())
     with replacing_folder(Path(options.out)) as out:
-        for split in images.evaluation_splits:
-            truth = images.split(split)
-            evaluate(task, truth, truth.image, out / split, f"{name} {split}")
+        for name in images.evaluation_splits:
+            split = images.split(name)
+            read = partial(_read_restored, restorer, split, params.restore) if restorer else split.image
+            evaluate(task, split, read, out / name, f"{options.task} on {options.arm} {name}")
+        if restorer:
+            (out / NETWORKS_FOLDER).mkdir()
+            save_restorer(trained_file(out / NETWORKS_FOLDER), restorer)
+            task.save(out / NETWORKS_FOLDER)
     if loop:
+        loop.write_costs(Path(options.costs), task.network)
         loop.finish()
+    else:
+        with replacing(Path(options.costs)) as scratch:
+            scratch.write_text("{}\n")
+
+
+def _read_restored(restorer: Restorer, split: Split, settings: Restore, image_id: str) -> NDArray[np.uint8]:
+    return restored_image(restorer, split.image(image_id), settings)
+
+
+def _retrain(options: Namespace, params: Params, images: Dataset) -> tuple[Task, Loop]:
+    """The task's network trained on the arm's images."""
+    start = Path(options.network) if params.retraining.start == "clean" else None
+    work = task_checkpoint_folder(params, options.task, Path(options.plan), images, start)
+    text = f"train {options.task} on {options.arm}"
+    return train_task_network(params, options.task, images, work, lambda step, values: None, text, start)
+
+
+def _train_jointly(options: Namespace, params: Params, objective: str) -> tuple[Task, Restorer, Loop]:
+    """The task's network that was trained on clean images and the objective's restorer, trained together."""
+    joint, description = params.retraining.joint, read_json(Path(options.images) / JOINT_FILE, "losses", "restorer")
+    degraded, clean = (Dataset.open(Path(path)).split(TRAIN) for path in (options.degraded, options.clean))
+    task, section = (
+        get_task(options.task).load(Path(options.network), choose_device()),
+        params.task_settings(options.task),
+    )
+    chosen = task.parse_settings(section)
+    trained = params.train_restorer.of(objective)
+    changes = {"steps": task.training_steps(section, len(clean.ids)), "batch": chosen.batch, "crop": joint.crop}
+    changes |= {"learning_rate": trained.learning_rate * joint.restorer_rate, "warm_up": 0, "ema": None}
+    settings = trained.model_copy(update=changes)
+
+    seed = seed_for(params.seed, "joint", options.task)
+    pairs = PairBatches(
+        degraded, clean, settings.crop, settings.batch, seed, clean_share=settings.clean_share, labels=task.labels
+    )
+    code = ["pipeline.training.joint", *restorer_modules(settings.restorer)]
+    identity = [params.seed, settings.used, joint.model_dump(), section, description, Path(options.plan).read_text()]
+    data = fingerprint(degraded.folder, clean.folder, Path(options.network))
+    loop = Loop(
+        f"train {options.task} on {options.arm}", checkpoint_folder(code, *identity, data), seed % 2**31, task.device
+    )
+    restorer = train_jointly(
+        trained_file(Path(options.restorers) / objective),
+        task,
+        LabelledPairs(pairs),
+        joint_objective(description, task, joint, Path(options.prior), options.degradation),
+        settings,
+        chosen.learning_rate * joint.task_rate,
+        joint,
+        loop,
+        task.view_scale(*clean.image(clean.ids[0]).shape[:2]),
+    )
+    return task, restorer, loop
 
 
 if __name__ == "__main__":

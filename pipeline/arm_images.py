@@ -1,7 +1,14 @@
-"""Stage arm_images: the images that the task networks of one arm are trained and tested on, with their labels."""
+"""Stage arm_images: the images that the task networks of one arm are trained and tested on, with their labels.
 
+The images of a joint arm are the degraded ones: its restorer goes on learning in the stage `arm`. What it starts from
+is written as digests, so that only a change there trains the arm again.
+"""
+
+import json
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -9,21 +16,29 @@ from data.dataset import Dataset, write_info
 from data.samples import copy_labels
 from models.restorers import load_restorer
 from models.restorers.contract import Restorer
-from pipeline.running.artifacts import trained_file
-from pipeline.running.atomic_outputs import replacing_folder
+from pipeline.running.artifacts import JOINT_FILE, trained_file
+from pipeline.running.atomic_outputs import read_json, replacing_folder
+from pipeline.running.digests import code_digest, data_digest, digest_files
 from pipeline.running.entry import parse_arguments, run_stage
 from pipeline.running.progress import progress
 from pipeline.running.restoring import restore_image
 from pipeline.running.seeds import choose_device
 from pipeline.settings.grammar import DEGRADED, Arm, arm_error, parse_arm
 from pipeline.settings.params import ParamsError, load_params
+from pipeline.settings.plugins import plugin_modules
 from pipeline.settings.training import Restore
 
 TRAIN = "train"
 
 
 def write_images(
-    arm: Arm, clean: Dataset, degraded: Dataset, restorer: Restorer | None, settings: Restore, out: Path
+    arm: Arm,
+    clean: Dataset,
+    degraded: Dataset,
+    restorer: Restorer | None,
+    settings: Restore,
+    joint: Mapping[str, Any] | None,
+    out: Path,
 ) -> None:
     """Write a dataset with the splits that the arm needs: `train` if it is retrained, and the evaluation splits.
 
@@ -33,6 +48,7 @@ def write_images(
         degraded: the degraded dataset.
         restorer: applied to the images; None: the images are copied.
         settings: tiles of large images.
+        joint: what a joint arm starts from, written beside the images.
         out: the folder of the new dataset.
     """
     source = degraded if arm.retrained else clean
@@ -52,20 +68,34 @@ def write_images(
         counts = {name: source.info.splits[name] for name in splits}
         info = source.info.with_splits(counts)
         write_info(folder, replace(info, name=clean.info.name, classes=clean.info.classes))
+        if joint:
+            (folder / JOINT_FILE).write_text(json.dumps(joint, indent=1) + "\n")
+
+
+def describe_joint(objective: Path, restorer: Path, clean: Dataset) -> dict[str, Any]:
+    """What a joint arm starts from: its restorer's objective, and the digests of its weights and the clean images."""
+    return {
+        **read_json(objective, "objective", "losses"),
+        "restorer": digest_files(restorer),
+        "clean": data_digest(clean.folder / TRAIN),
+        "code of features": code_digest([plugin_modules("losses")["task"]]),  # part of every joint objective
+    }
 
 
 def main() -> None:
     """Command line."""
-    options = parse_arguments("arm", "clean", "degraded", "restorers", "out")
+    options = parse_arguments("arm", "clean", "degraded", "restorers", "objectives", "out")
     params = load_params()
     arm = parse_arm(options.arm)
     if arm is None:
         raise ParamsError(f"--arm: {arm_error(options.arm, params.objectives)}")
     clean, degraded = (Dataset.open(Path(path)) for path in (options.clean, options.degraded))
-    restorer = None
-    if arm.source != DEGRADED:
-        restorer = load_restorer(trained_file(Path(options.restorers) / arm.source)).to(choose_device())
-    write_images(arm, clean, degraded, restorer, params.restore, Path(options.out))
+    weights, restorer, joint = trained_file(Path(options.restorers) / arm.source), None, None
+    if arm.joint:
+        joint = describe_joint(Path(options.objectives) / f"{arm.source}.json", weights, clean)
+    elif arm.source != DEGRADED:
+        restorer = load_restorer(weights).to(choose_device())
+    write_images(arm, clean, degraded, restorer, params.restore, joint, Path(options.out))
 
 
 if __name__ == "__main__":

@@ -59,6 +59,8 @@ def degradation_modules(params: Params, name: str, root: Path = PROJECT) -> list
     """
     effects, sources = plugin_modules("effects", root), plugin_modules("sources", root)
     photos = params.degrade.real.get(name)
+    if sweep := params.degrade.sweeps.get(name):
+        name = sweep.recipe
     try:
         if not photos:
             return [effects[effect] for effect in effect_names(name, params.degrade.recipes)]

@@ -1,7 +1,8 @@
 """Stage objective: everything that one objective depends on. Its restorers are trained again only if that changes.
 
 In dvc.yaml all items of a matrix have the same dependencies, but only some objectives need the prior. So this stage
-writes the settings of the objective's losses, and the digests of their code and of the networks that they need.
+writes the settings of the objective's losses, and the digests of their code and of the networks that they need. For an
+objective on a mixture of degradations it also writes the digests of their training images.
 """
 
 import json
@@ -9,10 +10,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from data.dataset import Dataset
 from models.losses import get_loss, needs_prior
 from models.tasks import TASKS, get_task
 from pipeline.running.atomic_outputs import StageFileError, replacing
-from pipeline.running.digests import digest_files
+from pipeline.running.digests import data_digest, digest_files
 from pipeline.running.entry import parse_arguments, run_stage
 from pipeline.settings.grammar import objective_losses
 from pipeline.settings.params import PARAMS_FILE, Params, ParamsError, load_params
@@ -21,7 +23,7 @@ from pipeline.settings.plugins import check_section
 Losses = Mapping[str, tuple[str, Mapping[str, Any]]]  # name -> kind and settings, as `objective_losses` returns them
 
 
-def describe(objective: str, params: Params, prior: Path, tasks: Path, code: Path) -> dict[str, Any]:
+def describe(objective: str, params: Params, prior: Path, tasks: Path, code: Path, degraded: Path) -> dict[str, Any]:
     """The settings and digests that a training depends on because of its objective.
 
     Args:
@@ -30,6 +32,7 @@ def describe(objective: str, params: Params, prior: Path, tasks: Path, code: Pat
         prior: folder of the prior.
         tasks: folder of the trained task networks.
         code: folder of the digests that the stage `code` wrote.
+        degraded: folder of the degraded datasets.
 
     Raises:
         GrammarError: an unknown loss in the objective.
@@ -47,6 +50,8 @@ def describe(objective: str, params: Params, prior: Path, tasks: Path, code: Pat
         "network": network,
         "weights": _folder_digest(tasks / network) if network else None,
         "network code": _code_digest(code / "tasks" / network) if network else None,
+        "files": {str(path): digest_files(path) for path in _loss_files(losses)},
+        "mixture": {name: _image_digests(degraded / name) for name in params.train_restorer.mixture(objective)},
     }
 
 
@@ -69,6 +74,14 @@ def _task_network(losses: Losses, tasks: list[str]) -> str | None:
     return next(iter(networks.values()), None)
 
 
+def _loss_files(losses: Losses) -> list[Path]:
+    """The files that the losses read, such as an encoder's weights."""
+    files: list[Path] = []
+    for name, (kind, section) in losses.items():
+        files += getattr(check_section("losses", kind, section, f"losses.{name}"), "files", [])
+    return files
+
+
 def _code_digest(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8").strip()
@@ -80,10 +93,16 @@ def _folder_digest(folder: Path) -> str:
     return digest_files(*(path for path in folder.rglob("*") if path.is_file()))
 
 
+def _image_digests(dataset: Path) -> list[str]:
+    """The digests of the degraded images that a training can see, those to train on and those to validate on."""
+    splits = Dataset.open(dataset).info.splits
+    return [data_digest(dataset / name / "images") for name in ("train", "val") if name in splits]
+
+
 def main() -> None:
     """Command line."""
-    options = parse_arguments("objective", "prior", "tasks", "code", "out")
-    folders = Path(options.prior), Path(options.tasks), Path(options.code)
+    options = parse_arguments("objective", "prior", "tasks", "code", "degraded", "out")
+    folders = Path(options.prior), Path(options.tasks), Path(options.code), Path(options.degraded)
     description = describe(options.objective, load_params(), *folders)
     with replacing(Path(options.out)) as scratch:
         scratch.write_text(json.dumps(description, indent=1) + "\n")

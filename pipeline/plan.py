@@ -26,6 +26,7 @@ from pipeline.settings.grammar import (
     CHECKPOINT,
     FROZEN,
     GrammarError,
+    is_joint,
     is_loss_name,
     is_retrained,
     loss_kind,
@@ -89,6 +90,9 @@ def _check_tasks(params: Params) -> None:
 def _check_arms(params: Params) -> None:
     frozen = [task for task in params.tasks if params.task_settings(task).get("frozen")]
     for arm in params.arms:
+        without = [task for task in params.tasks if not get_task(task).has_training_loss]
+        if is_joint(arm) and without:
+            raise ParamsError(f"{PARAMS_FILE}: arms: {arm!r}: {without[0]} cannot learn from crops. Remove either.")
         if is_retrained(arm) and frozen:
             raise ParamsError(
                 f"{PARAMS_FILE}: arms: {arm!r} trains the network of {frozen[0]}, but train_task.{frozen[0]}.frozen is "
@@ -97,19 +101,19 @@ def _check_arms(params: Params) -> None:
 
 
 def _check_degradations(params: Params) -> None:
-    recipes, photos = params.degrade.recipes, params.degrade.real
+    degrade = params.degrade
+    kinds: dict[str, Iterable[str]] = {"recipes": degrade.recipes, "sweeps": degrade.sweeps, "real": degrade.real}
     for name in params.degradations:
-        for key, names in (("recipes", recipes), ("real", photos)):
-            if name in names and name in RECIPES:
-                raise ParamsError(
-                    f"{PARAMS_FILE}: degrade.{key}.{name}: there is a recipe of this name. Choose another name."
-                )
-        if name in photos:
+        kind = next((kind for kind, names in kinds.items() if name in names), None)
+        key = f"degrade.{kind}.{name}" if kind else "degradations"
+        if kind and name in RECIPES:
+            raise ParamsError(f"{PARAMS_FILE}: {key}: there is a recipe of this name. Choose another name.")
+        if kind == "real":
             _check_photos(params, name)
         else:
-            _check_recipe(params, f"degrade.recipes.{name}" if name in recipes else "degradations", name)
-    for name in params.degrade.severity_of:
-        _check_exists("degrade.severity_of", name, {**RECIPES, **recipes, **photos})
+            _check_recipe(params, key, name)
+    for name in degrade.severity_of:
+        _check_exists("degrade.severity_of", name, [*RECIPES, *degrade.recipes, *degrade.real])
 
 
 def _check_photos(params: Params, name: str) -> None:
@@ -165,15 +169,17 @@ def check_numbers(params: Params) -> None:
     summed = [name for objective in params.objectives for name in objective_losses(objective, params.losses)]
     for loss in dict.fromkeys([*params.losses, *summed]):
         settings = loss_settings(loss, params.losses)
-        _check_timesteps(params, loss, settings.get("timesteps", (0, 1)))
+        _check_timesteps(params, f"{loss}.timesteps", settings.get("timesteps", (0, 1)))
+        for degradation, window in settings.get("timesteps_of", {}).items():
+            _check_timesteps(params, f"{loss}.timesteps_of.{degradation}", window)
         _check_from_step(params, loss, settings.get("from_step", 0))
 
 
-def _check_timesteps(params: Params, loss: str, window: tuple[int, int]) -> None:
+def _check_timesteps(params: Params, key: str, window: tuple[int, int]) -> None:
     steps = params.train_prior.schedule.steps
     if not 0 <= window[0] < window[1] <= steps and params.train_prior.pretrained is None:
         raise ParamsError(
-            f"{PARAMS_FILE}: losses.{loss}.timesteps: expected 0 <= low < high <= {steps} "
+            f"{PARAMS_FILE}: losses.{key}: expected 0 <= low < high <= {steps} "
             f"(train_prior.schedule.steps), got {list(window)}. Choose another window."
         )
 

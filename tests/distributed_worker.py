@@ -27,10 +27,10 @@ from pipeline.settings.grammar import objective_losses
 from pipeline.settings.params import PriorNetwork, Schedule, TrainPrior
 from pipeline.settings.training import TrainRestorer, Validation
 from pipeline.train_prior import train_prior
-from pipeline.train_restorer import starting_restorer, train_restorer
 from pipeline.training.distributed import TrainingRank, launch_ranks, training_rank
 from pipeline.training.loop import Loop
 from pipeline.training.optimisation import TrainingError
+from pipeline.training.restorers import starting_restorer, train_restorer
 from pipeline.training.validation import build_validator
 
 STEPS, BATCH, CROP = 6, 4, 16
@@ -89,7 +89,7 @@ def train(name: str, data: Path, out: Path, rank: TrainingRank, what: str = "") 
             os.kill(os.getpid(), signal.SIGKILL)
 
     loop = Loop(name, out / "work" / name, 0, rank.device, stream, rank)
-    validator = build_validator(degraded, clean, SETTINGS.validation, rank)
+    validator = build_validator([degraded], clean, SETTINGS.validation, rank)
     restorer = train_restorer(batches, objective, SETTINGS, loop, validator, rank)
     return {"weights": restorer.state_dict(), "curve": loop.curve, "norms": objective.norms, "run": loop.steps_run}
 

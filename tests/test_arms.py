@@ -43,6 +43,7 @@ def restorers(tmp_path: Path) -> Path:
 def _images(name: str, clean: Dataset, degraded: Dataset, restorers: Path, monkeypatch: pytest.MonkeyPatch) -> Dataset:
     out = clean.folder.parent / "images" / name
     folders = ["--clean", str(clean.folder), "--degraded", str(degraded.folder), "--restorers", str(restorers)]
+    folders += ["--objectives", str(restorers.parent / "objectives")]
     monkeypatch.setattr("sys.argv", ["arm_images", "--arm", name, *folders, "--out", str(out)])
     monkeypatch.setattr(arm_images, "load_params", lambda: PARAMS)
     arm_images.main()
@@ -95,7 +96,8 @@ def test_a_missing_restorer_is_not_passed_over(
 
 def test_a_name_that_is_no_arm_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(arm_images, "load_params", lambda: PARAMS)
-    folders = [word for name in ("clean", "degraded", "restorers", "out") for word in (f"--{name}", str(tmp_path))]
+    names = ("clean", "degraded", "restorers", "objectives", "out")
+    folders = [word for name in names for word in (f"--{name}", str(tmp_path))]
     monkeypatch.setattr("sys.argv", ["arm_images", "--arm", "retraind", *folders])
     with pytest.raises(ParamsError, match=r"--arm: 'retraind' is no arm\. Choose degraded-retrained"):
         arm_images.main()
@@ -130,8 +132,15 @@ def test_a_network_is_trained_only_where_the_arm_asks(
     monkeypatch.setattr(arm, "train_task_network", watched)
     monkeypatch.setattr(arm, "load_params", lambda: params)
     words = ["--task", "segmentation", "--arm", name, "--plan", str(plan), "--images", str(images.folder)]
-    monkeypatch.setattr("sys.argv", ["arm", *words, "--network", str(tmp_path / "network"), "--out", "out"])
+    unread = [
+        word
+        for option in ("degradation", "clean", "degraded", "restorers", "prior")
+        for word in (f"--{option}", "none")
+    ]
+    words += ["--network", str(tmp_path / "network"), "--out", "out", "--costs", "costs.json"]
+    monkeypatch.setattr("sys.argv", ["arm", *words, *unread])
     arm.main()
+    assert ("training_seconds" in json.loads(Path("costs.json").read_text())) == (name == "degraded-retrained")
     assert bool(trained) == (name == "degraded-retrained")
     assert (tmp_path / "out" / "test" / RECORDS_FILE).exists()
     assert get_scoring("segmentation").read(tmp_path / "out" / "test" / "predictions").keys() == set(

@@ -18,6 +18,7 @@ from models.restorers.contract import RestorerError, restore_tiled
 from pipeline import train_restorer
 from pipeline.restore import restore_split
 from pipeline.settings.training import Restore, TrainRestorer
+from pipeline.training import restorers
 from pipeline.training.loop import Loop
 
 ROOT = Path(__file__).parents[1]
@@ -51,7 +52,7 @@ def test_training_starts_from_the_file(make_dataset: Callable[..., Dataset], tmp
     split = make_dataset().split("train")
     batches = PairBatches(split, split, 16, 2, 0)
     loop = Loop(name, tmp_path / "work", 0, torch.device("cpu"))
-    trained = train_restorer.train_restorer(batches, build_objective({"pixel": ("pixel", {})}), settings, loop)
+    trained = restorers.train_restorer(batches, build_objective({"pixel": ("pixel", {})}), settings, loop)
     start, (degraded, clean) = load_restorer(file), batches(0)
     expected = (start.train()(degraded) - clean).abs().mean().item()
     assert loop.curve[1]["loss"] == pytest.approx(expected, rel=1e-5)
@@ -71,9 +72,9 @@ def _run_stage(folder: Path, weights: Path, monkeypatch: pytest.MonkeyPatch) -> 
         assert old in text
         text = text.replace(old, new, 1)
     (folder / "params.yaml").write_text(text)
-    (folder / "frozen.json").write_text(json.dumps({"objective": "frozen", "losses": {}}))
+    (folder / "frozen.json").write_text(json.dumps({"objective": "frozen", "losses": {}, "mixture": {}}))
     options = {"degradation": "fog", "objective": "frozen.json", "out": "out", "costs": "costs.json"}
-    options |= dict.fromkeys(("degraded", "clean", "prior", "tasks"), "nowhere")
+    options |= dict.fromkeys(("degraded", "clean", "prior", "tasks", "mixture"), "nowhere")
     monkeypatch.chdir(folder)
     monkeypatch.setattr(sys, "argv", ["stage", *(word for key in options for word in (f"--{key}", options[key]))])
     train_restorer.main()

@@ -19,15 +19,17 @@ Graph = dict[str, tuple[set[str], set[str]]]  # stage -> dependencies and output
 
 # What follows a change, as patterns of stage names.
 SCORES = "quality@* evaluate@* arm_images@* arm@* report publish"
-RESTORERS = f"train_restorer@* restore@* {SCORES}"
-PRIOR = f"train_prior objective@* train_restorer@*-diffloss restore@*-diffloss {SCORES}"
+SPECIALISTS = f"train_restorer@* restore@* {SCORES}"
+RESTORERS = f"train_mixture@* {SPECIALISTS}"
+DEGRADED = f"degrade@* objective@* {SPECIALISTS}"
+PRIOR = f"train_prior objective@* train_mixture@diffloss train_restorer@*-diffloss restore@*-diffloss {SCORES}"
 TRAININGS = f"train_prior train_task@* objective@* {RESTORERS}"
 DATA = f"prepare degrade@* {TRAININGS}"
 ALL = f"plan {DATA}"
-DIFFLOSS = f"objective@diffloss train_restorer@*-diffloss restore@*-diffloss {SCORES}"
+DIFFLOSS = f"objective@diffloss train_mixture@diffloss train_restorer@*-diffloss restore@*-diffloss {SCORES}"
 FOG, LOWLIGHT = (
-    f"degrade@{name} train_restorer@{name}-* restore@{name}-* quality@{name} evaluate@*-{name} arm_images@{name}-* "
-    f"arm@*-{name}-* report publish"
+    f"degrade@{name} objective@* train_restorer@{name}-* restore@{name}-* quality@{name} evaluate@*-{name} "
+    f"arm_images@{name}-* arm@*-{name}-* report publish"
     for name in ("fog", "lowlight")
 )
 NETWORK = "train_task@{0} objective@* evaluate@{0}-* arm@{0}-* report publish"
@@ -42,7 +44,7 @@ EXPECTED = {
     # Plug-ins that the parameters use
     "data/degradations/fog.py": FOG,
     "data/degradations/lowlight.py": LOWLIGHT,
-    "data/degradations/light.py": f"degrade@* {RESTORERS}",  # fog and lowlight use it
+    "data/degradations/light.py": DEGRADED,  # fog and lowlight use it
     "data/sources/scenes/__init__.py": DATA,
     "models/restorers/nafnet.py": RESTORERS,
     "models/losses/pixel.py": f"objective@* {RESTORERS}",
@@ -61,7 +63,7 @@ EXPECTED = {
     # Shared code
     "data/images.py": DATA,
     "data/batches.py": TRAININGS,
-    "data/degradations/recipes.py": f"plan degrade@* {RESTORERS}",
+    "data/degradations/recipes.py": f"plan {DEGRADED}",
     "models/diffusion/prior.py": PRIOR,
     "models/losses/objective.py": f"plan objective@* {RESTORERS}",
     "models/restorers/contract.py": f"plan {RESTORERS}",
@@ -72,8 +74,11 @@ EXPECTED = {
     "pipeline/running/entry.py": "publish",  # how a stage runs, but nothing that it writes
     "pipeline/settings/params.py": ALL,
     "pipeline/datasets/importing.py": f"prepare degrade@* {TRAININGS}",
-    "pipeline/datasets/manifests.py": f"degrade@* {RESTORERS}",
+    "pipeline/datasets/manifests.py": DEGRADED,
     "pipeline/training/loop.py": TRAININGS,
+    "pipeline/training/joint.py": "arm@* report publish",
+    "pipeline/training/repeats.py": RESTORERS,
+    "pipeline/training/restorers.py": RESTORERS,
     "pipeline/training/validation.py": RESTORERS,
     "pipeline/metrics/evaluation.py": "evaluate@* arm@* report publish",
     "pipeline/statistics/verdicts.py": "report publish",
@@ -87,11 +92,12 @@ EXPECTED = {
     "pipeline/code.py": "",
     "pipeline/plan.py": "plan",
     "pipeline/prepare.py": DATA,
-    "pipeline/degrade.py": f"degrade@* {RESTORERS}",
+    "pipeline/degrade.py": DEGRADED,
     "pipeline/train_prior.py": PRIOR,
     "pipeline/train_task.py": NETWORK.format("*"),
     "pipeline/objective.py": f"objective@* {RESTORERS}",
-    "pipeline/train_restorer.py": RESTORERS,
+    "pipeline/train_mixture.py": "train_mixture@*",
+    "pipeline/train_restorer.py": SPECIALISTS,
     "pipeline/restore.py": "restore@* quality@* evaluate@* report publish",
     "pipeline/quality.py": "quality@* report publish",
     "pipeline/evaluate.py": "evaluate@* report publish",
@@ -153,8 +159,9 @@ def _digests(project: Path) -> dict[str, str]:
 def _run_again(changed: set[str], stages: Graph) -> set[str]:
     """The stages that DVC runs after these digests have changed, if every stage that runs writes something new.
 
-    Two stages are exceptions. `plan` writes nothing that depends on the code. `objective` writes something new only if
-    its own code or that of its losses has changed, or, for DiffLoss, the prior.
+    Three stages are exceptions. `plan` writes nothing that depends on the code. `train_mixture` writes the same for
+    objectives that are on no mixture. `objective` writes something new only if its own code or that of its losses has
+    changed, or, for DiffLoss, the prior.
     """
     dirty, running = set(changed), set()
     while new := {
@@ -167,7 +174,7 @@ def _run_again(changed: set[str], stages: Graph) -> set[str]:
             objective = name.removeprefix("objective@")
             causes = {f"{CODE}/stages/objective", f"{CODE}/objectives/{objective}"}
             causes |= {"artifacts/prior"} if objective == "diffloss" else set()
-            if name != "plan" and (objective == name or causes & dirty):
+            if name != "plan" and "mixture" not in name and (objective == name or causes & dirty):
                 dirty |= stages[name][1]
     return running
 

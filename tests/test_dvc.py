@@ -43,8 +43,8 @@ def test_a_restorer_is_trained_again_for_every_parameter_but_those_of_other_rest
     listed = set(STAGES["train_restorer"]["params"]) - {"seed"}
     networks = {*RESTORERS, CHECKPOINT}
     names = {f"train_restorer.{name}" for name in TrainRestorer.model_fields if name not in networks}
-    # An objective's own steps stand in its description, so that those of one alone can change.
-    steps = {"train_restorer.steps", "train_restorer.steps_of"}
+    # An objective's own steps and mixture stand in its description, so that those of one alone can change.
+    steps = {"train_restorer.steps", "train_restorer.steps_of", "train_restorer.mixtures"}
     assert listed == names - steps | {"train_restorer.${train_restorer.restorer}"}
     assert steps < set(STAGES["objective"]["params"])
 
@@ -68,8 +68,12 @@ def test_every_path_of_the_command_is_declared(stage: str) -> None:
     paths = [word.strip('"') for word in entry["cmd"].split() if word.strip('"').startswith("artifacts/")]
     declared = [*outs, *entry["deps"]]
     undeclared = {path for path in paths if not any(f"{name}/".startswith(f"{path}/") for name in declared)}
-    # Prior and task network are dependencies by their digests, which the objective's file carries for those in need.
-    assert undeclared <= ({"artifacts/prior", "artifacts/tasks"} if stage == "train_restorer" else set())
+    # Prior, task network and a mixture's images are dependencies by their digests, which the objective's file carries.
+    known = {"train_restorer": {"artifacts/prior", "artifacts/tasks"}}
+    known["train_mixture"] = known["train_restorer"] | {"artifacts/degraded"}
+    known["arm"] = {"artifacts/prior", "artifacts/clean", "artifacts/degraded/${item.degradation}"}
+    known["arm"] |= {"artifacts/restorers/${item.degradation}"}  # by the digests that arm_images writes
+    assert undeclared <= known.get(stage, set())
 
 
 def test_the_report_is_written_again_for_every_setting_that_it_shows() -> None:

@@ -50,7 +50,7 @@ def run(make_dataset: Callable[..., Dataset], tmp_path: Path, monkeypatch: pytes
         path = tmp_path / "code" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("0123\n")
-    folders = Path("artifacts/prior"), Path("artifacts/tasks"), Path("code")
+    folders = Path("artifacts/prior"), Path("artifacts/tasks"), Path("code"), Path("artifacts/degraded")
     for name in OBJECTIVES:
         Path(f"artifacts/objectives/{name}.json").write_text(json.dumps(describe(name, load_params(), *folders)))
     clock, train_step, step_times = Clock(), equal_time.train_step, equal_time.step_times

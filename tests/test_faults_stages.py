@@ -29,7 +29,8 @@ DEGRADE = ["degrade", "--recipe", "fog", "--clean", "clean", "--out", "out"]
 RESTORE = ["restore", "--restorer", "trained", "--degraded", "clean", "--out", "out", "--costs", "costs.json"]
 PRIOR = ["train_prior", "--needs", "needs.json", "--clean", "clean", "--out", "out", "--costs", "costs.json"]
 TRAIN = ["train_restorer", "--degradation", "fog", "--objective", "objective.json", "--degraded", "clean"]
-TRAIN += ["--clean", "clean", "--prior", "prior", "--tasks", "tasks", "--out", "out", "--costs", "costs.json"]
+TRAIN += ["--clean", "clean", "--prior", "prior", "--tasks", "tasks", "--mixture", "none"]
+TRAIN += ["--out", "out", "--costs", "costs.json"]
 EVALUATE = ["evaluate", "--task", "segmentation", "--network", "network", "--clean", "clean", "--degraded", "clean"]
 EVALUATE += ["--restored", "restored", "--out", "out"]
 
@@ -43,6 +44,7 @@ def _objective(folder: Path, **changes: Any) -> None:
         "objective": "pixel",
         "losses": {"pixel": {"kind": "pixel", "settings": {"kind": "l1"}}},
         "network": None,
+        "mixture": {},
     } | changes
     (folder / "objective.json").write_text(json.dumps(content))
 

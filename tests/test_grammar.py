@@ -120,7 +120,7 @@ def test_arms(name: str, arm: Arm | None) -> None:
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("pixel-trained", "is no arm. Choose degraded-retrained, <objective>-retrained or clean-restored-<objective>"),
+        ("pixel-trained", "is no arm. Choose degraded-retrained, <objective>-retrained, <objective>-joint or"),
         ("lpips-retrained", "'lpips' is not among the objectives. Choose one of pixel, diffloss"),
         ("clean-restored-degraded", "'degraded' is not among the objectives"),
     ],

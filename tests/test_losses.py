@@ -146,9 +146,12 @@ def test_frequency_against_numpy() -> None:
     assert gradient(build("frequency"))[1]["frequency"] == pytest.approx(expected, rel=1e-5)
 
 
-# lpips has its own test below: it needs weights from elsewhere.
+# These have their own tests: they need weights from elsewhere.
+ELSEWHERE = ("lpips", "features")
+
+
 @pytest.mark.parametrize(
-    "name", [*(name for name in LOSSES if name != "lpips"), "natural + semantic", "task + diffloss"]
+    "name", [*(name for name in LOSSES if name not in ELSEWHERE), "natural + semantic", "task + diffloss"]
 )
 def test_every_objective_trains_every_weight_of_a_restorer(name: str) -> None:
     restored, clean = pair()
@@ -159,7 +162,7 @@ def test_every_objective_trains_every_weight_of_a_restorer(name: str) -> None:
     assert set(objective_losses(name, {})) - {"diffloss"} <= set(output.logs)
 
 
-@pytest.mark.parametrize("name", [name for name in LOSSES if name not in ("pixel", "diffloss", "lpips")])
+@pytest.mark.parametrize("name", [name for name in LOSSES if name not in ("pixel", "diffloss", *ELSEWHERE)])
 @pytest.mark.parametrize("strength", [0.25, 2.0])
 def test_strength_is_the_ratio_of_gradient_norms(name: str, strength: float) -> None:
     pixel = gradient(build("pixel"))[0]

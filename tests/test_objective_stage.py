@@ -11,11 +11,12 @@ from pipeline.running.atomic_outputs import StageFileError
 from pipeline.settings.params import Params, ParamsError, load_params
 
 ROOT = Path(__file__).parents[1]
+Folders = tuple[Path, Path, Path, Path]
 
 
 @pytest.fixture
-def folders(tmp_path: Path) -> tuple[Path, Path, Path]:
-    """Those of the prior, of the task networks, and of the digests of code."""
+def folders(tmp_path: Path) -> Folders:
+    """Those of the prior, of the task networks, of the digests of code, and of the degraded datasets."""
     (tmp_path / "prior").mkdir()
     (tmp_path / "prior" / "weights").write_text("one")
     for task in ("detection", "segmentation"):
@@ -27,7 +28,7 @@ def folders(tmp_path: Path) -> tuple[Path, Path, Path]:
         _write_digest(tmp_path / "code" / name)
     for name in ("objectives/late", "tasks/detection", "tasks/segmentation"):
         _write_digest(tmp_path / "code" / name)
-    return tmp_path / "prior", tmp_path / "tasks", tmp_path / "code"
+    return tmp_path / "prior", tmp_path / "tasks", tmp_path / "code", tmp_path / "degraded"
 
 
 def _write_digest(path: Path, text: str = "0123") -> None:
@@ -40,7 +41,7 @@ def _params(**losses: object) -> Params:
     return params.model_copy(update={"losses": {**params.losses, **losses}})
 
 
-def test_only_those_who_need_the_prior_depend_on_it(folders: tuple[Path, Path, Path]) -> None:
+def test_only_those_who_need_the_prior_depend_on_it(folders: Folders) -> None:
     before = {name: describe(name, _params(), *folders) for name in ("pixel", "diffloss", "task")}
     (folders[0] / "weights").write_text("another")
     after = {name: describe(name, _params(), *folders) for name in before}
@@ -48,7 +49,7 @@ def test_only_those_who_need_the_prior_depend_on_it(folders: tuple[Path, Path, P
     assert before["diffloss"] != after["diffloss"]
 
 
-def test_only_the_losses_of_the_objective_count(folders: tuple[Path, Path, Path]) -> None:
+def test_only_the_losses_of_the_objective_count(folders: Folders) -> None:
     before, after = _params(), _params(diffloss={"strength": 0.9})
     assert describe("pixel", before, *folders) == describe("pixel", after, *folders)
     assert describe("diffloss", before, *folders) != describe("diffloss", after, *folders)
@@ -56,7 +57,7 @@ def test_only_the_losses_of_the_objective_count(folders: tuple[Path, Path, Path]
     assert describe("diffloss", before, *folders) != describe("diffloss", everyone, *folders)
 
 
-def test_only_an_objective_with_steps_of_its_own_changes_with_them(folders: tuple[Path, Path, Path]) -> None:
+def test_only_an_objective_with_steps_of_its_own_changes_with_them(folders: Folders) -> None:
     params = _params()
     restorer = params.train_restorer.model_copy(update={"steps_of": {"pixel": 9}})
     longer = params.model_copy(update={"train_restorer": restorer})
@@ -64,7 +65,7 @@ def test_only_an_objective_with_steps_of_its_own_changes_with_them(folders: tupl
     assert describe("diffloss", longer, *folders) == describe("diffloss", params, *folders)
 
 
-def test_a_variant_is_described_with_all_its_settings(folders: tuple[Path, Path, Path]) -> None:
+def test_a_variant_is_described_with_all_its_settings(folders: Folders) -> None:
     params = _params(late={"base": "diffloss", "timesteps": [400, 900]})
     description = describe("late", params, *folders)
     settings = {**params.losses["diffloss"], "timesteps": [400, 900]}
@@ -78,7 +79,7 @@ def test_a_variant_is_described_with_all_its_settings(folders: tuple[Path, Path,
     )
 
 
-def test_the_task_objective_depends_on_its_network(folders: tuple[Path, Path, Path]) -> None:
+def test_the_task_objective_depends_on_its_network(folders: Folders) -> None:
     before = describe("pixel + task", _params(), *folders)
     assert before["network"] == "detection"
     (folders[1] / "segmentation" / "weights").write_text("another")
@@ -92,7 +93,7 @@ def test_the_task_objective_depends_on_its_network(folders: tuple[Path, Path, Pa
 
 
 def test_the_recognition_loss_depends_on_one_network_that_has_a_training_loss(
-    folders: tuple[Path, Path, Path],
+    folders: Folders,
 ) -> None:
     section = {"network": "segmentation"}
     before = describe("recognition", _params(recognition=section), *folders)
@@ -112,7 +113,7 @@ def test_the_recognition_loss_depends_on_one_network_that_has_a_training_loss(
         describe("recognition", params, *folders)
 
 
-def test_the_code_of_the_objective_and_of_its_network_count(folders: tuple[Path, Path, Path]) -> None:
+def test_the_code_of_the_objective_and_of_its_network_count(folders: Folders) -> None:
     before = {name: describe(name, _params(), *folders) for name in ("pixel", "task")}
     assert before["pixel"]["code"] == before["task"]["code"] == before["task"]["network code"] == "0123"
     assert before["pixel"]["network code"] is None
@@ -126,19 +127,20 @@ def test_the_code_of_the_objective_and_of_its_network_count(folders: tuple[Path,
         describe("pixel", _params(), *folders)
 
 
-def test_frozen_is_described_without_losses(folders: tuple[Path, Path, Path]) -> None:
+def test_frozen_is_described_without_losses(folders: Folders) -> None:
     _write_digest(folders[2] / "objectives" / "frozen")
     description = describe("frozen", _params(), *folders)
     assert description["losses"] == {} and description["prior"] is None and description["network"] is None
 
 
 def test_the_stage_writes_what_train_restorer_reads(
-    folders: tuple[Path, Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    folders: Folders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    prior, tasks, code = (str(folder) for folder in folders)
+    prior, tasks, code, degraded = (str(folder) for folder in folders)
     monkeypatch.chdir(tmp_path)
     shutil.copyfile(ROOT / "params.yaml", tmp_path / "params.yaml")
-    words = ["--objective", "diffloss", "--prior", prior, "--tasks", tasks, "--code", code, "--out", "out/x.json"]
+    words = ["--objective", "diffloss", "--prior", prior, "--tasks", tasks, "--code", code]
+    words += ["--degraded", degraded, "--out", "out/x.json"]
     monkeypatch.setattr("sys.argv", ["objective", *words])
     main()
     assert json.loads(Path("out/x.json").read_text()) == describe("diffloss", _params(), *folders)

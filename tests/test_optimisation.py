@@ -10,9 +10,9 @@ from torch import nn
 from models.losses.objective import ObjectiveOutput
 from models.restorers.contract import Restorer
 from pipeline.settings.training import TrainRestorer
-from pipeline.train_restorer import train_restorer
 from pipeline.training.loop import Loop
 from pipeline.training.optimisation import LOWEST_RATE, Optimisation, TrainingError
+from pipeline.training.restorers import train_restorer
 
 SETTINGS = TrainRestorer.model_validate(
     {

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pipeline.metrics import MeanRecords
-from pipeline.reporting import score_rows
+from pipeline.reporting import score_rows, severity_tables
 from pipeline.running.artifacts import RECORDS_FILE
 from pipeline.settings.params import Params, load_params
 from pipeline.statistics.scores import read_cells
@@ -44,7 +44,7 @@ def test_copies_for_each_severity_are_averaged_and_listed(params: Params, tmp_pa
         _write(tmp_path, variant, split, scores)
     levels = {f"test@{s}": dict.fromkeys(IDS, s) for s in (1, 3, 5)}
     cells = read_cells(params, _folders(tmp_path), levels)
-    rows = {(r["variant"], r["severity"]): r for r in score_rows.severity_rows("t", "fog", cells, 0.95)}
+    rows = {(r["variant"], r["severity"]): r for r in severity_tables.severity_rows("t", "fog", cells, 0.95)}
     for severity in (1, 3, 5):
         expected = values["pixel", f"test@{severity}"].mean()
         row = rows["pixel", severity]
@@ -63,7 +63,7 @@ def test_a_severity_drawn_for_each_image_splits_the_images(params: Params, tmp_p
         _write(tmp_path, variant, "test", values)
     levels = {id: 1 if n < 8 else 4 for n, id in enumerate(IDS)}
     cells = read_cells(params, _folders(tmp_path), {"test": levels})
-    rows = {(r["variant"], r["severity"]): r for r in score_rows.severity_rows("t", "fog", cells, 0.95)}
+    rows = {(r["variant"], r["severity"]): r for r in severity_tables.severity_rows("t", "fog", cells, 0.95)}
     assert rows["degraded", 1]["value"] == pytest.approx(scores["degraded"][:8].mean())
     assert rows["degraded", 4]["value"] == pytest.approx(scores["degraded"][8:].mean())
     assert (rows["degraded", 1]["n_images"], rows["degraded", 4]["n_images"]) == (8, 12)
@@ -133,4 +133,4 @@ def test_groups_are_resampled_whole_and_shared_by_the_copies_of_a_split(params: 
     assert (row["n_groups"], alone["n_groups"], row["gain"]) == (5, 20, pytest.approx(alone["gain"]))
     assert row["ci_high"] - row["ci_low"] > 2 * (alone["ci_high"] - alone["ci_low"])
     cells = read_cells(params, _folders(tmp_path), levels, groups=groups)
-    assert {r["n_groups"] for r in score_rows.severity_rows("t", "fog", cells, 0.95)} == {5}
+    assert {r["n_groups"] for r in severity_tables.severity_rows("t", "fog", cells, 0.95)} == {5}

@@ -1,5 +1,7 @@
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,6 +14,7 @@ from models.diffusion.prior import DiffusionPrior
 from models.diffusion.unet import NetworkError, build_scheduler, build_unet
 from pipeline import train_prior
 from pipeline.settings.params import PriorNetwork, Schedule, TrainPrior
+from pipeline.training.distributed import TrainingRank
 from pipeline.training.loop import Loop
 
 NETWORK: dict[str, Any] = {"size": 16, "channels": [16, 32], "blocks": 1, "attention": [8]}
@@ -76,7 +79,8 @@ def test_a_prior_from_elsewhere_is_taken_over(tmp_path: Path, monkeypatch: pytes
     torch.manual_seed(0)
     source = DiffusionPrior(build_unet(NETWORK), build_scheduler({"steps": 1000, "kind": "linear"}))
     source.save(tmp_path / "elsewhere")
-    train_prior._adopt(str(tmp_path / "elsewhere"), None, tmp_path / "prior", tmp_path / "costs.json")
+    settings = SETTINGS.model_copy(update={"pretrained": str(tmp_path / "elsewhere"), "held_out": 0})
+    train_prior._adopt(settings, tmp_path / "none", 0, tmp_path / "prior", tmp_path / "costs.json")
     loaded = DiffusionPrior.load(tmp_path / "prior").state_dict()
     assert all(torch.equal(value, loaded[name]) for name, value in source.state_dict().items())
 
@@ -88,3 +92,52 @@ def test_a_prior_from_elsewhere_is_taken_over(tmp_path: Path, monkeypatch: pytes
 def test_settings_that_do_not_fit(change: dict[str, Any], message: str) -> None:
     with pytest.raises(NetworkError, match=message):
         build_unet({**NETWORK, **change})
+
+
+def test_the_learning_rate_rises_and_falls() -> None:
+    settings = SETTINGS.model_copy(update={"steps": 10, "warm_up": 4, "decay": "cosine"})
+    rates = [train_prior._rate(settings, step) for step in range(11)]
+    assert rates[:5] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
+    assert all(low < high for high, low in pairwise(rates[4:])) and rates[10] == pytest.approx(0)
+    assert {train_prior._rate(SETTINGS, step) for step in range(60)} == {1.0}
+
+
+def test_min_snr_weights_errors_as_the_source_does() -> None:
+    """Hang et al. 2023, equation 8 for predicted noise: min(SNR, 5) / SNR."""
+    scheduler = build_scheduler({"steps": 1000, "kind": "linear"})
+    clean, rank = torch.rand(64, 3, 8, 8), TrainingRank(torch.device("cpu"))
+
+    class Silent(torch.nn.Module):
+        def forward(self, noisy: torch.Tensor, timesteps: torch.Tensor) -> Any:
+            self.timesteps = timesteps
+            return SimpleNamespace(sample=torch.zeros_like(noisy))
+
+    network = Silent()
+    plain = train_prior._noise_loss(network, scheduler, clean, 3, rank)
+    weighted = train_prior._noise_loss(network, scheduler, clean, 3, rank, min_snr=5.0)
+    generator = torch.Generator().manual_seed(3)
+    squares = torch.randn(clean.shape, generator=generator).square().mean((1, 2, 3))
+    snr = np.array([a / (1 - a) for a in scheduler.alphas_cumprod[network.timesteps].double().tolist()])
+    assert plain.item() == pytest.approx(squares.mean().item(), rel=1e-5)
+    assert weighted.item() == pytest.approx((squares.numpy() * np.minimum(snr, 5) / snr).mean(), rel=1e-4)
+
+
+def test_a_prior_with_all_options_learns_and_resumes(
+    train: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    options = {"steps": 6, "min_snr": 5.0, "warm_up": 2, "decay": "cosine"}
+    whole = train("whole", **options)[0].state_dict()
+    monkeypatch.setattr("pipeline.training.loop.CHECKPOINT_SECONDS", 0.0)
+    log = Loop.log
+
+    def dies(loop: Loop, step: int, **values: float) -> None:
+        if step == 4 and not (tmp_path / "died").exists():
+            (tmp_path / "died").touch()
+            raise KeyboardInterrupt
+        log(loop, step, **values)
+
+    monkeypatch.setattr(Loop, "log", dies)
+    with pytest.raises(KeyboardInterrupt):
+        train("killed", **options)
+    resumed = train("killed", **options)[0].state_dict()
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)

@@ -23,10 +23,11 @@ from pipeline.running import digests
 from pipeline.settings.grammar import objective_losses
 from pipeline.settings.params import load_params
 from pipeline.settings.training import TrainRestorer
-from pipeline.train_restorer import train_restorer
+from pipeline.training import restorers
 from pipeline.training.distributed import TrainingRank
 from pipeline.training.loop import Loop
 from pipeline.training.optimisation import TrainingError
+from pipeline.training.restorers import train_restorer
 
 ROOT = Path(__file__).parents[1]
 
@@ -127,11 +128,11 @@ def test_the_stage_trains_for_the_objectives_own_steps_with_the_share_of_clean_p
     monkeypatch.chdir(ROOT)
     monkeypatch.setattr(digests, "WORK", tmp_path / "work")
     shares: list[float] = []
-    monkeypatch.setattr(stage, "PairBatches", lambda *given: shares.append(given[-2]) or PairBatches(*given))
+    monkeypatch.setattr(restorers, "PairBatches", lambda *given: shares.append(given[-2]) or PairBatches(*given))
     data = str(make_dataset("clean", (48, 48), train=2).folder)
     options = Namespace(degradation="fog", degraded=data, clean=data, prior="", tasks="")
     description = {"objective": "pixel", "losses": {"pixel": {"kind": "pixel", "settings": {}}}, "network": None}
-    _, loop = stage._train(options, params, description, 2, TrainingRank(torch.device("cpu")))
+    _, loop = stage._training(options, params, description).run(2, TrainingRank(torch.device("cpu")))
     assert loop.steps_run == 3 and shares == [0.5]
 
 
@@ -151,11 +152,11 @@ def test_the_stage_with_the_loss_of_a_task_network(
         for path in (Path("code/objectives") / name, Path("code/tasks/segmentation")):
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text("0123\n")
-        description = describe(name, params, Path("prior"), artifacts / "tasks", Path("code"))
+        description = describe(name, params, Path("prior"), artifacts / "tasks", Path("code"), artifacts / "degraded")
         objective = artifacts / "objectives" / f"{name}.json"
         objective.write_text(json.dumps(description))
         words = f"--degradation fog --objective {objective} --degraded artifacts/degraded/fog --clean artifacts/clean "
-        words += f"--prior prior --tasks artifacts/tasks --out out/{name} --costs out/{name}.json"
+        words += f"--prior prior --tasks artifacts/tasks --mixture none --out out/{name} --costs out/{name}.json"
         monkeypatch.setattr("sys.argv", ["train_restorer", *words.split()])
         stage.main()
         assert labelled == ([] if name == "pixel" else [0, 1, 2, 3])  # labels are read only if they are needed

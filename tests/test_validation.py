@@ -18,9 +18,9 @@ from pipeline.quality import measure
 from pipeline.restore import restore_split
 from pipeline.running.artifacts import read_from
 from pipeline.settings.training import NO_VALIDATION, Restore, TrainRestorer, Validation
-from pipeline.train_restorer import train_restorer
 from pipeline.training.loop import Loop
 from pipeline.training.optimisation import TrainingError
+from pipeline.training.restorers import train_restorer
 from pipeline.training.validation import Validator, build_validator
 
 SETTINGS = TrainRestorer.model_validate(
@@ -61,7 +61,7 @@ class _Planned(Validator):
     """Measures what it is told, and remembers the weights that it saw."""
 
     def __init__(self, data: tuple[Dataset, Dataset], settings: Validation, values: list[float]) -> None:
-        super().__init__(data[0].split("val"), data[1].split("val"), settings)
+        super().__init__([data[0].split("val")], data[1].split("val"), settings)
         self.values = values
         self.seen: list[dict[str, torch.Tensor]] = []
 
@@ -78,7 +78,7 @@ def _same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bo
 def test_it_measures_what_the_stage_quality_measures(
     data: tuple[Dataset, Dataset], train: Callable[..., Any], tmp_path: Path, metric: str
 ) -> None:
-    validator = build_validator(*data, _validation(metric=metric, every=12))
+    validator = build_validator([data[0]], data[1], _validation(metric=metric, every=12))
     restorer, loop = train("run", validator)
     restored = tmp_path / "restored"
     restored.mkdir()
@@ -89,7 +89,7 @@ def test_it_measures_what_the_stage_quality_measures(
 
 
 def test_watching_changes_nothing(data: tuple[Dataset, Dataset], train: Callable[..., Any]) -> None:
-    watched, _ = train("watched", build_validator(*data, _validation()))
+    watched, _ = train("watched", build_validator([data[0]], data[1], _validation()))
     assert _same(watched.state_dict(), train("alone", None)[0].state_dict())
 
 
@@ -128,7 +128,7 @@ def test_a_kill_changes_no_byte_with_everything_on(
     everything = {"warm_up": 3, "ema": 0.8, "precision": "bf16", "clip": 0.1}
 
     def run(name: str) -> bytes:
-        restorer, loop = train(name, build_validator(*data, settings), **everything)
+        restorer, loop = train(name, build_validator([data[0]], data[1], settings), **everything)
         save_restorer(tmp_path / f"{name}.safetensors", restorer)
         curves[name] = loop.curve
         return (tmp_path / f"{name}.safetensors").read_bytes()
@@ -161,7 +161,7 @@ def test_other_splits_are_not_read(make_dataset: Callable[..., Dataset]) -> None
     clean = make_dataset("clean", train=1, val=2, test=2)
     for split in ("train", "test"):
         shutil.rmtree(clean.folder / split)
-    validator = build_validator(clean, clean, _validation())
+    validator = build_validator([clean], clean, _validation())
     assert validator is not None
     identity = Restorer(torch.nn.Conv2d(3, 3, 1), "test", {}, 1)
     assert set(validator(2, identity)) == {"val_psnr"} and validator(3, identity) == {}
@@ -169,7 +169,7 @@ def test_other_splits_are_not_read(make_dataset: Callable[..., Dataset]) -> None
 
 @pytest.mark.parametrize("images", [1, None])
 def test_fewer_images(data: tuple[Dataset, Dataset], images: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
-    validator = build_validator(*data, _validation(images=images))
+    validator = build_validator([data[0]], data[1], _validation(images=images))
     assert validator is not None
     assert len(validator._ids) == (images or 3)
 
@@ -181,13 +181,13 @@ CHOICES = [{"keep_best": True}, {"patience": 3}]
 def test_what_is_reported_does_not_choose(make_dataset: Callable[..., Dataset], choice: dict[str, Any]) -> None:
     clean = make_dataset("clean", train=1, val=1)
     with pytest.raises(TrainingError, match=r"results are reported on 'val'.*The split of the results must not choose"):
-        build_validator(clean, clean, _validation(**choice))
-    assert build_validator(clean, clean, _validation()) is not None  # watching is allowed
+        build_validator([clean], clean, _validation(**choice))
+    assert build_validator([clean], clean, _validation()) is not None  # watching is allowed
 
 
 @pytest.mark.parametrize("counts", [{"train": 1, "test": 1}, {"train": 1, "val": 0, "test": 1}])
 def test_no_validation_images(make_dataset: Callable[..., Dataset], counts: dict[str, int]) -> None:
     clean = make_dataset("clean", **counts)
     with pytest.raises(TrainingError, match=r"has no split 'val'\. Set every: null"):
-        build_validator(clean, clean, _validation())
-    assert build_validator(clean, clean, NO_VALIDATION) is None
+        build_validator([clean], clean, _validation())
+    assert build_validator([clean], clean, NO_VALIDATION) is None

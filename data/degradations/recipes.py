@@ -56,6 +56,38 @@ class Recipe:
         """The key of a setting in the record: its name, or `<number>-<effect>.<setting>` in a chain."""
         return name if len(self.steps) == 1 else f"{index + 1}-{self.steps[index].name}.{name}"
 
+    @property
+    def severities(self) -> int:
+        """The number of severities: five, or the values of a sweep."""
+        return len(self.steps[0].rows)
+
+    def swept(self, setting: str, values: Sequence[float], severity: int) -> "Recipe":
+        """This recipe with a setting at each of some values, in the place of severities 1, 2, ...
+
+        Args:
+            setting: its name, or `<number>-<effect>.<setting>` if several steps of a chain have one of this name.
+            values: at least one.
+            severity: of all other settings.
+
+        Raises:
+            DegradationError: no step or several steps have this setting, or a value is not allowed.
+        """
+        keys = {
+            self.key(index, name): (index, name) for index, s in enumerate(self.steps) for name in s.effect.settings
+        }
+        matches = [key for key, (_, name) in keys.items() if setting in (key, name)]
+        if len(matches) != 1:
+            which = "several settings" if matches else "no setting"
+            raise DegradationError(f"{self.name}: there is {which} {setting!r}. Choose from {', '.join(keys)}")
+        place, name = keys[matches[0]]
+        checked = [self.steps[place].effect.settings[name].check(value, f"{self.name}, {setting}") for value in values]
+        steps = []
+        for index, step in enumerate(self.steps):
+            row = step.rows[severity - 1]
+            rows = [{**row, name: value} if index == place else row for value in checked]
+            steps.append(replace(step, rows=tuple(rows)))
+        return replace(self, steps=tuple(steps), fixed=False)
+
     def at(self, severity: int) -> "Recipe":
         """A copy of this recipe that uses the settings of one severity at every severity."""
         rows = [(step.rows[severity - 1],) * len(SEVERITIES) for step in self.steps]
@@ -124,7 +156,7 @@ def draw_parameters(
 
     Args:
         recipe: the degradation.
-        severity: 1 (light) to 5 (heavy).
+        severity: 1 (light) to 5 (heavy), or the number of a sweep's value.
         seed: a whole number >= 0, different for each image.
         size: height and width in pixels.
         metric_depth: whether the image has a depth map in metres.
@@ -132,8 +164,8 @@ def draw_parameters(
     Raises:
         DegradationError: an argument is not valid.
     """
-    if not _is_whole(severity) or severity not in SEVERITIES:
-        raise DegradationError(f"severity: expected a whole number from 1 to 5, got {severity!r}")
+    if not _is_whole(severity) or not 1 <= severity <= recipe.severities:
+        raise DegradationError(f"severity: expected a whole number from 1 to {recipe.severities}, got {severity!r}")
     seed = _check_seed(seed)
     parameters: Parameters = {}
     for index, step in enumerate(recipe.steps):

@@ -22,6 +22,7 @@ LOSSES = {
     "natural": ".diffusion_terms:Natural",
     "semantic": ".diffusion_terms:Semantic",
     "diffloss": ".diffusion_terms:NaturalAndSemantic",
+    "features": ".features:EncoderFeatures",
     "frequency": ".frequency:Frequency",
     "lpips": ".lpips:Lpips",
     "task": ".task:TaskFeatures",

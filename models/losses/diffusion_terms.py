@@ -25,6 +25,7 @@ class Settings(TermSettings):
         natural_weight, semantic_weight: raw weights for [-1,1] images, as the method's authors released them.
         prior: "trained", or "untrained": a control with the same architecture and random weights.
         timesteps: half-open window from which timesteps are drawn.
+        timesteps_of: the windows of single degradations, where it is another.
         timestep_sampling: density over the window, a key of `DENSITIES`.
         layers: layers of the U-Net at which the semantic term compares; it is the mean over them.
         distance: how it compares there, a key of `DISTANCES`.
@@ -42,6 +43,7 @@ class Settings(TermSettings):
     semantic_weight: float = 1e-6
     prior: Literal["trained", "untrained"] = "trained"
     timesteps: tuple[int, int] = (0, 1000)
+    timesteps_of: dict[str, tuple[int, int]] = Field(default={})
     timestep_sampling: Literal["uniform", "clean", "noisy"] = "uniform"
     layers: Annotated[tuple[str, ...], Field(min_length=1)] = (MIDDLE,)
     distance: Literal["mse", "channel", "cosine"] = "mse"

@@ -1,5 +1,8 @@
 """The loss `task`: the difference between the features of the restored and the clean image in a frozen task network."""
 
+from collections.abc import Callable
+from typing import ClassVar
+
 import torch
 from torch import Tensor
 
@@ -24,21 +27,26 @@ class TaskFeatures(Term):
     The value is the mean over layers. The division makes layers of any scale count the same.
     """
 
+    component: ClassVar[str] = "task"
     needs_task = True
     settings: Settings
 
     def __init__(self, settings: Settings, inputs: LossInputs) -> None:
         super().__init__(settings, inputs)
+        self._rank, self._features = inputs.rank, self._network(inputs)
+
+    def _network(self, inputs: LossInputs) -> Callable[[Tensor], list[Tensor]]:
+        """Images (N,3,H,W) in [0,1] to feature maps."""
         assert inputs.task_features is not None  # `build_objective` has raised otherwise
-        self._features, self._rank = inputs.task_features, inputs.rank
+        return inputs.task_features
 
     @property
     def raw_weights(self) -> dict[str, float]:
         """The weight of the only component."""
-        return {"task": self.settings.raw_weight}
+        return {self.component: self.settings.raw_weight}
 
     def forward(self, restored: Tensor, clean: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
-        """The component `task`.
+        """The component.
 
         Raises:
             LossError: the features of the two images do not match, or carry no gradient.
@@ -47,11 +55,15 @@ class TaskFeatures(Term):
             targets = list(self._features(clean))  # (N,C,h,w) each
         features = list(self._features(restored))  # (N,C,h,w) each
         if not features or len(features) != len(targets):
-            raise LossError(f"task: the network gave {len(features)} and {len(targets)} feature maps for one pair")
+            raise LossError(
+                f"{self.component}: the network gave {len(features)} and {len(targets)} feature maps for one pair"
+            )
         if torch.is_grad_enabled() and restored.requires_grad and not any(layer.requires_grad for layer in features):
-            raise LossError("task: the network's features carry no gradient; do not compute them under no_grad")
+            raise LossError(
+                f"{self.component}: the network's features carry no gradient; do not compute them under no_grad"
+            )
         distances = [self._distance(*layer) for layer in zip(features, targets, strict=True)]
-        return {"task": torch.stack(distances).mean()}
+        return {self.component: torch.stack(distances).mean()}
 
     def _distance(self, features: Tensor, target: Tensor) -> Tensor:
         """Scalar for one layer; the mean square of the target is that of the batch of all ranks."""

@@ -189,10 +189,24 @@ class Task(ABC, Generic[Prediction]):
     def features(self, images: torch.Tensor) -> list[torch.Tensor]:
         """Feature maps (N, c, h, w) of images (N, 3, H, W) in [0, 1], from fine to coarse; differentiable."""
 
+    @classmethod
+    def training_steps(cls, section: Mapping[str, Any], images: int) -> int:
+        """The number of optimiser steps of `fit` on a split of this many images."""
+        steps: int = cls.parse_settings(section).steps
+        return steps
+
+    def trained_weights(self) -> list[torch.nn.Parameter]:
+        """The weights that training changes."""
+        return list(self.network.parameters())
+
+    def view_scale(self, height: int, width: int) -> float:
+        """The factor by which `predict` resizes an image of this size."""
+        return 1.0
+
     def training_loss(self, images: torch.Tensor, labels: Any) -> torch.Tensor:
         """The loss that `fit` minimises, of images (N, 3, H, W) in [0, 1]: a scalar, differentiable in the images.
 
-        The network stays in eval mode: neither its weights nor its batch-norm statistics change. A task may do without.
+        Neither the weights nor, in eval mode, the batch-norm statistics change. A task may do without.
 
         Args:
             images: of any size.

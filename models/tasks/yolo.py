@@ -1,6 +1,7 @@
 """The base class of the YOLO tasks: checks, training or loading, features, and the library's predictor."""
 
 import json
+import math
 import shutil
 from abc import abstractmethod
 from collections.abc import Mapping
@@ -119,6 +120,19 @@ class YoloTask(Task[Prediction]):
         content = read_task_file(folder, "classes", "image_size", "known")
         network = read_saved(folder, cls.kind, cls.name)
         return cls(network, content["classes"], {"image_size": content["image_size"]}, device, content["known"])
+
+    @classmethod
+    def training_steps(cls, section: Mapping[str, Any], images: int) -> int:
+        settings: YoloSettings = cls.parse_settings(section)
+        return settings.epochs * math.ceil(images / settings.batch)
+
+    def trained_weights(self) -> list[torch.nn.Parameter]:
+        """All but the fixed weights that turn distributions into distances (DFL). See `Task.trained_weights`."""
+        return [weight for name, weight in self.network.named_parameters() if ".dfl." not in name]
+
+    def view_scale(self, height: int, width: int) -> float:
+        side: int = self.description["image_size"]
+        return side / max(height, width)
 
     def features(self, images: torch.Tensor) -> list[torch.Tensor]:
         """The inputs of the head. See `Task.features`."""

@@ -35,8 +35,8 @@ from pipeline.running.progress import progress
 from pipeline.running.seeds import choose_device, seed_for
 from pipeline.settings.grammar import FROZEN
 from pipeline.settings.params import PARAMS_FILE, Params, ParamsError, load_params
-from pipeline.train_restorer import load_objective, start_optimisation, train_step, training_batches
 from pipeline.training.distributed import TrainingRank
+from pipeline.training.restorers import load_objective, start_optimisation, train_step, training_batches
 
 SHORTEST_BLOCK = 10  # steps
 FROM_STEP = "from_step"
@@ -191,8 +191,8 @@ def _start(run: CompletedRun, description: dict[str, Any], rank: TrainingRank) -
     prior = run.folder("train_prior") if needs_prior(kinds) else Path()
     network = description["network"]
     tasks = run.folder("train_task", task=network).parent if network else Path()
-    objective = load_objective(description, prior, tasks, rank).to(rank.device)
-    batches = training_batches(description, run.degraded, run.clean, settings, seed, rank)
+    objective = load_objective(description, prior, tasks, rank, run.degradation).to(rank.device)
+    batches = training_batches(description, [run.degraded], run.clean, settings, seed, rank)
     optimisation = start_optimisation(settings, seed, rank)
     done = 0
 

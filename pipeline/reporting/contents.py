@@ -9,7 +9,7 @@ import pandas as pd
 
 from data.dataset import Dataset
 from pipeline.metrics import find_metric
-from pipeline.reporting import table_views
+from pipeline.reporting import severity_tables, table_views
 from pipeline.reporting.document import (
     Block,
     Bullets,
@@ -104,7 +104,11 @@ def _summary(params: Params, clean: Dataset, results: pd.DataFrame) -> str:
 
 def _severity(params: Params) -> str:
     severity = params.degrade.severity
-    others = {name: value for name, value in params.degrade.severity_of.items() if name in params.degradations}
+    degrade = params.degrade
+    others: dict[str, str | int] = {n: value for n, value in degrade.severity_of.items() if n in params.degradations}
+    for name, sweep in degrade.sweeps.items():
+        if name in params.degradations:
+            others[name] = f"{sweep.setting} at {len(sweep.values)} values"
     exceptions = f" ({', '.join(f'{name}: {value}' for name, value in others.items())})" if others else ""
     if isinstance(severity, int):
         return f"Severity {severity}{exceptions}"
@@ -187,6 +191,13 @@ def _more_tables(texts: Tables, pictures: Pictures, left_out: Mapping[str, str])
         if overview:
             text = "Gains in the complete table are over the degraded images of the same severity."
             parts.append(_table_section("By severity", text, existing, "severities", overview))
+    if "crossovers" in existing:
+        overview = severity_tables.crossover_overview(existing["crossovers"])
+        text = (
+            "The mildest and the most severe degradation at which a variant scores better than the degraded images, "
+            "interpolated between the measured ones. The intervals are not corrected for their number."
+        )
+        parts.append(_table_section("Where restoring starts and stops to help", text, existing, "crossovers", overview))
     if "classes" in existing:
         overview = table_views.class_overview(existing["classes"])
         text = (

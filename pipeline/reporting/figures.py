@@ -48,6 +48,7 @@ def draw_figures(tables: Mapping[str, pd.DataFrame]) -> dict[str, list[Figure]]:
     kinds: list[tuple[str, Callable[[pd.DataFrame], Iterator[Figure]], str]] = [
         ("Gains over the degraded images", gain_bars, "gains"),
         ("How much of the loss is recovered", recovered_bars, "gains"),
+        ("Scores by severity", severity_curves, "severities"),
         ("Image quality against task gain", quality_against_gain, "gains"),
         ("Image by image", image_scatter, "images"),
         ("Training", training_curves, "curves"),
@@ -92,6 +93,27 @@ def recovered_bars(gains: pd.DataFrame) -> Iterator[Figure]:
         axes.set_xlabel("recovered: 0 = as degraded, 1 = as clean")
         title = f"{task}: recovered share of {metric}"
         yield _figure(drawing, title, f"Bars with intervals: {_in_words(rows, 'recovered', '.2f')}")
+
+
+def severity_curves(severities: pd.DataFrame) -> Iterator[Figure]:
+    """For each task and degradation: the main metric of every variant against severity, with its intervals."""
+    for (task, degradation), of_task in _of_tasks(severities).groupby(["task", "degradation"], sort=False):
+        rows = of_task[of_task.metric == main_metric(task).name].dropna(subset=["setting_value", "value"])
+        if rows.setting_value.nunique() < 2:
+            continue
+        drawing, axes = _drawing(3.0)
+        variants = list(dict.fromkeys(rows.variant))
+        for variant in variants:
+            curve, colour = rows[rows.variant == variant], _colour(variants, variant)
+            axes.plot(curve.setting_value, curve.value, ".-", color=colour, label=variant, linewidth=1.2)
+            axes.fill_between(curve.setting_value, curve.ci_low, curve.ci_high, color=colour, alpha=0.15, linewidth=0)
+        setting, values = rows.setting.iloc[0], rows.setting_value.tolist()
+        axes.set(xlabel=f"{setting}, from mild to severe", ylabel=rows.metric.iloc[0])
+        if values[0] > values[-1]:
+            axes.invert_xaxis()
+        _legend(axes)
+        alt = f"Curves of {', '.join(variants)} against {setting} from {values[0]:g} to {values[-1]:g}, with intervals"
+        yield _figure(drawing, f"{task}, {degradation}: {rows.metric.iloc[0]} by {setting}", alt)
 
 
 def quality_against_gain(gains: pd.DataFrame) -> Iterator[Figure]:

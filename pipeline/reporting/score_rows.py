@@ -1,11 +1,11 @@
-"""Rows of results.csv, gains.csv, trainings.csv, severities.csv, robustness.csv and planning.csv."""
+"""Rows of results.csv, gains.csv, trainings.csv, robustness.csv and planning.csv."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
 from pipeline.metrics import main_metric
-from pipeline.settings.grammar import CLEAN, DEGRADED, RETRAINED, parse_arm
+from pipeline.settings.grammar import CLEAN, DEGRADED, ON, RETRAINED, is_joint, mixture_name, parse_arm, specialist
 from pipeline.settings.params import Statistics
 from pipeline.statistics.comparison import ONE_TRAINING, Comparison, compare_systems, estimate, score_intervals
 from pipeline.statistics.planning import plan
@@ -23,10 +23,6 @@ GAINS = [
     *("recovered", "recovered_low", "recovered_high", *_COUNTS, "reason"),
 ]
 TRAININGS = [*_ROW, "training", "metric", "value"]
-SEVERITIES = [
-    *("task", "degradation", "severity", "variant", "metric", "value", "ci_low", "ci_high", "n_images"),
-    *("gain", "gain_low", "gain_high", *_COUNTS),
-]
 ROBUSTNESS = [
     *("task", "variant", "metric"),
     *("mPC", "mPC_low", "mPC_high", "rPC", "rPC_low", "rPC_high"),
@@ -131,6 +127,11 @@ def comparisons(
     pairs += _objective_comparisons(objectives, pixel_objectives, baselines)
     if DEGRADED_RETRAINED in variants:
         pairs += [(variant, DEGRADED_RETRAINED) for variant in (*objectives, *retrained)]
+    pairs += [
+        (name, f"{arm.source}{RETRAINED}")
+        for name, arm in arms.items()
+        if is_joint(name) and f"{arm.source}{RETRAINED}" in arms
+    ]
     if CLEAN in variants:
         pairs += [(variant, CLEAN) for variant in clean_restored]
     return pairs
@@ -141,16 +142,22 @@ def _objective_comparisons(
 ) -> list[tuple[str, str]]:
     """Each objective against the pixel losses, then against each baseline; a baseline only against earlier ones.
 
-    Several pixel losses are compared with the first of them.
+    Several pixel losses are compared with the first of them. An objective on a mixture is compared with the same losses
+    trained for each degradation, and with the pixel losses on the same mixture.
     """
     pixel = [name for name in pixel_objectives if name in objectives]
-    compared = [name for name in objectives if name not in pixel]
+    mixed = [name for name in objectives if mixture_name(name) is not None]
+    compared = [name for name in objectives if name not in (*pixel, *mixed)]
     pairs = [(variant, baseline) for baseline in pixel for variant in compared]
     pairs += [(variant, pixel[0]) for variant in pixel[1:]]
     for baseline in baselines:
         if baseline in compared:
             compared.remove(baseline)
             pairs += [(variant, baseline) for variant in compared]
+    pairs += [(variant, specialist(variant)) for variant in mixed if specialist(variant) in objectives]
+    for variant in mixed:
+        on_pixel = [f"{name}{ON}{mixture_name(variant)}" for name in pixel_objectives]
+        pairs += [(variant, baseline) for baseline in on_pixel if baseline in mixed and baseline != variant]
     return pairs
 
 
@@ -199,23 +206,6 @@ def planning_rows(
         if plans:
             row = {"task": task, "degradation": degradation, "variant": variant, "versus": baseline, "metric": metric}
             rows.append(row | {"margin": settings.margin} | asdict(plans))
-    return rows
-
-
-def severity_rows(task: str, degradation: str, cells: Cells, level: float) -> Rows:
-    """Rows of severities.csv: every variant at each severity by itself, with its gain over the degraded images.
-
-    The gain of restored clean images is over the clean ones.
-    """
-    rows = []
-    for severity, cell in cells.severities.items():
-        gains: dict[tuple[str, str], dict[str, Any]] = {}
-        for row in gain_rows(task, degradation, cell, level):
-            gains.setdefault((row["variant"], row["metric"]), row)  # the first comparison is the one with the source
-        for row in result_rows(task, degradation, cell, level):
-            gain = gains.get((row["variant"], row["metric"]), {})
-            ends = {"gain_low": gain.get("ci_low"), "gain_high": gain.get("ci_high")}
-            rows.append({**row, "severity": severity, "gain": gain.get("gain"), **ends})
     return rows
 
 

@@ -6,6 +6,7 @@ Also costs.csv, and what `dvc metrics` and `dvc plots` read: metrics.json and cu
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,11 @@ import pandas as pd
 from data.dataset import Dataset
 from pipeline.datasets.manifests import read_manifest
 from pipeline.metrics import QUALITY
-from pipeline.reporting import score_rows
+from pipeline.reporting import score_rows, severity_tables
 from pipeline.reporting.score_rows import Rows
 from pipeline.running.artifacts import variant_folder
 from pipeline.running.atomic_outputs import read_json, read_table
-from pipeline.settings.grammar import CLEAN, DEGRADED
+from pipeline.settings.grammar import CLEAN, DEGRADED, is_retrained, mixture_name
 from pipeline.settings.params import Params
 from pipeline.statistics.scores import read_cells
 from pipeline.statistics.verdicts import verdict_table
@@ -28,7 +29,8 @@ COLUMNS = {
     "results": score_rows.RESULTS,
     "gains": score_rows.GAINS,
     "trainings": score_rows.TRAININGS,
-    "severities": score_rows.SEVERITIES,
+    "severities": severity_tables.SEVERITIES,
+    "crossovers": severity_tables.CROSSOVERS,
     "robustness": score_rows.ROBUSTNESS,
     "planning": score_rows.PLANNING,
 }
@@ -96,8 +98,12 @@ def write_tables(params: Params, folders: RunFolders, groups: Groups, out: Path)
             rows["results"] += score_rows.result_rows(*cell, settings.level)
             rows["gains"] += score_rows.gain_rows(*cell, settings.level, pixel, settings.baselines)
             rows["trainings"] += score_rows.training_rows(*cell)
-            rows["severities"] += score_rows.severity_rows(task, degradation, cells, settings.level)
+            sweep = params.degrade.sweeps.get(degradation)
+            rows["severities"] += severity_tables.severity_rows(task, degradation, cells, settings.level, sweep)
             if task != QUALITY:
+                rows["crossovers"] += severity_tables.crossover_rows(
+                    task, degradation, cells, settings, params.seed, sweep
+                )
                 rows["planning"] += score_rows.planning_rows(*cell, settings, pixel, settings.baselines)
         rows["robustness"] += score_rows.robustness_rows(task, cells_of_task, settings.level)
     tables = {name: write_table(rows[name], columns, out / f"{name}.csv") for name, columns in COLUMNS.items()}
@@ -145,11 +151,18 @@ def write_costs(params: Params, costs: Path, out: Path) -> None:
     """Write costs.csv: what each training and each restored image cost on this machine."""
     rows: Rows = [{"stage": "train_prior", **read_json(costs / "prior.json")}]
     rows += [{"stage": f"train_task {task}", **read_json(costs / "tasks" / f"{task}.json")} for task in params.tasks]
+    for objective in params.objectives:
+        if mixture := mixture_name(objective):
+            row = {"stage": "train_mixture", "degradation": mixture, "variant": objective}
+            rows.append(row | read_json(costs / "mixtures" / f"{objective}.json"))
     for degradation in params.degradations:
         for objective in params.objectives:
             row = {"stage": "train_restorer", "degradation": degradation, "variant": objective}
             row |= read_json(costs / "training" / degradation / f"{objective}.json")
             rows.append(row | read_json(costs / "restoring" / degradation / f"{objective}.json"))
+    for task, degradation, arm in product(params.tasks, params.degradations, filter(is_retrained, params.arms)):
+        row = {"stage": f"arm {task}", "degradation": degradation, "variant": arm}
+        rows.append(row | read_json(costs / "arms" / task / degradation / f"{arm}.json"))
     pd.DataFrame(rows, columns=COSTS).to_csv(out / "costs.csv", index=False, lineterminator="\n")
 
 

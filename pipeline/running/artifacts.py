@@ -8,13 +8,15 @@ from numpy.typing import NDArray
 
 from data.dataset import Dataset
 from data.images import read_image
-from pipeline.running.atomic_outputs import ADVICE, StageFileError
+from pipeline.running.atomic_outputs import ADVICE, StageFileError, replacing, replacing_folder
 from pipeline.settings.grammar import DEGRADED
 
 CLEAN_TRAINED_FOLDER = "clean-trained"  # predictions of the task network that was trained on clean images
 TRAINING = "~"  # <split>~2: the same split restored by the second training of a restorer
 RECORDS_FILE = "records.npz"  # scores of one variant on one split, in a folder <variant>/<split>
 DIFFLOSS_FILE = "diffloss.npz"  # beside the records of image quality: DiffLoss's terms for some images
+JOINT_FILE = "joint.json"  # beside the images of a joint arm: what it starts from
+NETWORKS_FOLDER = "networks"  # beside the evaluation of a joint arm: its restorer and its task network
 LEFT_OUT_FILE = "left_out.json"  # metrics of image quality that could not be measured, with the reason
 
 
@@ -56,6 +58,14 @@ def record_files(folder: Path) -> dict[str, list[Path]]:
     names = sorted(path.parent.name for path in folder.glob(f"*/{RECORDS_FILE}"))
     splits = dict.fromkeys(name.partition(TRAINING)[0] for name in names)
     return {split: [path / RECORDS_FILE for path in trainings(folder, split)] for split in splits}
+
+
+def write_not_needed(out: Path, costs: Path, reason: str) -> None:
+    """The outputs of a training that params.yaml does not ask for: a folder with the reason, and no costs."""
+    with replacing_folder(out) as folder:
+        (folder / "not-needed.txt").write_text(reason)
+    with replacing(costs) as scratch:
+        scratch.write_text("{}\n")
 
 
 def trained_file(folder: Path, number: int = 1) -> Path:

@@ -24,6 +24,12 @@ def restore_image(restorer: Restorer, image: NDArray[np.uint8], settings: Restor
     return seconds
 
 
+def restored_image(restorer: Restorer, image: NDArray[np.uint8], settings: Restore) -> NDArray[np.uint8]:
+    """The restored image of a uint8 RGB image (H, W, 3), rounded to 8 bits as its PNG is."""
+    with torch.inference_mode():
+        return images.to_uint8(restore_batch(restorer, to_batch(restorer, image), settings)[0].cpu())
+
+
 def to_batch(restorer: Restorer, image: NDArray[np.uint8]) -> torch.Tensor:
     """A uint8 RGB image (H, W, 3) as a batch (1, 3, H, W) in [0, 1], on the restorer's device."""
     return images.to_tensor(image)[None].to(next(restorer.parameters()).device)

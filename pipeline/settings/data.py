@@ -1,5 +1,7 @@
 """The sections `data` and `degrade` of params.yaml: the source of the clean images, and how they are degraded."""
 
+from collections.abc import Iterable
+from itertools import combinations
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
@@ -90,19 +92,44 @@ class Unpaired(Settings):
     data: Data
 
 
+class Sweep(Settings):
+    """A recipe with one setting at several values, from mild to severe; its other settings are those of a severity.
+
+    Attributes:
+        recipe: its name.
+        setting: name of the setting, such as visibility_metres.
+        values: at least two, rising or falling.
+        severity: of the other settings, 1 to 5.
+    """
+
+    recipe: str
+    setting: str
+    values: Annotated[tuple[float, ...], Field(min_length=2)]
+    severity: Severity = 3
+
+    @field_validator("values")
+    @classmethod
+    def _have_an_order(cls, values: tuple[float, ...]) -> tuple[float, ...]:
+        if list(values) not in (sorted(set(values)), sorted(set(values), reverse=True)):
+            raise ValueError(f"expected values that only rise or only fall, got {list(values)}. Order them.")
+        return values
+
+
 class Degrade(Settings):
-    """Severities, chains of effects that the user defines, and real degraded photos.
+    """Severities, chains of effects that the user defines, sweeps of a setting, and real degraded photos.
 
     Attributes:
         severity: 1 (slight) to 5 (severe); a list such as [1, 3, 5]; or {random: [1, 3, 5]}, drawn for each image.
         severity_of: other severities of single degradations, such as {fog: 2}.
         recipes: your own chains of effects, by name.
+        sweeps: a recipe with one setting at several values, by name.
         real: real degraded photos, by name.
     """
 
     severity: Severity | Severities | RandomSeverity
     severity_of: dict[Name, Severity] = Field(default={})
     recipes: dict[Name, Annotated[list[dict[str, Any]], Field(min_length=1)]] = Field(default={})
+    sweeps: dict[Name, Sweep] = Field(default={})
     real: dict[Name, Annotated[Paired | Unpaired, Field(discriminator="kind")]] = Field(default={})
 
     @field_validator("severity", mode="before")
@@ -116,9 +143,15 @@ class Degrade(Settings):
 
     @model_validator(mode="after")
     def _have_one_meaning(self) -> "Degrade":
-        both = set(self.recipes) & set(self.real)
-        if both:
-            raise ValueError(f"{min(both)!r} is in recipes and in real. Remove one of them.")
+        kinds: dict[str, Iterable[str]] = {"recipes": self.recipes, "sweeps": self.sweeps, "real": self.real}
+        for (first, names), (second, others) in combinations(kinds.items(), 2):
+            if both := set(names) & set(others):
+                raise ValueError(f"{min(both)!r} is in {first} and in {second}. Remove one of them.")
+        for name, sweep in self.sweeps.items():
+            if sweep.recipe in (*self.sweeps, *self.real):
+                raise ValueError(
+                    f"sweeps.{name}: {sweep.recipe!r} is no recipe. Choose one of recipes, or a built-in one."
+                )
         return self
 
     def of(self, degradation: str) -> "Degrade":
@@ -130,5 +163,8 @@ class Degrade(Settings):
         if degradation is None:
             return {}
         settings = self.of(degradation).model_dump(mode="json")
+        sweep = settings["sweeps"].get(degradation)
+        if sweep:
+            return {"sweeps": sweep, "recipes": settings["recipes"].get(sweep["recipe"])}
         sections = {kind: settings[kind][degradation] for kind in ("recipes", "real") if degradation in settings[kind]}
         return {"severity": settings["severity"], **sections}

@@ -5,11 +5,14 @@ An objective is what a restorer is trained on:
     longer                          a variant of a loss: a section of params.yaml, `losses.longer: {base: pixel}`
     paper                           a variant that needs no section, see VARIANTS
     frozen                          the weights of a checkpoint are used as they are; nothing is trained
+    diffloss-on-all                 trained once, on a mixture of degradations: `train_restorer.mixtures.all`; the other
+                                    objectives are trained for each degradation
 
 A variant is a row of the tables: clean, degraded, an objective, or an arm.
 An arm is a comparison beside the objectives:
     degraded-retrained              the task network is trained and tested on degraded images
     <objective>-retrained           the task network is trained and tested on restored images
+    <objective>-joint               restorer and task network go on training together, and are tested together
     clean-restored-<objective>      the task network is trained on clean images, and tested on clean images that went
                                     through the restorer
 """
@@ -29,6 +32,7 @@ CHECKPOINT = "checkpoint"  # as a restorer: the network that a file holds
 BASE = "base"  # in the section of a loss: the name of the loss that it is a variant of
 SUM = "+"
 RETRAINED = "-retrained"
+JOINT = "-joint"
 CLEAN_RESTORED = "clean-restored-"
 DEGRADED_RETRAINED = f"{DEGRADED}{RETRAINED}"
 VARIANTS: Mapping[str, Mapping[str, Any]] = {  # a section of the same name in params.yaml changes single settings
@@ -41,6 +45,7 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = {  # a section of the same name in p
         "view": "own",
     },
 }
+ON = "-on-"  # before the name of a mixture
 LOSS_NAME = re.compile(r"\w[\w.-]*", re.ASCII)
 
 
@@ -52,7 +57,7 @@ def objective_losses(objective: str, losses: Mapping[str, Mapping[str, Any]]) ->
     """The losses that an objective is a sum of, the pixel loss first; it is added if the objective names none.
 
     Args:
-        objective: names of losses, with "+" between them.
+        objective: names of losses, with "+" between them; a mixture at the end does not change them.
         losses: the section `losses` of params.yaml.
 
     Returns:
@@ -102,22 +107,37 @@ def _section(name: str, losses: Mapping[str, Mapping[str, Any]]) -> Mapping[str,
 def is_loss_name(name: str) -> bool:
     """Whether a name may be given to a variant of a loss: it must have no other meaning."""
     taken = {*plugin_modules("losses"), CLEAN, DEGRADED, FROZEN}
-    return name not in taken and parse_arm(name) is None and LOSS_NAME.fullmatch(name) is not None
+    return name not in taken and parse_arm(name) is None and ON not in name and LOSS_NAME.fullmatch(name) is not None
 
 
 def is_pixel_objective(objective: str, losses: Mapping[str, Mapping[str, Any]]) -> bool:
-    """Whether an objective is the pixel loss alone, or a variant of it."""
+    """Whether an objective is the pixel loss alone, or a variant of it; False on a mixture."""
     return loss_kind(objective.strip(), losses) == PIXEL
 
 
 def same_losses(objective: str) -> frozenset[str]:
     """A key that is equal for all spellings of one sum. The pixel loss counts only if it stands alone."""
-    names = frozenset(_summands(objective))
-    return names - {PIXEL} or names
+    names, mixture = frozenset(_summands(objective)), mixture_name(objective)
+    return (names - {PIXEL} or names) | ({f"{ON}{mixture}"} if mixture else set())
+
+
+def mixture_name(objective: str) -> str | None:
+    """The mixture of degradations that an objective's restorer is trained on; None: each degradation by itself."""
+    return objective.rpartition(ON)[2].strip() if ON in objective else None
+
+
+def is_mixture_name(name: str) -> bool:
+    """Whether a mixture may have a name: an objective on it must have no other meaning."""
+    return ON not in f"{name}-" and parse_arm(f"{PIXEL}{ON}{name}") is None
+
+
+def specialist(objective: str) -> str:
+    """The objective with the same losses that is trained for each degradation."""
+    return objective.rpartition(ON)[0] if ON in objective else objective
 
 
 def _summands(objective: str) -> list[str]:
-    return [part.strip() for part in objective.split(SUM)]
+    return [part.strip() for part in specialist(objective).split(SUM)]
 
 
 @dataclass(frozen=True)
@@ -128,17 +148,21 @@ class Arm:
         name: as in params.yaml.
         source: the objective of the restorer; "degraded" if there is no restorer.
         retrained: whether the task network is trained on the arm's images.
+        joint: whether the restorer is trained with it.
     """
 
     name: str
     source: str
     retrained: bool
+    joint: bool = False
 
 
 def parse_arm(name: str) -> Arm | None:
     """The arm of a name, or None for any other name."""
     if name.endswith(RETRAINED) and len(name) > len(RETRAINED):
         return Arm(name, name.removesuffix(RETRAINED), True)
+    if name.endswith(JOINT) and len(name) > len(JOINT):
+        return Arm(name, name.removesuffix(JOINT), True, True)
     if name.startswith(CLEAN_RESTORED) and len(name) > len(CLEAN_RESTORED):
         return Arm(name, name.removeprefix(CLEAN_RESTORED), False)
     return None
@@ -148,9 +172,11 @@ def arm_error(name: str, objectives: Collection[str]) -> str | None:
     """What is wrong with the name of an arm, as the text of an error; None if nothing is."""
     arm = parse_arm(name)
     if arm is None:
-        choices = f"{DEGRADED_RETRAINED}, <objective>{RETRAINED} or {CLEAN_RESTORED}<objective>"
+        choices = f"{DEGRADED_RETRAINED}, <objective>{RETRAINED}, <objective>{JOINT} or {CLEAN_RESTORED}<objective>"
         return f"{name!r} is no arm. Choose {choices}."
-    known = {*objectives, DEGRADED} if arm.retrained else {*objectives}
+    known = {*objectives, DEGRADED} if arm.retrained and not arm.joint else {*objectives}
+    if arm.joint and arm.source == FROZEN:
+        return f"{name!r}: {FROZEN!r} has no losses to train with. Choose another objective."
     if arm.source not in known:
         return f"{name!r}: {arm.source!r} is not among the objectives. Choose one of {', '.join(objectives)}."
     return None
@@ -160,6 +186,12 @@ def is_retrained(variant: str) -> bool:
     """Whether a variant is scored by a task network that was trained on the variant's images."""
     arm = parse_arm(variant)
     return arm is not None and arm.retrained
+
+
+def is_joint(variant: str) -> bool:
+    """Whether the restorer of a variant was trained together with the task network."""
+    arm = parse_arm(variant)
+    return arm is not None and arm.joint
 
 
 def is_clean_restored(variant: str) -> bool:
@@ -176,9 +208,11 @@ def objective_of(variant: str, objectives: Collection[str]) -> str | None:
 
 
 def variant_kind(variant: str, objectives: Collection[str]) -> str:
-    """The kind of a row: clean, degraded, restored, retrained or clean-restored."""
+    """The kind of a row: clean, degraded, restored, retrained, joint or clean-restored."""
     if variant in objectives:
         return "restored"
+    if is_joint(variant):
+        return JOINT.removeprefix("-")
     if is_retrained(variant):
         return RETRAINED.removeprefix("-")
     return CLEAN_RESTORED.removesuffix("-") if is_clean_restored(variant) else variant

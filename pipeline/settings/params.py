@@ -14,8 +14,16 @@ from ruamel.yaml import YAML
 from models.settings import Count, Names, NonNegative, Positive, Settings, Share
 from pipeline.settings.data import Data, Degrade
 from pipeline.settings.errors import PARAMS_FILE, ParamsError, one_line
-from pipeline.settings.grammar import BASE, CHECKPOINT, FROZEN, arm_error, is_pixel_objective, objective_losses
-from pipeline.settings.training import Restore, TrainRestorer
+from pipeline.settings.grammar import (
+    BASE,
+    CHECKPOINT,
+    FROZEN,
+    arm_error,
+    is_pixel_objective,
+    mixture_name,
+    objective_losses,
+)
+from pipeline.settings.training import Restore, Retraining, TrainRestorer
 
 __all__ = ["ELSEWHERE", "PARAMS_FILE", "RUN_IN_ROOT", "Params", "ParamsError", "load_params", "read_yaml"]
 
@@ -111,6 +119,17 @@ class TrainPrior(Settings):
     ema: Share
     samples: Count
     precision: Literal["full", "bf16"] = "full"
+    warm_up: NonNegative = 0
+    decay: Literal["constant", "cosine"] = "constant"
+    min_snr: Positive | None = None
+    held_out: NonNegative = 16
+    null_class: NonNegative | None = None
+
+    @model_validator(mode="after")
+    def _warms_up_in_time(self) -> "TrainPrior":
+        if self.warm_up >= self.steps:
+            raise ValueError(f"warm_up must be less than steps ({self.steps}), got {self.warm_up}. Lower it.")
+        return self
 
 
 class Statistics(Settings):
@@ -205,6 +224,7 @@ class Params(Settings):
     train_task: dict[str, dict[str, Any]]
     losses: dict[str, dict[str, Any]]
     train_restorer: TrainRestorer
+    retraining: Retraining = Retraining()
     restore: Restore
     quality: Quality = Quality()
     statistics: Statistics
@@ -231,6 +251,24 @@ class Params(Settings):
         return self
 
     @model_validator(mode="after")
+    def _mixtures_exist(self) -> "Params":
+        mixtures = self.train_restorer.mixtures
+        for objective in self.objectives:
+            name = mixture_name(objective)
+            if name is not None and name not in mixtures:
+                choices = ", ".join(mixtures) or "none, add one"
+                raise ValueError(
+                    f"objectives: {objective!r}: {name!r} is not in train_restorer.mixtures. Choose from: {choices}."
+                )
+            unknown = [member for member in mixtures.get(name or "", ()) if member not in self.degradations]
+            if unknown:
+                raise ValueError(
+                    f"train_restorer.mixtures.{name}: {unknown[0]!r} is not among the degradations. Choose from "
+                    f"{', '.join(self.degradations)}, or add it there."
+                )
+        return self
+
+    @model_validator(mode="after")
     def _batches_can_be_split(self) -> "Params":
         for name, batch in (("train_prior", self.train_prior.batch), ("train_restorer", self.train_restorer.batch)):
             if batch % self.processes:
@@ -250,8 +288,9 @@ class Params(Settings):
     @model_validator(mode="after")
     def _baselines_exist(self) -> "Params":
         for name in self.statistics.baselines:
-            if name not in self.objectives or name in self.pixel_objectives:
-                choices = [objective for objective in self.objectives if objective not in self.pixel_objectives]
+            if name not in self.objectives or name in self.pixel_objectives or mixture_name(name):
+                excluded = (*self.pixel_objectives, *filter(mixture_name, self.objectives))
+                choices = [objective for objective in self.objectives if objective not in excluded]
                 raise ValueError(
                     f"statistics.baselines: {name!r} is unknown, or a pixel loss, which is always a baseline. "
                     f"Choose from these objectives: {', '.join(choices)}."

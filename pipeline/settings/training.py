@@ -5,10 +5,13 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field, field_validator, model_validator
 
 from models.settings import Count, NonNegative, Positive, Settings
-from pipeline.settings.grammar import same_losses
+from pipeline.settings.data import Name
+from pipeline.settings.grammar import is_mixture_name, mixture_name, same_losses
 from pipeline.settings.plugins import PluginSections
 
+NonNegativeFloat = Annotated[float, Field(ge=0)]
 Decay = Annotated[float, Field(gt=0, lt=1)]
+Members = Annotated[tuple[str, ...], Field(min_length=2)]  # names of degradations
 
 
 class Validation(Settings):
@@ -52,6 +55,7 @@ class TrainRestorer(PluginSections):
         crop: side of the square training crops, in pixels.
         steps: training steps.
         steps_of: other numbers of steps of single objectives, such as {pixel: 300}.
+        mixtures: degradations that one restorer is trained on, by the name of the mixture, such as {all: [fog, rain]}.
         batch: crops in a training step.
         learning_rate: largest learning rate of AdamW.
         clean_share: share of the training pairs whose input is clean too, so that clean images stay as they are.
@@ -68,6 +72,7 @@ class TrainRestorer(PluginSections):
     crop: Annotated[int, Field(ge=16)]
     steps: Count
     steps_of: dict[str, Count] = Field(default={})
+    mixtures: dict[Name, Members] = Field(default={})
     batch: Count
     learning_rate: Positive
     clean_share: Annotated[float, Field(ge=0, lt=1)] = 0.0
@@ -91,6 +96,16 @@ class TrainRestorer(PluginSections):
             )
         return self
 
+    @field_validator("mixtures")
+    @classmethod
+    def _have_plain_names(cls, mixtures: dict[str, Members]) -> dict[str, Members]:
+        for name, members in mixtures.items():
+            if not is_mixture_name(name):
+                raise ValueError(f"{name!r} is part of other names of objectives or arms. Choose another name.")
+            if len(set(members)) < len(members):
+                raise ValueError(f"{name}: a degradation occurs twice in {list(members)}. Name each one once.")
+        return mixtures
+
     @model_validator(mode="after")
     def _warms_up_in_time(self) -> "TrainRestorer":
         lengths = {"steps": self.steps, **{f"steps_of.{name}": steps for name, steps in self.steps_of.items()}}
@@ -100,9 +115,20 @@ class TrainRestorer(PluginSections):
         return self
 
     def of(self, objective: str) -> "TrainRestorer":
-        """The settings with the number of steps of one objective, in any spelling of its sum."""
+        """The settings of one objective, in any spelling of its sum: its number of steps, and its mixture."""
         steps_of = {same_losses(name): steps for name, steps in self.steps_of.items()}
-        return self.model_copy(update={"steps": steps_of.get(same_losses(objective), self.steps), "steps_of": {}})
+        mixtures = {name: members for name, members in self.mixtures.items() if name == mixture_name(objective)}
+        steps = steps_of.get(same_losses(objective), self.steps)
+        return self.model_copy(update={"steps": steps, "steps_of": {}, "mixtures": mixtures})
+
+    def mixture(self, objective: str) -> tuple[str, ...]:
+        """The degradations that the restorer of an objective is trained on together; empty: each by itself.
+
+        Raises:
+            KeyError: there is no mixture of this name.
+        """
+        name = mixture_name(objective)
+        return self.mixtures[name] if name else ()
 
     @property
     def network(self) -> dict[str, Any]:
@@ -111,13 +137,43 @@ class TrainRestorer(PluginSections):
 
     @property
     def training(self) -> dict[str, Any]:
-        """All settings except the sections of restorers."""
-        return self.model_dump(include=set(type(self).model_fields))
+        """All settings except the sections of restorers. Mixtures only if there are any."""
+        return self.model_dump(include=set(type(self).model_fields) - (set() if self.mixtures else {"mixtures"}))
 
     @property
     def used(self) -> dict[str, Any]:
         """All settings that a training depends on, without the sections of restorers that are not chosen."""
         return {**self.training, self.restorer: self.network}
+
+
+class Joint(Settings):
+    """Arms `<objective>-joint`: a restorer and a task network that go on training together.
+
+    Attributes:
+        mix: images that the task network sees beside the restored ones.
+        crop: side of their training crops, in pixels.
+        strength: of the features of the task network in the restorer's objective.
+        restorer_rate: factor of the learning rate in `train_restorer`.
+        task_rate: factor of the learning rate in `train_task`.
+    """
+
+    mix: Literal["degraded", "clean"] = "degraded"
+    crop: Annotated[int, Field(ge=32)] = 128
+    strength: NonNegativeFloat = 1.0
+    restorer_rate: Positive = 0.1
+    task_rate: Positive = 0.1
+
+
+class Retraining(Settings):
+    """How the task networks of arms are trained.
+
+    Attributes:
+        start: of arms `<objective>-retrained`: scratch (as in `train_task`), or clean, the network trained on clean images.
+        joint: settings of arms `<objective>-joint`.
+    """
+
+    start: Literal["scratch", "clean"] = "scratch"
+    joint: Joint = Joint()
 
 
 class Restore(Settings):

@@ -76,6 +76,7 @@ def sentence(row: dict[str, Any]) -> str:
     """A row of verdicts.csv as a sentence. With one training it speaks of this training only."""
     arm = parse_arm(row["variant"])
     action = "retraining" if arm and arm.retrained else "restoring"
+    action = "training together" if arm and arm.joint else action
     if row["n_trainings"] == 1 and row["variant"] != FROZEN:
         action += " (this training)"
     groups = f" in {row['n_groups']:.0f} groups" if row["n_groups"] < row["n_images"] else ""

@@ -5,7 +5,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from pipeline.settings.grammar import objective_of
+from pipeline.settings.grammar import objective_of, parse_arm
 from pipeline.settings.params import ELSEWHERE, Params
 
 # Sections that no row depends on.
@@ -23,6 +23,8 @@ def row_configuration(params: Params, degradation: str | None, variant: str, nee
         unused |= {"train_restorer", "restore"}
     if not needs_prior:
         unused |= {"train_prior"}
+    if parse_arm(variant) is None:
+        unused |= {"retraining"}
     rest = params.model_dump(mode="json", exclude=unused)
     if "train_restorer" in rest:
         rest["train_restorer"] = params.train_restorer.of(str(objective)).used

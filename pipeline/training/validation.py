@@ -1,6 +1,7 @@
 """Validation of a restorer while it trains: the score, the best weights, early stopping."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -23,13 +24,16 @@ class Validator:
     checkpoint: a resumed training chooses the same weights and stops at the same step.
 
     Args:
-        degraded: the validation split, degraded.
+        degraded: the validation split, degraded; several if the restorer is trained on a mixture: they take turns, so
+            that each image is scored in one of them.
         clean: the same, clean.
         settings: interval, metric, number of images, and what the score decides.
         rank: this process as a rank of the training. Each rank scores some images; all know the mean.
     """
 
-    def __init__(self, degraded: Split, clean: Split, settings: Validation, rank: TrainingRank | None = None) -> None:
+    def __init__(
+        self, degraded: Sequence[Split], clean: Split, settings: Validation, rank: TrainingRank | None = None
+    ) -> None:
         self.settings = settings
         self._degraded, self._clean = degraded, clean
         self._ids = clean.ids[: settings.images]
@@ -77,14 +81,15 @@ class Validator:
         for index in range(self._rank.index, len(self._ids), self._rank.count):
             image_id = self._ids[index]
             with torch.no_grad():
-                restored = restorer(images.to_tensor(self._degraded.image(image_id))[None].to(device))[0].cpu()
+                image = self._degraded[index % len(self._degraded)].image(image_id)
+                restored = restorer(images.to_tensor(image)[None].to(device))[0].cpu()
             values[index] = metric(images.to_uint8(restored), self._clean.image(image_id))
         restorer.train(was_training)
         return sum(self._rank.gather(values, len(self._ids))) / len(self._ids)
 
 
 def build_validator(
-    degraded: Dataset, clean: Dataset, settings: Validation, rank: TrainingRank | None = None
+    degraded: Sequence[Dataset], clean: Dataset, settings: Validation, rank: TrainingRank | None = None
 ) -> Validator | None:
     """The validator on the split `val`; None if the settings ask for none.
 
@@ -101,4 +106,4 @@ def build_validator(
             f"train_restorer.validation: results are reported on {VALIDATION!r}, because {clean.folder} has no split "
             "'test'. The split of the results must not choose: set keep_best: false and patience: null."
         )
-    return Validator(degraded.split(VALIDATION), clean.split(VALIDATION), settings, rank)
+    return Validator([dataset.split(VALIDATION) for dataset in degraded], clean.split(VALIDATION), settings, rank)
