@@ -106,6 +106,11 @@ class TrainPrior(Settings):
         ema: decay of the running mean of the weights, which is what is kept.
         samples: images that are drawn from the trained prior, to look at.
         precision: precision of the U-Net in training: full (float32) or bf16.
+        warm_up: steps in which the learning rate rises.
+        decay: of the learning rate afterwards.
+        min_snr: largest signal-to-noise ratio that counts (Hang et al., ICCV 2023), such as 5; None: all alike.
+        held_out: images of the split val on which the denoising error is measured; 0: none.
+        null_class: index of the class "none" of a class-conditional pretrained prior.
     """
 
     pretrained: str | None

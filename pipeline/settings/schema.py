@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema
 
 from data.degradations import RECIPES
-from pipeline.settings.grammar import BASE, CLEAN_RESTORED, FROZEN, LOSS_NAME, RETRAINED, VARIANTS
+from pipeline.settings.grammar import BASE, CLEAN_RESTORED, FROZEN, JOINT, LOSS_NAME, RETRAINED, VARIANTS
 from pipeline.settings.params import Params
 from pipeline.settings.plugins import plugin_modules
 
@@ -35,7 +35,7 @@ def params_schema() -> Schema:
     objectives = [*plugin_modules("losses"), *VARIANTS, FROZEN]
     keys["objectives"]["items"] = {"anyOf": [{"enum": objectives}, {"type": "string"}]}
     keys["tasks"]["items"] = {"enum": list(plugin_modules("tasks"))}
-    keys["arms"]["items"] = {"type": "string", "pattern": f".{RETRAINED}$|^{CLEAN_RESTORED}."}
+    keys["arms"]["items"] = {"type": "string", "pattern": f".({RETRAINED}|{JOINT})$|^{CLEAN_RESTORED}."}
     _add_plugins(keys["data"], "sources", choice="source")
     _add_plugins(keys["train_restorer"], "restorers", choice="restorer")
     _add_plugins(keys["train_task"], "tasks")
@@ -45,6 +45,8 @@ def params_schema() -> Schema:
     degrade = keys["degrade"]["properties"]
     _named(degrade["severity_of"])
     _named(degrade["recipes"])["items"] = _effect()
+    _named(degrade["sweeps"])["properties"]["recipe"] |= recipes
+    _named(keys["train_restorer"]["properties"]["mixtures"])
     _, unpaired = _named(degrade["real"])["oneOf"]
     unpaired["properties"]["recipe"] |= recipes
     unpaired["properties"]["data"] = {"$ref": "#/properties/data"}

@@ -168,7 +168,8 @@ class Retraining(Settings):
     """How the task networks of arms are trained.
 
     Attributes:
-        start: of arms `<objective>-retrained`: scratch (as in `train_task`), or clean, the network trained on clean images.
+        start: of arms `<objective>-retrained`: scratch (as in `train_task`), or clean (the network trained on clean
+            images).
         joint: settings of arms `<objective>-joint`.
     """
 
