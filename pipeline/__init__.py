@@ -4,9 +4,11 @@ import ctypes
 import os
 import signal
 import sys
+import time
 from types import FrameType
 
 PARENT_DEATH_SIGNAL = 1  # prctl's PR_SET_PDEATHSIG
+STARTED = time.perf_counter()  # of this process: the imports of a stage take seconds
 INTERRUPTED = "interrupted: `uv run dvc repro` goes on from here"
 
 

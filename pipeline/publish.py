@@ -7,28 +7,27 @@ configuration, so publishing twice changes nothing. It completes the curves that
 import hashlib
 import json
 import os
-import time
 from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
 from data.dataset import Dataset
-from pipeline.running.atomic_outputs import replacing
+from pipeline.reporting.terminal import terminal_answer, terminal_links
+from pipeline.running.atomic_outputs import read_table, replacing
 from pipeline.running.digests import git_commit
 from pipeline.running.entry import parse_arguments, run_stage
 from pipeline.settings.params import ELSEWHERE, Params, load_params
 from pipeline.tracking.comparison_rows import ComparisonTables, Folders, trainings
-from pipeline.tracking.runs import Published, Report, chart_link, compare_link, publish
-from pipeline.tracking.store import CONFIGURATION, shown_uri
+from pipeline.tracking.runs import Published, Report, how_to_open, publish
+from pipeline.tracking.store import CONFIGURATION
 
 
-def _publish(options: Namespace, scratch: Path) -> tuple[Published, dict[str, Any]]:
+def _publish(params: Params, clean: Dataset, options: Namespace, scratch: Path) -> tuple[Published, dict[str, Any]]:
     """Write everything to MLflow. Returns the ids of the runs, and the content of the stage's output.
 
     MLflow draws run ids at random. The output has the configurations of the runs instead, so that it is the same for
     every run of one commit.
     """
-    params, clean = load_params(), Dataset.open(Path(options.clean))
     folders = Folders(
         degraded=Path(options.degraded),
         report=Path(options.report),
@@ -63,13 +62,13 @@ def _report(params: Params, clean: Dataset, folder: Path, tags: dict[str, str]) 
 def main() -> None:
     """Command line."""
     options = parse_arguments("clean", "degraded", "report", "restorers", "prior", "tasks", "out")
-    started = time.perf_counter()
+    params, report = load_params(), Path(options.report)
+    clean, verdicts = Dataset.open(Path(options.clean)), read_table(report / "verdicts.csv")
+    print(f"\n{terminal_answer(params, clean.info.name, verdicts)}", flush=True)  # also if MLflow is out of reach
     with replacing(Path(options.out)) as marker:
-        published, receipt = _publish(options, marker.parent)
+        published, receipt = _publish(params, clean, options, marker.parent)
         marker.write_text(json.dumps(receipt, indent=1) + "\n")
-    print(f"{len(published.runs)} rows are in MLflow ({shown_uri()}), in {time.perf_counter() - started:.0f} seconds.")
-    print(f"To compare them: uv run mlflow ui, then open {chart_link(published.experiment)}")
-    print(f"Parallel coordinates, scatter and all values in one table: {compare_link(published)}")
+    print(terminal_links(params, report, verdicts, how_to_open(published.experiment)))
 
 
 if __name__ == "__main__":

@@ -101,8 +101,6 @@ def main() -> None:
         split = clean.split(clean.evaluation_split)
         left_out = measure_all(params, split, degraded, Path(options.restored), Path(options.prior), out)
         (out / LEFT_OUT_FILE).write_text(json.dumps(left_out, indent=1) + "\n")
-    for name, reason in left_out.items():
-        print(f"{options.degraded}: {name} left out: {reason}")
 
 
 if __name__ == "__main__":

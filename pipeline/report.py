@@ -10,7 +10,6 @@ from pipeline.reporting.document import Document
 from pipeline.reporting.origin import describe_origin
 from pipeline.reporting.prediction_pictures import draw_comparisons, draw_extremes
 from pipeline.reporting.scatter_plots import draw_scatter_plots
-from pipeline.reporting.table_views import score_summary
 from pipeline.reporting.tables import RunFolders, read_groups, write_costs, write_curves, write_metrics, write_tables
 from pipeline.running.artifacts import LEFT_OUT_FILE
 from pipeline.running.atomic_outputs import read_json, replacing_folder
@@ -20,8 +19,12 @@ from pipeline.settings.params import Params, load_params
 FOLDERS = ("degraded", "restored", "restorers", "quality", "evaluations", "costs")
 
 
-def write_report(params: Params, clean: Dataset, folders: RunFolders, out: Path) -> str:
-    """Write the whole report into an existing folder; returns its scores as text for a terminal."""
+def write_report(params: Params, clean: Dataset, folders: RunFolders, out: Path) -> dict[str, str]:
+    """Write the whole report into an existing folder.
+
+    Returns:
+        The metrics of image quality that could not be measured for some degradation, with the reason.
+    """
     groups = read_groups(params, clean, folders.degraded)
     tables = write_tables(params, folders, groups, out)
     write_costs(params, folders.costs, out)
@@ -39,11 +42,10 @@ def write_report(params: Params, clean: Dataset, folders: RunFolders, out: Path)
     origin = describe_origin(params, clean, folders.degraded)
     left_out = _left_out_metrics(params, folders.quality)
     write_pages(describe_report(params, clean, out, groups, origin, pictures, left_out), out)
-    return markdown.render_table(score_summary(tables["results"], tables["gains"]))
+    return left_out
 
 
 def _left_out_metrics(params: Params, quality: Path) -> dict[str, str]:
-    """The metrics of image quality that could not be measured for some degradation, with the reason."""
     files = [quality / degradation / LEFT_OUT_FILE for degradation in params.degradations]
     return {name: reason for file in files if file.exists() for name, reason in read_json(file).items()}
 
@@ -62,8 +64,9 @@ def main() -> None:
     clean = Dataset.open(Path(options.clean))
     folders = RunFolders(**{name: Path(getattr(options, name)) for name in FOLDERS})
     with replacing_folder(Path(options.out)) as out:
-        summary = write_report(load_params(), clean, folders, out)
-    print(f"\n{summary}\n")
+        left_out = write_report(load_params(), clean, folders, out)
+    for name, reason in left_out.items():
+        print(f"image quality: {name} left out: {reason}")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """One description of a report, rendered as Markdown and as HTML."""
 
 import re
+from dataclasses import replace
 from html import unescape
 from pathlib import Path
 
@@ -9,7 +10,8 @@ import pytest
 from example_report import NAMES, describe, write_tables
 
 from pipeline.reporting import html, markdown
-from pipeline.reporting.document import Bullets, Cell, Document, Paragraph, Section, Table
+from pipeline.reporting.answer_section import choose_strip
+from pipeline.reporting.document import Bullets, Cell, Document, Figures, Paragraph, Section, Strip, Table
 from pipeline.reporting.score_rows import PLANNING
 from pipeline.statistics.comparison import ONE_TRAINING
 
@@ -35,13 +37,15 @@ def _texts(sections: "list[Section] | tuple[Section, ...]") -> list[str]:
                     texts += [item.text for item in block.items]
                 case Table():
                     texts += [*block.header, *(cell.text for row in block.rows for cell in row)]
-                    texts += [cell.interval for row in block.rows for cell in row]
+                    texts += [text for row in block.rows for cell in row for text in (cell.interval, cell.label)]
+                case Strip():
+                    texts.append(block.title)
         texts += _texts(list(section.sections))
     return texts
 
 
 def test_both_pages_say_the_same(document: Document) -> None:
-    texts = [document.title, document.summary, *_texts(list(document.sections))]
+    texts = [document.title, document.answer.text, *_texts(list(document.sections))]
     assert len(texts) > 150
     rendered_markdown, rendered_html = markdown.render(document), unescape(html.render(document))
     assert [text for text in texts if text not in rendered_markdown] == []
@@ -50,17 +54,19 @@ def test_both_pages_say_the_same(document: Document) -> None:
 
 def test_sections_of_a_whole_report(document: Document) -> None:
     assert [section.title for section in document.sections] == [
-        "Verdicts",
-        "Figures",
+        "Answer",
+        "Loss against loss",
         "Pictures",
-        "Scores and gains",
-        "More tables",
-        "Origin",
+        "Where the gain comes from",
+        "Quality against gain",
+        "All scores",
+        "Method and settings",
     ]
     text = markdown.render(document)
-    assert "detection, fog, pixel: restoring (this training) helps and recovers at least 0.42 of the loss" in text
+    assert text.startswith("# Does restoring help on name?\n\nYes: restoring helps detection on fog and recovers 51 %")
+    assert "- detection, fog: restoring helps: mAP50-95 +0.211 (+0.161 to +0.261) with pixel, 51 % (42 to 53 %)" in text
     assert "helps (this training)" in text and "0.514 (0.422 to 0.528)" in text
-    for heading in ("By class", "Against the baselines", "How to reproduce it", "fog: detection"):
+    for heading in ("In words", "By class", "Other metrics and baselines", "How to reproduce it", "fog: detection"):
         assert f"\n### {heading}\n" in text
     assert "![fog detection](pictures/fog-detection.png)" in text
     assert "(pictures/detection-gain-in-mAP50-95.svg)" in text
@@ -74,9 +80,48 @@ def test_what_limits_the_conclusions_is_said(tmp_path: Path) -> None:
     assert "### Cautions" in text and "detection, fog, pixel: restored images score above clean ones" in text
 
 
+def test_the_matrix_has_scores_gains_verdicts_and_shares(document: Document) -> None:
+    matrix, strip = document.sections[0].blocks[:2]
+    assert isinstance(matrix, Table) and matrix.cards
+    assert matrix.header == ["task", "degradation", "clean", "degraded", "pixel", "diffloss", "loss recovered"]
+    (row,) = matrix.rows
+    assert [cell.text for cell in row] == ["detection", "fog", "0.612", "0.201", "0.412", "0.399", "51 %"]
+    assert (row[4].interval, row[4].label, row[4].tone) == ("+0.211, +0.161 to +0.261", "helps", "good")
+    assert (row[6].interval, row[6].label) == ("42 to 53 %", "by pixel")
+    assert isinstance(strip, Strip) and strip.slider in strip.comparison.sliders
+
+
+def test_the_strip_shows_the_image_whose_gain_is_the_most_usual(document: Document) -> None:
+    comparison = next(block.comparison for block in document.sections[0].blocks if isinstance(block, Strip))
+    scores = [("a", "degraded", 0.1), ("a", "pixel", 0.9), ("b", "degraded", 0.2), ("b", "pixel", 0.3)]
+    scores += [("c", "degraded", 0.2), ("c", "pixel", 0.25)]
+    rows = [{"id": image, "variant": variant, "score": score} for image, variant, score in scores]
+    images = pd.DataFrame(rows).assign(task="detection", degradation="fog", metric="F1")
+    sliders = [replace(comparison.sliders[0], image=name) for name in ("a", "b")]
+    strip = choose_strip([replace(comparison, sliders=sliders)], images, ["pixel"])
+    assert strip is not None and strip.slider.image == "b"  # gains 0.8, 0.1 and 0.05: their mean is 0.32
+
+
 def test_objectives_with_one_training_each_have_no_verdict_but_the_reason(document: Document) -> None:
     text = markdown.render(document)
-    assert f"2 comparison(s) with pixel have no verdict: {ONE_TRAINING}" in text
+    assert "\n- One training each cannot tell which loss is better.\n" in text
+    assert ONE_TRAINING in text and "pixel is 0.014 ahead of diffloss (no verdict)" in text
+
+
+def test_several_severities_have_curves(tmp_path: Path) -> None:
+    write_tables(tmp_path, NAMES_IN_REPORT)
+    keys = {"task": "detection", "degradation": "fog", "metric": "mAP50-95", "ci_low": 0.1, "ci_high": 0.6}
+    rows = [
+        {**keys, "variant": variant, "severity": severity, "value": 0.3}
+        for variant in ("clean", "degraded", "diffloss", "clean-restored-diffloss")
+        for severity in (1, 3)
+    ]
+    pd.DataFrame(rows).to_csv(tmp_path / "severities.csv", index=False)
+    document = describe(tmp_path, NAMES_IN_REPORT)
+    section = next(section for section in document.sections if section.title == "Severities")
+    (figure,) = next(block.figures for block in section.blocks if isinstance(block, Figures))
+    assert figure.file == "detection-fog-mAP50-95-by-severity.svg"
+    assert "curves of clean, degraded, diffloss." in figure.alt
 
 
 def test_planning_has_a_table_for_each_task_and_degradation(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from pipeline import publish
 from pipeline.reporting.score_rows import GAINS, RESULTS
 from pipeline.running.digests import data_digest
 from pipeline.settings.params import Params, load_params
+from pipeline.statistics.verdicts import COLUMNS
 from pipeline.tracking.comparison_rows import ComparisonTables, Folders, trainings
 from pipeline.tracking.runs import Row
 from pipeline.tracking.store import Store
@@ -61,7 +62,10 @@ def _write_tables(folder: Path) -> None:
         for v in ("pixel", SUM)
     ]
     pd.DataFrame(results, columns=RESULTS[:8]).to_csv(folder / "results.csv", index=False)
-    pd.DataFrame(gains, columns=GAINS[:12]).to_csv(folder / "gains.csv", index=False)
+    table = pd.DataFrame(gains, columns=GAINS[:12])
+    table.to_csv(folder / "gains.csv", index=False)
+    verdicts = table.assign(metric="mAP50-95", verdict="helps", n_images=3, n_groups=3, n_trainings=1)
+    verdicts.reindex(columns=COLUMNS).to_csv(folder / "verdicts.csv", index=False)
     pd.DataFrame([{"stage": "train_prior"}, *costs]).to_csv(folder / "costs.csv", index=False)
 
 
@@ -116,12 +120,12 @@ def test_metrics_have_the_same_names_in_all_rows_of_a_degradation(rows: dict[str
     assert names["fog · pixel"] == {
         "detection/mAP50",
         "quality/PSNR",
-        "gain_over_degraded/detection mAP50",
-        "gain_over_degraded/detection mAP50 low",
-        "gain_over_degraded/detection mAP50 high",
-        "recovered/detection mAP50",
-        "recovered/detection mAP50 low",
-        "recovered/detection mAP50 high",
+        "gain_over_degraded/detection_mAP50",
+        "gain_over_degraded/detection_mAP50_low",
+        "gain_over_degraded/detection_mAP50_high",
+        "recovered/detection_mAP50",
+        "recovered/detection_mAP50_low",
+        "recovered/detection_mAP50_high",
         "cost/parameters",
         "cost/gflops",
     }
@@ -134,14 +138,14 @@ def test_metrics_have_the_same_names_in_all_rows_of_a_degradation(rows: dict[str
 def test_the_numbers_are_those_of_the_tables(rows: dict[str, Row]) -> None:
     metrics = rows[f"fog · {SUM}"].metrics
     assert metrics["detection/mAP50"] == 0.4
-    assert metrics["gain_over_degraded/detection mAP50"] == pytest.approx(0.3)
-    assert metrics["gain_over_degraded/detection mAP50 low"] == pytest.approx(0.2)
-    assert metrics["gain_over_pixel/detection mAP50"] == pytest.approx(0.1)
-    assert metrics["recovered/detection mAP50"] == pytest.approx(0.75)
-    assert metrics["recovered/detection mAP50 low"] == 0.5 and metrics["recovered/detection mAP50 high"] == 0.9
+    assert metrics["gain_over_degraded/detection_mAP50"] == pytest.approx(0.3)
+    assert metrics["gain_over_degraded/detection_mAP50_low"] == pytest.approx(0.2)
+    assert metrics["gain_over_pixel/detection_mAP50"] == pytest.approx(0.1)
+    assert metrics["recovered/detection_mAP50"] == pytest.approx(0.75)
+    assert metrics["recovered/detection_mAP50_low"] == 0.5 and metrics["recovered/detection_mAP50_high"] == 0.9
     assert metrics["cost/gflops"] == 2.5
     degraded = rows["fog · degraded"].metrics
-    assert degraded["gain_over_degraded/detection mAP50 high"] == degraded["recovered/detection mAP50"] == 0
+    assert degraded["gain_over_degraded/detection_mAP50_high"] == degraded["recovered/detection_mAP50"] == 0
     assert degraded["cost/gflops"] == rows["fog · degraded-retrained"].metrics["cost/gflops"] == 0
     assert rows[f"fog · clean-restored-{SUM}"].metrics["cost/gflops"] == 2.5
 
@@ -208,11 +212,13 @@ def test_the_stage_writes_where_its_runs_are(
     first = (tmp_path / "artifacts" / "published.json").read_text()
     publish.main()
     assert (tmp_path / "artifacts" / "published.json").read_text() == first
-    assert "10 rows are in MLflow" in capsys.readouterr().out
+    text = capsys.readouterr().out
+    assert "detection, fog: restoring helps: mAP50-95 +0.300" in text
+    assert "\nReport: artifacts/report/report.html\nMLflow: uv run mlflow ui, then http://127.0.0.1:5000/#/exp" in text
     (training,) = (store := Store("clean-trainings")).client.search_runs([store.experiment_id])
     assert training.info.status == "FINISHED" and store.steps(training.info.run_id) == {1, 2}
     store = Store("clean")
     runs = {run.info.run_name: run for run in store.client.search_runs([store.experiment_id])}
     assert len(runs) == 10
     assert len(store.client.search_logged_models([store.experiment_id])) == 4
-    assert runs[f"fog · {SUM}"].data.metrics["gain_over_pixel/detection mAP50"] == pytest.approx(0.1)
+    assert runs[f"fog · {SUM}"].data.metrics["gain_over_pixel/detection_mAP50"] == pytest.approx(0.1)

@@ -3,6 +3,7 @@ import json
 import zlib
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ import torch
 from models.restorers import build_restorer, save_restorer
 from pipeline.tracking import view
 from pipeline.tracking.logged_model import RestorerFile
-from pipeline.tracking.runs import DataUsed, Report, Row, chart_link, compare_link, publish, publish_row
+from pipeline.tracking.runs import DataUsed, Report, Row, how_to_open, publish, publish_row
 from pipeline.tracking.store import Store, TrackingError
 from pipeline.tracking.streaming import live
 
@@ -40,8 +41,9 @@ ROW = Row(
 )
 METRICS = dict.fromkeys(
     [
-        *("cost/parameters", "quality/PSNR", "recovered/detection mAP50", "gain_over_degraded/detection mAP50 low"),
-        *("detection/mAP50-95", "detection/mAP50", "segmentation/mIoU"),
+        *("cost/parameters", "quality/PSNR", "quality/SSIM", "recovered/detection_mAP50-95"),
+        *("gain_over_pixel/detection_mAP50-95", "gain_over_degraded/detection_mAP50-95_low"),
+        *("gain_over_degraded/detection_mAP50-95", "segmentation/mIoU", "detection/mAP50-95", "detection/mAP50"),
     ],
     0.5,
 )
@@ -114,12 +116,11 @@ def test_the_report_is_a_run_beside_rows_that_stay_flat() -> None:
     assert report.info.run_id in experiment.tags["mlflow.note.content"]
 
 
-def test_links_lead_to_the_server_in_use(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_way_to_the_charts_leads_to_the_server_in_use(monkeypatch: pytest.MonkeyPatch) -> None:
     published = publish("toy", [ROW], REPORT)
-    assert chart_link(published.experiment).startswith("http://127.0.0.1:5000/#/experiments/")
+    assert how_to_open(published.experiment).startswith("uv run mlflow ui, then http://127.0.0.1:5000/#/experiments/")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://me:secret@example/mlflow/")
-    assert chart_link("7").startswith("https://example/mlflow/#/experiments/7/runs?")
-    assert published.runs["fog · pixel"] in compare_link(published)
+    assert how_to_open("7").startswith("https://example/mlflow/#/experiments/7/runs?")
 
 
 def test_rows_are_found_by_degradation_objective_and_task() -> None:
@@ -160,20 +161,65 @@ def test_publishing_to_nowhere_is_one_line(monkeypatch: pytest.MonkeyPatch) -> N
         publish("toy", [], REPORT)
 
 
+def _state(tag: str) -> dict[str, Any]:
+    """The state of a saved view, as the UI reads it."""
+    saved = json.loads(tag)
+    assert saved["name"] == "Does restoring help?" and isinstance(saved["createdAt"], int)
+    state: dict[str, Any] = json.loads(zlib.decompress(base64.b64decode(saved["state"].removeprefix("deflate;"))))
+    return state
+
+
 def test_the_view_has_columns_and_charts_in_reading_order() -> None:
     publish("toy", [ROW, replace(ROW, configuration="other", name="b", metrics=METRICS)], REPORT)
     store = Store("toy")
     tag = store.client.get_experiment(store.experiment_id).tags[view.TAG]
     assert len(tag) < 5000
-    state = json.loads(zlib.decompress(base64.b64decode(tag.removeprefix("deflate;"))))
+    state = _state(tag)
     assert state["selectedColumns"] == [
         *("params.`degradation`", "params.`variant`"),
-        *("metrics.`detection/mAP50-95`", "metrics.`detection/mAP50`", "metrics.`segmentation/mIoU`"),
-        *("metrics.`quality/PSNR`", "metrics.`cost/parameters`", "metrics.`recovered/detection mAP50`"),
+        *("metrics.`detection/mAP50-95`", "metrics.`segmentation/mIoU`"),
+        *("metrics.`gain_over_degraded/detection_mAP50-95`", "metrics.`gain_over_pixel/detection_mAP50-95`"),
+        *("metrics.`recovered/detection_mAP50-95`", "metrics.`quality/PSNR`", "metrics.`quality/SSIM`"),
     ]
-    names = [section["name"] for section in state["compareRunSections"]]
-    assert names == ["comparison", "detection", "segmentation", "recovered", "gain_over_degraded", "quality", "cost"]
-    lines, *scatters = state["compareRunCharts"]
-    assert lines["selectedMetrics"] == ["detection/mAP50-95", "segmentation/mIoU", "quality/PSNR"]
-    pairs = [(chart["xaxis"]["key"], chart["yaxis"]["key"]) for chart in scatters]
-    assert pairs == [("quality/PSNR", "detection/mAP50-95"), ("quality/PSNR", "segmentation/mIoU")]
+    sections = state["compareRunSections"]
+    assert [section["name"] for section in sections if section["display"]] == [
+        *("Scores", "Gain over degraded", "Recovered share", "Gain over pixel", "Image quality", "All rows at once")
+    ]
+    assert [section["name"] for section in sections if not section["display"]] == [
+        "cost",
+        "gain_over_degraded",
+        "detection",
+    ]
+    charts = state["compareRunCharts"]
+    assert [chart["type"] for chart in charts] == [*["BAR"] * 7, *["SCATTER"] * 4, "PARALLEL"]
+    assert [chart["metricKey"] for chart in charts[:7]] == [
+        *("detection/mAP50-95", "segmentation/mIoU", "gain_over_degraded/detection_mAP50-95"),
+        *("recovered/detection_mAP50-95", "gain_over_pixel/detection_mAP50-95", "quality/PSNR", "quality/SSIM"),
+    ]
+    assert {chart["metricSectionId"] for chart in charts} <= {section["uuid"] for section in sections}
+    assert charts[-1]["metricSectionId"] == "All rows at once"
+
+
+def test_the_view_lists_rows_as_the_tables_do() -> None:
+    rows = [replace(ROW, configuration=name, name=name) for name in ("fog", "clean", "dusk")]
+    publish("toy", rows, REPORT)  # whatever was trained first
+    publish("toy", [rows[1], rows[0], rows[2]], REPORT)
+    store = Store("toy")
+    state = _state(store.client.get_experiment(store.experiment_id).tags[view.TAG])
+    order = f"{state['orderByKey']} {'ASC' if state['orderByAsc'] else 'DESC'}"
+    assert [run.info.run_name for run in store.client.search_runs([store.experiment_id], order_by=[order])] == [
+        *("clean", "fog", "dusk")
+    ]
+
+
+def test_metrics_can_be_searched_and_sorted_by_their_names() -> None:
+    name = view.gain_metric("degraded", "detection", "mAP50-95")
+    store = Store("toy")
+    for number, gain in enumerate((0.1, 0.3, -0.1)):
+        publish_row(store, replace(ROW, configuration=str(number), name=str(gain), metrics={name: gain}))
+    found = store.client.search_runs(
+        [store.experiment_id], f'metrics."{name}" > 0', order_by=[f"metrics.`{name}` DESC"]
+    )
+    assert [run.info.run_name for run in found] == ["0.3", "0.1"]
+    assert view.recovered_metric("detection", "mAP50-95", "low") == "recovered/detection_mAP50-95_low"
+    assert " " not in name

@@ -9,13 +9,14 @@ import pandas as pd
 
 from data.dataset import Dataset
 from pipeline.metrics import find_metric
-from pipeline.reporting import severity_tables, table_views
+from pipeline.reporting import figures, table_views
+from pipeline.reporting.answer_section import answer_item, answer_section
 from pipeline.reporting.document import (
     Block,
     Bullets,
-    Cell,
     Comparison,
     Document,
+    Figure,
     Figures,
     Item,
     Paragraph,
@@ -23,16 +24,17 @@ from pipeline.reporting.document import (
     PictureFiles,
     Section,
     Table,
-    Verbatim,
 )
-from pipeline.reporting.figures import draw_figures
+from pipeline.reporting.losses_section import losses_section
+from pipeline.reporting.method_section import method_section
 from pipeline.reporting.origin import Origin
+from pipeline.reporting.severity_section import severity_section
 from pipeline.reporting.tables import Groups
-from pipeline.reporting.verdict_section import verdict_section
 from pipeline.settings.data import RandomSeverity
 from pipeline.settings.params import Params
 
 Tables = Mapping[str, pd.DataFrame]
+Drawn = Mapping[str, Sequence[Figure]]  # figures by heading
 
 
 @dataclass(frozen=True)
@@ -67,16 +69,23 @@ def describe_report(
     """
     numbers = {path.stem: pd.read_csv(path, dtype={"id": str, "reason": str}) for path in sorted(report.glob("*.csv"))}
     texts = table_views.read_texts(report)
+    drawn = figures.draw_figures(numbers)
+    summary = _summary(params, clean, numbers["results"])
+    trainings = {name: drawn[name] for name in (figures.TRAINING, figures.GRADIENT_RATIOS) if name in drawn}
     sections = [
-        verdict_section(params, numbers, texts, groups),
-        _figures(numbers),
+        answer_section(params, numbers, texts, groups, pictures.comparisons, summary),
+        losses_section(params, numbers, texts),
+        severity_section(numbers, texts),
         _pictures(pictures),
-        _scores(params, texts),
-        _more_tables(texts, pictures, left_out),
-        _origin(params, origin),
+        _gain_sources(texts, drawn, pictures),
+        _quality(texts, drawn, pictures, left_out),
+        _scores(texts, drawn),
+        _costs(texts),
+        method_section(params, numbers, trainings, origin),
     ]
     shown = [section for section in sections if section.blocks or section.sections]
-    return Document(f"Does restoring help on {clean.info.name}?", _summary(params, clean, numbers["results"]), shown)
+    answer = answer_item(numbers["verdicts"], params.objectives)
+    return Document(f"Does restoring help on {clean.info.name}?", answer, shown)
 
 
 def _summary(params: Params, clean: Dataset, results: pd.DataFrame) -> str:
@@ -117,11 +126,6 @@ def _severity(params: Params) -> str:
     return f"Mean over severities {', '.join(map(str, severity))}{exceptions}"
 
 
-def _figures(numbers: Tables) -> Section:
-    parts = [Section(heading, [Figures(figures)]) for heading, figures in draw_figures(numbers).items()]
-    return Section("Figures", anchor="figures", sections=parts)
-
-
 def _pictures(pictures: Pictures) -> Section:
     blocks: list[Block] = []
     parts = []
@@ -140,9 +144,6 @@ def _pictures(pictures: Pictures) -> Section:
             "training."
         )
         parts.append(_picture_section("Images that gained and lost most", text, pictures.extremes))
-    if pictures.scatter:
-        text = "Every point is a test image. Above the line, restoring helped it."
-        parts.append(_picture_section("Scores of single images", text, pictures.scatter))
     return Section("Pictures", blocks, "pictures", parts)
 
 
@@ -150,54 +151,9 @@ def _picture_section(title: str, text: str, files: Sequence[PictureFile]) -> Sec
     return Section(title, [Paragraph(text, note=True), PictureFiles(files)])
 
 
-def _scores(params: Params, texts: Tables) -> Section:
-    notes = [
-        "Clean images are the ceiling, degraded ones the floor. Recovered = (variant - degraded) / (clean - degraded), "
-        "with Fieller's interval.",
-        "Each number stands with its interval. The exact numbers are in results.csv and gains.csv.",
-        "mAP is COCO's, from stored predictions (faster-coco-eval). mIoU is over the whole split, without the ignored "
-        "index; absent classes do not count.",
-        "PSNR is the mean over images. SSIM is scikit-image's with a Gaussian window.",
-    ]
-    parts = [Section(table.caption, [table]) for table in table_views.score_tables(texts)]
-    baselines = table_views.baseline_table(texts)
-    if baselines:
-        parts.append(Section("Against the baselines", [Bullets(_baseline_notes(params), note=True), baselines]))
-    return Section("Scores and gains", [Bullets([Item(text) for text in notes], note=True)], "scores", parts)
-
-
-def _baseline_notes(params: Params) -> list[Item]:
-    pixel = params.pixel_objectives
-    texts = [f"{' and '.join(pixel)}: a restorer with the pixel loss alone."] if pixel else []
-    texts += [
-        "degraded-retrained: the task's network trained once on degraded images, without any restorer.",
-        "Empty cells: the data have no interval. The reason is in gains.csv.",
-        "clean-restored-... against clean: the harm that a restorer does to clean images.",
-    ]
-    return [Item(text) for text in texts]
-
-
-def _more_tables(texts: Tables, pictures: Pictures, left_out: Mapping[str, str]) -> Section:
-    existing = {name: table for name, table in texts.items() if len(table)}
+def _gain_sources(texts: Tables, drawn: Drawn, pictures: Pictures) -> Section:
+    existing = _existing(texts)
     parts = []
-    if "robustness" in existing:
-        text = (
-            "mPC: mean over the degradations, and their severities, of the same clean images. rPC = mPC / clean. All "
-            "numbers: robustness.csv."
-        )
-        parts.append(_table_section("Over all degradations", text, existing, "robustness"))
-    if "severities" in existing:
-        overview = table_views.severity_overview(existing["severities"])
-        if overview:
-            text = "Gains in the complete table are over the degraded images of the same severity."
-            parts.append(_table_section("By severity", text, existing, "severities", overview))
-    if "crossovers" in existing:
-        overview = severity_tables.crossover_overview(existing["crossovers"])
-        text = (
-            "The mildest and the most severe degradation at which a variant scores better than the degraded images, "
-            "interpolated between the measured ones. The intervals are not corrected for their number."
-        )
-        parts.append(_table_section("Where restoring starts and stops to help", text, existing, "crossovers", overview))
     if "classes" in existing:
         overview = table_views.class_overview(existing["classes"])
         text = (
@@ -211,12 +167,54 @@ def _more_tables(texts: Tables, pictures: Pictures, left_out: Mapping[str, str])
         parts.append(_table_section("By object size", text, existing, "sizes", overview))
     if "objects" in existing:
         parts.append(_objects(existing))
+    text = "Every point is a test image. Above the line, restoring helped it."
+    parts += _figure_section(drawn, figures.IMAGES, text)
+    if pictures.scatter:
+        parts.append(_picture_section("Scores of single images", text, pictures.scatter))
+    return Section("Where the gain comes from", anchor="sources", sections=parts)
+
+
+def _quality(texts: Tables, drawn: Drawn, pictures: Pictures, left_out: Mapping[str, str]) -> Section:
+    text = "The gain in image quality against the gain in the task's main metric, both over the degraded images."
+    parts = _figure_section(drawn, figures.QUALITY_GAINS, text)
+    existing = _existing(texts)
     if "correlations" in existing:
         parts.append(_correlations(existing, pictures, left_out))
-    if "costs" in existing:
-        text = "Measured where the stages ran: other machines give other times."
-        parts.append(_table_section("Costs on this machine", text, existing, "costs"))
-    return Section("More tables", anchor="tables", sections=parts)
+    return Section("Quality against gain", anchor="quality", sections=parts)
+
+
+def _scores(texts: Tables, drawn: Drawn) -> Section:
+    text = "Each number stands with its interval. The exact numbers are in results.csv and gains.csv."
+    parts = [*_figure_section(drawn, figures.GAINS), *_figure_section(drawn, figures.RECOVERED)]
+    parts += [Section(table.caption, [table]) for table in table_views.score_tables(texts)]
+    existing = _existing(texts)
+    if "robustness" in existing:
+        note = (
+            "mPC: mean over the degradations, and their severities, of the same clean images. rPC = mPC / clean. All "
+            "numbers: robustness.csv."
+        )
+        parts.append(_table_section("Over all degradations", note, existing, "robustness"))
+    return Section("All scores", [Paragraph(text, note=True)], "scores", parts)
+
+
+def _costs(texts: Tables) -> Section:
+    if not len(texts.get("costs", ())):
+        return Section("Costs")
+    text = "Measured where the stages ran: other machines give other times."
+    part = _table_section("Costs on this machine", text, texts, "costs")
+    return Section("Costs", part.blocks, "costs")
+
+
+def _existing(texts: Tables) -> dict[str, pd.DataFrame]:
+    """The tables with rows."""
+    return {name: table for name, table in texts.items() if len(table)}
+
+
+def _figure_section(drawn: Drawn, heading: str, note: str = "") -> list[Section]:
+    """A section with the figures of a heading; none if there are none."""
+    if heading not in drawn:
+        return []
+    return [Section(heading, [*([Paragraph(note, note=True)] if note else []), Figures(drawn[heading])])]
 
 
 def _table_section(title: str, text: str, tables: Tables, name: str, overview: Table | None = None) -> Section:
@@ -264,30 +262,3 @@ def _correlations(tables: Tables, pictures: Pictures, left_out: Mapping[str, str
     if pictures.quality:
         blocks.append(PictureFiles(pictures.quality))
     return Section(section.title, blocks)
-
-
-def _origin(params: Params, origin: Origin) -> Section:
-    commit = origin.commit or "none, this was not run in a git repository"
-    experiment = f"; DVC experiment {origin.experiment}" if origin.experiment else ""
-    changed = " Files differed from that commit: the settings below are those that counted."
-    text = f"Commit: {commit}{experiment}.{changed if origin.commit.endswith('-dirty') else ''}"
-    repeats = params.train_restorer.repeats
-    seeds = f"{params.seed} is the only seed: images, weights, batches and resamples draw from streams named after it."
-    if repeats > 1:
-        seeds += f" Each restorer was trained {repeats} times, with seeds drawn from it."
-    rows = [
-        [Cell(part.dataset), Cell(part.split), Cell(f"{part.images}", f"{part.images}"), Cell(part.digest)]
-        for part in origin.data
-    ]
-    data = Table("data", "Digests of the data", ["data", "split", "images", "SHA-256, first 16 digits"], rows)
-    checkout = f"git checkout {origin.commit.removesuffix('-dirty') or 'COMMIT'}"
-    steps = "With these settings in params.yaml. DVC takes what has not changed from its cache."
-    parts = [
-        Section("Seeds", [Paragraph(seeds)]),
-        Section("Data", [data]),
-        Section(
-            "How to reproduce it", [Paragraph(steps), Verbatim("Commands", f"{checkout}\nuv sync\nuv run dvc repro")]
-        ),
-        Section("Settings", [Verbatim("Settings", origin.settings)]),
-    ]
-    return Section("Origin", [Paragraph(text)], "origin", parts)

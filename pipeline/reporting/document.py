@@ -51,11 +51,21 @@ class Verbatim:
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell of a table: `text` as shown, `exact` the number in the CSV file (empty for words), and its interval."""
+    """A cell of a table.
+
+    Args:
+        text: as shown.
+        exact: the number in the CSV file; empty for words.
+        interval: of the number, and what else stands in small letters below it.
+        label: words about the number, such as a verdict.
+        tone: of the label: good, bad, open; plain if there is none.
+    """
 
     text: str
     exact: str = ""
     interval: str = ""
+    label: str = ""
+    tone: str = "plain"
 
 
 @dataclass(frozen=True)
@@ -68,6 +78,7 @@ class Table:
         header: the names of the columns.
         rows: of cells.
         complete: has every row of the CSV file, so that a reader of that file misses nothing.
+        cards: on a telephone each row is a card whose title is its first two cells.
     """
 
     kind: ClassVar[str] = "table"
@@ -77,6 +88,7 @@ class Table:
     header: list[str]
     rows: list[list[Cell]]
     complete: bool = False
+    cards: bool = False
 
     def numeric(self, column: int) -> bool:
         """Whether a column has numbers."""
@@ -141,6 +153,17 @@ class Comparison:
 
 
 @dataclass(frozen=True)
+class Strip:
+    """One image in all its versions, side by side."""
+
+    kind: ClassVar[str] = "strip"
+
+    title: str
+    comparison: Comparison
+    slider: Slider
+
+
+@dataclass(frozen=True)
 class PictureFile:
     """A file in pictures/, with the same picture as a data URI if that is small enough."""
 
@@ -169,7 +192,7 @@ class PictureFiles:
         return [picture for picture in self.files if not picture.uri]
 
 
-Block = Paragraph | Bullets | Verbatim | Table | Figures | Comparison | PictureFiles
+Block = Paragraph | Bullets | Verbatim | Table | Figures | Comparison | Strip | PictureFiles
 
 
 @dataclass(frozen=True)
@@ -184,10 +207,16 @@ class Section:
 
 @dataclass(frozen=True)
 class Document:
-    """A whole report: its title, one paragraph about the run, and its sections."""
+    """A whole report.
+
+    Args:
+        title: the question.
+        answer: one or two sentences, with their tone.
+        sections: the first one is about the answer; it is shown without its heading.
+    """
 
     title: str
-    summary: str
+    answer: Item
     sections: Sequence[Section]
 
     def figures(self) -> Iterator[Figure]:

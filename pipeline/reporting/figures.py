@@ -5,7 +5,8 @@ The same tables give the same bytes.
 
 import io
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,6 +30,12 @@ FEW_POINTS = 100
 MOST_VECTOR_POINTS = 400  # more of them are drawn as pixels
 LONGEST_LEGEND = 12
 MOST_IN_WORDS = 12
+GAINS = "Gains over the degraded images"  # headings
+RECOVERED = "How much of the loss is recovered"
+QUALITY_GAINS = "Image quality against task gain"
+IMAGES = "Image by image"
+TRAINING = "Training"
+GRADIENT_RATIOS = "Gradient ratios in training"
 SETTINGS: dict[Any, Any] = {
     "svg.hashsalt": "report",
     "svg.fonttype": "none",
@@ -46,22 +53,31 @@ def draw_figures(tables: Mapping[str, pd.DataFrame]) -> dict[str, list[Figure]]:
         tables: gains.csv, and images.csv, curves.csv and gradient_ratios.csv if there are any, by name.
     """
     kinds: list[tuple[str, Callable[[pd.DataFrame], Iterator[Figure]], str]] = [
-        ("Gains over the degraded images", gain_bars, "gains"),
-        ("How much of the loss is recovered", recovered_bars, "gains"),
-        ("Scores by severity", severity_curves, "severities"),
-        ("Image quality against task gain", quality_against_gain, "gains"),
-        ("Image by image", image_scatter, "images"),
-        ("Training", training_curves, "curves"),
-        ("Gradient ratios in training", gradient_ratios, "gradient_ratios"),
+        (GAINS, gain_bars, "gains"),
+        (RECOVERED, recovered_bars, "gains"),
+        (QUALITY_GAINS, quality_against_gain, "gains"),
+        (IMAGES, image_scatter, "images"),
+        (TRAINING, training_curves, "curves"),
+        (GRADIENT_RATIOS, gradient_ratios, "gradient_ratios"),
     ]
     figures: dict[str, list[Figure]] = {}
     files: set[str] = set()
     for heading, draw, name in kinds:
-        for figure in draw(tables[name]) if name in tables else ():
-            file = _file_name(figure.title, files)
-            files.add(file)
-            figures.setdefault(heading, []).append(Figure(figure.title, figure.alt, figure.svg, file))
+        drawn = name_files(draw(tables[name]) if name in tables else (), files)
+        if drawn:
+            figures[heading] = drawn
     return figures
+
+
+def name_files(figures: Iterable[Figure], taken: set[str] | None = None) -> list[Figure]:
+    """Figures with the names of their files, none of which is in `taken`; they are added to it."""
+    files = set() if taken is None else taken
+    named = []
+    for figure in figures:
+        file = _file_name(figure.title, files)
+        files.add(file)
+        named.append(replace(figure, file=file))
+    return named
 
 
 def _file_name(title: str, taken: set[str]) -> str:
@@ -73,18 +89,20 @@ def _file_name(title: str, taken: set[str]) -> str:
 
 def gain_bars(gains: pd.DataFrame) -> Iterator[Figure]:
     """For each task and metric: the gain of every variant over the degraded images, with its interval."""
-    over_degraded = _of_tasks(gains[gains.versus == DEGRADED]).dropna(subset=["gain"])
+    over_degraded = of_tasks(gains[gains.versus == DEGRADED]).dropna(subset=["gain"])
     for (task, metric), rows in over_degraded.groupby(["task", "metric"], sort=False):
         drawing, axes = _bars(rows, "gain")
         _interval_lines(axes, rows.ci_low, rows.ci_high)
         axes.set_xlabel(f"gain in {metric} over the degraded images")
-        yield _figure(drawing, f"{task}: gain in {metric}", f"Bars with intervals: {_in_words(rows, 'gain', '+.3f')}")
+        yield drawn_figure(
+            drawing, f"{task}: gain in {metric}", f"Bars with intervals: {_in_words(rows, 'gain', '+.3f')}"
+        )
 
 
 def recovered_bars(gains: pd.DataFrame) -> Iterator[Figure]:
     """For each task and metric: the share of what degradation cost that each variant recovered."""
     over_degraded = gains[(gains.versus == DEGRADED) & (gains.variant != CLEAN)]
-    shares = _of_tasks(over_degraded).dropna(subset=["recovered"])
+    shares = of_tasks(over_degraded).dropna(subset=["recovered"])
     for (task, metric), rows in shares.groupby(["task", "metric"], sort=False):
         drawing, axes = _bars(rows, "recovered")
         _interval_lines(axes, rows.recovered_low, rows.recovered_high)
@@ -92,56 +110,35 @@ def recovered_bars(gains: pd.DataFrame) -> Iterator[Figure]:
             axes.axvline(share, color=INK, linewidth=0.8, linestyle="--")
         axes.set_xlabel("recovered: 0 = as degraded, 1 = as clean")
         title = f"{task}: recovered share of {metric}"
-        yield _figure(drawing, title, f"Bars with intervals: {_in_words(rows, 'recovered', '.2f')}")
-
-
-def severity_curves(severities: pd.DataFrame) -> Iterator[Figure]:
-    """For each task and degradation: the main metric of every variant against severity, with its intervals."""
-    for (task, degradation), of_task in _of_tasks(severities).groupby(["task", "degradation"], sort=False):
-        rows = of_task[of_task.metric == main_metric(task).name].dropna(subset=["setting_value", "value"])
-        if rows.setting_value.nunique() < 2:
-            continue
-        drawing, axes = _drawing(3.0)
-        variants = list(dict.fromkeys(rows.variant))
-        for variant in variants:
-            curve, colour = rows[rows.variant == variant], _colour(variants, variant)
-            axes.plot(curve.setting_value, curve.value, ".-", color=colour, label=variant, linewidth=1.2)
-            axes.fill_between(curve.setting_value, curve.ci_low, curve.ci_high, color=colour, alpha=0.15, linewidth=0)
-        setting, values = rows.setting.iloc[0], rows.setting_value.tolist()
-        axes.set(xlabel=f"{setting}, from mild to severe", ylabel=rows.metric.iloc[0])
-        if values[0] > values[-1]:
-            axes.invert_xaxis()
-        _legend(axes)
-        alt = f"Curves of {', '.join(variants)} against {setting} from {values[0]:g} to {values[-1]:g}, with intervals"
-        yield _figure(drawing, f"{task}, {degradation}: {rows.metric.iloc[0]} by {setting}", alt)
+        yield drawn_figure(drawing, title, f"Bars with intervals: {_in_words(rows, 'recovered', '.2f')}")
 
 
 def quality_against_gain(gains: pd.DataFrame) -> Iterator[Figure]:
     """For each quality metric and each task's main metric: gain in the one against gain in the other."""
     over_degraded = gains[(gains.versus == DEGRADED) & np.isfinite(gains.gain)]
     quality = over_degraded[over_degraded.task == QUALITY]
-    for task in dict.fromkeys(_of_tasks(over_degraded).task):
+    for task in dict.fromkeys(of_tasks(over_degraded).task):
         metric = main_metric(task).name
         of_task = over_degraded[(over_degraded.task == task) & (over_degraded.metric == metric)]
         for quality_metric, rows in quality.groupby("metric", sort=False):
             points = of_task.merge(rows, on=["degradation", "variant"], suffixes=("", "_quality"))
             if points.empty:
                 continue
-            drawing, axes = _drawing(3.0)
+            drawing, axes = new_drawing(3.0)
             _quality_scatter(axes, points)
             axes.set(xlabel=f"gain in {quality_metric}", ylabel=f"gain in {task} {metric}")
             alt = f"Scatter of {len(points)} points: gain in {metric} against gain in {quality_metric}"
-            yield _figure(drawing, f"{task} {metric} against {quality_metric}", alt)
+            yield drawn_figure(drawing, f"{task} {metric} against {quality_metric}", alt)
 
 
 def image_scatter(images: pd.DataFrame) -> Iterator[Figure]:
     """For each task and degradation: the score of each restored image against that of the degraded one."""
-    for (task, degradation, metric), rows in _of_tasks(images).groupby(["task", "degradation", "metric"], sort=False):
+    for (task, degradation, metric), rows in of_tasks(images).groupby(["task", "degradation", "metric"], sort=False):
         table = rows.pivot_table(index="id", columns="variant", values="score")
         variants = [name for name in dict.fromkeys(rows.variant) if _is_of_degraded_images(name)]
         if DEGRADED not in table or not variants:
             continue
-        drawing, axes = _drawing(3.4)
+        drawing, axes = new_drawing(3.4)
         for variant in variants:
             axes.scatter(
                 table[DEGRADED],
@@ -149,50 +146,50 @@ def image_scatter(images: pd.DataFrame) -> Iterator[Figure]:
                 s=7 if len(table) > FEW_POINTS else 14,
                 alpha=0.6,
                 linewidth=0,
-                color=_colour(variants, variant),
+                color=colour_of(variants, variant),
                 label=variant,
                 rasterized=len(table) > MOST_VECTOR_POINTS,
             )
         low, high = float(np.nanmin(table)), float(np.nanmax(table))
         axes.plot([low, high], [low, high], color=INK, linewidth=0.8, linestyle="--")
         axes.set(xlabel=f"{metric} of the degraded image", ylabel=f"{metric} of the restored image")
-        _legend(axes)
+        show_legend(axes)
         alt = f"Scatter of {len(table)} images: above the dashed line restoring helped"
-        yield _figure(drawing, f"{task}, {degradation}: image by image", alt)
+        yield drawn_figure(drawing, f"{task}, {degradation}: image by image", alt)
 
 
 def training_curves(curves: pd.DataFrame) -> Iterator[Figure]:
     """For each degradation: the loss of every objective during training, smoothed over a twentieth of its length."""
     for degradation, rows in curves.groupby("degradation", sort=False):
-        drawing, axes = _drawing(2.6)
+        drawing, axes = new_drawing(2.6)
         variants = list(dict.fromkeys(rows.variant))
         for variant in variants:
             curve = rows[rows.variant == variant]
             window = max(1, len(curve) // 20)
             smooth = np.convolve(curve.loss, np.ones(window) / window, mode="valid")
-            colour = _colour(variants, variant)
+            colour = colour_of(variants, variant)
             axes.plot(curve.step.iloc[window - 1 :], smooth, color=colour, label=variant, linewidth=1.2)
         axes.set(xlabel="step", ylabel="loss")
-        _legend(axes)
+        show_legend(axes)
         alt = f"Curves of {', '.join(variants)}; losses of different objectives cannot be compared"
-        yield _figure(drawing, f"{degradation}: training loss", alt)
+        yield drawn_figure(drawing, f"{degradation}: training loss", alt)
 
 
 def gradient_ratios(ratios: pd.DataFrame) -> Iterator[Figure]:
     """For each degradation: the realised gradient ratio of every component at the steps that measured it."""
     for degradation, rows in ratios.groupby("degradation", sort=False):
-        drawing, axes = _drawing(2.6)
+        drawing, axes = new_drawing(2.6)
         names = rows.variant + ": " + rows.component
         lines = list(dict.fromkeys(names))
         for line in lines:
             measured = rows[names == line]
-            axes.plot(measured.step, measured.ratio, ".-", color=_colour(lines, line), label=line, linewidth=0.6)
+            axes.plot(measured.step, measured.ratio, ".-", color=colour_of(lines, line), label=line, linewidth=0.6)
         axes.set(xlabel="step", ylabel="gradient norm / the pixel loss's", yscale="log")
-        _legend(axes)
-        yield _figure(drawing, f"{degradation}: gradient ratio", f"Realised gradient ratios of {', '.join(lines)}")
+        show_legend(axes)
+        yield drawn_figure(drawing, f"{degradation}: gradient ratio", f"Realised gradient ratios of {', '.join(lines)}")
 
 
-def _of_tasks(table: pd.DataFrame) -> pd.DataFrame:
+def of_tasks(table: pd.DataFrame) -> pd.DataFrame:
     """The rows that are not about image quality."""
     return table[table.task != QUALITY]
 
@@ -205,10 +202,10 @@ def _is_of_degraded_images(variant: str) -> bool:
 
 def _bars(rows: pd.DataFrame, column: str) -> tuple["Drawing", "Axes"]:
     """One bar for each row, named after its degradation and variant."""
-    drawing, axes = _drawing(0.6 + ROW * len(rows))
+    drawing, axes = new_drawing(0.6 + ROW * len(rows))
     variants = list(dict.fromkeys(rows.variant))
     for place, row in enumerate(rows.itertuples()):
-        axes.barh(place, getattr(row, column), color=_colour(variants, row.variant), height=0.72)
+        axes.barh(place, getattr(row, column), color=colour_of(variants, row.variant), height=0.72)
     axes.set_yticks(range(len(rows)), [f"{row.degradation} · {row.variant}" for row in rows.itertuples()])
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.locator_params(axis="x", nbins=5)
@@ -231,7 +228,7 @@ def _quality_scatter(axes: "Axes", points: pd.DataFrame) -> None:
             row.gain,
             xerr=_error(row.gain_quality, row.ci_low_quality, row.ci_high_quality),
             yerr=_error(row.gain, row.ci_low, row.ci_high),
-            color=_colour(variants, row.variant),
+            color=colour_of(variants, row.variant),
             marker=MARKERS[degradations.index(row.degradation) % len(MARKERS)],
             markersize=4.5,
             linewidth=0.8,
@@ -240,14 +237,15 @@ def _quality_scatter(axes: "Axes", points: pd.DataFrame) -> None:
         )
     axes.axhline(0, color=INK, linewidth=0.8, linestyle="--")
     if len(points) <= LONGEST_LEGEND:
-        _legend(axes)
+        show_legend(axes)
 
 
 def _error(value: float, low: float, high: float) -> list[list[float]] | None:
     return [[value - low], [high - value]] if low <= value <= high else None
 
 
-def _drawing(height: float) -> tuple["Drawing", "Axes"]:
+def new_drawing(height: float) -> tuple["Drawing", "Axes"]:
+    """An empty drawing, so many inches high."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure as Drawing
 
@@ -256,11 +254,13 @@ def _drawing(height: float) -> tuple["Drawing", "Axes"]:
         return drawing, drawing.subplots()
 
 
-def _legend(axes: "Axes") -> None:
+def show_legend(axes: "Axes") -> None:
+    """The names of the lines or points."""
     axes.legend(frameon=False, fontsize=7)
 
 
-def _colour(variants: Sequence[str], variant: str) -> str:
+def colour_of(variants: Sequence[str], variant: str) -> str:
+    """The colour of a variant among all variants of a drawing."""
     if variant == CLEAN:
         return CEILING
     return COLOURS[[name for name in variants if name != CLEAN].index(variant) % len(COLOURS)]
@@ -274,7 +274,8 @@ def _in_words(rows: pd.DataFrame, column: str, form: str) -> str:
     return ", ".join(words) + (", and more" if len(rows) > MOST_IN_WORDS else "")
 
 
-def _figure(drawing: "Drawing", title: str, alt: str) -> Figure:
+def drawn_figure(drawing: "Drawing", title: str, alt: str) -> Figure:
+    """A finished drawing as SVG, without the name of its file."""
     from matplotlib import rc_context
 
     stream = io.BytesIO()

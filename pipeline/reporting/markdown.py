@@ -13,6 +13,7 @@ from pipeline.reporting.document import (
     Paragraph,
     PictureFiles,
     Section,
+    Strip,
     Table,
     Verbatim,
 )
@@ -22,7 +23,7 @@ FENCE = "```"
 
 def render(document: Document) -> str:
     """report.md."""
-    parts = [f"# {_line(document.title)}", _line(document.summary)]
+    parts = [f"# {_line(document.title)}", _line(document.answer.text)]
     for section in document.sections:
         parts += _section(section, 2)
     return "\n\n".join(parts) + "\n"
@@ -69,6 +70,8 @@ def _block(block: Block) -> Iterator[str]:
                 yield _picture(figure.alt, figure.file)
         case Comparison():
             yield _picture(f"{block.degradation} {block.task}", block.file)
+        case Strip():
+            yield _picture(block.title, block.comparison.file)
         case PictureFiles():
             for picture in block.files:
                 yield _picture(picture.title, picture.file)
@@ -80,7 +83,8 @@ def _picture(alt: str, file: str) -> str:
 
 
 def _cell(cell: Cell) -> str:
-    return f"{cell.text} ({cell.interval})" if cell.interval else cell.text
+    text = f"{cell.text} ({cell.interval})" if cell.interval else cell.text
+    return ", ".join(part for part in (text, cell.label) if part)
 
 
 def _line(text: str) -> str:

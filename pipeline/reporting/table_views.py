@@ -2,8 +2,8 @@
 
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
@@ -61,9 +61,15 @@ def score_tables(texts: Texts) -> list[Table]:
     return tables
 
 
-def baseline_table(texts: Texts) -> Table | None:
-    """All gains over other baselines than the degraded images; None if there are none."""
-    gains, verdicts = texts["gains"], _by_key(texts["verdicts"])
+def baseline_table(texts: Texts, caption: str, gains: pd.DataFrame) -> Table | None:
+    """Gains over other baselines than the degraded images; None if there are none.
+
+    Args:
+        texts: every CSV file.
+        caption: of the table.
+        gains: the rows of gains.csv that it shows, those over the degraded images excepted.
+    """
+    verdicts = _by_key(texts["verdicts"])
     rows = []
     for row in gains[gains.versus != DEGRADED].to_dict("records"):
         verdict = verdicts.get(tuple(row[name] for name in KEYS), {})
@@ -78,7 +84,7 @@ def baseline_table(texts: Texts) -> Table | None:
             ]
         )
     header = ["task", "degradation", "metric", "variant", "baseline", "gain", "p", "p (Holm)", "verdict", "reason"]
-    return _without_empty_columns(Table("gains", "Gains over other baselines", header, rows)) if rows else None
+    return _without_empty_columns(Table("gains", caption, header, rows)) if rows else None
 
 
 def planning_tables(planning: pd.DataFrame) -> list[Table]:
@@ -100,39 +106,6 @@ def planning_tables(planning: pd.DataFrame) -> list[Table]:
         caption = f"{task}, {degradation}: {part.metric.iloc[0]}"
         tables.append(_without_empty_columns(Table("planning", caption, header, rows)))
     return tables
-
-
-def score_summary(results: pd.DataFrame, gains: pd.DataFrame) -> Table:
-    """All scores in one table, for a terminal.
-
-    Args:
-        results: results.csv, with numbers.
-        gains: gains.csv, with numbers.
-    """
-    keys = ["task", "degradation", "variant", "metric"]
-    shares = gains[(gains.versus == DEGRADED) & (gains.variant != CLEAN)].set_index(keys)
-    rows = []
-    for row in results.itertuples():
-        digits = find_metric(row.metric).digits
-        key = (row.task, row.degradation, row.variant, row.metric)
-        texts = [
-            *(row.task, row.degradation, row.metric, row.variant, f"{row.value:.{digits}f}"),
-            _range(row.ci_low, row.ci_high, digits),
-        ]
-        rows.append([*(Cell(text) for text in texts), _share(shares.loc[key]) if key in shares.index else Cell("")])
-    header = ["task", "degradation", "metric", "variant", "value", "interval", "recovered"]
-    return Table("results", "Scores", header, rows)
-
-
-def _share(gain: "pd.Series[Any]") -> Cell:
-    """The recovered share of a row of gains.csv."""
-    if pd.isna(gain.recovered):
-        return Cell("")
-    return Cell(f"{gain.recovered:.2f}", interval=_range(gain.recovered_low, gain.recovered_high, 2))
-
-
-def _range(low: float, high: float, digits: int) -> str:
-    return "" if pd.isna(low) else f"{low:.{digits}f} to {high:.{digits}f}"
 
 
 def severity_overview(severities: pd.DataFrame) -> Table | None:
@@ -294,4 +267,4 @@ def _without_empty_columns(table: Table) -> Table:
     kept = [place for place in range(len(table.header)) if any(row[place].text for row in table.rows)]
     header = [table.header[place] for place in kept]
     rows = [[row[place] for place in kept] for row in table.rows]
-    return Table(table.name, table.caption, header, rows, table.complete)
+    return replace(table, header=header, rows=rows)

@@ -4,12 +4,13 @@ import argparse
 import os
 import signal
 import sys
+import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 
-from pipeline import INTERRUPTED
+from pipeline import INTERRUPTED, STARTED
 from pipeline.running.system_errors import system_error
 
 OUR_PACKAGES = {"data", "models", "pipeline", "__main__"}  # a stage is __main__ itself
@@ -40,10 +41,26 @@ FOLDERS = {"YOLO_CONFIG_DIR": "ultralytics", "MPLCONFIGDIR": "matplotlib"}  # th
 
 
 def run_stage(main: Callable[[], None]) -> None:
-    """Run a stage's main. Errors of this project and operating-system errors become one line.
+    """Run a stage's main and print its duration. Errors of this project and of the system become one line.
 
     All other errors are bugs and keep their traceback.
     """
+
+    def timed() -> None:
+        main()
+        if (stage := os.environ.get("DVC_STAGE")) and "LOCAL_RANK" not in os.environ:
+            print(f"{stage.rpartition(':')[2]}: {duration(time.perf_counter() - STARTED)}")
+
+    _run(timed)
+
+
+def duration(seconds: float) -> str:
+    """Such as "12 s" or "3 min 5 s"."""
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def _run(main: Callable[[], None]) -> None:
     signal.signal(signal.SIGTERM, _terminate)
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # a shell sets it for background jobs
         signal.signal(signal.SIGINT, signal.default_int_handler)  # `pipeline` has set another one for imports
@@ -113,7 +130,7 @@ def _terminate(signum: int, frame: FrameType | None) -> None:
 
 
 def run_command(main: Callable[[], None]) -> None:
-    """As `run_stage`, for a command that a person runs beside DVC."""
+    """Run the main of a command that a person runs beside DVC, with the errors of `run_stage`."""
 
     def run() -> None:
         try:
@@ -121,4 +138,4 @@ def run_command(main: Callable[[], None]) -> None:
         except KeyboardInterrupt:
             sys.exit("interrupted: the same command goes on from here, or starts again")
 
-    run_stage(run)
+    _run(run)

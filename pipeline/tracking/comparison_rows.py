@@ -18,6 +18,7 @@ from pipeline.settings.params import Params
 from pipeline.tracking.configurations import row_configuration, training_configuration
 from pipeline.tracking.logged_model import RestorerFile
 from pipeline.tracking.runs import DataUsed, Row, Training
+from pipeline.tracking.view import ENDS, gain_metric, recovered_metric, score_metric
 
 Curve = dict[int, dict[str, float]]
 CURVE_FILE = "curve.csv"
@@ -111,7 +112,7 @@ class ComparisonTables:
 
     def _metrics(self, degradation: str | None, variant: str) -> dict[str, float]:
         chosen = self._results(degradation, variant).drop_duplicates(["task", "metric"])
-        scores = {f"{row.task}/{row.metric}": row.value for row in chosen.itertuples()}
+        scores = {score_metric(row.task, row.metric): row.value for row in chosen.itertuples()}
         metrics = {**scores, **self._gains(degradation, variant), **self._costs(degradation, variant)}
         return {name: float(value) for name, value in metrics.items() if pd.notna(value)}
 
@@ -126,12 +127,12 @@ class ComparisonTables:
         for (task, metric), baselines in gains[gains.versus == variant].groupby(["task", "metric"], sort=False):
             metrics |= _gain(variant, task, metric, 0.0, 0.0, 0.0)
             if variant == DEGRADED and baselines.recovered.notna().any():
-                metrics |= {f"recovered/{task} {metric}{end}": 0.0 for end in ("", " low", " high")}
+                metrics |= _recovered(task, metric, 0.0, 0.0, 0.0)
         for row in gains[gains.variant == variant].itertuples():
             metrics |= _gain(row.versus, row.task, row.metric, row.gain, row.ci_low, row.ci_high)
             if row.versus == DEGRADED:
-                ends = {"": row.recovered, " low": row.recovered_low, " high": row.recovered_high}
-                metrics |= {f"recovered/{row.task} {row.metric}{end}": value for end, value in ends.items()}
+                shares = row.recovered, row.recovered_low, row.recovered_high
+                metrics |= _recovered(row.task, row.metric, *shares)
         return metrics
 
     def _costs(self, degradation: str | None, variant: str) -> dict[str, float]:
@@ -206,9 +207,14 @@ def _data_used(dataset: Dataset, splits: Sequence[str], use: str, degradation: s
         yield DataUsed(name, data_digest(folder), folder.as_posix(), dataset.info.splits[split], use)
 
 
-def _gain(versus: str, task: str, metric: str, gain: float, low: float, high: float) -> dict[str, float]:
-    name = f"gain_over_{versus}/{task} {metric}"
-    return {name: gain, f"{name} low": low, f"{name} high": high}
+def _gain(versus: str, task: str, metric: str, *values: float) -> dict[str, float]:
+    """A gain and the ends of its interval."""
+    return {gain_metric(versus, task, metric, end): value for end, value in zip(("", *ENDS), values, strict=True)}
+
+
+def _recovered(task: str, metric: str, *values: float) -> dict[str, float]:
+    """A recovered share and the ends of its interval."""
+    return {recovered_metric(task, metric, end): value for end, value in zip(("", *ENDS), values, strict=True)}
 
 
 def _flat(sections: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -122,11 +122,13 @@ def publish(experiment: str, rows: Sequence[Row], report: Report, trainings: Seq
             colour = view.PALETTE[number % len(view.PALETTE)]
             runs[row.name] = publish_row(store, row)
             store.client.set_tag(runs[row.name], view.COLOUR, colour)
+            store.client.set_tag(runs[row.name], view.ORDER, f"{number:03}")
             store.client.set_tag(runs[row.name], "report", known.info.run_id)
             store.client.set_tag(runs[row.name], NOTE, f"One row of this {link}.")
         _publish_report(reports, known, report, store.experiment_id, runs)
         names = [sanitised(name) for row in rows for name in row.metrics]
-        store.client.set_experiment_tag(store.experiment_id, view.TAG, view.view(names))
+        created = store.client.get_experiment(store.experiment_id).creation_time
+        store.client.set_experiment_tag(store.experiment_id, view.TAG, view.view(names, created))
         store.client.set_experiment_tag(store.experiment_id, NOTE, _how_to_read(store.experiment_id, link))
         return Published(store.experiment_id, runs, known.info.run_id)
     except failures() as error:
@@ -190,11 +192,11 @@ def _finish(store: Store, run: "Run") -> None:
 
 def _how_to_read(experiment: str, link: str) -> str:
     return (
-        f"One run for each row that people compare; the newest {link}. Metrics of every restored row have the same "
-        "names: `<task>/<metric>`, `gain_over_degraded/...` with the ends of its interval, `recovered/...` (0: as "
-        "degraded, 1: as clean), also with an interval, `quality/...`, `cost/...` (of the restorer). "
-        f"[Charts](#/{_charts(experiment)}). Filter by tags: `tags.degradation = 'fog'`, `tags.objective = 'pixel'`, "
-        "`tags.\"task.detection\" = 'yes'`."
+        f"Does restoring help? [Charts](#/{_charts(experiment)}) and {link}. One run for each row that people compare. "
+        "Metrics of every restored row have the same names: `<task>/<metric>`, `gain_over_degraded/...` with the ends "
+        "of its interval, `recovered/...` (0: as degraded, 1: as clean), also with an interval, `quality/...`, "
+        "`cost/...` (of the restorer). Filter by tags and metrics: `tags.degradation = 'fog'`, "
+        "`tags.objective = 'pixel'`, `metrics.\"gain_over_degraded/detection_mAP50-95\" > 0`."
     )
 
 
@@ -241,18 +243,14 @@ def _log_data(store: Store, run_id: str, data: Sequence[DataUsed]) -> None:
         store.client.log_inputs(run_id, inputs)
 
 
-def chart_link(experiment: str) -> str:
-    """The address of the comparison's chart view. Without it the UI opens on an empty page."""
-    return f"{_base()}/#/{_charts(experiment)}"
+def how_to_open(experiment: str) -> str:
+    """How to open the charts of the comparison: a command if no server runs yet, and the address.
 
-
-def compare_link(published: Published) -> str:
-    """The address of the page with all rows side by side, parallel coordinates and scatter plots."""
-    return f"{_base()}/#/{_compare(published.experiment, list(published.runs.values()))}"
-
-
-def _base() -> str:
-    return shown_uri().rstrip("/") if tracking_uri().startswith("http") else LOCAL_SERVER
+    MLflow's own first page is about something else and shows no runs.
+    """
+    if tracking_uri().startswith("http"):
+        return f"{shown_uri().rstrip('/')}/#/{_charts(experiment)}"
+    return f"uv run mlflow ui, then {LOCAL_SERVER}/#/{_charts(experiment)}"
 
 
 def _charts(experiment: str) -> str:
