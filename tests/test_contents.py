@@ -112,7 +112,14 @@ def test_several_severities_have_curves(tmp_path: Path) -> None:
     write_tables(tmp_path, NAMES_IN_REPORT)
     keys = {"task": "detection", "degradation": "fog", "metric": "mAP50-95", "ci_low": 0.1, "ci_high": 0.6}
     rows = [
-        {**keys, "variant": variant, "severity": severity, "value": 0.3}
+        {
+            **keys,
+            "variant": variant,
+            "severity": severity,
+            "value": 0.3,
+            "setting": "severity",
+            "setting_value": severity,
+        }
         for variant in ("clean", "degraded", "diffloss", "clean-restored-diffloss")
         for severity in (1, 3)
     ]
@@ -121,7 +128,7 @@ def test_several_severities_have_curves(tmp_path: Path) -> None:
     section = next(section for section in document.sections if section.title == "Severities")
     (figure,) = next(block.figures for block in section.blocks if isinstance(block, Figures))
     assert figure.file == "detection-fog-mAP50-95-by-severity.svg"
-    assert "curves of clean, degraded, diffloss." in figure.alt
+    assert "curves of clean, degraded, diffloss, with intervals" in figure.alt
 
 
 def test_planning_has_a_table_for_each_task_and_degradation(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from pipeline.datasets.manifests import read_manifest
 from pipeline.datasets.recipes import has_copies, recipe_of, severities
 from pipeline.metrics import MeanRecords
 from pipeline.plan import check_names
-from pipeline.reporting.figures import severity_curves
+from pipeline.reporting.severity_section import severity_curves
 from pipeline.reporting.severity_tables import CROSSOVERS, SEVERITIES, crossover_overview, crossover_rows, severity_rows
 from pipeline.settings.data import RandomSeverity, Sweep
 from pipeline.settings.params import ParamsError, load_params

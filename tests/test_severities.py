@@ -108,7 +108,7 @@ def test_scores_of_several_trainings_are_averaged_and_their_variance_counts(para
     assert rows["pixel"]["value"] == pytest.approx(0.6 + _scores(3, 0.0).mean())
     assert (rows["pixel"]["n_trainings"], rows["degraded"]["n_trainings"]) == (3, 1)
     # Images alone would give a standard error of 0.05 / sqrt(20) = 0.011; three trainings 0.1 apart add 0.058, with
-    # 1.4 degrees of freedom.
+    # 1.6 degrees of freedom.
     assert 0.5 < rows["pixel"]["ci_high"] - rows["pixel"]["ci_low"] < 1
     gains = {(row["variant"], row["versus"]): row for row in score_rows.gain_rows("t", "fog", whole, 0.95)}
     gain = gains["diffloss", "pixel"]

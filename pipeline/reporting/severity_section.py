@@ -67,5 +67,6 @@ def severity_curves(severities: pd.DataFrame) -> Iterator[Figure]:
         if positions[0] > positions[-1]:
             axes.invert_xaxis()
         show_legend(axes)
-        alt = f"{metric} against {setting}: curves of {', '.join(variants)}"
+        scale = f"{setting} from {positions[0]:g} to {positions[-1]:g}"
+        alt = f"{metric} against {scale}: curves of {', '.join(variants)}, with intervals"
         yield drawn_figure(drawing, f"{task}, {degradation}: {metric} by {setting}", alt)

@@ -21,7 +21,6 @@ FEWEST_GROUPS = 5  # with fewer, the variance between groups is a guess
 FEWEST_TRAININGS = 3  # two give the variance between trainings a single degree of freedom
 FEWEST_OBJECTS = 25  # of the rarest class; with 9, intervals of average precision exclude the truth in up to 10 %
 FEWEST_FOR_VERDICTS = 5  # trainings for a verdict that is corrected for several comparisons
-TRAINING_DF = 0.5  # of the K - 1 degrees of freedom: Satterthwaite takes estimated variances for true ones
 
 ONE_TRAINING = "one training each: set train_restorer.repeats to 5 or more"
 TWO_TRAININGS = "two trainings: an interval needs at least 3, a verdict 5; raise train_restorer.repeats"
@@ -80,15 +79,20 @@ class VarianceComponents:
 
     @property
     def degrees_of_freedom(self) -> float:
-        """Satterthwaite's, with half of the trainings' degrees of freedom.
+        """Satterthwaite's, with part of the trainings' K - 1 degrees of freedom.
 
+        His formula takes estimated variances for true ones. If the trainings look alike by chance, it promises too many
+        degrees of freedom. So only half of the trainings' count, and all of them if no other variance is left.
         Source: Satterthwaite, "An approximate distribution of estimates of variance components", Biometrics 2 (1946).
         """
-        parts = self.between_groups**2 / (self.groups - 1)
-        if self.trainings > 1:
-            parts += self.between_trainings**2 / (TRAINING_DF * (self.trainings - 1))
         total = self.between_groups + self.between_trainings
-        return total**2 / parts if parts else float(self.groups - 1)
+        if not total:
+            return float(self.groups - 1)
+        parts = self.between_groups**2 / (self.groups - 1)
+        if self.between_trainings:
+            counted = (1 + (self.between_trainings / total) ** 10) / 2  # of the trainings' degrees of freedom
+            parts += self.between_trainings**2 / (counted * (self.trainings - 1))
+        return total**2 / parts
 
     def interval(self, level: float = LEVEL) -> tuple[float, float]:
         """(low, high) at a level of confidence."""

@@ -127,7 +127,7 @@ def publish(experiment: str, rows: Sequence[Row], report: Report, trainings: Seq
             store.client.set_tag(runs[row.name], NOTE, f"One row of this {link}.")
         _publish_report(reports, known, report, store.experiment_id, runs)
         names = [sanitised(name) for row in rows for name in row.metrics]
-        created = store.client.get_experiment(store.experiment_id).creation_time
+        created = store.client.get_experiment(store.experiment_id).creation_time or 0
         store.client.set_experiment_tag(store.experiment_id, view.TAG, view.view(names, created))
         store.client.set_experiment_tag(store.experiment_id, NOTE, _how_to_read(store.experiment_id, link))
         return Published(store.experiment_id, runs, known.info.run_id)
