@@ -128,7 +128,7 @@ def test_losses_are_counted_over_tasks_and_degradations() -> None:
 def test_a_limit_is_said_once_however_many_rows_have_it() -> None:
     reason = "3 trainings: a verdict needs 5; raise train_restorer.repeats"
     rows = [withheld("pixel", 0.1, reason, degradation=name, n_trainings=3) for name in ("fog", "rain", "snow")]
-    assert caveats(table(*rows), ["pixel"]) == [f"No verdict: {reason}."]
+    assert caveats(table(*rows), ["pixel"]) == [f"No verdict ({reason})."]
 
 
 def test_the_whole_answer() -> None:

@@ -133,7 +133,9 @@ def overall_answer(cells: Sequence[CellAnswer]) -> str:
     if unknown:
         phrases.append(f"it cannot be told whether {'it' if phrases else 'restoring'} helps {_named(unknown, cells)}")
     if withheld:
-        phrases.append(f"there is no verdict on {_named(withheld, cells)}")
+        phrases.append(
+            f"there is no verdict on whether {'it' if phrases else 'restoring'} helps {_named(withheld, cells)}"
+        )
     if len(helps) == len(cells):
         lead = "Yes: "
     elif helps:
@@ -162,7 +164,7 @@ def which_loss(verdicts: pd.DataFrame, objectives: Sequence[str]) -> str:
         reasons = list(dict.fromkeys(between.reason))
         if reasons == [ONE_TRAINING]:
             return "One training each cannot tell which loss is better."
-        return f"There is no verdict on which loss is better: {'; '.join(reasons)}."
+        return f"There is no verdict on which loss is better ({'; '.join(reasons)})."
     texts = []
     for (variant, versus), pair in between.groupby(["variant", "versus"], sort=False):
         wins, defeats = (int((pair.verdict == verdict).sum()) for verdict in (HELPS, HURTS))
@@ -187,7 +189,7 @@ def caveats(verdicts: pd.DataFrame, objectives: Sequence[str]) -> list[str]:
             "Set train_restorer.repeats to 5 or more."
         )
     reasons = rows[(rows.verdict == WITHHELD) & (rows.reason != ONE_TRAINING)].reason
-    return [*texts, *(f"No verdict: {reason}." for reason in dict.fromkeys(reasons) if reason)]
+    return [*texts, *(f"No verdict ({reason})." for reason in dict.fromkeys(reasons) if reason)]
 
 
 def _largest(rows: Iterable[Row]) -> Row:

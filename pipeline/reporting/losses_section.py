@@ -8,8 +8,10 @@ from pipeline.metrics import QUALITY, main_metric
 from pipeline.reporting import table_views
 from pipeline.reporting.answers import which_loss
 from pipeline.reporting.document import Block, Bullets, Item, Paragraph, Section
+from pipeline.settings.grammar import FROZEN, mixture_name
 from pipeline.settings.params import Params, Statistics
 from pipeline.statistics.comparison import FEWEST_FOR_VERDICTS, FEWEST_TRAININGS
+from pipeline.statistics.verdicts import unequal_steps
 
 
 def losses_section(params: Params, numbers: Mapping[str, pd.DataFrame], texts: table_views.Texts) -> Section:
@@ -51,7 +53,10 @@ def _what_can_be_said(params: Params) -> list[str]:
         )
     else:
         said = f"{trainings} trainings each: intervals and verdicts cover other test images and other seeds."
-    return [said, "The objectives share network, first weights, crops and their order. Only the loss differs."]
+    names = params.objectives
+    if unequal_steps(params) or FROZEN in names or any(mixture_name(name) for name in names):
+        return [said]
+    return [said, "The objectives share network, first weights, steps, crops and their order. Only the loss differs."]
 
 
 def _baseline_notes(params: Params) -> list[Item]:

@@ -84,7 +84,9 @@ def baseline_table(texts: Texts, caption: str, gains: pd.DataFrame) -> Table | N
             ]
         )
     header = ["task", "degradation", "metric", "variant", "baseline", "gain", "p", "p (Holm)", "verdict", "reason"]
-    return _without_empty_columns(Table("gains", caption, header, rows)) if rows else None
+    if len({row[-1].text for row in rows}) == 1:  # one reason for all rows is not said in each of them
+        header, rows = header[:-1], [row[:-1] for row in rows]
+    return _without_empty_columns(Table("gains", caption, header, rows, cards=True)) if rows else None
 
 
 def planning_tables(planning: pd.DataFrame) -> list[Table]:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from pipeline.metrics import QUALITY, main_metric
+from pipeline.metrics import QUALITY
 from pipeline.settings.grammar import CLEAN, DEGRADED, FROZEN, parse_arm
 from pipeline.settings.params import Params, Statistics
 from pipeline.statistics.comparison import FEWEST_FOR_VERDICTS
@@ -63,36 +63,6 @@ def _verdict(row: dict[str, Any], settings: Statistics) -> str:
     if row["p_holm"] < 1 - settings.level and row["gain"] != 0:
         return HELPS if row["gain"] > 0 else HURTS
     return NO_HELP if row["ci_high"] < settings.margin else UNKNOWN
-
-
-def main_verdicts(verdicts: pd.DataFrame) -> list[dict[str, Any]]:
-    """The rows of verdicts.csv that answer the question: gains over the degraded images in each task's main metric."""
-    over_degraded = verdicts[verdicts.versus == DEGRADED]
-    main = {task: main_metric(task).name for task in over_degraded.task.unique()}
-    return over_degraded[over_degraded.metric == over_degraded.task.map(main)].to_dict("records")
-
-
-def sentence(row: dict[str, Any]) -> str:
-    """A row of verdicts.csv as a sentence. With one training it speaks of this training only."""
-    arm = parse_arm(row["variant"])
-    action = "retraining" if arm and arm.retrained else "restoring"
-    action = "training together" if arm and arm.joint else action
-    if row["n_trainings"] == 1 and row["variant"] != FROZEN:
-        action += " (this training)"
-    groups = f" in {row['n_groups']:.0f} groups" if row["n_groups"] < row["n_images"] else ""
-    text = {
-        HELPS: f"{action} helps",
-        HURTS: f"{action} hurts",
-        NO_HELP: f"{action} doesn't help",
-        UNKNOWN: f"can't tell at {row['n_images']} images{groups} whether {action} helps",
-        WITHHELD: f"no verdict on {action}: {row['reason']}",
-    }[row["verdict"]]
-    if row["verdict"] == HELPS and row["recovered_low"] > 0:
-        text += f" and recovers at least {math.floor(100 * row['recovered_low']) / 100:.2f} of the loss"
-    numbers = f"{row['metric']} {row['gain']:+.3f}"
-    if not math.isnan(row["ci_low"]):
-        numbers += f", {row['ci_low']:+.3f} to {row['ci_high']:+.3f}"
-    return f"{row['task']}, {row['degradation']}, {row['variant']}: {text} ({numbers})"
 
 
 def cautions(gains: pd.DataFrame) -> list[str]:
