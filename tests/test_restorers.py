@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from models.restorers import CHECKPOINT, RESTORERS, build_restorer, load_restorer, save_restorer
-from models.restorers.contract import Restorer, RestorerError
+from models.restorers import CHECKPOINT, RESTORERS, RestorerError, build_restorer, load_restorer, save_restorer
+from models.restorers.contract import Restorer
 
 SETTINGS: dict[str, dict[str, Any]] = {
     "unet": {"channels": [4, 6, 8, 8], "blocks": 1},

@@ -6,8 +6,8 @@ from pydantic import Field, field_validator, model_validator
 
 from models.settings import Count, NonNegative, Positive, Settings
 from pipeline.settings.data import Name
-from pipeline.settings.grammar import is_mixture_name, mixture_name, same_losses
-from pipeline.settings.plugins import PluginSections
+from pipeline.settings.grammar import CHECKPOINT, is_mixture_name, mixture_name, same_losses
+from pipeline.settings.plugins import PluginSections, plugin_modules
 
 NonNegativeFloat = Annotated[float, Field(ge=0)]
 Decay = Annotated[float, Field(gt=0, lt=1)]
@@ -193,3 +193,9 @@ class Restore(Settings):
         if self.tile is not None and 2 * self.overlap > self.tile:
             raise ValueError(f"overlap must be at most half of tile ({self.tile}), got {self.overlap}. Lower it.")
         return self
+
+
+def restorer_modules(name: str = CHECKPOINT) -> list[str]:
+    """The modules of a restorer, by its name in RESTORERS. A checkpoint can hold any restorer: all modules."""
+    modules = plugin_modules("restorers")
+    return list(modules.values()) if name == CHECKPOINT else [modules[name]]
