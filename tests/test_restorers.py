@@ -161,3 +161,23 @@ def test_a_checkpoint_of_ours_keeps_its_name_and_settings(tmp_path: Path) -> Non
 def test_wrong_shape(build: Any) -> None:
     with pytest.raises(ValueError, match=r"Expected images of shape \(N, 3, H, W\)"):
         build("nafnet")(torch.rand(3, 8, 8))
+
+
+def test_nafnet_is_spandrels_with_a_faster_normalisation() -> None:
+    from spandrel.architectures.NAFNet import NAFNet
+
+    torch.manual_seed(0)
+    reference = NAFNet(img_channel=3, width=8, middle_blk_num=1, enc_blk_nums=[1, 1], dec_blk_nums=[1, 1]).double()
+    for weight in reference.parameters():
+        torch.nn.init.normal_(weight, std=0.2)
+    settings = {"width": 8, "encoder_blocks": [1, 1], "middle_blocks": 1, "decoder_blocks": [1, 1]}
+    network = build_restorer("nafnet", settings).network.double()
+    network.load_state_dict(reference.state_dict())
+    images = torch.rand(2, 3, 24, 16, dtype=torch.float64)
+    results = []
+    for each in (reference, network):
+        restored = each(images)
+        gradients = torch.autograd.grad(restored.square().mean(), list(each.parameters()))
+        results.append([restored, *gradients])
+    for expected, result in zip(*results, strict=True):
+        torch.testing.assert_close(result, expected, rtol=1e-9, atol=1e-12)

@@ -51,7 +51,7 @@ class Settings(TermSettings):
     draws: Count = 1
     view: Literal["own", "resize", "multi-scale"] = "own"
     view_sizes: tuple[Count, ...] = (64,)
-    precision: Literal["float32", "mixed", "decoder", "bfloat16", "autocast"] = "float32"
+    precision: Literal["auto", "float32", "mixed", "decoder", "bfloat16", "autocast"] = "float32"
     channels_last: bool = False
     compile: bool = False
     checkpointing: bool = False

@@ -62,7 +62,8 @@ class TrainRestorer(PluginSections):
         repeats: trainings of each restorer, with different seeds; verdicts between objectives need 5 or more.
         warm_up: steps in which the learning rate rises; afterwards it falls along a cosine.
         clip: largest norm of the gradient; None: no limit.
-        precision: precision of the restorer in training: full (float32), bf16, or fp16 on a GPU.
+        precision: precision of the restorer in training: full (float32), bf16, auto (bf16 if the processor multiplies
+            it), or fp16 on a GPU.
         ema: decay of the running mean of the weights, such as 0.999; None: no mean.
         validation: when a training scores its restorer, and what the score decides.
     """
@@ -79,7 +80,7 @@ class TrainRestorer(PluginSections):
     repeats: Count = 1
     warm_up: NonNegative = 0
     clip: Positive | None = 1.0
-    precision: Literal["full", "bf16", "fp16"] = "full"
+    precision: Literal["auto", "full", "bf16", "fp16"] = "full"
     ema: Decay | None = None
     validation: Validation = NO_VALIDATION
 
