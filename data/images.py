@@ -13,15 +13,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import cv2
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from PIL.Image import open as open_image
 from PIL.TiffImagePlugin import TiffImageFile
+
+if TYPE_CHECKING:
+    import torch
 
 PHOTO_FORMATS = ("BMP", "JPEG", "PNG", "TIFF", "WEBP")
 PHOTO_SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}  # lower case
@@ -169,13 +171,17 @@ def copy_image(source: Path, target: Path) -> None:
             shutil.copyfileobj(original, copy)
 
 
-def to_tensor(image: NDArray[np.uint8]) -> torch.Tensor:
+def to_tensor(image: NDArray[np.uint8]) -> "torch.Tensor":
     """Convert uint8 RGB (H, W, 3) to a float32 tensor (3, H, W) in [0, 1]."""
+    import torch
+
     return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))).float().div_(255)
 
 
-def to_uint8(image: torch.Tensor) -> NDArray[np.uint8]:
+def to_uint8(image: "torch.Tensor") -> NDArray[np.uint8]:
     """Convert a float tensor (3, H, W) in [0, 1] to uint8 RGB (H, W, 3), clipped and rounded."""
+    import torch
+
     scaled = image.detach().clamp(0, 1).mul(255).round().to(torch.uint8)
     return scaled.permute(1, 2, 0).contiguous().cpu().numpy()
 

@@ -21,11 +21,11 @@ from pipeline.running.artifacts import JOINT_FILE, NETWORKS_FOLDER, trained_file
 from pipeline.running.atomic_outputs import read_json, replacing, replacing_folder
 from pipeline.running.digests import checkpoint_folder, fingerprint
 from pipeline.running.entry import parse_arguments, run_stage
-from pipeline.running.restoring import restored_image, restorer_modules
+from pipeline.running.restoring import restored_image
 from pipeline.running.seeds import choose_device, seed_for
 from pipeline.settings.grammar import parse_arm
 from pipeline.settings.params import Params, load_params
-from pipeline.settings.training import Restore
+from pipeline.settings.training import Restore, restorer_modules
 from pipeline.training.joint import LabelledPairs, joint_objective, train_jointly
 from pipeline.training.loop import Loop
 from pipeline.training.task_networks import task_checkpoint_folder, train_task_network

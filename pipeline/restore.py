@@ -24,10 +24,10 @@ from pipeline.running.digests import checkpoint_folder, fingerprint
 from pipeline.running.entry import parse_arguments, run_stage
 from pipeline.running.execution import Kind, through_network
 from pipeline.running.progress import progress
-from pipeline.running.restoring import restore_batch, restore_image, restorer_modules, to_batch
+from pipeline.running.restoring import restore_batch, restore_image, to_batch
 from pipeline.running.seeds import choose_device
 from pipeline.settings.params import load_params
-from pipeline.settings.training import Restore
+from pipeline.settings.training import Restore, restorer_modules
 
 WARM_UP = 2  # images that are not timed: the first images include allocation
 UNFINISHED = "partial-"  # prefix of the file of an image that is being written

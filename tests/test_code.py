@@ -66,7 +66,7 @@ EXPECTED = {
     "data/degradations/recipes.py": f"plan {DEGRADED}",
     "models/diffusion/prior.py": PRIOR,
     "models/losses/objective.py": f"plan objective@* {RESTORERS}",
-    "models/restorers/contract.py": f"plan {RESTORERS}",
+    "models/restorers/contract.py": RESTORERS,
     "models/restorers/onnx_file.py": "",
     "models/tasks/contract.py": NETWORK.format("*"),
     "models/settings.py": ALL,

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from clones import ROOT, TABLES, clone, dvc, edit
+from clones import ROOT, TABLES, clone, dvc, edit, environment
+from dvc.repo import Repo
 from ruamel.yaml import YAML
 
 from pipeline.metrics.image_quality import ImageQuality
@@ -18,9 +19,12 @@ CAMVID = ROOT.parent / "shared" / "camvid"
 
 
 def _would_run(folder: Path) -> set[str]:
-    """The stages that DVC would run now."""
-    done = dvc(folder, "status", "--json")
-    return set(YAML(typ="safe").load(done.stdout) or {})
+    """The stages that DVC would run now, by `dvc status` in this process."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DVC_SITE_CACHE_DIR", environment(folder)["DVC_SITE_CACHE_DIR"])
+        patch.chdir(folder)  # stages are named from here
+        with Repo() as repo:
+            return set(repo.status())
 
 
 def _ran(done: "subprocess.CompletedProcess[str]") -> set[str]:

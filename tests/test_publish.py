@@ -1,6 +1,7 @@
 """The rows of a finished run, from its tables."""
 
 import hashlib
+import json
 import shutil
 import sys
 from collections.abc import Callable
@@ -88,13 +89,16 @@ def finished(make_dataset: Callable[..., Dataset], tmp_path: Path) -> Dataset:
             settings = {"width": 4, "encoder_blocks": [1], "middle_blocks": 1, "decoder_blocks": [1]}
             save_restorer(folder / "restorer.safetensors", build_restorer("nafnet", settings))
     (artifacts / "prior").mkdir()
+    (artifacts / "objectives").mkdir()
+    for objective, prior in (("pixel", None), (SUM, "0123")):
+        (artifacts / "objectives" / f"{objective}.json").write_text(json.dumps({"prior": prior}))
     (artifacts / "tasks" / "detection").mkdir(parents=True)
     (artifacts / "tasks" / "detection" / "curve.csv").write_text("step,box_loss\n1,2\n2,1\n")
     return Dataset.open(artifacts / "clean")
 
 
 def _folders(folder: Path) -> Folders:
-    names = ("degraded", "report", "restorers", "prior", "tasks")
+    names = ("degraded", "report", "objectives", "restorers", "prior", "tasks")
     return Folders(**{name: folder / "artifacts" / name for name in names}, scratch=folder)
 
 
@@ -205,7 +209,7 @@ def test_the_stage_writes_where_its_runs_are(
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.delenv("DVC_ROOT", raising=False)
     monkeypatch.setattr(publish, "load_params", _params)
-    names = ("clean", "degraded", "report", "restorers", "prior", "tasks")
+    names = ("clean", "degraded", "report", "objectives", "restorers", "prior", "tasks")
     options = [word for name in names for word in (f"--{name}", f"artifacts/{name}")]
     monkeypatch.setattr(sys, "argv", ["publish", *options, "--out", "artifacts/published.json"])
     publish.main()

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
+from ..mixed_precision import Precision, mixed_output
 from ..settings import Positive
 from ..settings import Settings as BaseSettings
 from . import TaskError
@@ -33,6 +34,7 @@ class Settings(BaseSettings):
         steps: training steps.
         batch: images in a training step.
         learning_rate: largest learning rate.
+        precision: of the network in training: full (float32), bf16, or auto: bf16 if the processor multiplies it.
     """
 
     model: str = "resnet18"
@@ -42,6 +44,7 @@ class Settings(BaseSettings):
     steps: Steps = 5000
     batch: BatchSize = 32
     learning_rate: Positive = 1e-3
+    precision: Precision = "full"
 
 
 class Classification(Task[Label]):
@@ -172,7 +175,7 @@ def _train(network: torch.nn.Module, split: LabelledSplit, settings: Settings, l
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=rate, total_steps=steps, pct_start=0.1)
     for step in loop.steps(steps, {"network": network, "optimizer": optimizer, "schedule": schedule}):
         images, categories = (tensor.to(loop.device) for tensor in _batch(split, step, settings, loop.seed))
-        loss = F.cross_entropy(network(normalise(images)), categories)
+        loss = F.cross_entropy(mixed_output(network, normalise(images), settings.precision), categories)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

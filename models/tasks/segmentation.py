@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
+from ..mixed_precision import Precision, mixed_output
 from ..settings import Positive
 from ..settings import Settings as BaseSettings
 from . import TaskError
@@ -36,6 +37,7 @@ class Settings(BaseSettings):
         batch: crops in a training step.
         crop: side of the square training crops, in pixels.
         learning_rate: largest learning rate.
+        precision: of the network in training: full (float32), bf16, or auto: bf16 if the processor multiplies it.
     """
 
     architecture: str = "unet"
@@ -47,6 +49,7 @@ class Settings(BaseSettings):
     batch: BatchSize = 8
     crop: Side = 256
     learning_rate: Positive = 1e-3
+    precision: Precision = "full"
 
     @property
     def network(self) -> dict[str, Any]:
@@ -165,7 +168,7 @@ def _train(network: torch.nn.Module, batches: Batches, settings: Settings, loop:
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=rate, total_steps=steps, pct_start=0.1)
     for step in loop.steps(steps, {"network": network, "optimizer": optimizer, "schedule": schedule}):
         images, masks = (tensor.to(loop.device) for tensor in batches(step))
-        loss = segmentation_loss(network(normalise(images)), masks)
+        loss = segmentation_loss(mixed_output(network, normalise(images), settings.precision), masks)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -8,9 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from data import images
-from models.restorers import CHECKPOINT
 from models.restorers.contract import Restorer, restore_tiled
-from pipeline.settings.plugins import plugin_modules
 from pipeline.settings.training import Restore
 
 
@@ -40,9 +38,3 @@ def restore_batch(restorer: Restorer, batch: torch.Tensor, settings: Restore) ->
     if settings.tile is None:
         return restorer(batch)
     return restore_tiled(restorer, batch, settings.tile, settings.overlap)
-
-
-def restorer_modules(name: str = CHECKPOINT) -> list[str]:
-    """The modules of a restorer, by its name in RESTORERS. A checkpoint can hold any restorer: all modules."""
-    modules = plugin_modules("restorers")
-    return list(modules.values()) if name == CHECKPOINT else [modules[name]]
