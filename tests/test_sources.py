@@ -15,7 +15,8 @@ from data.samples import Fault, FaultError, Sample, write_sample
 from data.settings import Settings, SplitName
 from data.sources import SOURCES, Source
 from data.sources.class_map import ClassMap
-from data.sources.splits import ImageEntry, list_images
+from data.sources.paths import ImageEntry
+from data.sources.splits import list_images
 
 
 @pytest.fixture(params=sorted(SOURCES))
