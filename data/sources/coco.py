@@ -243,8 +243,10 @@ def _outline(annotation: Annotation, shape: tuple[int, int]) -> str:
     outline = annotation.get("segmentation")
     if isinstance(outline, dict):
         return run_length_counts(outline, shape)
-    if not outline or not isinstance(outline, list):
-        raise LabelError("no outline: add it, or set data.coco.masks to false to read boxes only")
+    if not isinstance(outline, list):
+        raise LabelError("no outline: set data.coco.masks to false if the annotations have boxes only")
+    if not outline:
+        raise LabelError("malformed outline: no polygon; set data.coco.masks to false if boxes are enough")
     return polygon_counts(outline, shape)
 
 

@@ -75,6 +75,7 @@ class ExDark(FileSource):
             label = f"{name}.txt"
             used.add(label)
             if name not in pictures:
+                self.known.extend(path for path in [labels.get(label)] if path is not None)
                 faults.append(Fault(f"{self._list_file}:{number}", f"label without image: {name} is missing"))
             elif label not in labels:
                 faults.append(Fault(str(pictures[name]), f"image without label: {label} is missing"))

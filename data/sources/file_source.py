@@ -132,8 +132,12 @@ class FileSource(ABC):
         return {split: list(entries) for split, entries in self._listing.splits.items()}
 
     def faults(self) -> list[Fault]:
-        """The faults in names and lists of files, whose images are not among the ids; and notes on files not read."""
-        return list(self._listing.faults)
+        """The faults in names and lists of files; the images concerned are not among the ids."""
+        return [fault for fault in self._listing.faults if fault.is_bad]
+
+    def notes(self) -> list[Fault]:
+        """The files that are not read, and repeated entries, which concern no image."""
+        return [fault for fault in self._listing.faults if not fault.is_bad]
 
     def groups(self) -> dict[str, dict[str, str]]:
         """For each split the group of each image id that has one."""
@@ -221,9 +225,7 @@ class FileSource(ABC):
         """The text of a fault in an image with an EXIF rotation."""
         if "outside the image" not in fault:
             return fault
-        return (
-            f"{fault}; the image is rotated by EXIF: {self.key}.exif says whether labels belong to it upright or stored"
-        )
+        return f"{fault}; EXIF rotates the image: set {self.key}.exif to upright or stored, as the labels are"
 
     def group_pattern(self) -> str | None:
         """The pattern of groups that applies if the settings name no other way; None: there is none."""

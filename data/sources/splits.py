@@ -132,18 +132,18 @@ def _without_repeats(
         for split in others:
             faults.extend(Fault(str(e.image), f"image in two splits: {split} and {kept}") for e in places[split])
         try:
-            once[kept].append(_joined(places[kept], drawn, join, faults))
+            once[kept].append(_joined(places[kept], kept, join, faults))
         except LabelError as error:
             faults.append(Fault(str(places[kept][0].image), f"image listed twice: {error}"))
     return once
 
 
-def _joined(entries: Sequence[ImageEntry], drawn: bool, join: Join, faults: list[Fault]) -> ImageEntry:
+def _joined(entries: Sequence[ImageEntry], split: str, join: Join, faults: list[Fault]) -> ImageEntry:
     """One entry for all entries of a file."""
     first, *others = entries
     if all(entry.labels == first.labels for entry in others):
-        if others and not drawn:
-            faults.append(Fault(str(first.image), "image listed twice: with equal labels, so it counts once", "note"))
+        if others and split != UNDIVIDED:
+            faults.append(Fault(str(first.image), f"image listed twice: in split {split}", "note"))
         return first
     labels = join([entry.labels for entry in entries])
     faults.append(
@@ -159,7 +159,7 @@ def _named(entries: Sequence[ImageEntry]) -> dict[str, ImageEntry]:
     above = os.path.commonpath([entry.image.parent.absolute() for entry in entries])
     named: dict[str, ImageEntry] = {}
     taken: set[str] = set()  # without case: some file systems ignore it
-    for entry in sorted(entries, key=lambda entry: str(entry.image)):
+    for entry in sorted({entry.image: entry for entry in entries}.values(), key=lambda entry: str(entry.image)):
         path = os.path.relpath(entry.image.absolute(), above)
         name = path.removesuffix(entry.image.suffix)
         digest = hashlib.sha256(path.encode("utf-8", "surrogateescape")).hexdigest()[:8]

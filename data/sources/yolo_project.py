@@ -138,12 +138,12 @@ def _darknet(root: Path) -> Project | None:
                 (root / part for part in trailing_parts(keys.get("names", "")) if (root / part).is_file()), None
             )
             if listed is not None:
-                return Project(file, {**keys, "names": _lines(listed)}, is_darknet=True)
+                return Project(file, {**keys, "names": _names(listed)}, is_darknet=True)
     for pattern in DARKNET_NAMES:
         files = [file for folder in folders for file in sorted(folder.glob(pattern))]
         if files:
-            names = _lines(files[0])
-            other = next((file for file in files if _lines(file) != names), None)
+            names = _names(files[0])
+            other = next((file for file in files if _names(file) != names), None)
             if other is not None:
                 raise DatasetError(f"{other}: its classes differ from those of {files[0]}. Keep the right file")
             return Project(files[0], {"path": str(root.absolute()), "names": names, **_split_folders(root)}, True)
@@ -193,7 +193,7 @@ def _place(project: Project, base: Path, split: str, entry: Any) -> tuple[Path |
 
 def _listed(file: Path, base: Path, faults: list[Fault]) -> list[Path]:
     images = []
-    for number, line in enumerate(_lines(file), start=1):
+    for number, line in enumerate(_lines(file, "list of images"), start=1):
         name = line.strip().replace("\\", "/")
         if not is_file_name(name):
             raise DatasetError(f"{file}:{number}: {name[:60]!r} is not a possible file name. Correct it")
@@ -206,8 +206,13 @@ def _listed(file: Path, base: Path, faults: list[Fault]) -> list[Path]:
     return images
 
 
-def _lines(file: Path) -> list[str]:
+def _names(file: Path) -> list[str]:
+    return [line for line in _lines(file) if line]
+
+
+def _lines(file: Path, what: str = "list of names") -> list[str]:
     try:
-        return [line.strip() for line in file.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+        lines = file.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise DatasetError(f"{file}: not a list in UTF-8 ({error}). Correct the file that names it") from error
+        raise DatasetError(f"{file}: not a {what} in UTF-8 ({error}). Correct the entry that names it") from error
+    return [line.strip() for line in lines]

@@ -89,7 +89,12 @@ def import_dataset(data: Data, seed: int, out: Path, tasks: Sequence[str] = (), 
     with replacing_folder(out) as folder:
         written = _write_all(source, ids, folder, data)
         twins = _find_twins(written)
-        faults = [*source.faults(), *(fault for sample in written for fault in sample.faults), *twins.values()]
+        faults = [
+            *source.faults(),
+            *source.notes(),
+            *(fault for sample in written for fault in sample.faults),
+            *twins.values(),
+        ]
         used = [sample for sample in written if sample.digest and (sample.split, sample.image_id) not in twins]
         counts = {split: sum(sample.split == split for sample in used) for split in ids}
         _refuse_faults(data, faults, counts)
