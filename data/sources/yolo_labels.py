@@ -8,7 +8,7 @@ import numpy as np
 
 from ..photos import is_picture_name
 from ..samples import Fault
-from .files import Names, is_hidden, is_side_file
+from .files import Names, alike, is_hidden, is_side_file
 
 BOX_WORDS = 5
 SHORTEST_POLYGON = 7  # a class and three corners
@@ -144,19 +144,26 @@ def _strays(
     used = set(labels.values())
     second = {folder / f"{image.stem}.txt": image for image in labels for folder in folders[image.parent]}
     pictures = {folder: place for place, places in folders.items() for folder in places}
-    unlisted = {place: {path.stem for path in place.iterdir() if is_picture_name(path.name)} for place in folders}
+    unlisted = {
+        place: {alike(path.stem) for path in place.iterdir() if is_picture_name(path.name)} for place in folders
+    }
     strays: Counter[Path] = Counter()
     for folder, files in texts.items():
         for file in files:
             if file in second and file not in used:
                 text = f"second label of an image: {labels[second[file]]} is read"
                 faults.append(Fault(str(file), text, "note"))
-            elif file not in used and file.stem in unlisted[pictures[folder]]:
+            elif file not in used and alike(file.stem) in pictured[pictures[folder]]:
                 faults.append(Fault(str(file), "label not read: no list names its image", "note"))
             elif file not in used and not (folder in folders and _is_other_text(file)):
                 strays[folder] += 1
                 faults.append(Fault(str(file), f"label without image: none of its name in {pictures[folder]}"))
     return dict(strays)
+
+
+def _picture_names(folder: Path) -> set[str]:
+    files = folder.iterdir() if folder.is_dir() else []
+    return {alike(path.stem) for path in files if is_picture_name(path.name)}
 
 
 def _is_other_text(file: Path) -> bool:
