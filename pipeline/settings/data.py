@@ -1,5 +1,6 @@
 """The sections `data` and `degrade` of params.yaml: the source of the clean images, and how they are degraded."""
 
+import re
 from collections.abc import Iterable
 from itertools import combinations
 from typing import Annotated, Any, ClassVar, Literal
@@ -24,7 +25,7 @@ class Data(PluginSections):
     kind: ClassVar[str] = "sources"
     source: str
     root: str
-    faults: Literal["error", "skip"] = "error"
+    faults: Literal["error", "skip", "skip-labels"] = "error"
     longest_side: Annotated[int, Field(ge=64)] | None = None
     trust_paths: bool = True
 
@@ -67,15 +68,29 @@ class RandomSeverity(Settings):
 
 
 class Paired(Settings):
-    """Real degraded photos of the clean images: <folder>/<split>/<id>.png (or .jpg) below data.root.
+    """Real degraded photos of the clean images, in a folder below data.root.
+
+    A photo has the path of its clean image below its own folder, or is <split>/<id>; the ending can be another.
 
     Attributes:
         kind: paired: each photo shows the same scene as a clean image.
         folder: below data.root.
+        replace: how the photos' paths differ: regular expressions that are replaced in the path of the clean image.
     """
 
     kind: Literal["paired"]
     folder: str
+    replace: dict[str, str] = Field(default={})
+
+    @field_validator("replace")
+    @classmethod
+    def _can_be_replaced(cls, replace: dict[str, str]) -> dict[str, str]:
+        for pattern, text in replace.items():
+            try:
+                re.sub(pattern, text, "")
+            except (re.error, IndexError, OverflowError, RecursionError) as error:
+                raise ValueError(f"{pattern!r}: {text!r} is no replacement ({error}). Correct it") from error
+        return replace
 
 
 class Unpaired(Settings):
