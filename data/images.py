@@ -7,6 +7,8 @@ On disk and inside degradations an image is uint8 RGB (H, W, 3); inside networks
 
 import os
 import shutil
+import struct
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -17,6 +19,7 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     import torch
 
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 SMALLEST_SIDE = 32  # pixels, of images that can be degraded; data.degradations repeats it, to import no torch
 DEPTH_UNITS_PER_METRE = 256  # KITTI's convention: a 16-bit PNG reaches 255.99 m in steps of 4 mm
 
@@ -33,6 +36,23 @@ def read_image(path: Path) -> NDArray[np.uint8]:
     """
     image = _decode(path, cv2.IMREAD_COLOR)
     return np.ascontiguousarray(image[:, :, ::-1])
+
+
+def png_size(path: Path) -> tuple[int, int]:
+    """(height, width) in pixels from the header of a PNG file.
+
+    Raises:
+        ImageError: the file is missing or no PNG.
+    """
+    try:
+        with path.open("rb") as file:
+            header = file.read(24)
+    except OSError as error:
+        raise ImageError(f"{path}: cannot be read ({error.strerror})") from error
+    if len(header) < 24 or not header.startswith(PNG_SIGNATURE):
+        raise ImageError(f"{path}: not a PNG file. Replace the file or remove it from the dataset")
+    width, height = struct.unpack(">II", header[16:])
+    return height, width
 
 
 def read_mask(path: Path) -> NDArray[np.uint8]:
@@ -74,6 +94,14 @@ def write_depth(path: Path, depth: NDArray[np.float32]) -> None:
     """Write depth in metres (H, W) as 16-bit PNG; distances above 255.99 m are clipped."""
     codes = np.clip(np.rint(depth * DEPTH_UNITS_PER_METRE), 0, np.iinfo(np.uint16).max)
     _encode(path, codes.astype(np.uint16))
+
+
+def same_sizes(images: Sequence[NDArray[np.uint8]]) -> list[list[int]]:
+    """The indices of images (H, W, 3), gathered by size: those of one size can form a batch."""
+    places: dict[tuple[int, ...], list[int]] = {}
+    for index, image in enumerate(images):
+        places.setdefault(image.shape, []).append(index)
+    return list(places.values())
 
 
 def copy_image(source: Path, target: Path) -> None:

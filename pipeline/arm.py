@@ -16,7 +16,7 @@ from models.restorers import save_restorer
 from models.restorers.contract import Restorer
 from models.tasks import get_task
 from models.tasks.contract import Task
-from pipeline.metrics.evaluation import evaluate
+from pipeline.metrics.evaluation import evaluate, load_network
 from pipeline.running.artifacts import JOINT_FILE, NETWORKS_FOLDER, trained_file
 from pipeline.running.atomic_outputs import read_json, replacing, replacing_folder
 from pipeline.running.digests import checkpoint_folder, fingerprint
@@ -45,7 +45,7 @@ def main() -> None:
     elif TRAIN in images.info.splits:
         task, loop = _retrain(options, params, images)
     else:
-        task = get_task(options.task).load(Path(options.network), choose_device())
+        task = load_network(options.task, Path(options.network))
     with replacing_folder(Path(options.out)) as out:
         for name in images.evaluation_splits:
             split = images.split(name)

@@ -72,7 +72,7 @@ def test_report_and_pictures(finished: Path) -> None:
     assert "Does restoring help on scenes?" in text and "split test" in text
     names = {path.name for path in (report / "pictures").iterdir()}
     cells = {f"{d}-{t}" for d in ("lowlight", "fog") for t in ("detection", "segmentation")}
-    assert {f"{cell}.png" for cell in cells} | {f"scatter-{cell}.png" for cell in cells} <= names
+    assert {f"{cell}.jpg" for cell in cells} | {f"scatter-{cell}.png" for cell in cells} <= names
     for name in (
         "classes",
         "sizes",
@@ -118,7 +118,7 @@ def test_mlflow_has_one_run_for_each_row(finished: Path) -> None:
     row = next(run for run in runs if run["name"] == "fog · diffloss")
     assert {"detection/mAP50-95", "segmentation/mIoU", "quality/PSNR", "cost/seconds_per_step"} <= set(row["metrics"])
     assert row["history"] == [1, 2, 3, 4]
-    assert {"report.md", "fog-detection.png", "curve-fog-diffloss.png"} <= set(row["artifacts"])
+    assert {"report.md", "fog-detection.jpg", "curve-fog-diffloss.png"} <= set(row["artifacts"])
     assert len(row["models"]) == 1 and len(row["datasets"]) == 2
     assert all(run["status"] == "FINISHED" for run in runs)
     receipt = json.loads((finished / "artifacts" / "published.json").read_text())

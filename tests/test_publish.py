@@ -38,7 +38,7 @@ def _params() -> Params:
 def _write_tables(folder: Path) -> None:
     (folder / "pictures").mkdir(parents=True)
     for name in ("fog-detection", f"best-fog-detection-{SUM}", "fog-dense-detection"):
-        (folder / "pictures" / f"{name}.png").write_bytes(b"")
+        (folder / "pictures" / f"{name}.jpg").write_bytes(b"")
     (folder / "report.md").write_text("words")
     results, gains = [], []
     for degradation, variants in {"fog": list(SCORES), "haze": ["degraded", "pixel", SUM]}.items():
@@ -189,8 +189,8 @@ def test_data_are_named_with_the_digest_of_their_files(rows: dict[str, Row], tmp
 def test_pictures_of_the_own_degradation_and_variant(rows: dict[str, Row]) -> None:
     names = {name: [path.name for path in row.artifacts] for name, row in rows.items()}
     assert names["clean"] == ["report.md"]
-    assert names["fog · pixel"] == ["report.md", "fog-detection.png", "curve-fog-pixel.png"]
-    assert f"best-fog-detection-{SUM}.png" in names[f"fog · {SUM}"]
+    assert names["fog · pixel"] == ["report.md", "fog-detection.jpg", "curve-fog-pixel.png"]
+    assert f"best-fog-detection-{SUM}.jpg" in names[f"fog · {SUM}"]
     assert rows["fog · pixel"].curve == {1: {"loss": 0.5}, 2: {"loss": 0.25, "validation": 30.0}}
 
 

@@ -15,6 +15,7 @@ from data.dataset import Dataset
 from models.tasks import TASKS, TaskError, get_task
 from models.tasks.contract import Task
 from pipeline.metrics import METRICS, QUALITY, get_scoring, main_metric
+from pipeline.metrics.evaluation import predict_images
 from pipeline.training.loop import Loop
 
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -141,6 +142,25 @@ def test_any_size_and_frozen(name: str, trained: Callable[[str], Task[Any]]) -> 
     task.predict(image)
     assert np.array_equal(image, before)
     assert not any(parameter.requires_grad for parameter in task.network.parameters())
+
+
+@each
+def test_an_image_is_predicted_in_a_batch_as_alone(name: str, fit: Callable[..., Task[Any]]) -> None:
+    """Up to rounding, which moves a box by less than 0.01 pixels and may decide a near tie between two classes."""
+    task, rng = fit(name), np.random.default_rng(0)
+    sizes = [(64, 80), (48, 64), (64, 80), (80, 64), (64, 80), (48, 64)]
+    images = [rng.integers(0, 256, (*size, 3), dtype=np.uint8) for size in sizes]
+    for image, together in zip(images, predict_images(task, images), strict=True):
+        alone = task.predict(image)
+        if name == "segmentation":
+            assert together.shape == image.shape[:2] and (together != alone).mean() < 1e-3
+        elif name == "classification":
+            assert together.category == alone.category and together.score == pytest.approx(alone.score, abs=1e-5)
+        else:
+            assert np.array_equal(together.classes, alone.classes)
+            assert together.scores == pytest.approx(alone.scores, abs=1e-5)
+        if name == "detection":
+            assert together.boxes == pytest.approx(alone.boxes, abs=0.01)
 
 
 @each

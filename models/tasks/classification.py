@@ -1,6 +1,6 @@
 """Classification of whole images with any network of timm. Only this module imports timm."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -102,11 +102,11 @@ class Classification(Task[Label]):
         return cls(saved.network, saved.classes, saved.description, device, saved.network_classes)
 
     @torch.inference_mode()
-    def predict(self, image: Image) -> Label:
-        logits = self.network(self._input(_to_tensor(image)[None].to(self.device)))[0]
-        probabilities = logits[self.outputs].softmax(dim=0)
-        category = int(probabilities.argmax())
-        return Label(category, float(probabilities[category]))
+    def predict_batch(self, images: Sequence[Image]) -> list[Label]:
+        batch = torch.stack([_to_tensor(image) for image in images]).to(self.device)
+        probabilities = self.network(self._input(batch))[:, self.outputs].softmax(dim=1)  # (N, C)
+        best, categories = probabilities.max(dim=1)
+        return [Label(int(category), float(score)) for category, score in zip(categories, best, strict=True)]
 
     def features(self, images: torch.Tensor) -> list[torch.Tensor]:
         """The output of each stage of the network, for the resized images. See `Task.features`."""

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from safetensors import SafetensorError
@@ -126,11 +127,11 @@ class Segmentation(Task[Mask]):
         return cls(network, content["classes"], content["network"], device, content["known"])
 
     @torch.inference_mode()
-    def predict(self, image: Image) -> Mask:
-        height, width = image.shape[:2]
-        batch = torch.from_numpy(image).to(self.device).permute(2, 0, 1)[None].float() / 255
-        logits = self.network(self._padded(batch))[0, self.outputs, :height, :width]
-        return logits.argmax(dim=0).to(torch.uint8).cpu().numpy()
+    def predict_batch(self, images: Sequence[Image]) -> list[Mask]:
+        height, width = images[0].shape[:2]
+        batch = torch.from_numpy(np.stack(images)).to(self.device).permute(0, 3, 1, 2).float() / 255
+        logits = self.network(self._padded(batch))[:, self.outputs, :height, :width]
+        return list(logits.argmax(dim=1).to(torch.uint8).cpu().numpy())
 
     def features(self, images: torch.Tensor) -> list[torch.Tensor]:
         """The encoder's maps without the first, which is the input. See `Task.features`."""

@@ -4,14 +4,16 @@ import json
 import math
 import shutil
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 
 from . import TaskError
 from .contract import Image, LabelledSplit, MakeBatches, Task, TrainingLoop
@@ -146,12 +148,18 @@ class YoloTask(Task[Prediction]):
             hook.remove()
         return inputs_of_head[0]
 
-    def run_predictor(self, image: Image) -> tuple[Any, Any]:
-        """The library's result on an RGB image (H, W, 3), and the class index (K,) int64 of each of its K objects."""
-        result = self._predictor(image[:, :, ::-1])[0]
+    def predict_batch(self, images: Sequence[Image]) -> list[Prediction]:
+        results = self._predictor([image[:, :, ::-1] for image in images])
+        return [self.read_result(result.cpu()) for result in results]
+
+    @abstractmethod
+    def read_result(self, result: Any) -> Prediction:
+        """The prediction in a result of the library, which is on the CPU."""
+
+    def classes_of(self, result: Any) -> NDArray[np.int64]:
+        """The class index (K,) of each of the K objects in a result of the library."""
         class_of = {output: index for index, output in enumerate(self.outputs)}
-        outputs = result.boxes.cls.cpu().long()
-        return result, torch.tensor([class_of[int(output)] for output in outputs], dtype=torch.int64).numpy()
+        return np.array([class_of[int(output)] for output in result.boxes.cls], dtype=np.int64)
 
     @cached_property
     def _predictor(self) -> Any:

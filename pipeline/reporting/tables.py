@@ -69,7 +69,8 @@ class RunFolders:
             variants = [DEGRADED, *params.objectives]
             folders = {variant: self.quality / degradation / variant for variant in variants}
         else:
-            variants = [CLEAN, DEGRADED, *params.objectives, *params.arms]
+            ceiling = [CLEAN] if Dataset.open(self.degraded / degradation).has_clean_images else []
+            variants = [*ceiling, DEGRADED, *params.objectives, *params.arms]
             folders = {v: variant_folder(self.evaluations, task, degradation, v, params.arms) for v in variants}
         return {variant: folder for variant, folder in folders.items() if folder.is_dir()}
 

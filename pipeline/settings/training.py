@@ -179,15 +179,17 @@ class Retraining(Settings):
 
 
 class Restore(Settings):
-    """The tiles in which large images are restored.
+    """The tiles in which large images are restored, and the precision of the restorer.
 
     Attributes:
         tile: side of the tiles that larger images are cut into, in pixels; None: images stay whole.
         overlap: pixels that neighbouring tiles share and blend; at most half a tile.
+        precision: of the restorer: full, or bf16, which is faster if the hardware multiplies bfloat16.
     """
 
     tile: Annotated[int, Field(ge=32)] | None
     overlap: NonNegative
+    precision: Literal["full", "bf16"] = "full"
 
     @model_validator(mode="after")
     def _fits(self) -> "Restore":

@@ -173,7 +173,7 @@ class ComparisonTables:
         yield self.folders.report / "report.md"
         for task in self.params.tasks:
             names = [f"{degradation}-{task}", *(f"{end}-{degradation}-{task}-{variant}" for end in ("best", "worst"))]
-            files = (self.folders.report / "pictures" / f"{name}.png" for name in names)
+            files = (self.folders.report / "pictures" / f"{name}.jpg" for name in names)
             yield from (path for path in files if path.exists())
         if curve:
             plot = self.folders.scratch / f"curve-{degradation}-{variant}.png"
