@@ -144,9 +144,7 @@ def _strays(
     used = set(labels.values())
     second = {folder / f"{image.stem}.txt": image for image in labels for folder in folders[image.parent]}
     pictures = {folder: place for place, places in folders.items() for folder in places}
-    unlisted = {
-        place: {alike(path.stem) for path in place.iterdir() if is_picture_name(path.name)} for place in folders
-    }
+    pictured = {place: _picture_names(place) for place in folders}
     strays: Counter[Path] = Counter()
     for folder, files in texts.items():
         for file in files:
