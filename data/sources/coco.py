@@ -24,6 +24,7 @@ from .coco_file import (
     image_finder,
     image_size,
     is_crowd,
+    is_outline,
     read_json,
 )
 from .file_source import FileSettings, FileSource
@@ -245,7 +246,7 @@ def _outline(annotation: Annotation, shape: tuple[int, int]) -> str:
         return run_length_counts(outline, shape)
     if not isinstance(outline, list):
         raise LabelError("no outline: set data.coco.masks to false if the annotations have boxes only")
-    if not outline:
+    if not is_outline(outline):
         raise LabelError("malformed outline: no polygon; set data.coco.masks to false if boxes are enough")
     return polygon_counts(outline, shape)
 

@@ -108,7 +108,12 @@ def class_names(files: Sequence[tuple[Mapping[Id, str], Mapping[str, Any]]]) -> 
 
 def has_outlines(content: Mapping[str, Any]) -> bool:
     """Whether any annotation of a file has an outline."""
-    return any(isinstance(entry, dict) and bool(entry.get("segmentation")) for entry in content["annotations"])
+    return any(isinstance(entry, dict) and is_outline(entry.get("segmentation")) for entry in content["annotations"])
+
+
+def is_outline(segmentation: Any) -> bool:
+    """Whether a segmentation holds anything: tools that export boxes write [] or [[]]."""
+    return any(segmentation) if isinstance(segmentation, list) else bool(segmentation)
 
 
 def image_finder(folder: Path) -> Callable[[Any], Path | None]:

@@ -144,9 +144,7 @@ def _strays(
     used = set(labels.values())
     second = {folder / f"{image.stem}.txt": image for image in labels for folder in folders[image.parent]}
     pictures = {folder: place for place, places in folders.items() for folder in places}
-    unlisted = {
-        place: {alike(path.stem) for path in place.iterdir() if is_picture_name(path.name)} for place in folders
-    }
+    pictured = {place: _picture_names(place) for place in folders}
     strays: Counter[Path] = Counter()
     for folder, files in texts.items():
         for file in files:
@@ -155,7 +153,7 @@ def _strays(
                 faults.append(Fault(str(file), text, "note"))
             elif file not in used and alike(file.stem) in pictured[pictures[folder]]:
                 faults.append(Fault(str(file), "label not read: no list names its image", "note"))
-            elif file not in used and not (folder in folders and _is_other_text(file)):
+            elif file not in used and not _is_other_text(file, folder in folders):
                 strays[folder] += 1
                 faults.append(Fault(str(file), f"label without image: none of its name in {pictures[folder]}"))
     return dict(strays)
@@ -166,15 +164,17 @@ def _picture_names(folder: Path) -> set[str]:
     return {alike(path.stem) for path in files if is_picture_name(path.name)}
 
 
-def _is_other_text(file: Path) -> bool:
-    """Whether a text file beside images is something else than labels."""
-    if is_side_file(file.name):
+def _is_other_text(file: Path, is_beside_images: bool) -> bool:
+    """Whether a text file is something else than labels: a list of images; beside images, any other text."""
+    if is_beside_images and is_side_file(file.name):
         return True
     try:
         words = file.read_text(encoding="utf-8-sig").split()
-        return bool(words) and not np.isfinite([float(word) for word in words]).all()
+        if words and is_picture_name(words[0]):
+            return True
+        return is_beside_images and bool(words) and not np.isfinite([float(word) for word in words]).all()
     except (OSError, ValueError):
-        return True
+        return is_beside_images
 
 
 def _doubt(image: Path, folders: Sequence[Path], strays: dict[Path, int]) -> str | None:

@@ -27,6 +27,7 @@ class InstanceSegmentation(YoloTask[InstancePrediction]):
     settings_type = Settings
     kind = "segment"
     label_folder = "instances"
+    most_boxes = 300  # each has a mask of the image's size, which takes memory
 
     @classmethod
     def label_lines(cls, split: LabelledSplit, image_id: str) -> str:

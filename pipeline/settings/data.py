@@ -17,7 +17,8 @@ class Data(PluginSections):
     Attributes:
         source: format of the dataset, which needs a section of this name beside it.
         root: folder of the dataset; source scenes is drawn by code and reads nothing.
-        faults: bad files: error lists all of them and writes no dataset, skip leaves them out and lists them.
+        faults: bad files: error lists all of them and writes no dataset, skip leaves out and lists their images, and
+            skip-labels leaves out single bad labels and keeps their image.
         longest_side: larger images are reduced to this many pixels, with their labels; None keeps all sizes.
         trust_paths: false reports links and lists that lead to files outside of root as faults.
     """
