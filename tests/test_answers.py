@@ -119,8 +119,9 @@ def test_one_training_each_cannot_tell_which_loss_is_better() -> None:
 def test_losses_are_counted_over_tasks_and_degradations() -> None:
     wins = verdict("diffloss", 0.02, 0.01, 0.03, "helps", versus="pixel")
     rows = [wins, {**wins, "degradation": "rain"}, {**wins, "degradation": "snow", "verdict": "hurts"}]
-    assert which_loss(table(*rows), TWO) == "Of the losses, diffloss beats pixel in 2 of 3 cases and is beaten in 1."
-    unsure = {**wins, "verdict": "can't tell"}
+    assert which_loss(table(*rows), TWO) == "Of the losses, diffloss beats pixel in 2 of 3 cases, is beaten in 1."
+    unsure = {**wins, "verdict": "can't tell", "degradation": "dusk"}
+    assert which_loss(table(wins, unsure), TWO).endswith("beats pixel in 1 of 2 cases, and 1 cannot be told.")
     assert which_loss(table(unsure), TWO) == "Of the losses, diffloss and pixel cannot be told apart."
     assert which_loss(table(HELPS), ["pixel"]) == ""
 

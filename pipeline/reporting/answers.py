@@ -169,8 +169,10 @@ def which_loss(verdicts: pd.DataFrame, objectives: Sequence[str]) -> str:
     for (variant, versus), pair in between.groupby(["variant", "versus"], sort=False):
         wins, defeats = (int((pair.verdict == verdict).sum()) for verdict in (HELPS, HURTS))
         if wins or defeats:
-            beaten = f" and is beaten in {defeats}" if defeats else ""
-            texts.append(f"{variant} beats {versus} in {wins} of {len(pair)} cases{beaten}")
+            beaten = f", is beaten in {defeats}" if defeats else ""
+            rest = len(pair) - wins - defeats
+            unsure = f", and {rest} cannot be told" if rest else ""
+            texts.append(f"{variant} beats {versus} in {wins} of {len(pair)} cases{beaten}{unsure}")
         else:
             texts.append(f"{variant} and {versus} cannot be told apart")
     more = f", and {len(texts) - MOST_PAIRS} more comparisons" if len(texts) > MOST_PAIRS else ""
