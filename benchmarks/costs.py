@@ -21,7 +21,7 @@ from ruamel.yaml import YAML
 from benchmarks.stages import PROJECT, StageCost, measure, project, run, size
 
 HOUR, GIB = 3600.0, 2.0**30
-GPU_STAGES = ("train_prior", "train_task", "train_restorer", "restore", "evaluate")
+GPU_STAGES = ("train_prior", "train_task", "train_restorer", "restore", "evaluate", "evaluate_clean")
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,8 @@ def stages(params: dict[str, Any], run_size: Size) -> Iterator[tuple[str, str, f
             yield f"train_task {name}", "image of an epoch", settings["epochs"] * run_size.train, 1
         else:
             yield f"train_task {name}", "step", run_size.steps or settings["steps"], 1
-        yield f"evaluate {name}", "image", run_size.test * (2 + len(objectives)), count
+        yield f"evaluate_clean {name}", "image", run_size.test, 1
+        yield f"evaluate {name}", "image", run_size.test * (1 + len(objectives)), count
     for name in objectives:
         yield "objective", "", 0, 1
         yield "train_mixture", "", 0, 1

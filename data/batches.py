@@ -1,6 +1,7 @@
 """Training batches. A batch is a pure function of seed and step.
 
 A training can therefore resume at any step, and two objectives with the same seed see the same crops in the same order.
+The batch of the next step is read while a step runs.
 """
 
 import os
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from .dataset import Split
 from .images import to_tensor
 from .labels import IGNORE_INDEX
+from .prefetching import Prefetcher
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 
@@ -86,6 +88,7 @@ class PairBatches:
             additional_targets={"clean": "image"},
             bbox_params=boxes if labels == "detection" else None,
         )
+        self._views = Prefetcher(self._read)
 
     def __call__(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:
         views = self._views(step)
@@ -103,7 +106,7 @@ class PairBatches:
             return *pairs, torch.from_numpy(np.stack([view["mask"] for view in views]).astype(np.int64))
         return *pairs, [torch.from_numpy(np.column_stack([view["classes"], view["bboxes"]])).float() for view in views]
 
-    def _views(self, step: int) -> list[dict[str, Any]]:
+    def _read(self, step: int) -> list[dict[str, Any]]:
         """The transformed images of each pair of a step, with labels if there are any."""
         return [
             _transformed(
@@ -158,8 +161,12 @@ class MaskBatches:
                 albumentations.RandomBrightnessContrast(0.2, 0.2),
             ]
         )
+        self._batches = Prefetcher(self._read)
 
     def __call__(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:
+        return self._batches(step)
+
+    def _read(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:
         views = [
             _transformed(self._transform, seed, image=self._split.image(image_id), mask=self._split.mask(image_id))
             for image_id, seed in self._draw(step)
@@ -188,8 +195,12 @@ class CropBatches:
                 albumentations.HorizontalFlip(),
             ]
         )
+        self._batches = Prefetcher(self._read)
 
     def __call__(self, step: int) -> torch.Tensor:
+        return self._batches(step)
+
+    def _read(self, step: int) -> torch.Tensor:
         views = [
             _transformed(self._transform, seed, image=self._split.image(image_id))
             for image_id, seed in self._draw(step)

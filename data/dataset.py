@@ -116,6 +116,15 @@ class Split:
     folder: Path
     ids: tuple[str, ...] = field(repr=False)
 
+    def evenly_spaced(self, count: int) -> list[str]:
+        """At most `count` of the ids, evenly spaced: nobody picked them."""
+        places = np.linspace(0, len(self.ids) - 1, min(count, len(self.ids))).round().astype(int)
+        return [self.ids[place] for place in places]
+
+    def size(self, image_id: str) -> tuple[int, int]:
+        """(height, width) in pixels, from the header of the image's file."""
+        return images.png_size(self.folder / "images" / f"{image_id}.png")
+
     def image(self, image_id: str) -> NDArray[np.uint8]:
         """The image, uint8 RGB (H, W, 3)."""
         return images.read_image(self.folder / "images" / f"{image_id}.png")

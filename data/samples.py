@@ -5,7 +5,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -22,20 +22,32 @@ class Fault:
     Attributes:
         file: the path, with the line or entry if the fault is in one.
         fault: "kind: details"; faults are counted by kind.
-        converted: the fault was repaired and the image is used.
+        effect: "image" or "label": the whole image or one of its labels cannot be used; "converted": it was repaired,
+            and the image is used; "note": no image is concerned.
     """
 
     file: str
     fault: str
-    converted: bool = False
+    effect: Literal["image", "label", "converted", "note"] = "image"
+
+    @property
+    def is_bad(self) -> bool:
+        """Whether something cannot be used."""
+        return self.effect in ("image", "label")
 
 
 class FaultError(DatasetError):
-    """A sample that cannot be used; `faults` holds all of its faults."""
+    """A sample that cannot be used.
 
-    def __init__(self, faults: Sequence[Fault]) -> None:
+    Attributes:
+        faults: all of its faults.
+        sample: the sample without its bad labels, if nothing else is wrong with it.
+    """
+
+    def __init__(self, faults: Sequence[Fault], sample: "Sample | None" = None) -> None:
         super().__init__("; ".join(f"{fault.file}: {fault.fault}" for fault in faults))
         self.faults = tuple(faults)
+        self.sample = sample
 
 
 @dataclass(frozen=True)
@@ -55,6 +67,7 @@ class Sample:
     category: int | None = None  # class index of the whole image
     file: Path | None = None  # an 8-bit RGB PNG with the same pixels: it is copied instead of encoding `image` again
     conversions: tuple[Fault, ...] = ()  # repairs that made `image` 8-bit RGB
+    origin: Path | None = None  # the image file of the source data
 
 
 def shrink(sample: Sample, longest: int) -> Sample:

@@ -16,16 +16,16 @@ from models.restorers import save_restorer
 from models.restorers.contract import Restorer
 from models.tasks import get_task
 from models.tasks.contract import Task
-from pipeline.metrics.evaluation import evaluate
+from pipeline.metrics.evaluation import evaluate, load_network
 from pipeline.running.artifacts import JOINT_FILE, NETWORKS_FOLDER, trained_file
 from pipeline.running.atomic_outputs import read_json, replacing, replacing_folder
 from pipeline.running.digests import checkpoint_folder, fingerprint
 from pipeline.running.entry import parse_arguments, run_stage
-from pipeline.running.restoring import restored_image, restorer_modules
+from pipeline.running.restoring import restored_image
 from pipeline.running.seeds import choose_device, seed_for
 from pipeline.settings.grammar import parse_arm
 from pipeline.settings.params import Params, load_params
-from pipeline.settings.training import Restore
+from pipeline.settings.training import Restore, restorer_modules
 from pipeline.training.joint import LabelledPairs, joint_objective, train_jointly
 from pipeline.training.loop import Loop
 from pipeline.training.task_networks import task_checkpoint_folder, train_task_network
@@ -45,7 +45,7 @@ def main() -> None:
     elif TRAIN in images.info.splits:
         task, loop = _retrain(options, params, images)
     else:
-        task = get_task(options.task).load(Path(options.network), choose_device())
+        task = load_network(options.task, Path(options.network))
     with replacing_folder(Path(options.out)) as out:
         for name in images.evaluation_splits:
             split = images.split(name)

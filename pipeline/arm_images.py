@@ -10,19 +10,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from data.dataset import Dataset, write_info
+from data.dataset import Dataset, Split, write_info
 from data.samples import copy_labels
-from models.restorers import load_restorer
 from models.restorers.contract import Restorer
 from pipeline.running.artifacts import JOINT_FILE, trained_file
 from pipeline.running.atomic_outputs import read_json, replacing_folder
 from pipeline.running.digests import code_digest, data_digest, digest_files
 from pipeline.running.entry import parse_arguments, run_stage
 from pipeline.running.progress import progress
-from pipeline.running.restoring import restore_image
-from pipeline.running.seeds import choose_device
+from pipeline.running.restoring import open_restorer, restore_split
 from pipeline.settings.grammar import DEGRADED, Arm, arm_error, parse_arm
 from pipeline.settings.params import ParamsError, load_params
 from pipeline.settings.plugins import plugin_modules
@@ -57,14 +53,11 @@ def write_images(
         for name in splits:
             split = source.split(name)
             copy_labels(split.folder, folder / name)
-            with progress(len(split.ids), f"{arm.name} {name}", "image") as bar, torch.inference_mode():
-                for image_id in split.ids:
-                    target = folder / name / "images" / f"{image_id}.png"
-                    if restorer is None:
-                        target.write_bytes((split.folder / "images" / f"{image_id}.png").read_bytes())
-                    else:
-                        restore_image(restorer, split.image(image_id), settings, target)
-                    bar.update()
+            target, text = folder / name / "images", f"{arm.name} {name}"
+            if restorer is None:
+                _copy_images(split, target, text)
+            else:
+                _restore(restorer, split, settings, target, text)
         counts = {name: source.info.splits[name] for name in splits}
         info = source.info.with_splits(counts)
         write_info(folder, replace(info, name=clean.info.name, classes=clean.info.classes))
@@ -82,6 +75,18 @@ def describe_joint(objective: Path, restorer: Path, clean: Dataset) -> dict[str,
     }
 
 
+def _restore(restorer: Restorer, split: Split, settings: Restore, out: Path, description: str) -> None:
+    restore_split(lambda: restorer, split, settings, out, description)
+
+
+def _copy_images(split: Split, out: Path, description: str) -> None:
+    out.mkdir(exist_ok=True)
+    with progress(len(split.ids), description, "image") as bar:
+        for image_id in split.ids:
+            (out / f"{image_id}.png").write_bytes((split.folder / "images" / f"{image_id}.png").read_bytes())
+            bar.update()
+
+
 def main() -> None:
     """Command line."""
     options = parse_arguments("arm", "clean", "degraded", "restorers", "objectives", "out")
@@ -94,7 +99,7 @@ def main() -> None:
     if arm.joint:
         joint = describe_joint(Path(options.objectives) / f"{arm.source}.json", weights, clean)
     elif arm.source != DEGRADED:
-        restorer = load_restorer(weights).to(choose_device())
+        restorer = open_restorer(weights)
     write_images(arm, clean, degraded, restorer, params.restore, joint, Path(options.out))
 
 

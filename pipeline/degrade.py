@@ -55,7 +55,8 @@ def main() -> None:
     settings = params.degrade.of(options.recipe)
     photos = settings.real.get(options.recipe)
     if isinstance(photos, Paired):
-        real_photos.copy_paired(clean, Path(params.data.root) / photos.folder, options.recipe, out)
+        folder = Path(params.data.root) / photos.folder
+        real_photos.copy_paired(clean, folder, options.recipe, out, photos.replace)
     elif isinstance(photos, Unpaired):
         degrade_for_photos(clean, photos, settings, params, out)
     else:

@@ -13,8 +13,7 @@ from data.degradations import RECIPES, DegradationError
 from data.degradations.recipes import require_still_pixels
 from models.diffusion.unet import NetworkError, check_sizes
 from models.losses import needs_prior
-from models.restorers import load_restorer
-from models.restorers.contract import RestorerError
+from models.restorers import RestorerError, load_restorer
 from models.tasks import TaskError, get_task
 from pipeline.datasets.recipes import recipe_of
 from pipeline.running.atomic_outputs import replacing, replacing_folder
@@ -44,17 +43,21 @@ Result = TypeVar("Result")
 def check_names(params: Params) -> None:
     """Check that all plug-ins in params.yaml exist and that their sections are valid.
 
+    Names come first: most sections belong to modules that import torch, which takes longer than all checks of names.
+
     Raises:
         ParamsError: the first mistake, in one line that names the key and the choices.
     """
     for check in (
         _check_sources,
-        _check_restorers,
-        _check_tasks,
+        _check_task_names,
         _check_arms,
         _check_degradations,
-        _check_losses,
+        _check_loss_names,
         _check_objectives,
+        _check_restorers,
+        _check_tasks,
+        _check_losses,
     ):
         check(params)
 
@@ -78,12 +81,16 @@ def _check_restorers(params: Params) -> None:
         )
 
 
-def _check_tasks(params: Params) -> None:
+def _check_task_names(params: Params) -> None:
     for task in params.tasks:
         _check_exists("tasks", task, plugin_modules("tasks"))
         params.task_settings(task)
-    for task, section in params.train_task.items():
+    for task in params.train_task:
         _check_exists("train_task", task, plugin_modules("tasks"))
+
+
+def _check_tasks(params: Params) -> None:
+    for task, section in params.train_task.items():
         check_section("tasks", task, section, f"train_task.{task}")
 
 
@@ -131,11 +138,11 @@ def _check_recipe(params: Params, key: str, name: str) -> None:
     _checked(key, require_still_pixels, recipe)
 
 
-def _check_losses(params: Params) -> None:
+def _check_loss_names(params: Params) -> None:
     kinds = plugin_modules("losses")
     for name, section in params.losses.items():
-        settings, kind = dict(section), loss_kind(name, params.losses)
-        if settings.pop(BASE, None):
+        kind = loss_kind(name, params.losses)
+        if section.get(BASE):
             _check_exists(f"losses.{name}.{BASE}", kind, kinds)
             if not is_loss_name(name):
                 raise ParamsError(
@@ -147,7 +154,12 @@ def _check_losses(params: Params) -> None:
                 f"{PARAMS_FILE}: losses: {name!r} is unknown. Choose one of {', '.join(kinds)}, or name one of them in "
                 f"losses.{name}.{BASE} to define a variant."
             )
-        check_section("losses", kind, settings, f"losses.{name}")
+
+
+def _check_losses(params: Params) -> None:
+    for name, section in params.losses.items():
+        settings = {key: value for key, value in section.items() if key != BASE}
+        check_section("losses", loss_kind(name, params.losses), settings, f"losses.{name}")
 
 
 def _check_objectives(params: Params) -> None:

@@ -31,6 +31,7 @@ def _publish(params: Params, clean: Dataset, options: Namespace, scratch: Path) 
     folders = Folders(
         degraded=Path(options.degraded),
         report=Path(options.report),
+        objectives=Path(options.objectives),
         restorers=Path(options.restorers),
         prior=Path(options.prior),
         tasks=Path(options.tasks),
@@ -61,7 +62,7 @@ def _report(params: Params, clean: Dataset, folder: Path, tags: dict[str, str]) 
 
 def main() -> None:
     """Command line."""
-    options = parse_arguments("clean", "degraded", "report", "restorers", "prior", "tasks", "out")
+    options = parse_arguments("clean", "degraded", "report", "objectives", "restorers", "prior", "tasks", "out")
     params, report = load_params(), Path(options.report)
     clean, verdicts = Dataset.open(Path(options.clean)), read_table(report / "verdicts.csv")
     print(f"\n{terminal_answer(params, clean.info.name, verdicts)}", flush=True)  # also if MLflow is out of reach

@@ -11,44 +11,59 @@ from data.dataset import Dataset, Split
 from models.losses import needs_prior
 from pipeline.metrics import QUALITY, MeanRecords, get_scoring
 from pipeline.metrics.fidelity import FIDELITY, Image, Measure
-from pipeline.reporting.pictures import evenly
 from pipeline.running.artifacts import DIFFLOSS_FILE, LEFT_OUT_FILE, RECORDS_FILE, read_from, scored_images
 from pipeline.running.atomic_outputs import replacing_folder
 from pipeline.running.entry import parse_arguments, run_stage
-from pipeline.running.execution import Kind, in_parallel
+from pipeline.running.execution import Kind, in_parallel, in_threads
+from pipeline.running.progress import progress
 from pipeline.running.seeds import choose_device
 from pipeline.settings.grammar import objective_losses
 from pipeline.settings.params import Params, load_params
 
+Variant = tuple[str, str]  # and the split, such as ("pixel", "test~2")
+Readers = Mapping[Variant, Callable[[str], Image]]  # what reads an image of each variant, by its id
+
 
 def measure(
     clean: Split,
-    read: Callable[[str], Image],
-    torch_measures: Mapping[str, Measure] | None = None,
+    variants: Readers,
+    measures: Mapping[str, Measure],
+    network_measures: Mapping[str, Measure] | None = None,
     engine: Kind = "local",
-) -> MeanRecords:
-    """The records of a split: every metric of every image.
+    description: str = "",
+) -> dict[Variant, MeanRecords]:
+    """The records of each variant: every metric of every image. Clean images are read once for all variants.
 
     Args:
         clean: the clean images.
-        read: image id -> the image that is compared with the clean one.
-        torch_measures: measures that need torch, by name. They are computed in this process.
-        engine: where the other measures are computed.
+        variants: what is compared with them.
+        measures: measures that need no network, by name.
+        network_measures: measures by a network. They are computed in this thread.
+        engine: where the other measures are computed: in threads of this process, or on a cluster.
+        description: text of the progress bar; there is none without it.
     """
-    measure_image = partial(_measure_image, replace(clean, ids=()), read)  # without ids, which all workers would get
-    rows = in_parallel(measure_image, ((image_id,) for image_id in clean.ids), engine)
-    values: dict[str, dict[str, float]] = dict(zip(clean.ids, rows, strict=True))
-    if torch_measures:
-        for image_id in clean.ids:
-            image, reference = read(image_id), clean.image(image_id)
-            values[image_id] |= {name: measure(image, reference) for name, measure in torch_measures.items()}
-    return MeanRecords.from_values(values)
+    measure_image = partial(_measure_image, replace(clean, ids=()), variants, measures)  # ids would go to all workers
+    jobs = ((image_id,) for image_id in clean.ids)
+    rows = in_parallel(measure_image, jobs, engine) if engine == "ray" else in_threads(measure_image, jobs)
+    values: dict[Variant, dict[str, dict[str, float]]] = {variant: {} for variant in variants}
+    with progress(len(clean.ids), description, "image", hidden=not description) as bar:
+        for image_id, row in zip(clean.ids, rows, strict=True):
+            by_network = _measure_image(clean, variants, network_measures, image_id) if network_measures else {}
+            for variant in variants:
+                values[variant][image_id] = row[variant] | by_network.get(variant, {})
+            bar.update()
+    return {variant: MeanRecords.from_values(scores) for variant, scores in values.items()}
 
 
-def _measure_image(clean: Split, read: Callable[[str], Image], image_id: str) -> dict[str, float]:
-    quality: Any = get_scoring(QUALITY)
-    reference, image = clean.image(image_id), read(image_id)
-    return {name: measure(image, reference) for name, measure in quality.measures.items()}
+def _measure_image(
+    clean: Split, variants: Readers, measures: Mapping[str, Measure], image_id: str
+) -> dict[Variant, dict[str, float]]:
+    reference = clean.image(image_id)
+    versions = {variant: read(image_id) for variant, read in variants.items()}
+    return {
+        variant: {name: measure(image, reference) for name, measure in measures.items()}
+        for variant, image in versions.items()
+    }
 
 
 def measure_all(
@@ -69,22 +84,26 @@ def measure_all(
     """
     quality: Any = get_scoring(QUALITY)
     device = choose_device()
-    torch_measures, left_out = quality.torch_measures(clean, device)
-    image_ids = evenly(clean.ids, params.quality.prior_images)
-    terms = None
+    measures, left_out = quality.image_measures(clean)
+    network_measures, without_weights = quality.network_measures(device)
+    left_out |= without_weights
+    folders = scored_images(degraded, restored, params.objectives)
+    variants = {variant: partial(read_from, folder) for variant, folder in folders.items()}
+    text = f"quality {degraded.folder.name}"
+    records = measure(clean, variants, measures, network_measures, params.engine, text)
+    for (variant, name), scores in records.items():
+        scores.save(out / variant / name / RECORDS_FILE)
+
+    image_ids = clean.evenly_spaced(params.quality.prior_images)
     if not any(needs_prior(objective_losses(objective, params.losses)) for objective in params.objectives):
         left_out["natural, semantic"] = "no objective needs a diffusion prior, so none was trained"
     elif not image_ids:
         left_out["natural, semantic"] = "quality.prior_images is 0"
     else:
-        terms = quality.diffloss_terms(prior, params.losses.get("diffloss", {}), params.seed, device)
-    for (variant, name), folder in scored_images(degraded, restored, params.objectives).items():
-        target = out / variant / name
-        target.mkdir(parents=True)
-        read = partial(read_from, folder)
-        measure(clean, read, torch_measures, params.engine).save(target / RECORDS_FILE)
-        if terms:
-            terms.measure(clean, read, image_ids).save(target / DIFFLOSS_FILE)
+        section, precision = params.losses.get("diffloss", {}), params.quality.precision
+        terms = quality.diffloss_terms(prior, section, params.seed, device, precision)
+        for (variant, name), scores in terms.measure(clean, variants, image_ids, f"{text}: DiffLoss's terms").items():
+            scores.save(out / variant / name / DIFFLOSS_FILE)
     return left_out
 
 

@@ -6,84 +6,28 @@ Finished images survive a kill. The next run makes only the missing images.
 import json
 import statistics
 import tempfile
-import uuid
-from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-import torch
-
 from data.dataset import Dataset, Split
-from models.restorers import load_restorer
 from models.restorers.contract import Restorer
 from pipeline.running import costs
 from pipeline.running.artifacts import TRAINING, trained_files
 from pipeline.running.atomic_outputs import replacing, resuming_folder
 from pipeline.running.digests import checkpoint_folder, fingerprint
 from pipeline.running.entry import parse_arguments, run_stage
-from pipeline.running.execution import Kind, through_network
-from pipeline.running.progress import progress
-from pipeline.running.restoring import restore_batch, restore_image, restorer_modules, to_batch
-from pipeline.running.seeds import choose_device
+from pipeline.running.restoring import UNFINISHED, open_restorer, restore_batch, restore_split, to_batch
 from pipeline.settings.params import load_params
-from pipeline.settings.training import Restore
+from pipeline.settings.training import Restore, restorer_modules
 
 WARM_UP = 2  # images that are not timed: the first images include allocation
-UNFINISHED = "partial-"  # prefix of the file of an image that is being written
-
-
-def restore_split(
-    load: Callable[[], Restorer],
-    degraded: Split,
-    settings: Restore,
-    out: Path,
-    description: str,
-    engine: Kind = "local",
-) -> list[float]:
-    """Write a restored PNG of every image into a folder, unless a killed run has written it.
-
-    Args:
-        load: returns the restorer.
-        degraded: the split to restore.
-        settings: tiles.
-        out: the folder. Unfinished files lie beside it.
-        description: text of the progress bar.
-        engine: `local` or `ray`.
-
-    Returns:
-        The seconds that each new image spent in the restorer.
-    """
-    out.mkdir(exist_ok=True)
-    restore_missing = partial(_restore_missing, replace(degraded, ids=()), settings, out)
-    seconds = []
-    with progress(len(degraded.ids), description, "image") as bar:
-        for image_seconds in through_network(load, restore_missing, ((image_id,) for image_id in degraded.ids), engine):
-            seconds += [] if image_seconds is None else [image_seconds]
-            bar.update()
-    return seconds
-
-
-def _load(file: Path) -> Restorer:
-    return load_restorer(file).to(choose_device())
-
-
-def _restore_missing(degraded: Split, settings: Restore, out: Path, restorer: Restorer, image_id: str) -> float | None:
-    """Restore an image, unless its file exists. Returns the seconds spent in the restorer."""
-    target = out / f"{image_id}.png"
-    if target.exists():
-        return None
-    unfinished = out.parent / f"{UNFINISHED}{uuid.uuid4().hex}.png"  # a cluster may run a job twice at once
-    with torch.inference_mode():
-        seconds = restore_image(restorer, degraded.image(image_id), settings, unfinished)
-    unfinished.rename(target)
-    return seconds
 
 
 def measure_pass(restorer: Restorer, degraded: Split, settings: Restore) -> dict[str, float]:
     """Gflops and peak_memory_mib of one pass for the split's first image, and the image's megapixels."""
     image = degraded.image(degraded.ids[0])
-    batch = to_batch(restorer, image)
+    batch = to_batch(restorer, [image])
     measured = {
         "gflops": costs.gflops(lambda: restore_batch(restorer, batch, settings)),
         "peak_memory_mib": costs.peak_memory_mib(lambda: restore_batch(restorer, batch, settings), batch.device),
@@ -108,9 +52,9 @@ def main() -> None:
         for number, file in enumerate(files, start=1):
             for split in degraded.evaluation_splits:
                 name = split if number == 1 else f"{split}{TRAINING}{number}"
-                text, load = f"restore {options.out} {name}", partial(_load, file)
+                text, load = f"restore {options.out} {name}", partial(open_restorer, file)
                 seconds += restore_split(load, degraded.split(split), settings, folder / name, text, params.engine)
-        restorer, first = _load(files[-1]), degraded.split(degraded.evaluation_splits[0])
+        restorer, first = open_restorer(files[-1]), degraded.split(degraded.evaluation_splits[0])
         if not seconds:  # a killed run has made all images
             sample = replace(first, ids=first.ids[: WARM_UP + 1])
             with tempfile.TemporaryDirectory() as scratch:

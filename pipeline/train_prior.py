@@ -16,6 +16,7 @@ from data.batches import CropBatches
 from data.dataset import Dataset
 from models.diffusion.prior import DiffusionPrior
 from models.diffusion.unet import build_scheduler, build_unet
+from models.mixed_precision import mixed_precision
 from pipeline.running.artifacts import write_not_needed
 from pipeline.running.atomic_outputs import read_json, replacing, replacing_folder
 from pipeline.running.digests import checkpoint_folder, fingerprint
@@ -35,7 +36,7 @@ def train_prior(clean: Dataset, settings: TrainPrior, loop: Loop, rank: Training
     """Train by predicting the noise (Ho et al., "Denoising diffusion probabilistic models", 2020, algorithm 1).
 
     It sees the split `train` only. Each rank gets its slice of every batch. The weights of the result are running means
-    over the steps (EMA). Weights are float32; at precision bf16 the U-Net computes in bfloat16.
+    over the steps (EMA). Weights are float32; the U-Net computes in the precision of the settings.
     """
     from diffusers.training_utils import EMAModel
 
@@ -53,7 +54,7 @@ def train_prior(clean: Dataset, settings: TrainPrior, loop: Loop, rank: Training
     state = {"unet": unet, "optimizer": optimizer, "rates": rates, "average": average}
     for step in loop.steps(settings.steps, state):
         seed = seed_for(loop.seed, "noise", step)
-        with torch.autocast(loop.device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
+        with mixed_precision(settings.precision, loop.device):
             loss = _noise_loss(network, scheduler, batches(step).to(loop.device), seed, rank, settings.min_snr)
         optimizer.zero_grad()
         loss.backward()

@@ -14,6 +14,7 @@ os.environ["YOLO_VERBOSE"] = "false"
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -46,17 +47,24 @@ def _sample(split: str, index: int, size: tuple[int, int]) -> Sample:
     return Sample(f"{split}{index}", split, image, boxes, mask, instances=objects, category=index % 2)
 
 
+def write_dataset(parent: Path, name: str = "clean", size: tuple[int, int] = (48, 64), **counts: int) -> Dataset:
+    """A small canonical dataset with boxes and masks, in a new folder of this name."""
+    folder = parent / name
+    counts = counts or {"train": 5, "val": 2, "test": 3}
+    for split, count in counts.items():
+        for index in range(count):
+            write_sample(folder, _sample(split, index, size))
+    write_info(folder, DatasetInfo(name, CLASSES, counts, {"source": "test"}))
+    return Dataset.open(folder)
+
+
 @pytest.fixture
 def make_dataset(tmp_path: Path) -> Callable[..., Dataset]:
     """Builds a small canonical dataset with boxes and masks."""
+    return partial(write_dataset, tmp_path)
 
-    def make(name: str = "clean", size: tuple[int, int] = (48, 64), **counts: int) -> Dataset:
-        folder = tmp_path / name
-        counts = counts or {"train": 5, "val": 2, "test": 3}
-        for split, count in counts.items():
-            for index in range(count):
-                write_sample(folder, _sample(split, index, size))
-        write_info(folder, DatasetInfo(name, CLASSES, counts, {"source": "test"}))
-        return Dataset.open(folder)
 
-    return make
+@pytest.fixture(scope="session")
+def shared_dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    """A small canonical dataset for tests that do not change it."""
+    return write_dataset(tmp_path_factory.mktemp("shared"))

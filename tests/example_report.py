@@ -69,5 +69,5 @@ def describe(folder: Path, names: dict[str, str]) -> Document:
     images = [np.random.default_rng(seed).integers(0, 256, (48, 64, 3), dtype=np.uint8) for seed in range(2)]
     columns = {"degraded": images, names["variant"]: images, "clean": images}
     sliders = make_sliders([names["image"], "b"], columns, BUDGET)
-    pictures = contents.Pictures([Comparison(names["degradation"], "detection", "fog-detection.png", sliders)])
+    pictures = contents.Pictures([Comparison(names["degradation"], "detection", "fog-detection.jpg", sliders)])
     return contents.describe_report(params, clean, folder, {}, origin, pictures, {"LPIPS": "no weights"})

@@ -15,6 +15,7 @@ from models.restorers import build_restorer, load_restorer, save_restorer
 from models.tasks.segmentation import Segmentation, start_network
 from pipeline.metrics.evaluation import evaluate
 from pipeline.reporting.score_rows import RESULTS
+from pipeline.running.artifacts import variant_folder
 from pipeline.settings.grammar import objective_losses
 from pipeline.settings.params import load_params
 from pipeline.statistics.verdicts import COLUMNS
@@ -89,7 +90,6 @@ def _write_task(artifacts: Path, clean: Dataset, degraded: Dataset) -> None:
     folder = artifacts / "tasks" / TASK
     folder.mkdir(parents=True)
     task.save(folder)
-    evaluations = artifacts / "evaluations" / TASK / DEGRADATION / "clean-trained"
     split = clean.evaluation_split
     truth = degraded.split(split)
     sources = {
@@ -98,11 +98,12 @@ def _write_task(artifacts: Path, clean: Dataset, degraded: Dataset) -> None:
         OBJECTIVE: artifacts / "restored" / DEGRADATION / OBJECTIVE / split,
     }
     for variant, source in sources.items():
+        evaluations = variant_folder(artifacts / "evaluations", TASK, DEGRADATION, variant, [])
         evaluate(
             task,
             truth,
             lambda id, source=source: images.read_image(source / f"{id}.png"),  # type: ignore[misc]
-            evaluations / variant / split,
+            evaluations / split,
             variant,
         )
 

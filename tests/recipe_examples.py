@@ -133,6 +133,8 @@ class _Residual(nn.Module):
 
 MIRRORED = '''"""Classification of an image and of its mirror image; the answer of higher probability counts."""
 
+from collections.abc import Sequence
+
 from . import classification
 from .contract import Image
 from .predictions import Label
@@ -148,9 +150,9 @@ class MirroredClassification(classification.Classification):
     name = "mirrored-classification"
     settings_type = Settings
 
-    def predict(self, image: Image) -> Label:
-        labels = super().predict(image), super().predict(image[:, ::-1].copy())
-        return max(labels, key=lambda label: label.score)
+    def predict_batch(self, images: Sequence[Image]) -> list[Label]:
+        plain, mirrored = super().predict_batch(images), super().predict_batch([i[:, ::-1].copy() for i in images])
+        return [max(pair, key=lambda label: label.score) for pair in zip(plain, mirrored, strict=True)]
 '''
 
 BOXLIST = '''"""Images, and one CSV file of boxes with the columns split, file, class, left, top, right and bottom."""
@@ -331,8 +333,8 @@ EXAMPLES = {
         {
             "pipeline/metrics/image_quality.py": [
                 (
-                    "from pipeline.metrics.fidelity import FIDELITY, Image, Measure\n",
-                    "from pipeline.metrics.fidelity import FIDELITY, Image, Measure\n"
+                    "from pipeline.metrics.fidelity import FIDELITY, SMALLEST_SIDE, Image, Measure, ms_ssim\n",
+                    "from pipeline.metrics.fidelity import FIDELITY, SMALLEST_SIDE, Image, Measure, ms_ssim\n"
                     "from pipeline.metrics.roughness import roughness\n",
                 ),
                 (

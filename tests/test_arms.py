@@ -12,8 +12,7 @@ import pytest
 import torch
 
 from data.dataset import Dataset, write_info
-from models.restorers import build_restorer, save_restorer
-from models.restorers.contract import RestorerError
+from models.restorers import RestorerError, build_restorer, save_restorer
 from pipeline import arm, arm_images
 from pipeline.metrics import MeanRecords
 from pipeline.reporting import score_rows

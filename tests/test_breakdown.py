@@ -18,7 +18,7 @@ from pipeline.reporting import breakdown, prediction_pictures, score_rows
 from pipeline.reporting.prediction_pictures import PredictionPainter, choose_extremes, draw_extremes
 from pipeline.reporting.scatter_plots import draw_scatter_plots
 from pipeline.reporting.tables import RunFolders
-from pipeline.running.artifacts import CLEAN_TRAINED_FOLDER, DIFFLOSS_FILE, RECORDS_FILE
+from pipeline.running.artifacts import DIFFLOSS_FILE, RECORDS_FILE, variant_folder
 from pipeline.settings.params import Params, load_params
 from pipeline.statistics import correlations
 from pipeline.statistics.scores import read_cells
@@ -49,11 +49,9 @@ def clean(make_dataset: Callable[..., Dataset]) -> Dataset:
 @pytest.fixture
 def folders(clean: Dataset, tmp_path: Path) -> dict[str, Path]:
     for variant, (found, wrong) in FOUND.items():
-        folder = _run(tmp_path).evaluations / "detection" / "fog" / CLEAN_TRAINED_FOLDER / variant
+        folder = variant_folder(_run(tmp_path).evaluations, "detection", "fog", variant, [])
         _store(folder / "test", {f"test{n}": _seen(n in found, n in wrong) for n in ALL})
-    return {
-        variant: _run(tmp_path).evaluations / "detection" / "fog" / CLEAN_TRAINED_FOLDER / variant for variant in FOUND
-    }
+    return {variant: variant_folder(_run(tmp_path).evaluations, "detection", "fog", variant, []) for variant in FOUND}
 
 
 def _run(folder: Path) -> RunFolders:

@@ -13,10 +13,10 @@ from data import images
 from data.batches import PairBatches
 from data.dataset import Dataset
 from models.losses import build_objective
-from models.restorers import build_restorer, load_restorer, save_restorer
-from models.restorers.contract import RestorerError, restore_tiled
+from models.restorers import RestorerError, build_restorer, load_restorer, save_restorer
+from models.restorers.contract import restore_tiled
 from pipeline import train_restorer
-from pipeline.restore import restore_split
+from pipeline.running.restoring import restore_split
 from pipeline.settings.training import Restore, TrainRestorer
 from pipeline.training import restorers
 from pipeline.training.loop import Loop

@@ -21,10 +21,11 @@ from models.tasks import get_task
 from pipeline.datasets.recipes import recipe_of
 from pipeline.degrade import degrade_dataset
 from pipeline.metrics.evaluation import evaluate
+from pipeline.metrics.image_quality import ImageQuality
 from pipeline.quality import measure
-from pipeline.restore import restore_split
 from pipeline.running.artifacts import read_from
 from pipeline.running.execution import ClusterError, in_parallel
+from pipeline.running.restoring import restore_split
 from pipeline.settings.data import Degrade
 from pipeline.settings.training import Restore
 from pipeline.training.loop import Loop
@@ -148,7 +149,9 @@ def test_every_stage_writes_the_same_bytes(
         (out / "restored").mkdir()
         restore_split(load, degraded, Restore(tile=None, overlap=0), out / "restored" / "test@4", "", engine)
         read = partial(read_from, out / "restored" / "test@4")
-        measure(clean.split("test"), read, engine=engine).save(out / "quality.npz")
+        readers = {("pixel", "test"): read}
+        records = measure(clean.split("test"), readers, ImageQuality.measures, engine=engine)
+        records["pixel", "test"].save(out / "quality.npz")
         evaluate(network(), degraded, read, out / "predictions", "", network if engine == "ray" else None)
     assert _files(tmp_path / "ray") == _files(tmp_path / "local")
     assert len(list((tmp_path / "ray").rglob("*.png"))) > 50

@@ -34,6 +34,12 @@ stages:
     cmd: "true"
     outs: ["artifacts/quality/${item.degradation}"]
 """
+CLEAN_STAGE = """\
+  evaluate_clean:
+    matrix: {task: [detection]}
+    cmd: "true"
+    outs: ["artifacts/evaluations/clean/${item.task}"]
+"""
 RNG = np.random.default_rng(0)
 HARD = RNG.normal(0, 0.2, IMAGES)  # differs from image to image much more than the systems do
 NOISE = RNG.normal(0, 0.01, (5, IMAGES))
@@ -70,7 +76,9 @@ def _write(folder: Path, scores: Mapping[str, np.ndarray], labels: str) -> None:
         write_info(split.parents[1], info)
     for variant, values in scores.items():
         records = MeanRecords.from_values({f"i{n:02}": {"mAP50": float(v)} for n, v in enumerate(values)})
-        records.save(folder / f"artifacts/evaluations/detection/fog/clean-trained/{variant}/test/{RECORDS_FILE}")
+        shared = variant == "clean" and CLEAN_STAGE in (folder / "dvc.yaml").read_text()
+        place = "clean/detection" if shared else f"detection/fog/clean-trained/{variant}"
+        records.save(folder / f"artifacts/evaluations/{place}/test/{RECORDS_FILE}")
         if variant != "clean":
             records = MeanRecords.from_values({f"i{n:02}": {"PSNR": 30 + float(v)} for n, v in enumerate(values)})
             records.save(folder / f"artifacts/quality/fog/{variant}/test/{RECORDS_FILE}")
@@ -89,7 +97,8 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     _run(folder, "git", "config", "user.email", "t@example.org")
     _run(folder, "dvc", "init", "-q")
     for tag, scores in {"empty": {}, **SCORES}.items():
-        if tag == "B":
+        if tag == "B":  # A is older than the stage evaluate_clean
+            (folder / "dvc.yaml").write_text(DAG + CLEAN_STAGE)
             text = (folder / "params.yaml").read_text()
             (folder / "params.yaml").write_text(text.replace("strength: 0.5", "strength: 0.7"))
         if scores:

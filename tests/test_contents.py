@@ -68,7 +68,7 @@ def test_sections_of_a_whole_report(document: Document) -> None:
     assert "helps (this training)" in text and "0.514 (0.422 to 0.528)" in text
     for heading in ("In words", "By class", "Other metrics and baselines", "How to reproduce it", "fog: detection"):
         assert f"\n### {heading}\n" in text
-    assert "![fog detection](pictures/fog-detection.png)" in text
+    assert "![fog detection](pictures/fog-detection.jpg)" in text
     assert "(pictures/detection-gain-in-mAP50-95.svg)" in text
 
 

@@ -64,7 +64,9 @@ def test_the_lines_are_found_again(lines: dict[str, Line]) -> None:
         if line.seconds[1]:
             assert line.seconds[1] == pytest.approx(expected.seconds[1]), kind
             assert line.bytes[1] == pytest.approx(expected.bytes[1], rel=0.01), kind
-    assert {kind for kind, line in lines.items() if not line.seconds[1]} == {"code", "plan", "publish", "objective"}
+    assert {kind for kind, line in lines.items() if not line.seconds[1]} == {
+        *("code", "plan", "publish", "objective", "train_mixture")
+    }
 
 
 def test_all_stages_of_a_large_run_are_added_up(lines: dict[str, Line]) -> None:
@@ -77,17 +79,19 @@ def test_all_stages_of_a_large_run_are_added_up(lines: dict[str, Line]) -> None:
         ("train_task detection", 100 * 118287, 1),
         ("train_task segmentation", 90000, 1),
         ("objective", 0, OBJECTIVES),
+        ("train_mixture", 0, OBJECTIVES),
         ("train_restorer diffloss", 20000, DEGRADATIONS),
         ("restore", 5000, DEGRADATIONS * OBJECTIVES),
         ("quality", 5000 * (1 + OBJECTIVES), DEGRADATIONS),
-        ("evaluate segmentation", 5000 * (2 + OBJECTIVES), DEGRADATIONS),
+        ("evaluate_clean segmentation", 5000, 1),
+        ("evaluate segmentation", 5000 * (1 + OBJECTIVES), DEGRADATIONS),
         ("report", 5000 * DEGRADATIONS, 1),
     ):
         fixed, each = _truth(kind).seconds
         assert found[kind][0] == pytest.approx(count * (fixed + each * units)), kind
     stages = sum(count for *_, count in costs.stages(PARAMS, costs.COCO))
     matrix = DEGRADATIONS * (1 + 2 * OBJECTIVES + 1 + TASKS)
-    assert stages == 6 + TASKS + OBJECTIVES + matrix  # code, plan, prepare, train_prior, report, publish
+    assert stages == 6 + 2 * TASKS + 2 * OBJECTIVES + matrix  # code, plan, prepare, train_prior, report, publish
     rows = list(costs.table(lines, PARAMS, costs.COCO))
     assert rows[-1].startswith("| all ") and len(rows) == 3 + len(found)
 
@@ -107,11 +111,13 @@ def test_gpus_take_over_the_networks_alone() -> None:
     [
         ("degrade@fog", "degrade fog"),
         ("train_restorer@fog-pixel", "train_restorer pixel"),
+        ("evaluate_clean@segmentation", "evaluate_clean segmentation"),
         ("evaluate@segmentation-fog", "evaluate segmentation"),
         ("restore@fog-pixel", "restore"),
         ("quality@fog", "quality"),
         ("train_task@detection", "train_task detection"),
         ("objective@pixel", "objective"),
+        ("train_mixture@pixel", "train_mixture"),
         ("train_prior", "train_prior"),
     ],
 )

@@ -24,8 +24,8 @@ from pipeline.reporting.severity_section import severity_curves
 from pipeline.reporting.severity_tables import CROSSOVERS, SEVERITIES, crossover_overview, crossover_rows, severity_rows
 from pipeline.settings.data import RandomSeverity, Sweep
 from pipeline.settings.params import ParamsError, load_params
-from pipeline.statistics.comparison import TWO_TRAININGS
-from pipeline.statistics.crossovers import helpful_range, positive_range
+from pipeline.statistics.comparison import TWO_TRAININGS, estimate
+from pipeline.statistics.crossovers import helpful_range, interpolated, positive_range
 from pipeline.statistics.resampling import Resamples
 from pipeline.statistics.scores import Cells
 from pipeline.statistics.systems import System
@@ -49,8 +49,9 @@ INF = math.inf
     ],
 )
 def test_positions_by_hand(gains: list[float], starts: float, stops: float) -> None:
-    found = positive_range(np.array(gains, dtype=float)[:, None])
-    assert [float(part[0]) for part in found] == pytest.approx([starts, stops])
+    measured, positions = np.array(gains, dtype=float), np.linspace(0, len(gains) - 1, 5 * (len(gains) - 1) + 1)
+    for places in (np.arange(len(gains), dtype=float), positions):
+        assert positive_range(places, interpolated(measured, places)) == pytest.approx((starts, stops))
 
 
 def _cells(gain: Callable[[int], float], spread: float, trainings: int = 1, images: int = 40) -> Cells:
@@ -79,7 +80,7 @@ def _cells(gain: Callable[[int], float], spread: float, trainings: int = 1, imag
 
 
 def _row(cells: Cells, sweep: Sweep | None = None) -> dict[str, Any]:
-    (row,) = crossover_rows("segmentation", "fog", cells, PARAMS.statistics, 0, sweep)
+    (row,) = crossover_rows("segmentation", "fog", cells, PARAMS.statistics, sweep)
     return row
 
 
@@ -100,14 +101,19 @@ def test_a_gain_that_is_never_sure_has_an_open_interval() -> None:
     assert row["starts_low"] == -INF and row["starts_high"] == INF
 
 
-def test_it_is_better_to_resample_severities_together() -> None:
-    """An independent draw for each severity would widen the interval: the noise of an image is shared."""
+def test_the_ends_are_where_the_interval_of_the_gain_ends_at_zero() -> None:
     cells = _cells(lambda severity: 0.02 * (severity - 2.5), 0.03)
     gains = [cell["pixel"].minus(cell["degraded"]) for cell in cells.severities.values()]
+    found = helpful_range(gains, "mIoU")
+    intervals = [estimate(gain)["mIoU"] for gain in gains]
+    excludes_a_gain = [n for n, interval in enumerate(intervals) if interval.high < 0]
+    surely_helps = [n for n, interval in enumerate(intervals) if interval.low > 0]
+    assert max(excludes_a_gain) < found.starts_low < found.starts < found.starts_high < min(surely_helps)
+    # An interpolated gain has the variance of the two severities together, which share what is hard about an image.
     apart = [replace(g, resampled={"mIoU": np.roll(g.resampled["mIoU"], 7 * n, axis=1)}) for n, g in enumerate(gains)]
-    together, independent = helpful_range(gains, "mIoU"), helpful_range(apart, "mIoU")
-    assert together.starts == independent.starts
-    assert (together.starts_low, together.starts_high) != (independent.starts_low, independent.starts_high)
+    independent = helpful_range(apart, "mIoU")
+    assert independent.starts == found.starts
+    assert independent.starts_high - independent.starts_low < found.starts_high - found.starts_low
 
 
 def test_trainings() -> None:
@@ -139,7 +145,7 @@ def test_the_values_of_a_sweep_are_the_scale() -> None:
 
 def test_the_table_for_people_and_the_figure() -> None:
     cells = _cells(lambda severity: 0.02 * (severity - 2.5), 0.003)
-    table = pd.DataFrame(crossover_rows("segmentation", "fog", cells, PARAMS.statistics, 0, MIST), columns=CROSSOVERS)
+    table = pd.DataFrame(crossover_rows("segmentation", "fog", cells, PARAMS.statistics, MIST), columns=CROSSOVERS)
     texts = table.map(lambda cell: f"{cell:.6g}" if isinstance(cell, float) else str(cell))
     (row,) = crossover_overview(texts).rows
     assert row[5].text == "250 to 30" and row[7].text == "still helps at the most severe"

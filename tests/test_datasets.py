@@ -144,6 +144,13 @@ def test_different_ids_are_refused(make_dataset: Callable[..., Dataset]) -> None
         PairBatches(make_dataset("a", train=2, test=1).split("train"), make_dataset("b").split("train"), 16, 2, 0)
 
 
+def test_ids_that_nobody_picked_and_sizes_without_decoding(make_dataset: Callable[..., Dataset]) -> None:
+    split = make_dataset(test=9).split("test")
+    assert split.evenly_spaced(3) == ["test0", "test4", "test8"]
+    assert split.evenly_spaced(20) == list(split.ids) and split.evenly_spaced(0) == []
+    assert all(split.size(name) == split.image(name).shape[:2] for name in split.ids)
+
+
 def test_masks_follow_their_images(make_dataset: Callable[..., Dataset]) -> None:
     images, masks = MaskBatches(make_dataset().split("train"), seed=0, crop=64, batch=4)(0)
     assert images.shape == (4, 3, 64, 64) and masks.shape == (4, 64, 64) and masks.dtype == torch.int64

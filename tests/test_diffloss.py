@@ -9,9 +9,9 @@ from test_prior import tiny_prior
 from torch import Tensor, nn
 
 from models.diffusion.prior import DiffusionPrior
+from models.losses import LossError
 from models.losses.diffloss import DiffLoss
 from models.losses.diffusion_terms import DiffLossWithOptions, Settings, resize
-from models.losses.term import LossError
 
 GOLDEN = Path(__file__).parents[1].parent / "shared" / "golden"
 TIMESTEPS = torch.tensor([20, 300, 700])

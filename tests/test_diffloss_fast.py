@@ -6,9 +6,9 @@ from test_diffloss import gradient, pair
 from test_prior import tiny_latent_prior, tiny_prior
 from torch import nn
 
+from models.losses import LossError
 from models.losses.diffloss import DiffLoss
 from models.losses.diffusion_terms import DiffLossWithOptions, Settings
-from models.losses.term import LossError
 
 SAME = {"layers", "distance"}  # options that a faster evaluation shares with the one it is compared with
 

@@ -119,6 +119,21 @@ def test_links_lead_somewhere(page: Path) -> None:
             assert anchor in _anchors(target), f"{page}: {link}"
 
 
+def test_the_pages_that_code_and_settings_name_exist() -> None:
+    folders = ("benchmarks", "data", "examples", "models", "pipeline", "tests", "tools")
+    files = [*ROOT.glob("*.*"), *(path for folder in folders for path in (ROOT / folder).rglob("*.*"))]
+    texts = {
+        path: path.read_text() for path in files if path.suffix in (".py", ".yaml", ".toml", ".md", ".jinja", ".sh")
+    }
+    missing = {
+        (path.name, page)
+        for path, text in texts.items()
+        for page in re.findall(r"\bdocs/[\w/-]+\.md\b", text)
+        if not (ROOT / page).exists()
+    }
+    assert not missing
+
+
 def _anchors(page: Path) -> set[str]:
     """The anchors of a page's headings, as GitHub makes them."""
     text = FENCE.sub("", page.read_text())

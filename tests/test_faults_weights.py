@@ -15,8 +15,7 @@ from safetensors.torch import load_file, save_file
 from models.diffusion.adm_settings import GuidedError
 from models.diffusion.prior import DiffusionPrior, PriorError
 from models.diffusion.schedule import ScheduleError
-from models.restorers import FORMAT, HEADER, build_restorer, load_restorer, save_restorer
-from models.restorers.contract import RestorerError
+from models.restorers import FORMAT, HEADER, RestorerError, build_restorer, load_restorer, save_restorer
 from models.tasks import TaskError, get_task
 from models.tasks.predictions import DetectionPrediction
 from pipeline.metrics import MeanRecords, get_scoring, load_records

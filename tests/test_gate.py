@@ -28,9 +28,11 @@ from pipeline.commands.gate_model import (
     output_features,
 )
 from pipeline.metrics import Metric, load_records, main_metric
+from pipeline.running.artifacts import variant_folder
 from pipeline.settings.params import ParamsError, load_params
 from pipeline.statistics.resampling import Resamples
 
+VARIANTS = ("clean", "degraded", "pixel")
 FEATURES = ["brightness", "noise"]
 
 
@@ -198,8 +200,8 @@ def test_the_command_judges_by_the_reports_own_numbers(run: Callable[..., dict[s
         *("gate.json", "gate.md", "policies.csv", "risk_coverage.csv", "risk_coverage.svg", "cases.csv")
     }
     table = found["policies"]
-    evaluations = Path("artifacts/evaluations/segmentation/fog/clean-trained")
-    stored = {v: load_records(evaluations / v / "test" / "records.npz") for v in ("clean", "degraded", "pixel")}
+    folders = {v: variant_folder(Path("artifacts/evaluations"), "segmentation", "fog", v, []) for v in VARIANTS}
+    stored = {variant: load_records(folder / "test" / "records.npz") for variant, folder in folders.items()}
     never = (stored["degraded"].metrics()["mIoU"][0] + stored["clean"].metrics()["mIoU"][0]) / 2
     assert _value(table, "test", "never", "mIoU") == pytest.approx(never, rel=1e-5)
     own = {name: records.image_scores()["mIoU"].mean() for name, records in stored.items()}

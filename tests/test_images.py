@@ -6,7 +6,7 @@ import pytest
 import torch
 from PIL import Image
 
-from data import images
+from data import images, photos
 
 
 def _random(shape: tuple[int, ...], dtype: type = np.uint8) -> np.ndarray:
@@ -87,7 +87,7 @@ CONVERSIONS = {
 
 def test_photos_of_every_kind_are_read_as_opencv_reads_them_and_changes_are_named(tmp_path: Path) -> None:
     for name, path in _files(tmp_path).items():
-        photo = images.read_photo(path)
+        photo = photos.read_photo(path, exif="upright")
         expected = cv2.imread(str(path))
         # Rounding of CMYK, and of 16-bit TIFF, differs by one.
         assert np.abs(photo.pixels.astype(int) - expected[:, :, ::-1]).max() <= (
@@ -100,9 +100,9 @@ def test_photos_of_every_kind_are_read_as_opencv_reads_them_and_changes_are_name
 
 def test_turning_goes_by_the_size_of_the_labels(tmp_path: Path) -> None:
     path = _files(tmp_path)["turned.png"]
-    assert images.read_photo(path, (8, 6)).pixels.shape == (6, 8, 3)
-    assert images.read_photo(path, (6, 8)).pixels.shape == (8, 6, 3)
-    assert images.read_photo(path, (99, 99)).pixels.shape == (6, 8, 3)
+    assert photos.read_photo(path, (8, 6)).pixels.shape == (6, 8, 3)
+    assert photos.read_photo(path, (6, 8)).pixels.shape == (8, 6, 3)
+    assert photos.read_photo(path, (99, 99)).pixels.shape == (8, 6, 3)
 
 
 @pytest.mark.parametrize("name", ["plain.png", "plain.jpg", "rgb16.tif"])
@@ -110,7 +110,7 @@ def test_truncated_photos_are_refused(tmp_path: Path, name: str) -> None:
     path = _files(tmp_path)[name]
     path.write_bytes(path.read_bytes()[:-50])
     with pytest.raises(images.ImageError, match=rf"{path.name}: "):
-        images.read_photo(path)
+        photos.read_photo(path)
 
 
 def test_copies_have_the_bytes_with_and_without_the_kernels_help(
@@ -134,4 +134,4 @@ def test_unknown_files_are_refused_after_ultralytics_has_replaced_pillows_open(t
     path = tmp_path / "a.png"
     path.write_text("no image")
     with pytest.raises(images.ImageError, match=r"a\.png: not a readable image \(not an image of a known format\)"):
-        images.read_photo(path)
+        photos.read_photo(path)

@@ -9,11 +9,20 @@ import torchvision
 from test_prior import tiny_prior
 from torch import Tensor, nn
 
-from models.losses import LOSSES, build_objective, get_loss, get_settings, needs_labels, needs_prior, needs_task
+from models.losses import (
+    LOSSES,
+    LossError,
+    build_objective,
+    get_loss,
+    get_settings,
+    needs_labels,
+    needs_prior,
+    needs_task,
+)
 from models.losses.diffusion_terms import untrained
 from models.losses.objective import Objective
 from models.losses.pixel import PIXEL_LOSSES
-from models.losses.term import Loss, LossError
+from models.losses.term import Loss
 from models.settings import Settings
 from pipeline.settings.grammar import GrammarError, objective_losses
 

@@ -69,8 +69,11 @@ def test_other_faults_of_masks(tmp_path: Path) -> None:
         "trainannot/a.png: size differs: mask of 60 x 39, image of 60 x 40"
     ]
     source = _make(tmp_path, np.dstack([_mask()] * 3))
+    assert np.array_equal(source.sample("train", "a").mask == 255, _mask() == 7)  # three equal channels are one
+    source = _make(tmp_path, np.dstack([_mask(), _mask(), _mask() + 1]))
     assert _faults(source) == [
-        "trainannot/a.png: unreadable mask: expected one channel of class indices up to 255, got RGB"
+        "trainannot/a.png: unreadable mask: expected one channel of class indices up to 255, got RGB; "
+        "list the colours of the classes in data.masks.colours"
     ]
     (tmp_path / "trainannot" / "a.png").write_bytes(b"\x89PNG")
     assert "unreadable mask: not a readable image" in _faults(source)[0]

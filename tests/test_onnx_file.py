@@ -11,8 +11,8 @@ from test_restorers import SETTINGS
 from torch import nn
 
 from data.dataset import Split
-from models.restorers import CHECKPOINT, RESTORERS, build_restorer, load_restorer
-from models.restorers.contract import Restorer, RestorerError, restore_tiled
+from models.restorers import CHECKPOINT, RESTORERS, RestorerError, build_restorer, load_restorer
+from models.restorers.contract import Restorer, restore_tiled
 from models.restorers.onnx_file import ENTRY, export_onnx, load_onnx
 from pipeline.commands.deploy import check_parity
 

@@ -96,7 +96,7 @@ def test_half_precision_is_the_restorers_alone() -> None:
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without GPU")
 def test_fp16_needs_a_gpu() -> None:
-    with pytest.raises(TrainingError, match=r"precision: fp16 needs a GPU\. Choose bf16 or full"):
+    with pytest.raises(TrainingError, match=r"precision: fp16 needs a GPU\. Choose auto, bf16 or full"):
         _optimisation(precision="fp16")
 
 

@@ -318,7 +318,10 @@ DATA_FAULTS = [
     ),
     (MASKS % ", colours: {a: [1, 2]}", "data.masks.colours.a: List should have at least 3 items"),
     ("{source: voc, root: x}", "source is 'voc', which needs a section data.voc"),
-    ("{source: yolo, root: x, faults: ignore, yolo: {name: x}}", "data.faults: Input should be 'error' or 'skip'"),
+    (
+        "{source: yolo, root: x, faults: ignore, yolo: {name: x}}",
+        "data.faults: Input should be 'error', 'skip' or 'skip-labels'",
+    ),
 ]
 
 

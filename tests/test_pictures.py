@@ -16,8 +16,3 @@ def test_rows_of_different_widths_are_padded() -> None:
     grid = pictures.grid({"a": [np.zeros((20, 40, 3), np.uint8), np.zeros((40, 20, 3), np.uint8)]})
     assert grid.shape[1] == 40
     assert (grid[-10, 30] == 255).all()
-
-
-def test_evenly() -> None:
-    assert pictures.evenly(list("abcdefghi"), 3) == ["a", "e", "i"]
-    assert pictures.evenly(["a"], 3) == ["a"]

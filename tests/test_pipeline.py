@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from clones import ROOT, TABLES, clone, dvc, edit
+from clones import ROOT, TABLES, clone, dvc, edit, environment
+from dvc.repo import Repo
 from ruamel.yaml import YAML
 
 from pipeline.metrics.image_quality import ImageQuality
@@ -18,9 +19,12 @@ CAMVID = ROOT.parent / "shared" / "camvid"
 
 
 def _would_run(folder: Path) -> set[str]:
-    """The stages that DVC would run now."""
-    done = dvc(folder, "status", "--json")
-    return set(YAML(typ="safe").load(done.stdout) or {})
+    """The stages that DVC would run now, by `dvc status` in this process."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DVC_SITE_CACHE_DIR", environment(folder)["DVC_SITE_CACHE_DIR"])
+        patch.chdir(folder)  # stages are named from here
+        with Repo() as repo:
+            return set(repo.status())
 
 
 def _ran(done: "subprocess.CompletedProcess[str]") -> set[str]:
@@ -68,7 +72,7 @@ def test_report_and_pictures(finished: Path) -> None:
     assert "Does restoring help on scenes?" in text and "split test" in text
     names = {path.name for path in (report / "pictures").iterdir()}
     cells = {f"{d}-{t}" for d in ("lowlight", "fog") for t in ("detection", "segmentation")}
-    assert {f"{cell}.png" for cell in cells} | {f"scatter-{cell}.png" for cell in cells} <= names
+    assert {f"{cell}.jpg" for cell in cells} | {f"scatter-{cell}.png" for cell in cells} <= names
     for name in (
         "classes",
         "sizes",
@@ -114,7 +118,7 @@ def test_mlflow_has_one_run_for_each_row(finished: Path) -> None:
     row = next(run for run in runs if run["name"] == "fog · diffloss")
     assert {"detection/mAP50-95", "segmentation/mIoU", "quality/PSNR", "cost/seconds_per_step"} <= set(row["metrics"])
     assert row["history"] == [1, 2, 3, 4]
-    assert {"report.md", "fog-detection.png", "curve-fog-diffloss.png"} <= set(row["artifacts"])
+    assert {"report.md", "fog-detection.jpg", "curve-fog-diffloss.png"} <= set(row["artifacts"])
     assert len(row["models"]) == 1 and len(row["datasets"]) == 2
     assert all(run["status"] == "FINISHED" for run in runs)
     receipt = json.loads((finished / "artifacts" / "published.json").read_text())

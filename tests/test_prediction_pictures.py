@@ -1,8 +1,13 @@
 """Sliders: images get smaller, and then fewer, until they fit a budget of bytes."""
 
-import numpy as np
+from base64 import b64decode
 
-from pipeline.reporting.prediction_pictures import SLIDER_BUDGET, embed, make_sliders
+import cv2
+import numpy as np
+import pytest
+
+from pipeline.reporting.pictures import jpeg
+from pipeline.reporting.prediction_pictures import EXTREMES_WIDTH, SLIDER_BUDGET, embed, make_sliders
 
 
 def test_pictures_are_made_smaller_until_they_fit() -> None:
@@ -19,8 +24,13 @@ def test_pictures_are_made_smaller_until_they_fit() -> None:
     assert sizes[1] > sizes[10] > sizes[40]
 
 
-def test_a_picture_is_embedded_if_it_fits() -> None:
-    picture = np.random.default_rng(0).integers(0, 256, (50, 60, 3), dtype=np.uint8)
-    uri = embed(picture, 1_000_000)
-    assert uri.startswith("data:image/jpeg;base64,")
-    assert embed(picture, len(uri)) == uri and embed(picture, len(uri) - 1) == ""
+@pytest.mark.parametrize("width", [EXTREMES_WIDTH, EXTREMES_WIDTH + 40])
+def test_a_picture_is_embedded_if_it_fits(width: int) -> None:
+    picture = np.random.default_rng(0).integers(0, 256, (50, width, 3), dtype=np.uint8)
+    content = jpeg(picture)
+    uri = embed(picture, content, 1_000_000)
+    embedded = b64decode(uri.removeprefix("data:image/jpeg;base64,"))
+    assert (embedded == content) == (width == EXTREMES_WIDTH)
+    shown = cv2.imdecode(np.frombuffer(embedded, np.uint8), cv2.IMREAD_COLOR)
+    assert shown.shape[1] == EXTREMES_WIDTH
+    assert embed(picture, content, len(uri)) == uri and embed(picture, content, len(uri) - 1) == ""

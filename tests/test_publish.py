@@ -1,6 +1,7 @@
 """The rows of a finished run, from its tables."""
 
 import hashlib
+import json
 import shutil
 import sys
 from collections.abc import Callable
@@ -37,7 +38,7 @@ def _params() -> Params:
 def _write_tables(folder: Path) -> None:
     (folder / "pictures").mkdir(parents=True)
     for name in ("fog-detection", f"best-fog-detection-{SUM}", "fog-dense-detection"):
-        (folder / "pictures" / f"{name}.png").write_bytes(b"")
+        (folder / "pictures" / f"{name}.jpg").write_bytes(b"")
     (folder / "report.md").write_text("words")
     results, gains = [], []
     for degradation, variants in {"fog": list(SCORES), "haze": ["degraded", "pixel", SUM]}.items():
@@ -88,13 +89,16 @@ def finished(make_dataset: Callable[..., Dataset], tmp_path: Path) -> Dataset:
             settings = {"width": 4, "encoder_blocks": [1], "middle_blocks": 1, "decoder_blocks": [1]}
             save_restorer(folder / "restorer.safetensors", build_restorer("nafnet", settings))
     (artifacts / "prior").mkdir()
+    (artifacts / "objectives").mkdir()
+    for objective, prior in (("pixel", None), (SUM, "0123")):
+        (artifacts / "objectives" / f"{objective}.json").write_text(json.dumps({"prior": prior}))
     (artifacts / "tasks" / "detection").mkdir(parents=True)
     (artifacts / "tasks" / "detection" / "curve.csv").write_text("step,box_loss\n1,2\n2,1\n")
     return Dataset.open(artifacts / "clean")
 
 
 def _folders(folder: Path) -> Folders:
-    names = ("degraded", "report", "restorers", "prior", "tasks")
+    names = ("degraded", "report", "objectives", "restorers", "prior", "tasks")
     return Folders(**{name: folder / "artifacts" / name for name in names}, scratch=folder)
 
 
@@ -185,8 +189,8 @@ def test_data_are_named_with_the_digest_of_their_files(rows: dict[str, Row], tmp
 def test_pictures_of_the_own_degradation_and_variant(rows: dict[str, Row]) -> None:
     names = {name: [path.name for path in row.artifacts] for name, row in rows.items()}
     assert names["clean"] == ["report.md"]
-    assert names["fog · pixel"] == ["report.md", "fog-detection.png", "curve-fog-pixel.png"]
-    assert f"best-fog-detection-{SUM}.png" in names[f"fog · {SUM}"]
+    assert names["fog · pixel"] == ["report.md", "fog-detection.jpg", "curve-fog-pixel.png"]
+    assert f"best-fog-detection-{SUM}.jpg" in names[f"fog · {SUM}"]
     assert rows["fog · pixel"].curve == {1: {"loss": 0.5}, 2: {"loss": 0.25, "validation": 30.0}}
 
 
@@ -205,7 +209,7 @@ def test_the_stage_writes_where_its_runs_are(
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.delenv("DVC_ROOT", raising=False)
     monkeypatch.setattr(publish, "load_params", _params)
-    names = ("clean", "degraded", "report", "restorers", "prior", "tasks")
+    names = ("clean", "degraded", "report", "objectives", "restorers", "prior", "tasks")
     options = [word for name in names for word in (f"--{name}", f"artifacts/{name}")]
     monkeypatch.setattr(sys, "argv", ["publish", *options, "--out", "artifacts/published.json"])
     publish.main()

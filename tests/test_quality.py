@@ -1,5 +1,4 @@
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -7,17 +6,13 @@ import pytest
 import torch
 import torchvision
 from scipy import ndimage
-from torchmetrics.functional.image import (
-    multiscale_structural_similarity_index_measure,
-    peak_signal_noise_ratio,
-    structural_similarity_index_measure,
-)
+from skimage.metrics import structural_similarity
+from torchmetrics.functional.image import multiscale_structural_similarity_index_measure, peak_signal_noise_ratio
 
 from data.dataset import Dataset
-from pipeline.metrics.fidelity import LARGEST_PSNR, psnr, ssim
-from pipeline.metrics.image_quality import SMALLEST_SIDE, ImageQuality, blur, ms_ssim, torch_measures
+from pipeline.metrics.fidelity import LARGEST_PSNR, SMALLEST_SIDE, ms_ssim, psnr, ssim
+from pipeline.metrics.image_quality import ImageQuality, blur, image_measures, network_measures
 from pipeline.quality import measure
-from pipeline.running.artifacts import read_from
 
 CPU = torch.device("cpu")
 
@@ -54,18 +49,54 @@ def test_psnr_is_torchmetrics() -> None:
     assert psnr(clean, clean) == LARGEST_PSNR
 
 
-def test_ssim_is_close_to_another_implementation() -> None:
-    clean, noisy = _pair()
-    expected = structural_similarity_index_measure(_batch(noisy), _batch(clean), data_range=255.0)
-    assert ssim(noisy, clean) == pytest.approx(float(expected), abs=0.02)  # they treat the border differently
-    assert ssim(clean, clean) == pytest.approx(1.0)
+def _nearly_flat(height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
+    """A bright image and a version of it; their variance is the difference of two large numbers."""
+    clean = np.full((height, width, 3), 250, np.uint8)
+    clean[height // 3 : height // 2, width // 4 : width // 2] = 235
+    return clean, (clean - np.random.default_rng(0).integers(0, 6, clean.shape)).astype(np.uint8)
+
+
+def _smooth(height: int, width: int, noise: float) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(0)
+    rough = ndimage.gaussian_filter(rng.normal(size=(height, width, 3)), (4, 4, 0))
+    clean = np.clip(128 + 300 * rough, 0, 255).astype(np.uint8)
+    return clean, np.clip(clean + rng.normal(0, noise, clean.shape), 0, 255).astype(np.uint8)
+
+
+PAIRS = {
+    "noise": _pair(),
+    "smooth": _smooth(160, 224, 3),
+    "odd": _smooth(33, 47, 40),
+    "nearly flat": _nearly_flat(90, 120),
+    "dark": tuple(image // 40 for image in _pair()),
+    "inverted": (_pair()[0], 255 - _pair()[0]),
+    "equal": (_pair()[0], _pair()[0]),
+}
+
+
+@pytest.mark.parametrize("pair", PAIRS.values(), ids=PAIRS)
+def test_ssim_is_scikit_images(pair: tuple[np.ndarray, np.ndarray]) -> None:
+    expected = structural_similarity(
+        *pair, channel_axis=2, data_range=255, gaussian_weights=True, sigma=1.5, use_sample_covariance=False
+    )
+    assert ssim(pair[1], pair[0]) == pytest.approx(expected, abs=1e-4)
+
+
+@pytest.mark.parametrize("shape", [(10, 40), (40, 10)])
+def test_ssim_needs_the_window(shape: tuple[int, int]) -> None:
+    image = np.zeros((*shape, 3), np.uint8)
+    with pytest.raises(ValueError, match="SSIM needs at least 11 pixels"):
+        ssim(image, image)
 
 
 def test_mean_over_images(make_dataset: Callable[..., Dataset]) -> None:
     split = make_dataset().split("test")
-    records = measure(split, partial(read_from, split.folder / "images"))
-    assert records.image_ids == split.ids
-    assert records.metrics()["PSNR"][0] == LARGEST_PSNR
+    readers = {("same", "test"): split.image, ("mirrored", "test"): lambda name: split.image(name)[:, ::-1]}
+    records = measure(split, readers, ImageQuality.measures)
+    assert all(scores.image_ids == split.ids for scores in records.values())
+    assert records["same", "test"].metrics()["PSNR"][0] == LARGEST_PSNR
+    expected = np.mean([psnr(split.image(name)[:, ::-1], split.image(name)) for name in split.ids])
+    assert records["mirrored", "test"].metrics()["PSNR"][0] == pytest.approx(expected)
 
 
 def test_blur_is_what_blurring_raises_and_flat_images_are_defined() -> None:
@@ -81,7 +112,7 @@ def _by_hand(image: np.ndarray, clean: np.ndarray) -> float:
     found = 1.0
     for scale, weight in enumerate([0.0448, 0.2856, 0.3001, 0.2363, 0.1333]):
         luminance, contrast = _parts(x, y)
-        found *= np.mean(contrast if scale < 4 else luminance * contrast) ** weight
+        found *= max(np.mean(contrast if scale < 4 else luminance * contrast), 0) ** weight
         x, y = (one[:, : one.shape[1] // 2 * 2, : one.shape[2] // 2 * 2] for one in (x, y))
         x, y = (one.reshape(3, one.shape[1] // 2, 2, one.shape[2] // 2, 2).mean(axis=(2, 4)) for one in (x, y))
     return float(found)
@@ -100,38 +131,38 @@ def _parts(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def test_ms_ssim_by_hand() -> None:
-    rng = np.random.default_rng(0)
-    rough = ndimage.gaussian_filter(rng.normal(size=(176, 200, 3)), (4, 4, 0))
-    clean = np.clip(128 + 300 * rough, 0, 255).astype(np.uint8)
-    noisy = np.clip(clean + rng.normal(0, 40, clean.shape), 0, 255).astype(np.uint8)
-    assert ms_ssim(noisy, clean) == pytest.approx(_by_hand(noisy, clean), abs=2e-3)
+    clean, noisy = _smooth(176, 200, 40)
+    assert ms_ssim(noisy, clean) == pytest.approx(_by_hand(noisy, clean), abs=2e-3)  # another border at one scale
     assert 0.3 < ms_ssim(noisy, clean) < 0.97
     assert ms_ssim(clean, clean) == pytest.approx(1)
 
 
-def test_ms_ssim_rounds_to_nothing_that_counts() -> None:
-    """Bright, nearly flat images, where variance is the difference of two large numbers."""
-    rng = np.random.default_rng(0)
-    clean = np.full((176, 200, 3), 250, np.uint8)
-    clean[60:90, 40:120] = 235
-    seen = (clean - rng.integers(0, 6, clean.shape)).astype(np.uint8)
-    exact = multiscale_structural_similarity_index_measure(
-        *(torch.from_numpy(one).permute(2, 0, 1)[None].double() for one in (seen, clean)), data_range=255.0
-    )
-    assert ms_ssim(seen, clean) == pytest.approx(float(exact), abs=1e-4)
+LARGE_PAIRS = {
+    "smooth": _smooth(176, 200, 40),
+    "odd": _smooth(190, 187, 10),
+    "nearly flat": _nearly_flat(176, 200),
+    "unlike": (_smooth(176, 200, 0)[0], 255 - _smooth(176, 200, 0)[0]),
+}
+
+
+@pytest.mark.parametrize("pair", LARGE_PAIRS.values(), ids=LARGE_PAIRS)
+def test_ms_ssim_is_torchmetrics(pair: tuple[np.ndarray, np.ndarray]) -> None:
+    expected = multiscale_structural_similarity_index_measure(_batch(pair[1]), _batch(pair[0]), data_range=255.0)
+    assert ms_ssim(pair[1], pair[0]) == pytest.approx(float(expected), abs=1e-4)
 
 
 def test_what_cannot_be_measured_is_left_out_by_name(
     make_dataset: Callable[..., Dataset], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "empty"))
-    measures, missing = torch_measures(make_dataset().split("test"), CPU)
-    assert not measures
-    assert "'test0' has 48" in missing["MS-SSIM"] and "alexnet-owt-7be5be79.pth" in missing["LPIPS"]
-    measures, missing = torch_measures(make_dataset("narrow", size=(SMALLEST_SIDE - 1, 180)).split("test"), CPU)
-    assert not measures and set(missing) == {"MS-SSIM", "LPIPS"}
-    measures, missing = torch_measures(make_dataset("large", size=(SMALLEST_SIDE, 180)).split("test"), CPU)
-    assert set(measures) == {"MS-SSIM"} and set(missing) == {"LPIPS"}
+    measures, missing = network_measures(CPU)
+    assert not measures and "alexnet-owt-7be5be79.pth" in missing["LPIPS"]
+    measures, missing = image_measures(make_dataset().split("test"))
+    assert set(measures) == set(ImageQuality.measures) and "'test0' has 48" in missing["MS-SSIM"]
+    measures, missing = image_measures(make_dataset("narrow", size=(SMALLEST_SIDE - 1, 180)).split("test"))
+    assert "MS-SSIM" not in measures and set(missing) == {"MS-SSIM"}
+    measures, missing = image_measures(make_dataset("large", size=(SMALLEST_SIDE, 180)).split("test"))
+    assert set(measures) == {*ImageQuality.measures, "MS-SSIM"} and not missing
 
 
 @pytest.mark.parametrize("upright", [True, False])
@@ -140,7 +171,7 @@ def test_the_smallest_image_that_ms_ssim_takes(upright: bool) -> None:
     image = image if upright else image.transpose(1, 0, 2)
     assert ms_ssim(image, image) == pytest.approx(1)
     smaller = image[1:] if upright else image[:, 1:]
-    with pytest.raises(ValueError, match="must be larger than 160"):  # torchmetrics divides the side by 16 first
+    with pytest.raises(ValueError, match="MS-SSIM needs at least 176 pixels"):
         ms_ssim(smaller, smaller)
 
 
@@ -154,8 +185,8 @@ def test_lpips_where_its_backbone_is_cached(
     folder.mkdir(parents=True)
     torch.save(torchvision.models.alexnet(weights=None).state_dict(), folder / "alexnet-owt-7be5be79.pth")
     split = make_dataset().split("test")
-    measures, _ = torch_measures(split, CPU)
-    records = measure(split, partial(read_from, split.folder / "images"), measures)
+    measures, _ = network_measures(CPU)
+    records = measure(split, {("same", "test"): split.image}, ImageQuality.measures, measures)["same", "test"]
     assert list(records.values) == [*ImageQuality.measures, "LPIPS"]
     assert records.metrics()["LPIPS"][0] == pytest.approx(0, abs=1e-6)
     clean, noisy = _pair()

@@ -66,7 +66,7 @@ def test_photos_that_do_not_fit_are_named(make_dataset: Callable[..., Dataset], 
     ):
         real_photos.copy_paired(clean, root, "rain-cam", tmp_path / "out")
     (root / "val" / "val1.jpg").unlink()
-    with pytest.raises(real_photos.RealPhotosError, match=r"no photo for the clean images val1\. Add"):
+    with pytest.raises(real_photos.RealPhotosError, match=r"no photo for the clean images val1\.png\. Add"):
         real_photos.copy_paired(clean, root, "rain-cam", tmp_path / "out")
     assert not (tmp_path / "out").exists()
 

@@ -11,6 +11,7 @@ import torch
 from PIL import Image as Pillow
 
 from data import images
+from data.photos import ORIENTATION
 from data.video import VideoError, VideoReader, VideoWriter
 from models.restorers import build_restorer, contract, load_restorer, save_restorer
 from models.restorers.onnx_file import export_onnx
@@ -136,7 +137,7 @@ def test_photos_of_every_kind(photos: Path) -> None:
     Pillow.fromarray(np.dstack([grey] * 4)).save(kinds / "clear.png")
     turned = Pillow.fromarray(np.dstack([grey] * 3))
     exif = turned.getexif()
-    exif[images.ORIENTATION] = 6
+    exif[ORIENTATION] = 6
     turned.save(kinds / "turned.jpg", exif=exif)
     out = photos.parent / "out"
     done = restore_folder(kinds, out, _invert, "one")

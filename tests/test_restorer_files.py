@@ -10,8 +10,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from models.restorers import FORMAT, HEADER, build_restorer, load_restorer, save_restorer
-from models.restorers.contract import RestorerError
+from models.restorers import FORMAT, HEADER, RestorerError, build_restorer, load_restorer, save_restorer
 
 NAFNET = {"width": 8, "encoder_blocks": [1, 1], "middle_blocks": 1, "decoder_blocks": [1, 1]}
 

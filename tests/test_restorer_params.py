@@ -62,12 +62,12 @@ FAULTS = [
     ([("patience: null", "patience: 3")], "train_restorer.validation: keep_best and patience need validation.every"),
     ([("metric: psnr", "metric: mAP")], "train_restorer.validation.metric: Input should be 'psnr' or 'ssim', got"),
     (
-        [("precision: full                # of the restorer", "precision: half # of the restorer")],
-        "train_restorer.precision: Input should be 'full', 'bf16' or 'fp16'",
+        [("precision: auto                # of the restorer", "precision: half # of the restorer")],
+        "train_restorer.precision: Input should be 'auto', 'full', 'bf16' or 'fp16'",
     ),
     (
-        [("precision: full              # of the U-Net", "precision: half # of the U-Net")],
-        "train_prior.precision: Input should be 'full' or 'bf16'",
+        [("precision: auto              # of the U-Net", "precision: half # of the U-Net")],
+        "train_prior.precision: Input should be 'auto', 'full' or 'bf16'",
     ),
     ([("ema: null", "ema: 1.0")], "train_restorer.ema: Input should be less than 1"),
     ([("clip: 1.0", "clip: 0")], "train_restorer.clip: Input should be greater than 0"),

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from models.restorers import CHECKPOINT, RESTORERS, build_restorer, load_restorer, save_restorer
-from models.restorers.contract import Restorer, RestorerError
+from models.restorers import CHECKPOINT, RESTORERS, RestorerError, build_restorer, load_restorer, save_restorer
+from models.restorers.contract import Restorer
 
 SETTINGS: dict[str, dict[str, Any]] = {
     "unet": {"channels": [4, 6, 8, 8], "blocks": 1},
@@ -161,3 +161,23 @@ def test_a_checkpoint_of_ours_keeps_its_name_and_settings(tmp_path: Path) -> Non
 def test_wrong_shape(build: Any) -> None:
     with pytest.raises(ValueError, match=r"Expected images of shape \(N, 3, H, W\)"):
         build("nafnet")(torch.rand(3, 8, 8))
+
+
+def test_nafnet_is_that_of_spandrel_and_reads_its_weights() -> None:
+    from spandrel.architectures.NAFNet import NAFNet
+
+    torch.manual_seed(0)
+    reference = NAFNet(img_channel=3, width=8, middle_blk_num=1, enc_blk_nums=[1, 1], dec_blk_nums=[1, 1]).double()
+    for weight in reference.parameters():
+        torch.nn.init.normal_(weight, std=0.2)
+    settings = {"width": 8, "encoder_blocks": [1, 1], "middle_blocks": 1, "decoder_blocks": [1, 1]}
+    network = build_restorer("nafnet", settings).network.double()
+    network.load_state_dict(reference.state_dict())
+    images = torch.rand(2, 3, 24, 16, dtype=torch.float64)
+    results = []
+    for each in (reference, network):
+        restored = each(images)
+        weights = dict(each.named_parameters())
+        gradients = torch.autograd.grad(restored.square().mean(), list(weights.values()))
+        results.append({"restored": restored, **dict(zip(weights, gradients, strict=True))})
+    torch.testing.assert_close(results[1], results[0], rtol=1e-9, atol=1e-12)

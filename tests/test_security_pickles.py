@@ -15,8 +15,8 @@ from safetensors.torch import load_file, save_file
 
 from data.dataset import Dataset
 from models.diffusion.prior import DiffusionPrior, PriorError
+from models.losses import LossError
 from models.losses.lpips import BACKBONE_FILES, load_network
-from models.losses.term import LossError
 from models.tasks import TaskError, get_task
 from models.tasks.yolo_library import read_saved
 from pipeline.metrics import load_records

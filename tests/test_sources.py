@@ -11,11 +11,12 @@ from outside_data import COUNTS, WRITERS, open_source, picture, save, yolo
 
 from data.degradations import DegradationError, degrade
 from data.labels import DatasetError
-from data.samples import Fault, FaultError, Sample, write_sample
+from data.samples import FaultError, Sample, write_sample
 from data.settings import Settings, SplitName
 from data.sources import SOURCES, Source
 from data.sources.class_map import ClassMap
-from data.sources.splits import ImageEntry, list_images
+from data.sources.paths import ImageEntry
+from data.sources.splits import list_images
 
 
 @pytest.fixture(params=sorted(SOURCES))
@@ -136,15 +137,14 @@ def test_undivided_data_need_shares() -> None:
         list_images({}, None, {}, "data.x", 0, [])
 
 
-def test_ids_are_safe_names_and_collisions_are_faults() -> None:
+def test_ids_are_safe_names_and_unique_by_path() -> None:
     entries = {"train": _entries("a/x y.png", "b/x.png", "b/X.jpg", "b/x.jpg"), "val": _entries("v/1.png")}
     listing = list_images(entries, None, {}, "data.x", 0, [])
-    assert set(listing.splits["train"]) == {"a__x_y", "b__x"} and set(listing.splits["val"]) == {"1"}
-    text = "two images of one name: /data/b/x.png has the id"
-    assert listing.faults == (
-        Fault("/data/b/X.jpg", f"{text} b__X too"),
-        Fault("/data/b/x.jpg", f"{text} b__x too"),
-    )
+    assert set(listing.splits["val"]) == {"1"} and listing.faults == ()
+    files = {image_id: entry.image.name for image_id, entry in listing.splits["train"].items()}
+    assert files == {"a__x_y": "x y.png", "b__X": "X.jpg", "b__x.jpg": "x.jpg", "b__x.png": "x.png"}
+    names = [image_id.casefold() for image_id in files]
+    assert len(set(names)) == len(names) == 4  # also where a file system ignores case
 
 
 def test_ids_are_short_enough_for_a_file_system_in_any_script() -> None:

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from models.restorers import build_restorer
-from models.restorers.contract import Restorer, RestorerError, restore_tiled
+from models.restorers import RestorerError, build_restorer
+from models.restorers.contract import Restorer, restore_tiled
 
 
 class _Blur(nn.Module):

@@ -25,7 +25,7 @@ def _own_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.delenv("DVC_ROOT", raising=False)
     (tmp_path / "report" / "pictures").mkdir(parents=True)
-    for name in ("report.md", "report.html", "results.csv", "pictures/fog-detection.png"):
+    for name in ("report.md", "report.html", "results.csv", "pictures/fog-detection.jpg"):
         (tmp_path / "report" / name).write_text("words")
 
 

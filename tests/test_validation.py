@@ -14,9 +14,10 @@ from data.dataset import Dataset
 from models.losses import build_objective
 from models.restorers import save_restorer
 from models.restorers.contract import Restorer
+from pipeline.metrics.fidelity import FIDELITY
 from pipeline.quality import measure
-from pipeline.restore import restore_split
 from pipeline.running.artifacts import read_from
+from pipeline.running.restoring import restore_split
 from pipeline.settings.training import NO_VALIDATION, Restore, TrainRestorer, Validation
 from pipeline.training.loop import Loop
 from pipeline.training.optimisation import TrainingError
@@ -83,7 +84,8 @@ def test_it_measures_what_the_stage_quality_measures(
     restored = tmp_path / "restored"
     restored.mkdir()
     restore_split(lambda: restorer, data[0].split("val"), Restore(tile=None, overlap=0), restored, "")
-    records = measure(data[1].split("val"), partial(read_from, restored))
+    readers = {("pixel", "val"): partial(read_from, restored)}
+    records = measure(data[1].split("val"), readers, FIDELITY)["pixel", "val"]
     assert loop.curve[12][f"val_{metric}"] == pytest.approx(float(records.metrics()[metric.upper()][0]))
     assert f"val_{metric}" not in loop.curve[11]
 

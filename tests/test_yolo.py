@@ -137,8 +137,10 @@ def test_labels_without_an_image_and_splits_without_labels(tmp_path: Path) -> No
     settings = write_yolo(tmp_path)
     (tmp_path / "labels" / "val" / "lost.txt").write_text("")
     (tmp_path / "labels" / "val" / "classes.txt").write_text("cat\ndog\n")
-    (fault,) = open_source("yolo", tmp_path, settings).faults()
-    assert fault.file.endswith("labels/val/lost.txt") and fault.fault.startswith("label without image")
+    lost, doubtful = open_source("yolo", tmp_path, settings).faults()
+    assert lost.file.endswith("labels/val/lost.txt") and lost.fault.startswith("label without image")
+    assert doubtful.file.endswith("images/val/0.png")  # it has no label file: lost.txt may be its own
+    assert doubtful.fault.startswith("image without label: 1 label files in")
     (tmp_path / "labels" / "val").rename(tmp_path / "labels" / "elsewhere")
     with pytest.raises(DatasetError, match=r"labels/val/0\.txt: missing, as is every other label file of split val"):
         open_source("yolo", tmp_path, settings).split_ids()

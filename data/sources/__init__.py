@@ -70,6 +70,10 @@ class Source(Protocol):
         """The faults found while listing the files; the images concerned are not among the ids."""
         ...
 
+    def notes(self) -> list[Fault]:
+        """Files of the folder that are not read, and entries that are repeated: no image is concerned."""
+        ...
+
     def groups(self) -> dict[str, dict[str, str]]:
         """For each split the group of each image id that belongs to one; other images are independent."""
         ...

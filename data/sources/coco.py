@@ -1,10 +1,10 @@
 """COCO's instance annotations: boxes, polygons, run lengths and crowds in one JSON file per split."""
 
-import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, Field
 
@@ -13,6 +13,20 @@ from ..samples import Fault
 from ..settings import Settings as BaseSettings
 from ..settings import SplitOrAll
 from .class_map import ClassMap
+from .coco_file import (
+    Annotation,
+    annotations_by_image,
+    category_names,
+    class_names,
+    content_of,
+    has_outlines,
+    identifier,
+    image_finder,
+    image_size,
+    is_crowd,
+    is_outline,
+    read_json,
+)
 from .file_source import FileSettings, FileSource
 from .objects import (
     LabelError,
@@ -24,18 +38,30 @@ from .objects import (
     report,
     run_length_counts,
 )
-from .splits import ImageEntry, divided_or_not, safe_inside
+from .paths import ImageEntry
+from .splits import divided_or_not
 
-Annotation = dict[str, Any]
 
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Labels:
-    """The labels of one image in the JSON file; `size` is (width, height) in pixels."""
+    """The labels of one image in the JSON file; `size` is (width, height) in pixels.
+
+    Labels are equal if the size and the objects are, whatever ids they have in the file.
+    """
 
     json: str
     size: tuple[int, int] | None
     annotations: tuple[Annotation, ...]
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Labels) and self.size == other.size and self._objects == other._objects
+
+    def __hash__(self) -> int:
+        return hash((self.size, len(self.annotations)))
+
+    @property
+    def _objects(self) -> Counter[str]:
+        return Counter(map(content_of, self.annotations))
 
 
 class Files(BaseSettings):
@@ -55,15 +81,18 @@ class Settings(FileSettings):
 
     Attributes:
         files: the files of train, val and test; or of "all", from which the splits are drawn.
-        masks: whether outlines are read.
+        masks: whether outlines are read; None: if the files have any.
         rest: the class of all pixels without an object; None ignores these pixels.
         category: whether each image gets the class with the largest total area; images without objects are dropped.
+        repeats: what happens to an image that several entries list with different annotations: "fault", or "merge" to
+            give it all of them.
     """
 
     files: Annotated[dict[SplitOrAll, Files], AfterValidator(divided_or_not)]
-    masks: bool = True
+    masks: bool | None = None
     rest: str | None = "background"
     category: bool = False
+    repeats: Literal["fault", "merge"] = "fault"
 
     has_fields: ClassVar[bool] = True
 
@@ -74,9 +103,12 @@ class Coco(FileSource):
     - Boxes are those of the annotations; an annotation without a box gets the box of its outline.
     - Crowds (`iscrowd`) are ignored in detection, and painted as their class in masks, as COCO-Stuff does.
     - Masks paint all objects, the largest first; `rest` is the class of all other pixels.
-    - COCO's tools ignore EXIF rotation. Images are read as stored, unless only the rotated image has the width and
-      height in the JSON file.
-    - Images without annotations are kept, because false detections in them count.
+    - Classes are the names of the categories of all files. A super-category without objects is no class.
+    - Ids are whole numbers or texts: 1, 1.0 and "1" are the same id.
+    - An image is found below its folder by `file_name`, or by the end of that path, even if case or percent-encoding
+      differs.
+    - Images without annotations are kept, because false detections in them count; but not in a file that has
+      annotations which cannot be placed, because they may belong to such an image.
 
     Args:
         root: the folder that the paths of `files` are relative to.
@@ -95,12 +127,13 @@ class Coco(FileSource):
     def __init__(self, root: Path, settings: Mapping[str, Any] | FileSettings, seed: int, **options: Any) -> None:
         super().__init__(root, settings, seed, **options)
         paths: dict[str, Path] = {split: root / files.json_file for split, files in self.settings.files.items()}
-        self._contents: dict[str, dict[str, Any]] = {split: _read(path) for split, path in paths.items()}
-        self._names = _categories(self._contents, paths)
-        names = list(self._names.values())
-        rest = self.settings.rest if self.settings.masks else None
-        self._map = ClassMap(self.key, names, self.settings.map, rest)
-        self.classes = object_classes(self._map, self.settings.masks, self.settings.category, self.key)
+        self._contents: dict[str, dict[str, Any]] = {split: read_json(path) for split, path in paths.items()}
+        self._names = {str(path): category_names(path, self._contents[split]) for split, path in paths.items()}
+        names = class_names([(self._names[str(path)], self._contents[split]) for split, path in paths.items()])
+        masks = self.settings.masks
+        self._masks = any(map(has_outlines, self._contents.values())) if masks is None else masks
+        self._map = ClassMap(self.key, names, self.settings.map, self.settings.rest if self._masks else None)
+        self.classes = object_classes(self._map, self._masks, self.settings.category, self.key)
         self.description["boxes"] = "as annotated; crowds are ignored"
 
     def find(self, faults: list[Fault]) -> Mapping[str, Sequence[ImageEntry]]:
@@ -109,6 +142,7 @@ class Coco(FileSource):
             path, folder = self.root / files.json_file, self.root / files.images
             if not folder.is_dir():
                 raise DatasetError(f"{folder}: no such folder. Correct {self.key}.files.{split}.images")
+            self.known.append(path)
             entries[split] = self._images(path, folder, self._contents[split], faults)
         return entries
 
@@ -123,32 +157,47 @@ class Coco(FileSource):
 
     def label(self, entry: ImageEntry, shape: tuple[int, int], faults: list[Fault]) -> dict[str, Any]:
         labels: Labels = entry.labels
-        if labels.size is not None and labels.size != (shape[1], shape[0]):
+        if labels.size is not None and not self.fits(labels.size, shape):
             text = (
                 f"size differs: {labels.json} says {labels.size[0]} x {labels.size[1]}, it has {shape[1]} x {shape[0]}"
             )
             faults.append(Fault(str(entry.image), text))
             return {}
         place = f"{labels.json}: {entry.image.name}"
-        objects = [self._object(annotation, place, shape, faults) for annotation in labels.annotations]
+        objects = [self._object(annotation, labels, place, shape, faults) for annotation in labels.annotations]
         usable = [labelled for labelled in objects if labelled]
-        return object_labels(usable, shape, self._map, masks=self.settings.masks, category=self.settings.category)
+        return object_labels(usable, shape, self._map, masks=self._masks, category=self.settings.category)
+
+    def join(self, labels: Sequence[Labels]) -> Labels:
+        if self.settings.repeats == "fault":
+            text = f"{labels[0].json}: {len(labels)} entries with different annotations"
+            raise LabelError(f"{text}; set {self.key}.repeats to merge to use all of them, or keep one entry")
+        if len({entry.size for entry in labels}) > 1:
+            raise LabelError(f"{labels[0].json}: {len(labels)} entries with different sizes. Keep the right one")
+        objects = {content_of(annotation): annotation for entry in labels for annotation in entry.annotations}
+        return Labels(labels[0].json, labels[0].size, tuple(objects.values()))
 
     def _images(self, path: Path, folder: Path, content: Any, faults: list[Fault]) -> list[ImageEntry]:
-        annotations = self._annotations(path, content, faults)
+        annotations, is_complete = annotations_by_image(path, content, faults)
+        numbers = [identifier(image.get("id")) for image in content["images"]]
+        is_complete = is_complete and (not annotations or not annotations.keys().isdisjoint(numbers))
+        find = image_finder(folder)
         entries, seen = [], set()
-        for index, image in enumerate(content["images"]):
-            number, file = image.get("id"), _image_file(folder, image)
-            if not isinstance(number, int | str) or number in seen or file is None:
-                faults.append(
-                    Fault(f"{path}: images[{index}]", f"unusable entry: id {number}, {image.get('file_name')!r}")
-                )
+        for index, (image, number) in enumerate(zip(content["images"], numbers, strict=True)):
+            file = find(image.get("file_name"))
+            if number is None or number in seen or file is None:
+                text = f"unusable entry: id {image.get('id')}, {image.get('file_name')!r}"
+                faults.append(Fault(f"{path}: images[{index}]", text))
                 continue
             seen.add(number)
-            annotated = tuple(annotations.pop(number, ()))
-            if not self.settings.category or any(self._counts(annotation) for annotation in annotated):
-                labels = Labels(str(path), _size(image), annotated)
-                entries.append(ImageEntry(file, labels, self._group(image)))
+            annotated = tuple(annotations.get(number, ()))
+            if not annotated and not is_complete:
+                text = f"image without label: {path} has annotations that belong to no image, perhaps to this one"
+                faults.append(Fault(str(file), text))
+            elif not self.settings.category or any(self._counts(annotation, path) for annotation in annotated):
+                entries.append(ImageEntry(file, Labels(str(path), image_size(image), annotated), self._group(image)))
+            else:
+                self.known.append(file)
         for number, strays in annotations.items():
             if number not in seen:
                 where = f"{path}: annotation {strays[0].get('id')}"
@@ -160,85 +209,35 @@ class Coco(FileSource):
         value = None if groups is None or groups.field is None else image.get(groups.field)
         return str(value) if isinstance(value, int | str) and not isinstance(value, bool) else None
 
-    def _annotations(self, path: Path, content: Any, faults: list[Fault]) -> dict[Any, list[Annotation]]:
-        """Annotations by the id of their image."""
-        annotations: dict[Any, list[Annotation]] = {}
-        for index, annotation in enumerate(content["annotations"]):
-            if not isinstance(annotation, dict) or not isinstance(annotation.get("image_id"), int | str):
-                faults.append(Fault(f"{path}: annotations[{index}]", "label without image: it has no image_id"))
-            else:
-                annotations.setdefault(annotation["image_id"], []).append(annotation)
-        return annotations
+    def _class(self, annotation: Annotation, json_file: str) -> str | None:
+        """The class name of an annotation; None if its category does not exist."""
+        number = identifier(annotation.get("category_id"))
+        return None if number is None else self._names[json_file].get(number)
 
-    def _counts(self, annotation: Annotation) -> bool:
+    def _counts(self, annotation: Annotation, path: Path) -> bool:
         """Whether an annotation is an object of a kept class, and not a crowd."""
-        number = annotation.get("category_id")
-        name = self._names.get(number) if isinstance(number, int) else None
-        return not annotation.get("iscrowd") and name is not None and self._map.object(name) is not None
+        name = self._class(annotation, str(path))
+        return not is_crowd(annotation) and name is not None and self._map.object(name) is not None
 
     def _object(
-        self, annotation: Annotation, place: str, shape: tuple[int, int], faults: list[Fault]
+        self, annotation: Annotation, labels: Labels, place: str, shape: tuple[int, int], faults: list[Fault]
     ) -> LabelledObject | None:
         where = f"{place}: annotation {annotation.get('id')}"
-        number = annotation.get("category_id")
-        if not isinstance(number, int) or number not in self._names:
-            faults.append(Fault(where, f"class out of range: category_id {number} is not among the categories"))
+        name = self._class(annotation, labels.json)
+        if name is None:
+            text = f"class out of range: category_id {annotation.get('category_id')} is not among the categories"
+            faults.append(Fault(where, text, "label"))
             return None
-        category = self._map.object(self._names[number])
+        category = self._map.object(name)
         if category is None:
             return None
         try:
-            counts = _outline(annotation, shape) if self.settings.masks else None
+            counts = _outline(annotation, shape) if self._masks or annotation.get("bbox") is None else None
             box = _box(annotation, counts, shape)
-            return LabelledObject(category, box, bool(annotation.get("iscrowd")), counts)
+            return LabelledObject(category, box, is_crowd(annotation), counts)
         except LabelError as error:
             report(faults, where, error)
             return None
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_bytes())
-    except OSError as error:
-        raise DatasetError(f"{path}: cannot be read ({error.strerror}). Correct data.coco.files") from error
-    except (ValueError, RecursionError) as error:
-        raise DatasetError(f"{path}: not valid JSON ({error}). Replace the file") from error
-    for part in ("images", "annotations", "categories"):
-        entries = content.get(part) if isinstance(content, dict) else None
-        if not isinstance(entries, list) or (part != "annotations" and not all(isinstance(e, dict) for e in entries)):
-            raise DatasetError(
-                f"{path}: not COCO annotations: it has no list {part!r} of mappings. Correct data.coco.files"
-            )
-    return content
-
-
-def _categories(files: Mapping[str, Mapping[str, Any]], paths: Mapping[str, Path]) -> dict[int, str]:
-    """Class names by category id, in the order of the ids; all files must agree."""
-    tables = []
-    for split, content in files.items():
-        try:
-            table = {int(entry["id"]): str(entry["name"]) for entry in content["categories"]}
-        except (KeyError, TypeError, ValueError, OverflowError) as error:
-            raise DatasetError(f"{paths[split]}: a category has no id or no name. Add it") from error
-        tables.append((paths[split], dict(sorted(table.items()))))
-    for path, table in tables[1:]:
-        if table != tables[0][1]:
-            raise DatasetError(
-                f"{path}: its categories differ from those of {tables[0][0]}. Use the same categories in all files"
-            )
-    if not tables:
-        raise DatasetError("data.coco.files: no file is named. Name the files of each split")
-    return tables[0][1]
-
-
-def _image_file(folder: Path, image: Mapping[str, Any]) -> Path | None:
-    name = image.get("file_name")
-    return safe_inside(folder, name) if isinstance(name, str) else None
-
-
-def _size(image: Mapping[str, Any]) -> tuple[int, int] | None:
-    width, height = image.get("width"), image.get("height")
-    return (width, height) if isinstance(width, int) and isinstance(height, int) else None
 
 
 def _outline(annotation: Annotation, shape: tuple[int, int]) -> str:
@@ -247,6 +246,8 @@ def _outline(annotation: Annotation, shape: tuple[int, int]) -> str:
         return run_length_counts(outline, shape)
     if not isinstance(outline, list):
         raise LabelError("no outline: set data.coco.masks to false if the annotations have boxes only")
+    if not is_outline(outline):
+        raise LabelError("malformed outline: no polygon; set data.coco.masks to false if boxes are enough")
     return polygon_counts(outline, shape)
 
 

@@ -7,15 +7,16 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from ..labels import DatasetError
+from ..photos import Exif
 from ..samples import Fault
 from .class_map import ClassMap
 from .file_source import FileSettings, FileSource
+from .files import pictures_below, visible_files
 from .objects import LabelError, LabelledObject, fitted_box, object_labels, report
-from .splits import ImageEntry
+from .paths import ImageEntry
 
 CLASSES = ("Bicycle", "Boat", "Bottle", "Bus", "Car", "Cat", "Chair", "Cup", "Dog", "Motorbike", "People", "Table")
 SPLITS = {"1": "train", "2": "val", "3": "test"}
-SUFFIXES = {".jpg", ".jpeg", ".png"}
 HEADER = "% bbGt"
 COLUMNS = 5  # in the list of images; also the used columns of a label row: class, left, top, width and height
 
@@ -31,6 +32,7 @@ class Settings(FileSettings):
 
     images: str = "ExDark"
     labels: str = "ExDark_Annno"
+    exif: Exif = "stored"
     list_file: Annotated[str, Field(alias="list")] = "imageclasslist.txt"
 
 
@@ -63,13 +65,17 @@ class ExDark(FileSource):
         self.description["boxes"] = "as annotated"
 
     def find(self, faults: list[Fault]) -> Mapping[str, Sequence[ImageEntry]]:
-        pictures, labels = self._files("images", SUFFIXES), self._files("labels", {".txt"})
+        pictures = {path.name.lower(): path for path in pictures_below(self._folder("images"))}
+        texts = (path for path in visible_files(self._folder("labels")) if path.suffix.lower() == ".txt")
+        labels = {path.name.lower(): path for path in texts}
+        self.known.append(self._list_file)
         entries: dict[str, list[ImageEntry]] = {}
         used = set()
         for number, (name, split) in self._listed(faults):
             label = f"{name}.txt"
             used.add(label)
             if name not in pictures:
+                self.known.extend(path for path in [labels.get(label)] if path is not None)
                 faults.append(Fault(f"{self._list_file}:{number}", f"label without image: {name} is missing"))
             elif label not in labels:
                 faults.append(Fault(str(pictures[name]), f"image without label: {label} is missing"))
@@ -80,7 +86,7 @@ class ExDark(FileSource):
         return entries
 
     def size(self, entry: ImageEntry) -> tuple[int, int] | None:
-        return (0, 0)  # matches no rotated image, so that images are read as stored
+        return None
 
     def label(self, entry: ImageEntry, shape: tuple[int, int], faults: list[Fault]) -> dict[str, Any]:
         objects = []
@@ -95,12 +101,11 @@ class ExDark(FileSource):
     def _list_file(self) -> Path:
         return self.root / self.settings.list_file
 
-    def _files(self, kind: str, suffixes: set[str]) -> dict[str, Path]:
-        """Files by their lower-case name."""
+    def _folder(self, kind: str) -> Path:
         folder = self.root / str(getattr(self.settings, kind))
         if not folder.is_dir():
             raise DatasetError(f"{folder}: no such folder. Correct {self.key}.{kind}")
-        return {path.name.lower(): path for path in sorted(folder.rglob("*")) if path.suffix.lower() in suffixes}
+        return folder
 
     def _listed(self, faults: list[Fault]) -> list[tuple[int, tuple[str, str]]]:
         try:

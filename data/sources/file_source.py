@@ -3,18 +3,22 @@
 import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Self, TypeVar
 
 from pydantic import Field, field_validator
 
-from ..images import SMALLEST_SIDE, ImageError, read_photo
+from ..images import SMALLEST_SIDE, ImageError
 from ..labels import DatasetError
+from ..photos import ALL_LEVELS, Exif, read_photo
 from ..samples import Fault, FaultError, Sample
-from ..settings import Count, Settings, SettingsError, Share, SplitName
+from ..settings import Count, NonNegative, Settings, SettingsError, Share, SplitName
+from .files import left_over
 from .groups import Grouping, GroupSettings
-from .splits import ImageEntry, Listing, list_images, trusted_only
+from .paths import ImageEntry, files_of, trusted_only
+from .splits import Listing, list_images, refuse_to_join
 
 Content = TypeVar("Content")
 
@@ -28,6 +32,9 @@ class FileSettings(Settings):
         map: the class map (`data.sources.class_map`); None keeps all classes.
         limit: largest number of images by split; the images kept are evenly spaced.
         groups: which images belong together (`data.sources.groups`); None: all images are independent.
+        exif: the pixels that the labels belong to (`data.photos.read_photo`): "upright", "stored", or those that have
+            the size which is given with the labels.
+        levels: the values of 16-bit images that become 0 and 255.
     """
 
     name: str
@@ -35,6 +42,8 @@ class FileSettings(Settings):
     map: dict[str, list[str]] | list[str | dict[str, list[str]]] | None = None
     limit: dict[SplitName, Count | None] = Field(default={})
     groups: GroupSettings | None = GroupSettings()
+    exif: Exif = "size"
+    levels: tuple[NonNegative, NonNegative] = ALL_LEVELS
 
     has_fields: ClassVar[bool] = False  # whether `groups.field` can be read
 
@@ -47,6 +56,13 @@ class FileSettings(Settings):
             if not shares.get("train") or not (shares.get("val") or shares.get("test")):
                 raise ValueError("train and val or test need a share")
         return shares
+
+    @field_validator("levels")
+    @classmethod
+    def _is_a_range(cls, levels: tuple[int, int]) -> tuple[int, int]:
+        if not levels[0] < levels[1] <= ALL_LEVELS[1]:
+            raise ValueError(f"expected two values of 0 to {ALL_LEVELS[1]}, the lower one first, got {list(levels)}")
+        return levels
 
     @field_validator("groups")
     @classmethod
@@ -92,12 +108,15 @@ class FileSource(ABC):
         self.root = root
         self.seed = seed
         self.trust_paths = trust_paths
+        self.known: list[Path] = []  # files that `find` read beside images and labels; folders that it dealt with
         self.name = self.settings.name
         self.classes: dict[str, list[str]] = {}
         self.description: dict[str, Any] = {
             "source": self.key.removeprefix("data."),
             "limit": dict(self.settings.limit),
         }
+        if self.settings.exif == "stored":
+            self.description["exif"] = "stored"
         if self.settings.split:
             self.description["split"] = dict(self.settings.split)
         groups = self.settings.groups
@@ -114,7 +133,11 @@ class FileSource(ABC):
 
     def faults(self) -> list[Fault]:
         """The faults in names and lists of files; the images concerned are not among the ids."""
-        return list(self._listing.faults)
+        return [fault for fault in self._listing.faults if fault.is_bad]
+
+    def notes(self) -> list[Fault]:
+        """The files that are not read, and repeated entries, which concern no image."""
+        return [fault for fault in self._listing.faults if not fault.is_bad]
 
     def groups(self) -> dict[str, dict[str, str]]:
         """For each split the group of each image id that has one."""
@@ -127,6 +150,7 @@ class FileSource(ABC):
     def part(self, split: str, ids: Sequence[str]) -> Self:
         """A copy of the source that knows these samples only."""
         small = copy.copy(self)
+        small.known = []
         entries = self._listing.splits[split]
         small._listing = Listing({split: {image_id: entries[image_id] for image_id in ids}}, ())
         return small
@@ -139,7 +163,13 @@ class FileSource(ABC):
         """
         entry = self._listing.splits[split][image_id]
         faults: list[Fault] = []
-        photo = self.attempt(faults, entry.image, "unreadable image", lambda: read_photo(entry.image, self.size(entry)))
+        settings = self.settings
+        photo = self.attempt(
+            faults,
+            entry.image,
+            "unreadable image",
+            lambda: read_photo(entry.image, self.size(entry), settings.exif, settings.levels),
+        )
         if photo is None:
             raise FaultError(faults)
         height, width = photo.pixels.shape[:2]
@@ -147,20 +177,33 @@ class FileSource(ABC):
             text = f"image too small: {width} x {height}; expected {SMALLEST_SIDE} x {SMALLEST_SIDE} pixels or more"
             faults.append(Fault(str(entry.image), text))
         labels = self.label(entry, (height, width), faults)
-        if faults:
-            raise FaultError(faults)
-        return Sample(
+        if any("rotated by EXIF" in text for text in photo.conversions):
+            faults = [replace(fault, fault=self._doubting_exif(fault.fault)) for fault in faults]
+        conversions = [text.format(key=self.key) for text in photo.conversions]
+        sample = Sample(
             id=image_id,
             split=split,
             image=photo.pixels,
             file=entry.image if photo.reusable else None,
-            conversions=tuple(Fault(str(entry.image), text, converted=True) for text in photo.conversions),
+            conversions=tuple(Fault(str(entry.image), text, "converted") for text in conversions),
+            origin=entry.image,
             **labels,
         )
+        if faults:
+            raise FaultError(faults, sample if all(fault.effect == "label" for fault in faults) else None)
+        return sample
 
     @abstractmethod
     def find(self, faults: list[Fault]) -> Mapping[str, Sequence[ImageEntry]]:
         """The images by split, or under the key "all" if the format has no splits. Faults are added to `faults`."""
+
+    def fits(self, size: tuple[int, int] | None, shape: tuple[int, int]) -> bool:
+        """Whether labels made for (width, height) `size` fit an image of (height, width) `shape`.
+
+        If the settings say how images are turned, the size can be that of the image before.
+        """
+        turned = [(shape[1], shape[0])] if self.settings.exif == "size" else [(shape[1], shape[0]), shape]
+        return size is None or size in turned
 
     @abstractmethod
     def size(self, entry: ImageEntry) -> tuple[int, int] | None:
@@ -169,6 +212,20 @@ class FileSource(ABC):
     @abstractmethod
     def label(self, entry: ImageEntry, shape: tuple[int, int], faults: list[Fault]) -> dict[str, Any]:
         """The label fields of `Sample`. `shape` is (height, width) of the image; faults are added to `faults`."""
+
+    def join(self, labels: Sequence[Any]) -> Any:
+        """One value for the different labels of several entries of one image file.
+
+        Raises:
+            LabelError: they cannot be joined.
+        """
+        return refuse_to_join(labels)
+
+    def _doubting_exif(self, fault: str) -> str:
+        """The text of a fault in an image with an EXIF rotation."""
+        if "outside the image" not in fault:
+            return fault
+        return f"{fault}; EXIF rotates the image: set {self.key}.exif to upright or stored, as the labels are"
 
     def group_pattern(self) -> str | None:
         """The pattern of groups that applies if the settings name no other way; None: there is none."""
@@ -186,6 +243,8 @@ class FileSource(ABC):
     def _listing(self) -> Listing:
         faults: list[Fault] = []
         entries = self.find(faults)
+        read = [path for listed in entries.values() for entry in listed for path in files_of(entry)]
+        faults.extend(left_over(self.root, [*read, *self.known, *(Path(fault.file) for fault in faults)]))
         if not self.trust_paths:
             entries = trusted_only(self.root, entries, faults)
         settings, pattern = self.settings, self.group_pattern()
@@ -193,4 +252,4 @@ class FileSource(ABC):
         if settings.groups is not None and (pattern or settings.groups != GroupSettings()):
             key = f"{self.key}.groups"
             grouping = Grouping(settings.groups, key, self.root, pattern, trust_paths=self.trust_paths)
-        return list_images(entries, settings.split, settings.limit, self.key, self.seed, faults, grouping)
+        return list_images(entries, settings.split, settings.limit, self.key, self.seed, faults, grouping, self.join)

@@ -1,30 +1,34 @@
 """Classes as folders of images: the layout of ImageNet and of torchvision's ImageFolder."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..images import PHOTO_SUFFIXES
 from ..labels import DatasetError
+from ..photos import Exif, is_picture
 from ..samples import Fault
 from .class_map import ClassMap
 from .file_source import FileSettings, FileSource
-from .splits import UNDIVIDED, ImageEntry
-
-SPLIT_FOLDERS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+from .files import is_hidden, pictures_below, split_of, visible_folders
+from .paths import ImageEntry
+from .splits import UNDIVIDED
 
 
 class Settings(FileSettings):
     """The section data.folders, which has no settings beside `FileSettings`. Images of dropped classes are left out."""
 
+    exif: Exif = "upright"
+
 
 class Folders(FileSource):
     """Images with one class each, the name of their folder.
 
-    - <root>/<split>/<class>/<image>, with the splits train, val (or valid, or validation) and test; or
-      <root>/<class>/<image>, from which the splits are drawn. Images may lie in subfolders of their class.
+    - <root>/<split>/<class>/<image>, with folders called train, val and test, or Training, valid, Testing and so on; or
+      <root>/<class>/<image>, from which the splits are drawn. Images may lie in subfolders of their class. If the root
+      holds one folder alone, with the folders of splits in it, that folder is read.
+    - Folders that all hold the same folders are splits, whatever they are called: without the name of a split, their
+      images are divided by `split`.
     - The classes are the class folders of all splits, sorted by name.
-    - Files and folders that begin with a dot are skipped.
 
     Args:
         root: the folder that holds the split or class folders.
@@ -43,9 +47,8 @@ class Folders(FileSource):
         super().__init__(root, settings, seed, **options)
         if not root.is_dir():
             raise DatasetError(f"{root}: no such folder. Correct data.root")
-        # A folder without subfolders is a class, even if its name is train.
-        self._splits = [path for path in _folders(root) if path.name in SPLIT_FOLDERS and any(_folders(path))]
-        names = sorted({path.name for place in self._splits or [root] for path in _folders(place)})
+        self._splits = _split_folders(root)
+        names = sorted({path.name for place in self._splits or [root] for path in visible_folders(place)})
         if not names:
             raise DatasetError(f"{root}: it has no folders. Put images into <split>/<class>/ or <class>/")
         self._map = ClassMap(self.key, names, self.settings.map)
@@ -54,13 +57,27 @@ class Folders(FileSource):
     def find(self, faults: list[Fault]) -> Mapping[str, Sequence[ImageEntry]]:
         entries: dict[str, list[ImageEntry]] = {}
         for place in self._splits or [self.root]:
-            images = entries.setdefault(SPLIT_FOLDERS[place.name] if self._splits else UNDIVIDED, [])
-            for folder in _folders(place):
+            split = split_of(place.name) if self._splits else None
+            if self._splits and split is None and not self.settings.split:
+                raise DatasetError(
+                    f"{place}: it holds the same folders as those beside it, so it is a split, but no split has its "
+                    f"name. Rename it to train, val or test, or set {self.key}.split"
+                )
+            if self._splits and split is None:
+                text = "folder taken for a split: it holds the same folders as those beside it, which are the classes"
+                faults.append(Fault(str(place), text, "note"))
+            images = entries.setdefault(UNDIVIDED if split is None else split, [])
+            for folder in visible_folders(place):
                 category = self._map.object(folder.name)
-                if category is not None:
-                    images.extend(ImageEntry(image, category) for image in _images(folder, "**/*"))
-            strays = _images(place, "*")
-            faults.extend(Fault(str(image), "image without label: it lies in no class's folder") for image in strays)
+                if category is None:
+                    self.known.append(folder)
+                else:
+                    images.extend(ImageEntry(image, category) for image in pictures_below(folder))
+            faults.extend(
+                Fault(str(path), "image without label: it lies in no class's folder")
+                for path in sorted(place.iterdir())
+                if path.is_file() and not is_hidden(path.name) and is_picture(path)
+            )
         return entries
 
     def size(self, entry: ImageEntry) -> tuple[int, int] | None:
@@ -70,12 +87,16 @@ class Folders(FileSource):
         return {"category": entry.labels}
 
 
-def _folders(place: Path) -> list[Path]:
-    return sorted(path for path in place.iterdir() if path.is_dir() and not path.name.startswith("."))
+def _split_folders(root: Path) -> list[Path]:
+    """The folders of splits; empty if the folders of the root are classes.
 
-
-def _images(folder: Path, pattern: str) -> Iterator[Path]:
-    for path in sorted(folder.glob(pattern)):
-        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
-        if path.suffix.lower() in PHOTO_SUFFIXES and path.is_file() and not hidden:
-            yield path
+    A folder without subfolders is a class, even if its name is train.
+    """
+    folders = visible_folders(root)
+    splits = [folder for folder in folders if split_of(folder.name) and visible_folders(folder)]
+    if splits:
+        return splits
+    inside = [{folder.name for folder in visible_folders(place)} for place in folders]
+    if len(folders) > 1 and len(inside[0]) > 1 and all(names == inside[0] for names in inside):
+        return [] if all(map(split_of, inside[0])) else folders
+    return _split_folders(folders[0]) if len(folders) == 1 and inside[0] else []

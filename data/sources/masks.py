@@ -4,99 +4,31 @@ Detection boxes come from the masks: every 8-connected component of a class in `
 touch therefore count as one, and objects cut in two count as two. dataset.json says so.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from string import Formatter
 from typing import Annotated, Any, Literal
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import AfterValidator, Discriminator, Field, Tag
+from pydantic import Field
 
-from .. import images
+from ..images import ImageError
 from ..labels import IGNORE_INDEX, DatasetError
+from ..photos import is_picture_name, read_indices, read_photo, stored_size
 from ..samples import Fault
-from ..settings import Count, SplitName
-from ..settings import Settings as BaseSettings
+from ..settings import Count
 from .class_map import ClassMap
 from .file_source import FileSettings, FileSource
-from .splits import SPLITS, UNDIVIDED, ImageEntry
+from .files import visible_files
+from .mask_layouts import GROUP_PATTERNS, LAYOUTS, Layout, NameOrFolders, pairs, split_folders, usual_folder
+from .paths import ImageEntry
+from .splits import UNDIVIDED
 
-SUFFIXES = {".png", ".jpg", ".jpeg"}
+JPEG = {".jfif", ".jpe", ".jpeg", ".jpg"}
 UNKNOWN = 256  # codes from here on are not indices of classes
 Index = Annotated[int, Field(ge=0, le=255)]
 Colour = Annotated[list[Index], Field(min_length=3, max_length=3)]
-
-
-def _placeholders(*names: str) -> AfterValidator:
-    """A validator of strings whose placeholders in braces have these names only."""
-
-    def check(text: str) -> str:
-        known = " and ".join(f"{{{name}}}" for name in names)
-        refusal = ValueError(f"{text!r}: unknown placeholder. Use {known} only")
-        try:
-            parts = list(Formatter().parse(text))
-        except ValueError as error:
-            raise refusal from error
-        # str.format also accepts {split.x}, {split!r} and {split:9}, which make no sense here.
-        if any(name is not None and (name not in names or spec or conversion) for _, name, spec, conversion in parts):
-            raise refusal
-        return text
-
-    return AfterValidator(check)
-
-
-class Layout(BaseSettings):
-    """Where images and masks lie.
-
-    Attributes:
-        images: folder of the images below the root; {split} and {condition} are filled in. Without {split} the splits
-            are drawn.
-        masks: folder of the masks, likewise.
-        image_ending: the end of an image's file name after the part that it shares with its mask; "" for any suffix.
-        mask_ending: the end of a mask's file name; {labels} is filled in.
-        splits: the splits that have masks.
-    """
-
-    images: Annotated[str, _placeholders("split", "condition")]
-    masks: Annotated[str, _placeholders("split", "condition")]
-    image_ending: str
-    mask_ending: Annotated[str, _placeholders("labels")]
-    splits: tuple[SplitName, ...] = SPLITS
-
-
-LAYOUTS = {
-    "camvid": Layout(images="{split}", masks="{split}annot", image_ending="", mask_ending=".png"),
-    # The masks of the test splits of Cityscapes and ACDC are not public.
-    "cityscapes": Layout(
-        images="leftImg8bit/{split}",
-        masks="gtFine/{split}",
-        image_ending="_leftImg8bit.png",
-        mask_ending="_gtFine_{labels}.png",
-        splits=("train", "val"),
-    ),
-    "acdc": Layout(
-        images="rgb_anon/{condition}/{split}",
-        masks="gt/{condition}/{split}",
-        image_ending="_rgb_anon.png",
-        mask_ending="_gt_{labels}.png",
-        splits=("train", "val"),
-    ),
-}
-
-# The recording in the ids of these datasets; ids begin with folders if images lie in several.
-GROUP_PATTERNS = {
-    "camvid": r"(?:.*__)?(\d{4}[A-Z][A-Z\d]|Seq\d{2}VD)_f?\d+",  # 0001TP_006690, Seq05VD_f05100
-    "cityscapes": r"(?:.*__)?([A-Za-z-]+_\d+)_\d+_leftImg8bit",  # aachen_000000_000019: city, sequence, frame
-    "acdc": r"(?:.*__)?([A-Z0-9]+)_frame_\d+_rgb_anon",  # GOPR0475_frame_000041
-}
-
-# The discriminator keeps pydantic from reporting a mistake in `folders` as a mistake in `name` too.
-NameOrFolders = Annotated[
-    Annotated[Literal["camvid", "cityscapes", "acdc"], Tag("name")] | Annotated[Layout, Tag("folders")],
-    Discriminator(lambda value: "folders" if isinstance(value, dict | Layout) else "name"),
-]
 
 
 class Settings(FileSettings):
@@ -130,8 +62,8 @@ class Settings(FileSettings):
 class Masks(FileSource):
     """Images and masks with matching names. Masks hold class indices or colours.
 
-    The tools of these formats ignore EXIF rotation. Images are read as stored, unless only the rotated image has the
-    size of its mask.
+    A mask has its image's name, or the only one that differs from it in case or percent-encoding alone. Three equal
+    channels of a mask count as one channel of indices.
 
     Args:
         root: the folder that the layout's folders are relative to; splits may be missing.
@@ -169,24 +101,31 @@ class Masks(FileSource):
         entries: dict[str, list[ImageEntry]] = {}
         for split in layout.splits if "{split}" in layout.images else (UNDIVIDED,):
             for condition in self._conditions(layout):
-                pictures = self._folder(layout.images, split, condition)
-                masks = self._folder(layout.masks, split, condition)
-                if pictures.is_dir():
-                    entries.setdefault(split, []).extend(self._pairs(pictures, masks, layout, faults))
+                masks = split_folders(self.root, layout.masks, split, condition)
+                for spelling, pictures in split_folders(self.root, layout.images, split, condition).items():
+                    usual = usual_folder(self.root, layout.masks, spelling, condition)
+                    place = masks.get(spelling, next(iter(masks.values()), usual))
+                    found = pairs(pictures, place, layout.image_ending, self._mask_ending(layout), faults)
+                    entries.setdefault(split, []).extend(found)
+                    if isinstance(chosen, str):  # the other masks of a known layout
+                        self.known.extend(path for path in visible_files(place) if is_picture_name(path.name))
         if not entries:
-            folders = [self._folder(layout.images, split, "<condition>") for split in layout.splits]
+            folders = [usual_folder(self.root, layout.images, split, "<condition>") for split in layout.splits]
             places = ", ".join(str(folder) for folder in dict.fromkeys(folders))
             raise DatasetError(
                 f"{self.root}: none of the folders {places} exists. Correct data.root or data.masks.layout"
             )
         return entries
 
+    def _mask_ending(self, layout: Layout) -> str:
+        return layout.mask_ending.format(labels=self.settings.labels)
+
     def group_pattern(self) -> str | None:
         layout = self.settings.layout
         return GROUP_PATTERNS[layout] if isinstance(layout, str) else None
 
     def size(self, entry: ImageEntry) -> tuple[int, int] | None:
-        return images.stored_size(entry.labels)
+        return stored_size(entry.labels)
 
     def label(self, entry: ImageEntry, shape: tuple[int, int], faults: list[Fault]) -> dict[str, Any]:
         codes = self.attempt(faults, entry.labels, "unreadable mask", lambda: self._codes(entry.labels))
@@ -198,7 +137,7 @@ class Masks(FileSource):
             return {}
         strange = np.setdiff1d(codes, self._known())
         if strange.size:
-            faults.append(Fault(str(entry.labels), self._strange(codes, strange)))
+            faults.append(Fault(str(entry.labels), self._strange(entry.labels, codes, strange)))
             return {}
         mask = self._table[codes]
         return {"mask": mask, "boxes": self._boxes(mask)}
@@ -212,36 +151,16 @@ class Masks(FileSource):
                 "data.masks.conditions: this layout needs them. List the conditions to read, such as [fog]"
             )
         for condition in conditions:
-            if not any(self._folder(layout.images, split, condition).is_dir() for split in layout.splits):
-                folder = self._folder(layout.images, layout.splits[0], condition)
+            if not any(split_folders(self.root, layout.images, split, condition) for split in layout.splits):
+                folder = usual_folder(self.root, layout.images, layout.splits[0], condition)
                 raise DatasetError(f"{folder}: no such folder. Correct data.masks.conditions")
         return conditions
-
-    def _folder(self, pattern: str, split: str, condition: str) -> Path:
-        return self.root / pattern.format(split=split, condition=condition)
-
-    def _pairs(self, pictures: Path, masks: Path, layout: Layout, faults: list[Fault]) -> Iterator[ImageEntry]:
-        ending = layout.mask_ending.format(labels=self.settings.labels)
-        used = set()
-        for image in sorted(path for path in pictures.rglob("*") if path.suffix.lower() in SUFFIXES):
-            name = image.name if layout.image_ending else image.stem
-            if not name.endswith(layout.image_ending):
-                continue
-            shared = name.removesuffix(layout.image_ending)
-            mask = masks / image.parent.relative_to(pictures) / f"{shared}{ending}"
-            used.add(mask)
-            if mask.exists():
-                yield ImageEntry(image, mask)
-            else:
-                faults.append(Fault(str(image), f"image without label: {mask} is missing"))
-        strays = [path for path in masks.rglob(f"*{ending}") if path not in used] if masks.is_dir() else []
-        faults += [Fault(str(path), f"label without image: none of its name in {pictures}") for path in sorted(strays)]
 
     def _codes(self, path: Path) -> NDArray[np.integer]:
         """Read a mask as indices (H, W) into `_table`; values from `UNKNOWN` on are not in the table."""
         if self._colours is None:
-            return images.read_indices(path)
-        packed = _packed(images.read_photo(path, images.stored_size(path)).pixels)
+            return self._indices(path)
+        packed = _packed(read_photo(path, exif="stored").pixels)
         order = np.argsort(self._colours)
         place = np.searchsorted(self._colours, packed, sorter=order).clip(max=len(order) - 1)
         nearest = order[place]
@@ -249,20 +168,32 @@ class Masks(FileSource):
         ignored = nearest >= len(self.settings.classes)
         return np.where(known, np.where(ignored, IGNORE_INDEX, nearest), UNKNOWN + packed)
 
+    def _indices(self, path: Path) -> NDArray[np.uint8]:
+        try:
+            return read_indices(path)
+        except ImageError as error:
+            hint = f"; list the colours of the classes in {self.key}.colours" if " got RGB" in str(error) else ""
+            raise ImageError(f"{error}{hint}") from error
+
     def _known(self) -> list[int]:
         listed = range(len(self.settings.classes))
         ignored = self.settings.ignored if self._colours is None else [IGNORE_INDEX]
         return sorted({*listed, *ignored})
 
-    def _strange(self, codes: NDArray[np.integer], strange: NDArray[np.integer]) -> str:
-        code, pixels = int(strange[0]), int(np.isin(codes, strange).sum())
+    def _strange(self, path: Path, codes: NDArray[np.integer], strange: NDArray[np.integer]) -> str:
+        code, pixels, hint = int(strange[0]), int(np.isin(codes, strange).sum()), ""
+        names = self.settings.classes
         if self._colours is None:
-            count = len(self.settings.classes)
-            what = f"index {code} is neither one of the {count} classes nor in data.masks.ignored"
+            what = f"index {code} is neither one of the {len(names)} classes nor in data.masks.ignored"
+            if len(np.unique(codes)) <= len(names):
+                colour = f"{{{names[-1]}: [{code}, {code}, {code}]}}"
+                hint = f"; if values stand for classes, list them in data.masks.colours, such as {colour}"
         else:
             red, green, blue = (code - UNKNOWN) >> 16, (code - UNKNOWN) >> 8 & 255, (code - UNKNOWN) & 255
             what = f"colour [{red}, {green}, {blue}] is in neither data.masks.colours nor ignored_colours"
-        return f"class out of range: {what} ({pixels} pixels, {strange.size} different)"
+        if path.suffix.lower() in JPEG:
+            hint = "; JPEG changes the values of a mask, so use PNG"
+        return f"class out of range: {what} ({pixels} pixels, {strange.size} different){hint}"
 
     def _boxes(self, mask: NDArray[np.uint8]) -> NDArray[np.float64]:
         height, width = mask.shape

@@ -171,7 +171,7 @@ def run_length_counts(code: Mapping[str, Any], shape: tuple[int, int]) -> str:
 
 def report(faults: list[Fault], where: str, error: LabelError) -> None:
     """Add an unusable label to the faults."""
-    faults.append(Fault(where, str(error)))
+    faults.append(Fault(where, str(error), "label"))
 
 
 def _check_corners(array: NDArray[np.float64], shape: tuple[int, int]) -> None:

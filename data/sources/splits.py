@@ -1,9 +1,10 @@
 """The images of each split: kept as in the files or drawn, with safe and unique ids, and limited in number."""
 
+import hashlib
 import os
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -14,28 +15,15 @@ from ..samples import Fault
 from ..settings import SplitName
 from .drawing import draw_groups
 from .groups import Grouping, cut_into_blocks
+from .objects import LabelError
+from .paths import ImageEntry
 
 SPLITS: tuple[SplitName, ...] = ("train", "val", "test")
 UNDIVIDED = "all"  # key of all images in formats without splits
 KEPT_FIRST = ("test", "val", "train")  # an image in two splits stays in the first of them
-LONGEST_NAME, LONGEST_PATH = 255, 2000  # bytes: limits of file systems, with room for parent folders
 LONGEST_ID = 180  # bytes: stages append to the names
 SEQUENCE = "images"  # the group of all images, before it is cut into blocks
-CONSENT = "set data.trust_paths to true if you trust the origin of this data"
-
-
-@dataclass(frozen=True)
-class ImageEntry:
-    """One image file, not yet opened.
-
-    Attributes:
-        labels: what the format needs to read the labels, such as a path.
-        group: the value of `groups.field`, in formats that have fields.
-    """
-
-    image: Path
-    labels: Any = None
-    group: str | None = None
+Join = Callable[[Sequence[Any]], Any]
 
 
 @dataclass(frozen=True)
@@ -53,6 +41,15 @@ class Listing:
     divided: dict[str, list[str]] = field(default_factory=dict)
 
 
+def refuse_to_join(labels: Sequence[Any]) -> Any:
+    """Different labels of one file are a fault.
+
+    Raises:
+        LabelError: always.
+    """
+    raise LabelError(f"with {len(labels)} different labels. Keep one of them")
+
+
 def list_images(
     entries: Mapping[str, Sequence[ImageEntry]],
     shares: Mapping[SplitName, float] | None,
@@ -61,6 +58,7 @@ def list_images(
     seed: int,
     faults: Sequence[Fault],
     grouping: Grouping | None = None,
+    join: Join = refuse_to_join,
 ) -> Listing:
     """The images of every split by id.
 
@@ -72,6 +70,7 @@ def list_images(
         seed: seed of the drawn splits.
         faults: the faults found so far.
         grouping: finds the groups, which drawn splits keep whole; None: all images are independent.
+        join: one value for the different labels of several entries of one file; a LabelError makes them a fault.
 
     Raises:
         DatasetError: there are no splits, there are fewer groups than splits, or images lack a group.
@@ -81,12 +80,12 @@ def list_images(
         raise DatasetError(
             f"{key}.split: missing, and the files have no splits. Set it, such as {{train: 0.7, val: 0.1, test: 0.2}}"
         )
-    once = _without_repeats(entries, [] if shares else faults)  # before splits are drawn, repeats do no harm
-    videos = {} if grouping is None else _videos(once, grouping)
+    once = _without_repeats(entries, bool(shares), join, faults)
+    videos = {} if grouping is None else _videos(entries, grouping)
     block = None if grouping is None else grouping.block
     groups: dict[str, dict[str, str]] = {}
     if shares:
-        pool = _named([entry for split_entries in once.values() for entry in split_entries], faults)
+        pool = _named(once[UNDIVIDED])
         whole = _by_id(pool, videos, block)
         blocks = cut_into_blocks(whole, block)
         if whole:
@@ -96,7 +95,7 @@ def list_images(
             named = _draw(pool, shares, seed)
         groups = dict.fromkeys(named, blocks)
     else:
-        named = {split: _named(once[split], faults) for split in SPLITS if split in once}
+        named = {split: _named(once[split]) for split in SPLITS if split in once}
         groups = {split: cut_into_blocks(_by_id(images, videos, block), block) for split, images in named.items()}
     if not named:
         raise DatasetError(f"{key}: there is no split train, val or test. Check data.root")
@@ -118,96 +117,62 @@ def divided_or_not(by_split: dict[str, Any]) -> dict[str, Any]:
     return by_split
 
 
-def safe_inside(root: Path, name: str) -> Path | None:
-    """The path root/name, or None if it would leave the folder or is not a possible file name."""
-    parts = PurePosixPath(name.replace("\\", "/"))
-    outside = parts.is_absolute() or ".." in parts.parts or not parts.parts
-    return root / parts if is_file_name(name) and not outside else None
-
-
-def is_file_name(name: str) -> bool:
-    """Whether a file system accepts a path of this name, which may not exist."""
-    try:
-        code = os.fsencode(name)
-    except UnicodeEncodeError:  # half of a surrogate pair, which JSON can contain
-        return False
-    return b"\0" not in code and len(code) <= LONGEST_PATH and max(map(len, code.split(b"/"))) <= LONGEST_NAME
-
-
-def lies_below(root: Path, path: Path) -> bool:
-    """Whether a path, with links resolved, is `root` or lies in it."""
-    return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(root))
-
-
-def trusted_only(
-    root: Path, entries: Mapping[str, Sequence[ImageEntry]], faults: list[Fault]
+def _without_repeats(
+    entries: Mapping[str, Sequence[ImageEntry]], drawn: bool, join: Join, faults: list[Fault]
 ) -> dict[str, list[ImageEntry]]:
-    """The images whose files, with links resolved, lie below `root`. The others are added to `faults`."""
-    folders: dict[Path, Path] = {}  # resolved folders by path, each resolved once
-    base = Path(os.path.realpath(root))
-
-    def real(path: Path) -> Path:
-        if path.is_symlink() or path.name == "..":
-            return Path(os.path.realpath(path))
-        if path.parent not in folders:
-            folders[path.parent] = Path(os.path.realpath(path.parent))
-        return folders[path.parent] / path.name
-
-    kept: dict[str, list[ImageEntry]] = {}
-    for split, split_entries in entries.items():
-        kept[split] = []
-        for entry in split_entries:
-            outside = next((path for path in _files(entry) if not real(path).is_relative_to(base)), None)
-            if outside is None:
-                kept[split].append(entry)
-            else:
-                text = f"leads outside: not below {root}; {CONSENT}"
-                faults.append(Fault(str(outside), text))
-    return kept
-
-
-def _files(entry: ImageEntry) -> list[Path]:
-    labels = entry.labels if isinstance(entry.labels, tuple) else (entry.labels,)
-    return [entry.image, *(path for path in labels if isinstance(path, Path))]
-
-
-def _without_repeats(entries: Mapping[str, Sequence[ImageEntry]], faults: list[Fault]) -> dict[str, list[ImageEntry]]:
-    """Each file once: in the first of `KEPT_FIRST` that lists it. Repeats are added to `faults`."""
-    seen: dict[str, str] = {}
-    once: dict[str, list[ImageEntry]] = {split: [] for split in entries}
+    """Each file once, with all of its labels. If splits are not drawn: in the first of `KEPT_FIRST` that lists it."""
+    copies: dict[str, dict[str, list[ImageEntry]]] = {}  # file -> split, or "all" if splits are drawn -> its entries
     for split in sorted(entries, key=lambda name: KEPT_FIRST.index(name) if name in KEPT_FIRST else -1):
         for entry in entries[split]:
-            file = os.path.realpath(entry.image)
-            if file not in seen:
-                seen[file] = split
-                once[split].append(entry)
-            elif seen[file] == split:
-                faults.append(Fault(str(entry.image), f"image listed twice: in split {split}"))
-            else:
-                faults.append(Fault(str(entry.image), f"image in two splits: {split} and {seen[file]}"))
+            places = copies.setdefault(os.path.realpath(entry.image), {})
+            places.setdefault(UNDIVIDED if drawn else split, []).append(entry)
+    once: dict[str, list[ImageEntry]] = {UNDIVIDED: []} if drawn else {split: [] for split in entries}
+    for places in copies.values():
+        kept, *others = places
+        for split in others:
+            faults.extend(Fault(str(e.image), f"image in two splits: {split} and {kept}") for e in places[split])
+        try:
+            once[kept].append(_joined(places[kept], kept, join, faults))
+        except LabelError as error:
+            faults.append(Fault(str(places[kept][0].image), f"image listed twice: {error}"))
     return once
 
 
-def _named(entries: Sequence[ImageEntry], faults: list[Fault]) -> dict[str, ImageEntry]:
-    """Images by id: the path below their common folder as a file name. Name clashes are added to `faults`."""
+def _joined(entries: Sequence[ImageEntry], split: str, join: Join, faults: list[Fault]) -> ImageEntry:
+    """One entry for all entries of a file."""
+    first, *others = entries
+    if all(entry.labels == first.labels for entry in others):
+        if others and split != UNDIVIDED:
+            faults.append(Fault(str(first.image), f"image listed twice: in split {split}", "note"))
+        return first
+    labels = join([entry.labels for entry in entries])
+    faults.append(
+        Fault(str(first.image), f"image listed twice: the labels of {len(entries)} entries are joined", "note")
+    )
+    return replace(first, labels=labels)
+
+
+def _named(entries: Sequence[ImageEntry]) -> dict[str, ImageEntry]:
+    """Images by id: the path below their common folder as a file name, without ending unless two would be the same."""
     if not entries:
         return {}
     above = os.path.commonpath([entry.image.parent.absolute() for entry in entries])
     named: dict[str, ImageEntry] = {}
-    first: dict[str, Path] = {}  # by name without case: some file systems ignore case
-    for entry in entries:
-        name = _safe_id(os.path.relpath(entry.image.absolute(), above))
-        earlier = first.setdefault(name.casefold(), entry.image)
-        if earlier is entry.image:
-            named[name] = entry
-        else:
-            faults.append(Fault(str(entry.image), f"two images of one name: {earlier} has the id {name} too"))
+    taken: set[str] = set()  # without case: some file systems ignore it
+    for entry in sorted({entry.image: entry for entry in entries}.values(), key=lambda entry: str(entry.image)):
+        path = os.path.relpath(entry.image.absolute(), above)
+        name = path.removesuffix(entry.image.suffix)
+        digest = hashlib.sha256(path.encode("utf-8", "surrogateescape")).hexdigest()[:8]
+        choices = [_safe_id(name), _safe_id(path), f"{_safe_id(name)}-{digest}"]
+        image_id = next(choice for choice in choices if choice.casefold() not in taken)
+        taken.add(image_id.casefold())
+        named[image_id] = entry
     return dict(sorted(named.items()))
 
 
 def _safe_id(name: str) -> str:
-    """A path as a file name without suffix: "a/b c.jpg" becomes "a__b_c"."""
-    parts = PurePosixPath(name.replace(os.sep, "/")).with_suffix("").parts
+    """A path as a file name: "a/b c" becomes "a__b_c"."""
+    parts = PurePosixPath(name.replace(os.sep, "/")).parts
     safe = re.sub(r"[^\w.-]", "_", "__".join(parts))
     return safe.encode()[-LONGEST_ID:].decode(errors="ignore").lstrip(".-") or "_"
 
@@ -217,8 +182,8 @@ def _videos(entries: Mapping[str, Sequence[ImageEntry]], grouping: Grouping) -> 
     ids: dict[Path, str] = {}
     fields: dict[Path, str] = {}
     for split_entries in entries.values():
-        for image_id, entry in _named(split_entries, []).items():
-            ids[entry.image] = image_id
+        for image_id, entry in _named(split_entries).items():
+            ids.setdefault(entry.image, image_id)
             if entry.group is not None:
                 fields[entry.image] = entry.group
     return grouping.videos(ids, fields)

@@ -1,28 +1,29 @@
 """Pascal VOC: XML annotations, lists of images, and palette masks with an ignored border."""
 
-import xml.etree.ElementTree as ElementTree
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
-import numpy as np
 from pydantic import AfterValidator
 
-from .. import images
 from ..labels import IGNORE_INDEX, DatasetError
+from ..photos import is_picture_name, read_indices
 from ..samples import Fault
-from ..settings import Names, SplitOrAll
+from ..settings import Names as ListNames
+from ..settings import SplitOrAll
 from .class_map import ClassMap
 from .file_source import FileSettings, FileSource
-from .objects import LabelError, LabelledObject, fitted_box, object_labels, report
-from .splits import ImageEntry, divided_or_not, safe_inside
+from .files import Names, pictures_below, split_of, visible_files, visible_folders
+from .objects import LabelError, LabelledObject, object_labels, report
+from .paths import ImageEntry, safe_inside
+from .splits import UNDIVIDED, divided_or_not
+from .voc_file import Annotation, is_difficult, object_box, read_annotation
 
 BACKGROUND = "background"
-SUFFIXES = (".jpg", ".jpeg", ".png")
 CLASSES = ["aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable"]
 CLASSES += ["dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor"]
-CORNERS = ("xmin", "ymin", "xmax", "ymax")
+IMAGES, ANNOTATIONS, MASKS, LISTS = "JPEGImages", "Annotations", "SegmentationClass", "ImageSets"
+ENDINGS = {IMAGES: ".jpg", ANNOTATIONS: ".xml", MASKS: ".png"}  # the usual ones
 
 
 class Settings(FileSettings):
@@ -30,27 +31,19 @@ class Settings(FileSettings):
 
     Attributes:
         sets: lists of images by split, or under "all" to draw the splits: "VOC2012/train", or "train" if the root
-            is the folder of a year.
+            is the folder of a year. None: the lists called train, val and test; without lists, all XML files, whose
+            splits are the folders train, val and test, or are drawn.
         lists: the folder of the lists in ImageSets: Main, Segmentation or another.
         classes: the source's class names in the masks' index order.
         masks: whether SegmentationClass is read.
         rest: the class of pixels whose class `map` drops; None ignores these pixels.
     """
 
-    sets: Annotated[dict[SplitOrAll, Names], AfterValidator(divided_or_not)]
+    sets: Annotated[dict[SplitOrAll, ListNames], AfterValidator(divided_or_not)] | None = None
     lists: str = "Main"
-    classes: Names = CLASSES
+    classes: ListNames = CLASSES
     masks: bool = False
     rest: str | None = None
-
-
-@dataclass(frozen=True)
-class Annotation:
-    """The XML file of one image; `size` is its (width, height) in pixels, None if it has none."""
-
-    file: Path
-    size: tuple[int, int] | None
-    objects: tuple[ElementTree.Element, ...]
 
 
 class Voc(FileSource):
@@ -59,8 +52,8 @@ class Voc(FileSource):
     - Corners are pixels counted from 1, both inclusive, as in VOC's tools: a box from 1 to 10 is 10 pixels wide.
     - Objects marked `difficult` are ignored in detection, as VOC's evaluation does.
     - Masks (SegmentationClass) hold 0 for the background, then the classes; 255, the border, is ignored.
-    - VOC's tools ignore EXIF rotation. Images are read as stored, unless only the rotated image has the size in the
-      XML file.
+    - The image of a name is the one in JPEGImages, whatever its ending. Without lists, it lies beside its XML file, or
+      in any other folder; if several images have its name, the one with the ending that the XML file names.
     - An XML file with a document type is refused, because its entities could fill the memory.
 
     Args:
@@ -90,19 +83,74 @@ class Voc(FileSource):
         if masks:
             self.classes["segmentation"] = self._map.pixels
         self.description["boxes"] = "as annotated; difficult objects are ignored"
+        self._indices: dict[Path, Names] = {}
 
     def find(self, faults: list[Fault]) -> Mapping[str, Sequence[ImageEntry]]:
+        sets = self.settings.sets or self._own_lists()
+        if not sets:
+            return self._without_lists(faults)
         entries: dict[str, list[ImageEntry]] = {}
-        for split, lists in self.settings.sets.items():
+        for split, lists in sets.items():
             for path in lists:
                 year, _, name = path.rpartition("/")
+                self.known.append(self.root / year / LISTS)
                 entries.setdefault(split, []).extend(self._list(self.root / year, name, faults))
         return entries
+
+    def part(self, split: str, ids: Sequence[str]) -> Self:
+        small = super().part(split, ids)
+        small._indices = {}
+        return small
+
+    def _own_lists(self) -> dict[str, list[str]]:
+        """The lists of the root, or of the years in it, that are called train, val or test, by split."""
+        sets: dict[str, list[str]] = {}
+        for year in [self.root, *visible_folders(self.root)]:
+            for file in sorted((year / LISTS / self.settings.lists).glob("*.txt")):
+                split = split_of(file.stem)
+                if split is not None:
+                    sets.setdefault(split, []).append((year.relative_to(self.root) / file.stem).as_posix())
+        return sets
+
+    def _without_lists(self, faults: list[Fault]) -> dict[str, list[ImageEntry]]:
+        """All XML files below the root, with their images."""
+        labels = self._files(self.root, ANNOTATIONS)
+        if not labels:
+            raise DatasetError(
+                f"{self.root}: it has neither lists in {LISTS}/{self.settings.lists} nor XML files. Correct data.root"
+            )
+        pictures = [path for path in self._files(self.root, IMAGES) if MASKS not in path.relative_to(self.root).parts]
+        beside = Names(pictures, lambda path: path.with_suffix("").as_posix())
+        by_stem = Names(pictures)
+        entries: dict[str, list[ImageEntry]] = {}
+        used = set()
+        for label in labels:
+            split = self._split_of(label)
+            alike = [image for image in by_stem.all(label.stem) if self._split_of(image) in (split, UNDIVIDED)]
+            image = beside.find(label.with_suffix("").as_posix()) or _one_of(alike, label)
+            mask = self._find(self.root, MASKS, label.stem) if self.settings.masks else None
+            if image is None:
+                faults.append(Fault(str(label), "label without image: no image, or several, have its name"))
+            elif mask is not None and not mask.exists():
+                faults.append(Fault(str(image), f"image without label: {mask} is missing"))
+            else:
+                split = split if split != UNDIVIDED else self._split_of(image)
+                entries.setdefault(split, []).append(ImageEntry(image, (label, mask)))
+            used.add(image)
+        folders = {image.parent for image in used if image is not None}
+        strays = [image for image in pictures if image not in used and image.parent in folders]
+        faults += [Fault(str(image), "image without label: no XML file has its name") for image in strays]
+        return entries
+
+    def _split_of(self, path: Path) -> str:
+        """The split that the nearest folder above a file names."""
+        folders = reversed(path.relative_to(self.root).parts[:-1])
+        return next((split for folder in folders if (split := split_of(folder))), UNDIVIDED)
 
     def size(self, entry: ImageEntry) -> tuple[int, int] | None:
         """The size in the XML file. If the file is unreadable, `label` adds the fault."""
         try:
-            return _annotation(entry.labels[0]).size
+            return read_annotation(entry.labels[0]).size
         except LabelError:
             return None
 
@@ -110,11 +158,11 @@ class Voc(FileSource):
         file, mask_file = entry.labels
         labels: dict[str, Any] = {}
         try:
-            annotation = _annotation(file)
+            annotation = read_annotation(file)
         except LabelError as error:
             report(faults, str(file), error)
         else:
-            if annotation.size not in (None, (shape[1], shape[0])):
+            if not self.fits(annotation.size, shape):
                 faults.append(Fault(str(file), f"size differs: it says {annotation.size}, the image has {shape[::-1]}"))
             objects = [self._object(annotation, index, shape, faults) for index in range(len(annotation.objects))]
             labels = object_labels([labelled for labelled in objects if labelled], shape, self._map)
@@ -123,31 +171,51 @@ class Voc(FileSource):
         return labels
 
     def _list(self, year: Path, name: str, faults: list[Fault]) -> list[ImageEntry]:
-        file = year / "ImageSets" / self.settings.lists / f"{name}.txt"
+        file = year / LISTS / self.settings.lists / f"{name}.txt"
         try:
             lines = file.read_text().splitlines()
         except (OSError, UnicodeDecodeError) as error:
             raise DatasetError(f"{file}: cannot be read ({error}). Correct data.voc.sets or data.voc.lists") from error
         entries = []
         for number, line in enumerate(lines, start=1):
-            words = line.split()
-            if words and safe_inside(year, words[0]) is None:
-                faults.append(Fault(f"{file}:{number}", f"unusable entry: {words[0]!r} leads out of the folder"))
-            elif words and words[-1] != "-1":  # in lists of one class, -1 marks images without it
-                entries.append(self._entry(year, words[0], faults))
+            name, words = line.strip(), line.split()
+            if len(words) == 2 and words[1] in ("-1", "0", "1") and not self._find(year, IMAGES, name).exists():
+                name = "" if words[1] == "-1" else words[0]  # in lists of one class, -1 marks images without it
+            if name and safe_inside(year, name) is None:
+                faults.append(Fault(f"{file}:{number}", f"unusable entry: {name!r} leads out of the folder"))
+            elif name:
+                entries.append(self._entry(year, name, faults))
         return [entry for entry in entries if entry is not None]
 
     def _entry(self, year: Path, name: str, faults: list[Fault]) -> ImageEntry | None:
-        choices = [year / "JPEGImages" / f"{name}{suffix}" for suffix in SUFFIXES]
-        image = next((path for path in choices if path.exists()), choices[0])
-        annotation = year / "Annotations" / f"{name}.xml"
-        mask = year / "SegmentationClass" / f"{name}.png" if self.settings.masks else None
+        image, annotation = self._find(year, IMAGES, name), self._find(year, ANNOTATIONS, name)
+        mask = self._find(year, MASKS, name) if self.settings.masks else None
         if not image.exists() and annotation.exists():
             faults.append(Fault(str(annotation), f"label without image: {image} is missing"))
             return None
         missing = [path for path in (annotation, mask) if path is not None and not path.exists()]
         faults.extend(Fault(str(image), f"image without label: {path} is missing") for path in missing)
         return None if missing else ImageEntry(image, (annotation, mask))
+
+    def _find(self, year: Path, kind: str, name: str) -> Path:
+        """The file of an image in a folder of VOC; the usual one, which does not exist, if there is none."""
+        name = name.removesuffix(Path(name).suffix) if is_picture_name(name) else name
+        usual = year / kind / f"{name}{ENDINGS[kind]}"
+        folder = year / kind
+        if safe_inside(year, name) is None or usual.is_file():
+            return usual
+        if folder not in self._indices:
+            files = self._files(folder, kind)
+            self._indices[folder] = Names(files, lambda path: path.relative_to(folder).with_suffix("").as_posix())
+        files = self._indices[folder].all(name)
+        label = self._find(year, ANNOTATIONS, name) if len(files) > 1 and kind == IMAGES else usual
+        return self._indices[folder].find(name) or _one_of(files, label) or usual
+
+    def _files(self, folder: Path, kind: str) -> list[Path]:
+        """The pictures, or the XML files, below a folder."""
+        if kind == ANNOTATIONS:
+            return [path for path in visible_files(folder) if path.suffix.lower() == ENDINGS[ANNOTATIONS]]
+        return pictures_below(folder)
 
     def _object(
         self, annotation: Annotation, index: int, shape: tuple[int, int], faults: list[Fault]
@@ -157,19 +225,18 @@ class Voc(FileSource):
         name = (entry.findtext("name") or "").strip()
         if name not in self._names:
             text = f"class out of range: {name!r} is not among data.voc.classes: {', '.join(self._names)}"
-            faults.append(Fault(where, text))
+            faults.append(Fault(where, text, "label"))
             return None
         category = self._map.object(name)
         try:
-            box = _box(entry, shape)
+            box = object_box(entry, shape)
         except LabelError as error:
             report(faults, where, error)
             return None
-        is_difficult = (entry.findtext("difficult") or "0").strip() == "1"
-        return None if category is None else LabelledObject(category, box, is_difficult)
+        return None if category is None else LabelledObject(category, box, is_difficult(entry))
 
     def _mask(self, file: Path, shape: tuple[int, int], faults: list[Fault]) -> Any:
-        codes = self.attempt(faults, file, "unreadable mask", lambda: images.read_indices(file))
+        codes = self.attempt(faults, file, "unreadable mask", lambda: read_indices(file))
         if codes is None:
             return None
         if codes.shape != shape:
@@ -181,38 +248,12 @@ class Voc(FileSource):
         return self._table[codes]
 
 
-def _annotation(file: Path) -> Annotation:
-    """Read the XML file of one image.
-
-    Raises:
-        LabelError: it is not XML in UTF-8, or has a document type.
-    """
-    try:
-        text = file.read_bytes().decode("utf-8-sig")
-        if "<!DOCTYPE" in text or "<!ENTITY" in text:
-            raise LabelError("unreadable label: XML with a document type is refused")
-        # Setting the encoding keeps an encoding declaration in the file from changing what the parser reads.
-        root = ElementTree.fromstring(text.encode(), parser=ElementTree.XMLParser(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, ElementTree.ParseError) as error:
-        raise LabelError(f"unreadable label: {error}") from error
-    return Annotation(file, _size(root), tuple(root.findall("object")))
-
-
-def _size(root: ElementTree.Element) -> tuple[int, int] | None:
-    try:
-        width, height = (int(float(root.findtext(f"size/{side}", "0"))) for side in ("width", "height"))
-    except (ValueError, OverflowError):
-        return None
-    return (width, height) if width and height else None  # some tools write 0 for an unknown size
-
-
-def _box(entry: ElementTree.Element, shape: tuple[int, int]) -> tuple[float, float, float, float]:
-    texts = [entry.findtext(f"bndbox/{corner}") for corner in CORNERS]
-    try:
-        values = np.array([float(text) for text in texts if text is not None])
-    except ValueError:
-        values = np.array([])
-    if values.size != len(CORNERS):
-        raise LabelError(f"malformed box: {', '.join(CORNERS)} are {texts}")
-    left, top, right, bottom = (float(value) for value in values)
-    return fitted_box((left - 1, top - 1, right, bottom), shape)
+def _one_of(images: Sequence[Path], label: Path) -> Path | None:
+    """Of images with the same name, the only one with the ending that the XML file names."""
+    if len(images) > 1:
+        try:
+            suffix = Path(read_annotation(label).image_name).suffix.lower()
+        except LabelError:
+            return None
+        images = [image for image in images if image.suffix.lower() == suffix]
+    return images[0] if len(images) == 1 else None

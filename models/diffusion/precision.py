@@ -11,7 +11,9 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
-PRECISIONS = ("float32", "mixed", "decoder", "bfloat16", "autocast")
+from ..mixed_precision import has_bfloat16_units
+
+PRECISIONS = ("auto", "float32", "mixed", "decoder", "bfloat16", "autocast")
 # Convolutions with fewer channels than this on either side, the two ends of the U-Net, stay in full precision.
 FEWEST_CHANNELS = 16
 
@@ -22,6 +24,7 @@ _decoder_type: ContextVar[torch.dtype | None] = ContextVar("decoder_type", defau
 def at_precision(name: str, device: torch.device) -> Iterator[None]:
     """A context for forward passes through a frozen network. Their backward passes need no context.
 
+    auto: `decoder` on CPUs with bfloat16 units, or else `float32`.
     float32: everything in float32.
     autocast: torch's autocast to bfloat16.
     bfloat16: convolutions multiply in bfloat16, everything between them is in float32. On CPUs with bfloat16 units it
@@ -40,6 +43,8 @@ def at_precision(name: str, device: torch.device) -> Iterator[None]:
     """
     if name not in PRECISIONS:
         raise ValueError(f"precision {name!r} is unknown; there are {', '.join(PRECISIONS)}")
+    if name == "auto":
+        name = "decoder" if device.type == "cpu" and has_bfloat16_units(device) else "float32"
     if name == "float32":
         yield
     elif name == "autocast":

@@ -4,9 +4,10 @@ import json
 from collections.abc import Mapping
 from math import gcd
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from torch import nn
+if TYPE_CHECKING:
+    from torch import nn
 
 GROUPS = 16
 HEAD_CHANNELS = 32
@@ -69,7 +70,7 @@ def check_sizes(settings: Mapping[str, Any]) -> list[int]:
     return sizes
 
 
-def set_attention_heads(unet: nn.Module, heads: int) -> None:
+def set_attention_heads(unet: "nn.Module", heads: int) -> None:
     """Split every attention layer of a UNet2DModel into `heads` heads; the weights do not depend on it."""
     from diffusers.models.attention_processor import Attention
 
@@ -80,14 +81,14 @@ def set_attention_heads(unet: nn.Module, heads: int) -> None:
     setattr(unet, ATTRIBUTE, heads)
 
 
-def save_attention_heads(unet: nn.Module, folder: Path) -> None:
+def save_attention_heads(unet: "nn.Module", folder: Path) -> None:
     """Write the number of heads beside the U-Net if `set_attention_heads` set it."""
     heads = getattr(unet, ATTRIBUTE, None)
     if heads is not None:
         (folder / HEADS_FILE).write_text(json.dumps({ATTRIBUTE: heads}) + "\n")
 
 
-def load_attention_heads(unet: nn.Module, folder: Path) -> None:
+def load_attention_heads(unet: "nn.Module", folder: Path) -> None:
     """Set the number of heads that `save_attention_heads` wrote, if there is such a file."""
     path = folder / HEADS_FILE
     if path.exists():

@@ -7,15 +7,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
-from torch import Tensor
 
 from ..data_parallel import SINGLE_RANK, Rank
 from ..settings import Settings, first_mistake
-from .objective import Objective
-from .term import Labels, Loss, LossError, LossInputs
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from ..diffusion.prior import DiffusionPrior
+    from .objective import Objective
+    from .term import Labels, Loss
 
 LOSSES = {
     "pixel": ".pixel:Pixel",
@@ -30,10 +31,15 @@ LOSSES = {
 }
 PIXEL = "pixel"  # the loss that is part of every objective
 
+
+class LossError(ValueError):
+    """A setting or an input that a loss cannot use; the text is one line that names it."""
+
+
 Losses = Mapping[str, tuple[str, Mapping[str, Any]]]  # name -> entry of LOSSES, and its settings
 
 
-def get_loss(kind: str) -> type[Loss]:
+def get_loss(kind: str) -> "type[Loss]":
     """The class of a loss, with the attributes `needs_prior`, `needs_task` and `needs_labels`.
 
     Raises:
@@ -73,10 +79,10 @@ def build_objective(
     losses: Losses,
     *,
     prior_folder: "str | Path | DiffusionPrior | None" = None,
-    task_features: Callable[[Tensor], list[Tensor]] | None = None,
-    task_loss: Callable[[Tensor, Labels], Tensor] | None = None,
+    task_features: "Callable[[Tensor], list[Tensor]] | None" = None,
+    task_loss: "Callable[[Tensor, Labels], Tensor] | None" = None,
     rank: Rank = SINGLE_RANK,
-) -> Objective:
+) -> "Objective":
     """The sum of some losses.
 
     Args:
@@ -90,6 +96,9 @@ def build_objective(
     Raises:
         LossError: an unknown loss or setting, or an input that is absent although a loss needs it.
     """
+    from .objective import Objective
+    from .term import LossInputs
+
     if not losses or next(iter(losses.values()))[0] != PIXEL:
         raise LossError(f"objective {' + '.join(losses)!r}: expected a pixel loss first")
     for name, (kind, _) in losses.items():

@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 
 from ..diffusion.prior import MIDDLE, NOISE, DiffusionPrior
-from .term import FrozenModule, LossError, check_images, check_noise, full_precision
+from . import LossError
+from .term import FrozenModule, check_images, check_noise, full_precision
 
 
 class DiffLoss(FrozenModule):

@@ -14,8 +14,9 @@ from ..data_parallel import SINGLE_RANK, Rank
 from ..diffusion.precision import at_precision
 from ..diffusion.prior import MIDDLE, NOISE, DiffusionPrior
 from ..settings import Count
+from . import LossError
 from .diffloss import DiffLoss, DiffLossTerms, mean_square
-from .term import LossError, LossInputs, Term, TermSettings, check_images, full_precision
+from .term import LossInputs, Term, TermSettings, check_images, full_precision
 
 
 class Settings(TermSettings):
@@ -50,7 +51,7 @@ class Settings(TermSettings):
     draws: Count = 1
     view: Literal["own", "resize", "multi-scale"] = "own"
     view_sizes: tuple[Count, ...] = (64,)
-    precision: Literal["float32", "mixed", "decoder", "bfloat16", "autocast"] = "float32"
+    precision: Literal["auto", "float32", "mixed", "decoder", "bfloat16", "autocast"] = "float32"
     channels_last: bool = False
     compile: bool = False
     checkpointing: bool = False

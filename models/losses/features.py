@@ -15,8 +15,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from . import LossError
 from .task import TaskFeatures
-from .term import FrozenModule, LossError, LossInputs, TermSettings
+from .term import FrozenModule, LossInputs, TermSettings
 
 UNTRAINED = "untrained"
 DEPTH = 5  # an encoder has this many feature maps; each has half the sides of the one before

@@ -10,7 +10,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from .term import LossError, LossInputs, Term, TermSettings
+from . import LossError
+from .term import LossInputs, Term, TermSettings
 
 # The files that torchvision looks for, by backbone.
 BACKBONE_FILES = {

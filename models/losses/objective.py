@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from ..data_parallel import SINGLE_RANK, Rank
-from .term import Labels, Loss, LossError, Term, check_range
+from . import LossError
+from .term import Labels, Loss, Term, check_range
 
 MEMORY = 5  # measurements in which a running mean of gradient norms follows a change to 1 - (1 - 1/5)^5 = 67 %
 WARM_UP = 5  # the first measurements are made at consecutive evaluations

@@ -7,7 +7,8 @@ alternative to DiffLoss: it needs labels and one task network, and no diffusion 
 import torch
 from torch import Tensor
 
-from .term import Labels, LossError, LossInputs, Term, TermSettings
+from . import LossError
+from .term import Labels, LossInputs, Term, TermSettings
 
 
 class Settings(TermSettings):

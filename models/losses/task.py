@@ -6,7 +6,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from .term import LossError, LossInputs, Term, TermSettings
+from . import LossError
+from .term import LossInputs, Term, TermSettings
 
 
 class Settings(TermSettings):

@@ -14,13 +14,10 @@ from torch import Tensor, nn
 
 from ..data_parallel import SINGLE_RANK, Rank
 from ..settings import Count, NonNegative, Settings
+from . import LossError
 
 # Masks (N,H,W) int64 of N images; or the boxes (K,5) of each: class index, centre, width and height, normalised.
 Labels = Tensor | list[Tensor]
-
-
-class LossError(ValueError):
-    """A setting or an input that a loss cannot use; the text is one line that names it."""
 
 
 @dataclass(frozen=True)

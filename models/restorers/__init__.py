@@ -11,16 +11,16 @@ import json
 from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
 from ..settings import first_mistake
-from .contract import Restorer, RestorerError
 
-__all__ = ["CHECKPOINT", "RESTORERS", "Restorer", "RestorerError", "build_restorer", "load_restorer", "save_restorer"]
+if TYPE_CHECKING:
+    from .contract import Restorer
+
+__all__ = ["CHECKPOINT", "RESTORERS", "RestorerError", "build_restorer", "load_restorer", "save_restorer"]
 
 RESTORERS = {
     "unet": ".unet:build_unet",
@@ -35,7 +35,11 @@ LONGEST_REASON = 600  # characters of another library's message
 FORMAT = "restoration-for-recognition/2"
 
 
-def build_restorer(name: str, settings: Mapping[str, Any]) -> Restorer:
+class RestorerError(ValueError):
+    """A restorer cannot be built, read or run; the text names the setting or the file."""
+
+
+def build_restorer(name: str, settings: Mapping[str, Any]) -> "Restorer":
     """An untrained restorer, or for the name "checkpoint" the restorer in a file.
 
     Args:
@@ -56,8 +60,10 @@ def build_restorer(name: str, settings: Mapping[str, Any]) -> Restorer:
     return restorer
 
 
-def save_restorer(path: Path, restorer: Restorer) -> None:
+def save_restorer(path: Path, restorer: "Restorer") -> None:
     """Write weights and settings into one .safetensors file."""
+    from safetensors.torch import save_file
+
     about = {"format": FORMAT, "name": restorer.name, "settings": restorer.settings}
     # Cloned: some architectures have the same tensor under two names, which this format does not allow.
     state = {key: value.detach().cpu().contiguous().clone() for key, value in restorer.network.state_dict().items()}
@@ -65,7 +71,7 @@ def save_restorer(path: Path, restorer: Restorer) -> None:
     save_file(state, path, metadata={HEADER: json.dumps(about, sort_keys=True)})
 
 
-def load_restorer(path: str | Path) -> Restorer:
+def load_restorer(path: str | Path) -> "Restorer":
     """The restorer in a file of `save_restorer`, or in any checkpoint that spandrel reads; in eval mode.
 
     Raises:
@@ -89,6 +95,8 @@ def _import(name: str) -> Any:
 
 def _header(path: Path) -> dict[str, Any]:
     """The header that `save_restorer` wrote; empty for another project's file."""
+    from safetensors import SafetensorError, safe_open
+
     try:
         with safe_open(path, "pt") as file:
             header = json.loads((file.metadata() or {}).get(HEADER, "{}"))
@@ -99,7 +107,9 @@ def _header(path: Path) -> dict[str, Any]:
         raise RestorerError(f"{path}: not a readable safetensors file ({error})") from error
 
 
-def _load_ours(path: Path, header: Mapping[str, Any]) -> Restorer:
+def _load_ours(path: Path, header: Mapping[str, Any]) -> "Restorer":
+    from safetensors import safe_open
+
     try:
         restorer = build_restorer(header["name"], header["settings"])
         with safe_open(path, "pt") as file:

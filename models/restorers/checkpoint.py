@@ -9,8 +9,8 @@ from safetensors.torch import load_file
 from torch import nn
 
 from ..settings import Settings as BaseSettings
-from . import CHECKPOINT, load_restorer
-from .contract import Restorer, RestorerError
+from . import CHECKPOINT, RestorerError, load_restorer
+from .contract import Restorer
 
 PICKLES = (".pth", ".pt", ".ckpt", ".bin")
 SMALLEST_TRIAL = 32  # pixels

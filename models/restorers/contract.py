@@ -7,9 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-
-class RestorerError(ValueError):
-    """A restorer cannot be built, read or run; the text names the setting or the file."""
+from . import RestorerError
 
 
 class Restorer(nn.Module):

@@ -14,7 +14,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from .contract import Restorer, RestorerError
+from . import RestorerError
+from .contract import Restorer
 
 INPUT, OUTPUT = "images", "restored"
 ENTRY = "restorer"  # the entry of the file's metadata with the restorer's name and settings

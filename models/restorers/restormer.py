@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ..settings import Counts, NonNegative
 from ..settings import Settings as BaseSettings
 from .contract import Restorer
+from .normalisation import ChannelNorm
 
 
 class Settings(BaseSettings):
@@ -100,22 +101,15 @@ class _Block(nn.Module):
 
     def __init__(self, channels: int, heads: int, expansion: float) -> None:
         super().__init__()
-        self.attention_norm = _ChannelNorm(channels)
+        self.attention_norm = ChannelNorm(channels)
         self.attention = _ChannelAttention(channels, heads)
-        self.gate_norm = _ChannelNorm(channels)
+        self.gate_norm = ChannelNorm(channels)
         self.gate = _GatedFeedForward(channels, int(channels * expansion))
 
     def forward(self, features: Tensor) -> Tensor:
         features = features + self.attention(self.attention_norm(features))
         updated: Tensor = features + self.gate(self.gate_norm(features))
         return updated
-
-
-class _ChannelNorm(nn.LayerNorm):
-    """Layer normalisation over the channels of each pixel."""
-
-    def forward(self, features: Tensor) -> Tensor:
-        return super().forward(features.movedim(1, -1)).movedim(-1, 1)
 
 
 class _ChannelAttention(nn.Module):

@@ -1,6 +1,6 @@
 """Classification of whole images with any network of timm. Only this module imports timm."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
+from ..mixed_precision import Precision, mixed_output
 from ..settings import Positive
 from ..settings import Settings as BaseSettings
 from . import TaskError
@@ -33,6 +34,7 @@ class Settings(BaseSettings):
         steps: training steps.
         batch: images in a training step.
         learning_rate: largest learning rate.
+        precision: of the network in training: full (float32), bf16, or auto: bf16 if the processor multiplies it.
     """
 
     model: str = "resnet18"
@@ -42,6 +44,7 @@ class Settings(BaseSettings):
     steps: Steps = 5000
     batch: BatchSize = 32
     learning_rate: Positive = 1e-3
+    precision: Precision = "full"
 
 
 class Classification(Task[Label]):
@@ -99,11 +102,11 @@ class Classification(Task[Label]):
         return cls(saved.network, saved.classes, saved.description, device, saved.network_classes)
 
     @torch.inference_mode()
-    def predict(self, image: Image) -> Label:
-        logits = self.network(self._input(_to_tensor(image)[None].to(self.device)))[0]
-        probabilities = logits[self.outputs].softmax(dim=0)
-        category = int(probabilities.argmax())
-        return Label(category, float(probabilities[category]))
+    def predict_batch(self, images: Sequence[Image]) -> list[Label]:
+        batch = torch.stack([_to_tensor(image) for image in images]).to(self.device)
+        probabilities = self.network(self._input(batch))[:, self.outputs].softmax(dim=1)  # (N, C)
+        best, categories = probabilities.max(dim=1)
+        return [Label(int(category), float(score)) for category, score in zip(categories, best, strict=True)]
 
     def features(self, images: torch.Tensor) -> list[torch.Tensor]:
         """The output of each stage of the network, for the resized images. See `Task.features`."""
@@ -172,7 +175,7 @@ def _train(network: torch.nn.Module, split: LabelledSplit, settings: Settings, l
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=rate, total_steps=steps, pct_start=0.1)
     for step in loop.steps(steps, {"network": network, "optimizer": optimizer, "schedule": schedule}):
         images, categories = (tensor.to(loop.device) for tensor in _batch(split, step, settings, loop.seed))
-        loss = F.cross_entropy(network(normalise(images)), categories)
+        loss = F.cross_entropy(mixed_output(network, normalise(images), settings.precision), categories)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -2,7 +2,7 @@
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Generic, Protocol, TypeVar
 
@@ -182,8 +182,15 @@ class Task(ABC, Generic[Prediction]):
         """The network in a folder that `save` wrote."""
 
     @abstractmethod
+    def predict_batch(self, images: Sequence[Image]) -> list[Prediction]:
+        """The predictions on N >= 1 uint8 RGB images (H, W, 3) of one size, in their order; deterministic.
+
+        An image gets the same prediction in any batch, up to the rounding of float32.
+        """
+
     def predict(self, image: Image) -> Prediction:
-        """The prediction on a uint8 RGB image (H, W, 3) of any size; deterministic."""
+        """The prediction on a uint8 RGB image (H, W, 3) of any size."""
+        return self.predict_batch([image])[0]
 
     @abstractmethod
     def features(self, images: torch.Tensor) -> list[torch.Tensor]:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from .contract import Image, LabelledSplit
+from .contract import LabelledSplit
 from .predictions import DetectionPrediction
 from .yolo import YoloTask, pad
 from .yolo_library import criterion
@@ -33,10 +33,11 @@ class Detection(YoloTask[DetectionPrediction]):
     def label_lines(cls, split: LabelledSplit, image_id: str) -> str:
         return (split.folder / cls.label_folder / f"{image_id}.txt").read_text()
 
-    def predict(self, image: Image) -> DetectionPrediction:
-        result, classes = self.run_predictor(image)
-        boxes = result.boxes.cpu().numpy()
-        return DetectionPrediction(boxes.xyxy.astype(np.float64), boxes.conf.astype(np.float64), classes)
+    def read_result(self, result: Any) -> DetectionPrediction:
+        boxes = result.boxes.numpy()
+        return DetectionPrediction(
+            boxes.xyxy.astype(np.float64), boxes.conf.astype(np.float64), self.classes_of(result)
+        )
 
     def training_loss(self, images: torch.Tensor, labels: list[torch.Tensor]) -> torch.Tensor:
         """The library's loss of boxes, classes and box distributions. See `Task.training_loss`."""

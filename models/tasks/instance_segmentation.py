@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from .contract import Image, LabelledSplit
+from .contract import LabelledSplit
 from .predictions import InstancePrediction, decode_mask, encode_masks
 from .yolo import YoloTask
 from .yolo_library import merge_polygons
@@ -27,6 +27,7 @@ class InstanceSegmentation(YoloTask[InstancePrediction]):
     settings_type = Settings
     kind = "segment"
     label_folder = "instances"
+    most_boxes = 300  # each has a mask of the image's size, which takes memory
 
     @classmethod
     def label_lines(cls, split: LabelledSplit, image_id: str) -> str:
@@ -40,15 +41,11 @@ class InstanceSegmentation(YoloTask[InstancePrediction]):
                 lines.append(f"{instance.category} {' '.join(f'{number:.6f}' for number in numbers)}\n")
         return "".join(lines)
 
-    def predict(self, image: Image) -> InstancePrediction:
-        result, classes = self.run_predictor(image)
-        height, width = image.shape[:2]
-        if result.masks is None:
-            masks = np.zeros((0, height, width), np.uint8)
-        else:
-            masks = result.masks.data.byte().cpu().numpy()
-        scores = result.boxes.conf.cpu().numpy().astype(np.float64)
-        return InstancePrediction((height, width), encode_masks(masks), scores, classes)
+    def read_result(self, result: Any) -> InstancePrediction:
+        height, width = result.orig_shape
+        masks = np.zeros((0, height, width), np.uint8) if result.masks is None else result.masks.data.byte().numpy()
+        scores = result.boxes.conf.numpy().astype(np.float64)
+        return InstancePrediction((height, width), encode_masks(masks), scores, self.classes_of(result))
 
 
 def outline(mask: NDArray[np.uint8]) -> NDArray[np.float64]:

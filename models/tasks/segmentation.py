@@ -5,11 +5,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
+from ..mixed_precision import Precision, mixed_output
 from ..settings import Positive
 from ..settings import Settings as BaseSettings
 from . import TaskError
@@ -36,6 +38,7 @@ class Settings(BaseSettings):
         batch: crops in a training step.
         crop: side of the square training crops, in pixels.
         learning_rate: largest learning rate.
+        precision: of the network in training: full (float32), bf16, or auto: bf16 if the processor multiplies it.
     """
 
     architecture: str = "unet"
@@ -47,6 +50,7 @@ class Settings(BaseSettings):
     batch: BatchSize = 8
     crop: Side = 256
     learning_rate: Positive = 1e-3
+    precision: Precision = "full"
 
     @property
     def network(self) -> dict[str, Any]:
@@ -123,11 +127,11 @@ class Segmentation(Task[Mask]):
         return cls(network, content["classes"], content["network"], device, content["known"])
 
     @torch.inference_mode()
-    def predict(self, image: Image) -> Mask:
-        height, width = image.shape[:2]
-        batch = torch.from_numpy(image).to(self.device).permute(2, 0, 1)[None].float() / 255
-        logits = self.network(self._padded(batch))[0, self.outputs, :height, :width]
-        return logits.argmax(dim=0).to(torch.uint8).cpu().numpy()
+    def predict_batch(self, images: Sequence[Image]) -> list[Mask]:
+        height, width = images[0].shape[:2]
+        batch = torch.from_numpy(np.stack(images)).to(self.device).permute(0, 3, 1, 2).float() / 255
+        logits = self.network(self._padded(batch))[:, self.outputs, :height, :width]
+        return list(logits.argmax(dim=1).to(torch.uint8).cpu().numpy())
 
     def features(self, images: torch.Tensor) -> list[torch.Tensor]:
         """The encoder's maps without the first, which is the input. See `Task.features`."""
@@ -165,7 +169,7 @@ def _train(network: torch.nn.Module, batches: Batches, settings: Settings, loop:
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=rate, total_steps=steps, pct_start=0.1)
     for step in loop.steps(steps, {"network": network, "optimizer": optimizer, "schedule": schedule}):
         images, masks = (tensor.to(loop.device) for tensor in batches(step))
-        loss = segmentation_loss(network(normalise(images)), masks)
+        loss = segmentation_loss(mixed_output(network, normalise(images), settings.precision), masks)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -4,14 +4,16 @@ import json
 import math
 import shutil
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 
 from . import TaskError
 from .contract import Image, LabelledSplit, MakeBatches, Task, TrainingLoop
@@ -20,7 +22,7 @@ from .yolo_library import check_model, device_name, names_of, parts, read_networ
 from .yolo_training import DATA_FILE, YoloSettings, train
 
 KEPT_SCORE = 0.001  # COCO's average precision needs the boxes of low confidence
-MAX_BOXES = 100  # per image, as COCO counts them
+MAX_BOXES = 100  # per image and class, as COCO counts them
 STRIDE = 32  # ultralytics' networks take sides that are multiples of it
 
 Prediction = TypeVar("Prediction")
@@ -35,6 +37,7 @@ class YoloTask(Task[Prediction]):
 
     kind: ClassVar[str]  # ultralytics' name of the task: detect or segment
     label_folder: ClassVar[str]  # the folder of a split with the labels
+    most_boxes: ClassVar[int] = 30_000  # per image, of all classes: ultralytics considers no more
 
     @classmethod
     def check(cls, section: Mapping[str, Any]) -> list[Path]:
@@ -146,12 +149,25 @@ class YoloTask(Task[Prediction]):
             hook.remove()
         return inputs_of_head[0]
 
-    def run_predictor(self, image: Image) -> tuple[Any, Any]:
-        """The library's result on an RGB image (H, W, 3), and the class index (K,) int64 of each of its K objects."""
-        result = self._predictor(image[:, :, ::-1])[0]
+    def predict_batch(self, images: Sequence[Image]) -> list[Prediction]:
+        results = self._predictor([image[:, :, ::-1] for image in images])
+        return [self.read_result(self._strongest(result.cpu())) for result in results]
+
+    @abstractmethod
+    def read_result(self, result: Any) -> Prediction:
+        """The prediction in a result of the library, which is on the CPU."""
+
+    def classes_of(self, result: Any) -> NDArray[np.int64]:
+        """The class index (K,) of each of the K objects in a result of the library."""
         class_of = {output: index for index, output in enumerate(self.outputs)}
-        outputs = result.boxes.cls.cpu().long()
-        return result, torch.tensor([class_of[int(output)] for output in outputs], dtype=torch.int64).numpy()
+        return np.array([class_of[int(output)] for output in result.boxes.cls], dtype=np.int64)
+
+    def _strongest(self, result: Any) -> Any:
+        """The result with at most `MAX_BOXES` objects of each class, those with the highest scores."""
+        classes = self.classes_of(result)
+        kept = [np.flatnonzero(classes == index)[:MAX_BOXES] for index in range(len(self.outputs))]  # sorted by score
+        order = np.sort(np.concatenate(kept))
+        return result if len(order) == len(classes) else result[order]
 
     @cached_property
     def _predictor(self) -> Any:
@@ -160,7 +176,7 @@ class YoloTask(Task[Prediction]):
                 "imgsz": self.description["image_size"],
                 "conf": KEPT_SCORE,
                 "iou": 0.7,
-                "max_det": MAX_BOXES,
+                "max_det": self.most_boxes,
                 "classes": None if len(self.outputs) == len(self.network_classes) else self.outputs,
                 "retina_masks": True,
                 "device": device_name(self.device),

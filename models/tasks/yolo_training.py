@@ -12,10 +12,12 @@ import numpy as np
 import torch
 from pydantic import Field
 
+from ..mixed_precision import Precision, uses_bfloat16
 from ..settings import Count, Positive, Settings, Share
 from . import TaskError
 from .contract import BatchSize, Side, TrainingLoop
 from .yolo_library import Parts, device_name
+from .yolo_precision import train_in_bfloat16
 from .yolo_resume import Checkpoint, Progress
 
 DATA_FILE = "data.yaml"  # of a dataset in ultralytics' layout: its folders and classes
@@ -35,6 +37,7 @@ class YoloSettings(Settings):
         batch: images in a training step.
         learning_rate: initial learning rate.
         mosaic: probability of the mosaic augmentation.
+        precision: of the network in training: full (float32), bf16, or auto: bf16 if the processor multiplies it.
         device: GPU numbers such as "0,1"; None: one device.
     """
 
@@ -47,6 +50,7 @@ class YoloSettings(Settings):
     batch: BatchSize = 16
     learning_rate: Positive = 1e-3
     mosaic: Share = 1.0
+    precision: Precision = "full"
     device: Annotated[str, Field(pattern=r"^\d+(,\d+)*$")] | None = None
 
 
@@ -87,6 +91,7 @@ def train(
     trainer.add_callback("on_fit_epoch_end", lambda trainer: checkpoint.save(trainer, progress))
     trainer.train()
     network = trainer.ema.ema.float()
+    network.__class__ = parts.model  # it predicts in float32
     checkpoint.path.unlink(missing_ok=True)
     shutil.rmtree(dataset)
     return network
@@ -102,8 +107,15 @@ class _FixedLengthTrainer:
     model_name: str
     start_network: torch.nn.Module | None
     averaged_file: Path | None  # the first process writes the averaged weights to it; None: a single process
+    mixed_on_cpu: bool
 
     def get_model(self, cfg: Any = None, weights: Any = None, verbose: bool = True) -> Any:
+        network = self._build(cfg, weights, verbose)
+        if self.mixed_on_cpu:
+            train_in_bfloat16(network)
+        return network
+
+    def _build(self, cfg: Any, weights: Any, verbose: bool) -> Any:
         build = super().get_model  # type: ignore[misc]
         if self.start_network is not None:
             return build(self.start_network.yaml, self.start_network, verbose)
@@ -143,6 +155,7 @@ def _trainer(
         "model_name": settings.model,
         "start_network": start,
         "averaged_file": dataset.resolve() / AVERAGED_FILE if several_gpus else None,
+        "mixed_on_cpu": loop.device.type == "cpu" and uses_bfloat16(settings.precision, loop.device),
     }
     trainer_class = type("Trainer", (_FixedLengthTrainer, parts.trainer), attributes)
     return trainer_class(overrides=_overrides(settings, loop, dataset, _devices(task, settings, loop)))
@@ -164,7 +177,7 @@ def _overrides(settings: YoloSettings, loop: TrainingLoop, dataset: Path, device
         "close_mosaic": settings.epochs // 5,
         "mosaic": settings.mosaic,
         "augmentations": [],
-        "amp": False,
+        "amp": "bf16" if loop.device.type == "cuda" and uses_bfloat16(settings.precision, loop.device) else False,
         "seed": loop.seed,
         "deterministic": True,
         "workers": 0,

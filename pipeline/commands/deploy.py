@@ -26,7 +26,6 @@ from models.restorers.contract import Restorer
 from models.restorers.onnx_file import export_onnx, load_onnx
 from pipeline.commands.completed_runs import ADVICE, CompletedRun, CompletedRunError, add_restorer_options
 from pipeline.commands.model_card import TOLERANCE, Exported, Latency, Parity, model_card
-from pipeline.reporting.pictures import evenly
 from pipeline.running.artifacts import TRAINING
 from pipeline.running.atomic_outputs import replacing_output
 from pipeline.running.entry import run_command
@@ -98,7 +97,7 @@ def check_parity(restorer: Restorer, onnx_restorer: Restorer, split: Split) -> l
         ParityError: a difference is 1e-4 or more.
     """
     parity = []
-    for batch in _parity_batches([split.image(image_id) for image_id in evenly(split.ids, PARITY_IMAGES)]):
+    for batch in _parity_batches([split.image(image_id) for image_id in split.evenly_spaced(PARITY_IMAGES)]):
         with torch.inference_mode():
             difference = (restorer(batch) - onnx_restorer.network(batch)).abs().max().item()
         height, width = batch.shape[-2:]

@@ -9,11 +9,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 
-from data import images
 from data.dataset import Dataset, Split
-from models.restorers import RESTORERS, load_restorer
+from models.restorers import RESTORERS
 from models.restorers.contract import Restorer
 from models.tasks import get_task
 from models.tasks.contract import Image, Task
@@ -23,7 +21,7 @@ from pipeline.metrics import MeanRecords, Metric, Records, get_scoring, load_rec
 from pipeline.metrics.evaluation import evaluate
 from pipeline.running.artifacts import RECORDS_FILE, TRAINING, variant_folder
 from pipeline.running.digests import checkpoint_folder, fingerprint
-from pipeline.running.restoring import restore_batch, to_batch
+from pipeline.running.restoring import open_restorer, restored_image
 from pipeline.running.seeds import choose_device
 from pipeline.settings.grammar import CLEAN, CLEAN_RESTORED, DEGRADED
 from pipeline.statistics.comparison import compare_systems, estimate
@@ -170,9 +168,7 @@ class GatePredictions:
         return get_scoring(self.task).read(folder / "predictions")
 
     def _restore(self, image: Image) -> Image:
-        batch = to_batch(self._restorer, image)
-        with torch.inference_mode():
-            return images.to_uint8(restore_batch(self._restorer, batch, self.run.params.restore)[0])
+        return restored_image(self._restorer, image, self.run.params.restore)
 
     @cached_property
     def _network(self) -> Task[Any]:
@@ -180,7 +176,7 @@ class GatePredictions:
 
     @cached_property
     def _restorer(self) -> Restorer:
-        return load_restorer(self.run.weights).to(choose_device())
+        return open_restorer(self.run.weights)
 
     @cached_property
     def _work(self) -> Path:

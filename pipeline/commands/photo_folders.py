@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data import images
+from data.photos import PHOTO_SUFFIXES, read_photo
 from pipeline.running.progress import progress
 
 RECORD = "restored.jsonl"
@@ -63,10 +64,10 @@ def restore_folder(source: Path, target: Path, restore: Restore, settings_digest
     """
     _check_folders(source, target)
     files = sorted(path for path in source.rglob("*") if path.is_file())
-    photos = [path for path in files if path.suffix.lower() in images.PHOTO_SUFFIXES]
+    photos = [path for path in files if path.suffix.lower() in PHOTO_SUFFIXES]
     if not photos:
         raise FilesError(
-            f"--input {source}: has no photos ({', '.join(sorted(images.PHOTO_SUFFIXES))}). Choose another folder."
+            f"--input {source}: has no photos ({', '.join(sorted(PHOTO_SUFFIXES))}). Choose another folder."
         )
     result = FolderResult(ignored=len(files) - len(photos))
     try:
@@ -90,7 +91,7 @@ def _restore_photos(
                 result.skipped += 1
             else:
                 try:
-                    photo = images.read_photo(path)
+                    photo = read_photo(path, exif="upright")
                     restored = restore(photo.pixels)
                 except images.ImageError as error:
                     result.faults.append(str(error))

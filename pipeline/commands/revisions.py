@@ -10,6 +10,7 @@ from ruamel.yaml import YAML
 from data.dataset import INFO_FILE, Dataset
 from pipeline.metrics import QUALITY
 from pipeline.running.artifacts import RECORDS_FILE
+from pipeline.settings.grammar import CLEAN
 
 WORKSPACE = "workspace"  # DVC's name for the files as they are now
 DAG = "dvc.yaml"
@@ -54,17 +55,28 @@ class Revision:
     def cells(self) -> Cells:
         """The paths of all records, by task and degradation, then by variant.
 
+        Records of clean images, which all degradations of a task share, are listed for each of them. In older
+        revisions every degradation had its own.
+
         Raises:
             RevisionError: there are none.
         """
         cells: Cells = {}
+        clean: dict[str, list[str]] = {}  # by task
         for stage, task in RECORDED.items():
             root = self._folder(stage)
             for path in self._find(root):
                 parts = path.removeprefix(f"{root}/").split("/")
-                if parts[-1] == RECORDS_FILE:
+                if parts[-1] != RECORDS_FILE:
+                    continue
+                if task is None and parts[0] == CLEAN:
+                    clean.setdefault(parts[1], []).append(path)
+                else:
                     key = (task, parts[0]) if task else (parts[0], parts[1])
                     cells.setdefault(key, {}).setdefault(parts[-3], []).append(path)
+        for (task, degradation), variants in cells.items():
+            if task in clean and self._has_clean_images(degradation):
+                cells[task, degradation] = {CLEAN: clean[task], **variants}
         if not cells:
             raise RevisionError(
                 f"{self.name}: this revision has no results. Commit dvc.lock with it after `uv run dvc repro`."
@@ -91,8 +103,8 @@ class Revision:
 
     def groups(self, degradation: str) -> dict[str, str]:
         """The group of each evaluation image that has one: of the clean images, or of photos without clean ones."""
-        degraded = self._dataset(f"{self._folder('degrade')}/{degradation}")
-        dataset = self._dataset(self._folder("prepare")) if degraded is None or degraded.has_clean_images else degraded
+        is_clean = self._has_clean_images(degradation)
+        dataset = self._dataset(self._folder("prepare") if is_clean else f"{self._folder('degrade')}/{degradation}")
         return dataset.evaluation_groups if dataset else {}
 
     def digests(self, degradation: str | None, split: str) -> dict[str, str]:
@@ -108,6 +120,10 @@ class Revision:
             digests = {path.removeprefix(f"{root}/"): info["dvc_info"]["md5"] for path, info in files.items()}
             self._digests[degradation, split] = digests
         return self._digests[degradation, split]
+
+    def _has_clean_images(self, degradation: str) -> bool:
+        degraded = self._dataset(f"{self._folder('degrade')}/{degradation}")
+        return degraded is None or degraded.has_clean_images
 
     def _dataset(self, root: str) -> Dataset | None:
         """The description of a dataset; None if this revision has none in DVC's cache."""

@@ -1,7 +1,8 @@
 """Degraded datasets from real photos: photos of the clean scenes, or labelled photos without clean counterparts."""
 
+import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +12,14 @@ from numpy.typing import NDArray
 from data import images
 from data.dataset import UNPAIRED, Dataset, DatasetInfo, Split, write_info
 from data.labels import LABELS
+from data.photos import Exif, read_photo
 from data.samples import copy_labels
+from data.sources.files import Names, pictures_below, trailing_parts
+from pipeline.datasets.importing import read_files
 from pipeline.datasets.manifests import MANIFEST, write_manifest
 from pipeline.running.atomic_outputs import replacing_folder
 from pipeline.running.progress import progress
 
-ENDINGS = (".png", ".jpg", ".jpeg", ".PNG", ".JPG", ".JPEG")
 LISTED_PHOTOS = 3  # in a message
 Image = NDArray[np.uint8]
 
@@ -25,22 +28,29 @@ class RealPhotosError(ValueError):
     """Real degraded photos that do not fit the clean images. The text names the files."""
 
 
-def copy_paired(clean: Dataset, root: Path, name: str, out: Path) -> None:
-    """A degraded dataset from photos of the same scenes: <root>/<split>/<id>.png or .jpg for every clean image.
+def copy_paired(clean: Dataset, root: Path, name: str, out: Path, replace: Mapping[str, str] | None = None) -> None:
+    """A degraded dataset from photos of the same scenes. Labels are those of the clean images.
 
-    Labels are those of the clean images.
+    Args:
+        clean: the clean dataset; files.csv in it says from which files its images come.
+        root: the folder of the photos. They have the paths of the clean images' files, or are <split>/<id>; the ending
+            can be another.
+        name: the name of the degradation.
+        out: the folder to write.
+        replace: regular expressions that are replaced in the path of a clean image to get that of its photo.
 
     Raises:
-        RealPhotosError: a photo is missing, or has another size than its clean image.
+        RealPhotosError: a photo is missing, belongs to several images, or has another size than its clean image.
     """
-    photos = {split: _find_photos(root / split, clean.split(split).ids) for split in clean.info.splits}
+    photos = find_photos(clean, root, replace or {})
+    exif: Exif = "stored" if clean.info.source.get("exif") == "stored" else "size"
     rows = []
     with replacing_folder(out) as folder:
         for split, files in photos.items():
             copy_labels(clean.folder / split, folder / split)
             with progress(len(files), f"read {name} {split}", "image") as bar:
                 for image_id, file in files.items():
-                    photo = _read_photo(file, clean.split(split), image_id)
+                    photo = _read_photo(file, clean.split(split), image_id, exif)
                     images.write_image(folder / split / "images" / f"{image_id}.png", photo)
                     path = file.relative_to(root).as_posix()
                     rows.append({"split": split, "id": image_id, "recipe": name, "file": path})
@@ -100,25 +110,50 @@ def _check_classes(clean: Dataset, photos: Dataset, tasks: Sequence[str]) -> Non
             )
 
 
-def _find_photos(folder: Path, image_ids: Sequence[str]) -> dict[str, Path]:
-    """The photo of each clean image."""
-    photos: dict[str, Path] = {}
-    for image_id in image_ids:
-        existing = [path for ending in ENDINGS if (path := folder / f"{image_id}{ending}").exists()]
-        if existing:
-            photos[image_id] = existing[0]
-    missing = [image_id for image_id in image_ids if image_id not in photos]
+def find_photos(clean: Dataset, root: Path, replace: Mapping[str, str]) -> dict[str, dict[str, Path]]:
+    """The photo of each clean image, by split and id. Arguments and errors as of `copy_paired`."""
+    names = Names(pictures_below(root), lambda path: path.relative_to(root).with_suffix("").as_posix())
+    origins = read_files(clean.folder)
+    photos: dict[str, dict[str, Path]] = {split: {} for split in clean.info.splits}
+    image_of: dict[Path, str] = {}
+    missing = []
+    for split in clean.info.splits:
+        for image_id in clean.split(split).ids:
+            origin = origins.get((split, image_id), f"{image_id}.png")
+            photo = names.find(f"{split}/{image_id}") or _find_photo(names, origin, split, replace)
+            if photo is None:
+                missing.append(origin)
+                continue
+            other = image_of.setdefault(photo, origin)
+            if other != origin:
+                raise RealPhotosError(
+                    f"{photo}: fits the clean images {other} and {origin}. Put the photos into the folders that the "
+                    "clean images have, or set `replace`."
+                )
+            photos[split][image_id] = photo
     if missing:
         more = f" and {len(missing) - LISTED_PHOTOS} more" if len(missing) > LISTED_PHOTOS else ""
         raise RealPhotosError(
-            f"{folder}: no photo for the clean images {', '.join(missing[:LISTED_PHOTOS])}{more}. "
-            "Add <id>.png or <id>.jpg."
+            f"{root}: no photo for the clean images {', '.join(missing[:LISTED_PHOTOS])}{more}. "
+            "Add photos of the same names in the same folders, or set `replace`."
         )
     return photos
 
 
-def _read_photo(file: Path, clean: Split, image_id: str) -> Image:
-    photo, reference = images.read_image(file), clean.image(image_id)
+def _find_photo(names: Names, origin: str, split: str, replace: Mapping[str, str]) -> Path | None:
+    """The photo with the longest end of the path of the clean image."""
+    path = Path(origin).with_suffix("").as_posix()
+    for pattern, text in replace.items():
+        path = re.sub(pattern, text, path)
+    ends = list(trailing_parts(path))
+    choices = (names.find(choice) for end in ends for choice in (end, f"{split}/{end}"))
+    return next((photo for photo in choices if photo is not None), None)
+
+
+def _read_photo(file: Path, clean: Split, image_id: str, exif: Exif) -> Image:
+    reference = clean.image(image_id)
+    height, width = reference.shape[:2]
+    photo = read_photo(file, (width, height), exif).pixels
     if photo.shape != reference.shape:
         raise RealPhotosError(
             f"{file}: has {photo.shape[:2]} pixels (height, width), its clean image {reference.shape[:2]}. Resize the "

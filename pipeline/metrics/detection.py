@@ -46,7 +46,7 @@ class DetectionScoring(ObjectScoring[DetectionPrediction]):
     @staticmethod
     def truth(split: Split, image_id: str) -> DetectionPrediction:
         objects = split.boxes(image_id)
-        corners = _to_corners(objects[:, 1:], split.image(image_id).shape[:2])
+        corners = _to_corners(objects[:, 1:], split.size(image_id))
         return DetectionPrediction(corners, np.ones(len(objects)), objects[:, 0].astype(np.int64))
 
     @staticmethod
@@ -73,7 +73,7 @@ class DetectionScoring(ObjectScoring[DetectionPrediction]):
 
     @staticmethod
     def score(predictions: Mapping[str, DetectionPrediction], split: Split, classes: list[str]) -> DetectionRecords:
-        sizes = {image_id: split.image(image_id).shape[:2] for image_id in predictions}
+        sizes = {image_id: split.size(image_id) for image_id in predictions}
         truth = {image_id: _labels(split, image_id, sizes[image_id]) for image_id in predictions}
         return match_detections(predictions, truth, classes, sizes)
 
@@ -88,7 +88,7 @@ class DetectionScoring(ObjectScoring[DetectionPrediction]):
     @staticmethod
     def coco_labels(split: Split, classes: int) -> dict[str, Any]:
         ids = tuple(sorted(split.ids))
-        sizes = {image_id: split.image(image_id).shape[:2] for image_id in ids}
+        sizes = {image_id: split.size(image_id) for image_id in ids}
         return coco_truth(
             {image_id: _labels(split, image_id, sizes[image_id]) for image_id in ids}, ids, classes, sizes
         )

@@ -16,7 +16,7 @@ from pipeline.metrics.records import check_weights, mean_of_defined, names_of, r
 
 SURE = 0.25  # confidence from which a detection counts if a single threshold is needed; ultralytics' default
 RECALL_POINTS = np.linspace(0, 1, 101)  # COCO interpolates precision at these recalls
-CHUNK_ELEMENTS = 2**20  # of an array (resamples, detections): 8 MiB, of which a handful live at once
+CHUNK_ELEMENTS = 2**20  # of an array (resamples, correct detections): 8 MiB, of which a handful live at once
 
 
 @dataclass(frozen=True)
@@ -100,13 +100,12 @@ class DetectionRecords:
         result = np.empty((len(taken), len(self.class_names), len(IOU_THRESHOLDS)))
         for index in range(len(self.class_names)):
             rows = self.category == index
-            image, correct, ignored = self.image[rows], self.correct[rows], self.ignored[rows]
-            step = max(1, CHUNK_ELEMENTS // max(1, len(image)))
+            detections = self.image[rows], self.correct[rows], self.ignored[rows]
+            step = max(1, CHUNK_ELEMENTS // max(1, int(np.count_nonzero(detections[1].any(axis=1)))))
             for start in range(0, len(taken), step):
                 chunk = taken[start : start + step]
                 objects = chunk @ self.truth[:, index]
-                precision = average_precision(chunk[:, image], objects, correct, ignored)
-                result[start : start + step, index] = precision
+                result[start : start + step, index] = average_precision(chunk, objects, *detections)
         return result
 
     def save(self, path: Path) -> None:
@@ -153,49 +152,76 @@ def records_of(matches: Matches, image_ids: Sequence[str], class_names: Sequence
 def average_precision(
     taken: NDArray[np.float64],
     objects: NDArray[np.float64],
+    image: NDArray[np.int64],
     correct: NDArray[np.bool_],
     ignored: NDArray[np.bool_],
 ) -> NDArray[np.float64]:
-    """COCO's average precision of one class in each of R resamples, at each of T IoU thresholds.
+    """COCO's average precision of one class in each of R resamples of N images, at each of T IoU thresholds.
+
+    Only correct detections are visited, because a wrong one raises neither recall nor the envelope.
 
     Args:
-        taken: (R, D) how often each detection is in each resample; detections by falling score.
+        taken: (R, N) how often each image is in each resample.
         objects: (R,) objects to be found in each resample.
+        image: (D,) index of each detection's image; detections by falling score.
         correct: (D, T) the detection matched an object.
         ignored: (D, T) the detection matched a crowd and does not count.
 
     Returns:
         (R, T) in [0, 1], NaN where there is no object.
     """
-    listed = np.cumsum(taken, axis=1)
-    columns = [
-        _at_one_threshold(taken, listed, objects, hit, skip) for hit, skip in zip(correct.T, ignored.T, strict=True)
-    ]
-    return np.where(objects[:, None] > 0, np.stack(columns, axis=1), np.nan)
+    result = np.zeros((len(taken), correct.shape[1]))
+    hits = np.flatnonzero(correct.any(axis=1))  # at any threshold
+    listed = _count_up_to(hits, np.arange(len(image)), image, taken)
+    for threshold, (right, skip) in enumerate(zip(correct.T, ignored.T, strict=True)):
+        places = np.flatnonzero(right[hits])  # in `hits`
+        if places.size:
+            counted = listed[:, places]
+            if skip.any():
+                counted = counted - _count_up_to(hits[places], np.flatnonzero(skip), image, taken)
+            true_positives = np.cumsum(taken[:, image[hits[places]]], axis=1)
+            result[:, threshold] = _area_under_envelope(true_positives, counted, objects)
+    return np.where(objects[:, None] > 0, result, np.nan)
 
 
-def _at_one_threshold(
-    taken: NDArray[np.float64],
-    listed: NDArray[np.float64],
-    objects: NDArray[np.float64],
-    correct: NDArray[np.bool_],
-    ignored: NDArray[np.bool_],
+def _count_up_to(
+    hits: NDArray[np.int64], detections: NDArray[np.int64], image: NDArray[np.int64], taken: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """(R,). Only correct detections are visited, because a wrong one raises neither recall nor the envelope."""
-    hits = np.flatnonzero(correct)
-    if not hits.size:
-        return np.zeros(len(taken))
-    true_positives = np.cumsum(taken[:, hits], axis=1)
-    counted = listed[:, hits]
-    if ignored.any():
-        skipped = np.flatnonzero(ignored)
-        skipped_so_far = np.cumsum(taken[:, skipped], axis=1)
-        before = np.searchsorted(skipped, hits)  # how many skipped detections precede each correct one
-        counted = counted - np.where(before > 0, skipped_so_far[:, np.maximum(before - 1, 0)], 0)
+    """(R, H) how many of some detections come no later than each of H detections, in each resample.
+
+    Detections between two hits are counted for each image first. Most detections are wrong: their number would make a
+    sum over each of them in each resample slow.
+
+    Args:
+        hits: (H,) ascending indices of detections.
+        detections: ascending indices of those that count.
+        image: (D,) index of each detection's image.
+        taken: (R, N) how often each image is in each resample.
+    """
+    from scipy.sparse import csr_array
+
+    following = np.searchsorted(hits, detections)  # the first hit that is no earlier
+    detections, following = detections[following < len(hits)], following[following < len(hits)]
+    counts = csr_array(  # (H, N); equal places are added up
+        (np.ones(len(detections)), (following, image[detections])), shape=(len(hits), taken.shape[1])
+    )
+    return np.cumsum((counts @ taken.T).T, axis=1)
+
+
+def _area_under_envelope(
+    true_positives: NDArray[np.float64], counted: NDArray[np.float64], objects: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """(R,) the average of the interpolated precision over the recall points.
+
+    Args:
+        true_positives: (R, H) up to each correct detection.
+        counted: (R, H) all detections up to it.
+        objects: (R,) to be found.
+    """
     precision = np.divide(true_positives, counted, out=np.zeros_like(true_positives), where=counted > 0)
     envelope = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
     recall = ratio(true_positives, objects[:, None])
     # Each correct detection supplies the recall points that it is the first to reach.
     reached = np.searchsorted(RECALL_POINTS, recall, side="right")
     newly = np.diff(reached, axis=1, prepend=0)
-    return (envelope * newly).sum(axis=1) / len(RECALL_POINTS)
+    return np.asarray((envelope * newly).sum(axis=1) / len(RECALL_POINTS), dtype=np.float64)

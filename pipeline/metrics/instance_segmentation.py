@@ -120,7 +120,7 @@ def _prediction(size: Size, rows: Sequence[dict[str, Any]]) -> InstancePredictio
 
 
 def _size(split: Split, image_id: str) -> Size:
-    height, width = split.image(image_id).shape[:2]
+    height, width = split.size(image_id)
     return height, width
 
 

@@ -45,15 +45,20 @@ def join_blocks(blocks: Sequence[tuple[int, Matches]]) -> Matches:
     return Matches(*(np.concatenate([getattr(matches, field) for matches in numbered]) for field in fields))
 
 
-def match_objects(
-    labels: dict[str, Any], results: Iterable[dict[str, Any]], overlap: Overlap, areas: Sequence[float] = ALL_AREAS
-) -> Matches:
-    """Match COCO's results to COCO's annotations by the overlap of boxes or of masks.
+def match_objects(labels: dict[str, Any], results: Iterable[dict[str, Any]], overlap: Overlap) -> Matches:
+    """Match COCO's results to COCO's annotations by the overlap of boxes or of masks."""
+    return match_areas(labels, results, overlap, [ALL_AREAS])[0]
 
-    Objects outside the range of areas, in square pixels, are ignored as crowds are, and so are detections outside it
-    that match nothing.
+
+def match_areas(
+    labels: dict[str, Any], results: Iterable[dict[str, Any]], overlap: Overlap, areas: Sequence[Sequence[float]]
+) -> list[Matches]:
+    """As `match_objects`, once for each range of areas in square pixels; overlaps are computed once.
+
+    Objects outside a range are ignored as crowds are, and so are detections outside it that match nothing.
     """
-    return _gather(_evaluate(labels, results, overlap, IOU_THRESHOLDS, areas))
+    cells = _evaluate(labels, results, overlap, IOU_THRESHOLDS, areas)
+    return [_gather(cells[:, index]) for index in range(len(areas))]
 
 
 def split_into_blocks(
@@ -90,7 +95,7 @@ def pair_objects(
 
     A crowd may be matched several times.
     """
-    cells = _evaluate(labels, results, overlap, np.array([threshold]), ALL_AREAS)
+    cells = _evaluate(labels, results, overlap, np.array([threshold]), [ALL_AREAS])
     # The C++ result shows its fields only through the state that it is pickled from; ids count from 1.
     return [(pair[0] - 1, pair[1] - 1) for cell in cells.ravel() for pair in cell.__getstate__()[5]]
 
@@ -100,9 +105,9 @@ def _evaluate(
     results: Iterable[dict[str, Any]],
     overlap: Overlap,
     thresholds: NDArray[np.float64],
-    areas: Sequence[float],
+    areas: Sequence[Sequence[float]],
 ) -> NDArray[Any]:
-    """The library's result for each class and image, (C, N)."""
+    """The library's result for each class, range of areas and image, (C, A, N)."""
     from faster_coco_eval import COCO, COCOeval_faster
 
     truth = COCO(labels, print_function=_silent)
@@ -110,10 +115,11 @@ def _evaluate(
     evaluator = COCOeval_faster(truth, predicted, overlap, print_function=_silent, separate_eval=True)
     evaluator.params.iouThrs = thresholds
     evaluator.params.maxDets = [MAX_DETECTIONS]
-    evaluator.params.areaRng, evaluator.params.areaRngLbl = [list(areas)], ["all"]
+    evaluator.params.areaRng = [list(limits) for limits in areas]
+    evaluator.params.areaRngLbl = [str(number) for number in range(len(areas))]
     evaluator.evaluate()
-    # Results lie class by class, in each class image by image; there is one area range.
-    shape = len(labels["categories"]), len(labels["images"])
+    # Results lie class by class, in each class area range by area range.
+    shape = len(labels["categories"]), len(areas), len(labels["images"])
     return np.array(evaluator._evalImgs_cpp, dtype=object).reshape(shape)
 
 

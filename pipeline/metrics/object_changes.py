@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from data.dataset import Dataset, Split
 from pipeline.metrics.detection_records import SURE, DetectionRecords, records_of
-from pipeline.metrics.matching import Matches, join_blocks, match_objects, pair_objects, split_into_blocks
+from pipeline.metrics.matching import Matches, join_blocks, match_areas, pair_objects, split_into_blocks
 from pipeline.metrics.scoring import ObjectScoring, Overlap
 from pipeline.running.artifacts import TRAINING, record_files
 
@@ -69,8 +69,9 @@ def match_by_size(
     """
     blocks: dict[str, list[tuple[int, Matches]]] = {size: [] for size in SIZES}
     for start, block_labels, block_results in split_into_blocks(labels, results):
-        for size, areas in SIZES.items():
-            blocks[size].append((start, match_objects(block_labels, block_results, overlap, areas)))
+        matches = match_areas(block_labels, block_results, overlap, list(SIZES.values()))
+        for size, of_size in zip(SIZES, matches, strict=True):
+            blocks[size].append((start, of_size))
     return RecordsBySize(
         {size: _pruned(records_of(join_blocks(matches), ids, classes)) for size, matches in blocks.items()}
     )
@@ -174,7 +175,10 @@ class Changes:
 
 
 class ObjectRuns:
-    """The predicted objects of one task on one degradation and on clean images; labels are read once.
+    """The predicted objects of one task on one degradation and on clean images.
+
+    Labels are read once. The sure detections on degraded and clean images, with which all variants are compared, are
+    matched once.
 
     Args:
         scoring: of the task.
@@ -187,6 +191,7 @@ class ObjectRuns:
         self.scoring, self.clean, self.degraded = scoring, clean, degraded
         self.classes = clean.info.classes_of(scoring.labels, task)
         self._labels: dict[Path, dict[str, Any]] = {}
+        self._baselines: dict[Path, Detected] = {}
 
     def by_size(self, records: Path) -> RecordsBySize:
         """The predictions beside a file of records, matched for each size of objects."""
@@ -210,12 +215,12 @@ class ObjectRuns:
         """
         variant_files, before_files = record_files(variant), record_files(before)
         clean_files = record_files(clean) if clean else {}
-        references = [self._detected(files[0]) for files in clean_files.values()]
+        references = [self._baseline(files[0]) for files in clean_files.values()]
         counts: list[dict[str, NDArray[np.float64]]] = []
         objects = images = 0
         for split, files in variant_files.items():
             labels = self._labels_of(self._split(variant / split))
-            baseline = self._detected(before_files[split][0])
+            baseline = self._baseline(before_files[split][0])
             trainings = [
                 count_changes(labels, self._detected(file), baseline, references, self.scoring.overlap)
                 for file in files
@@ -224,6 +229,11 @@ class ObjectRuns:
             objects += sum(not entry["iscrowd"] for entry in labels["annotations"])
             images += len(labels["images"])
         return Changes({name: np.sum([part[name] for part in counts], axis=0) for name in counts[0]}, objects, images)
+
+    def _baseline(self, records: Path) -> Detected:
+        if records not in self._baselines:
+            self._baselines[records] = self._detected(records)
+        return self._baselines[records]
 
     def _detected(self, records: Path) -> Detected:
         labels = self._labels_of(self._split(records.parent))

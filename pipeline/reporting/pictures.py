@@ -12,6 +12,7 @@ Image = NDArray[np.uint8]
 HEADER = 18  # pixels for the column titles
 GAP = 2
 WIDEST_CELL = 480
+JPEG_QUALITY = 80
 INK = (20, 20, 20)
 
 
@@ -27,12 +28,6 @@ def grid(columns: Mapping[str, Sequence[Image]]) -> Image:
         left += width + GAP
     widest = max(line.shape[1] for line in lines)
     return np.concatenate([_widen(part, widest) for part in [header, *lines]], axis=0)
-
-
-def evenly(ids: Sequence[str], count: int) -> list[str]:
-    """At most `count` ids, evenly spaced: no one picked them."""
-    places = np.linspace(0, len(ids) - 1, min(count, len(ids))).round().astype(int)
-    return [ids[place] for place in places]
 
 
 def plot_curves(curves: Mapping[str, Mapping[int, float]], title: str, path: Path) -> None:
@@ -57,6 +52,13 @@ def fit(image: Image, widest: int = WIDEST_CELL) -> Image:
         return image
     size = (round(image.shape[1] * scale), round(image.shape[0] * scale))
     return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
+
+
+def jpeg(image: Image, widest: int | None = None) -> bytes:
+    """The image as JPEG: a tenth of the bytes and of the time of a PNG. It is resized if it is wider than `widest`."""
+    if widest is not None:
+        image = fit(image, widest)
+    return cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1].tobytes()
 
 
 def _line(images: Sequence[Image]) -> Image:

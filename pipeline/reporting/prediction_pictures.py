@@ -13,11 +13,11 @@ import numpy as np
 import pandas as pd
 
 from data.dataset import Dataset
-from data.images import read_image, write_image
+from data.images import read_image
 from pipeline.metrics import get_scoring
 from pipeline.reporting.document import Comparison, PictureFile, Slider
 from pipeline.reporting.html import data_uri
-from pipeline.reporting.pictures import Image, evenly, fit, grid
+from pipeline.reporting.pictures import Image, fit, grid, jpeg
 from pipeline.reporting.tables import RunFolders
 from pipeline.settings.grammar import CLEAN, DEGRADED
 from pipeline.settings.params import Params
@@ -27,9 +27,8 @@ LABELS = "labels"
 EXTREME_CELL_WIDTH = 320  # pixels
 SLIDER_BUDGET = 2_500_000  # bytes of JPEG in all sliders
 EXTREMES_BUDGET = 2_000_000  # characters of data URIs of all grids of extreme images
-EXTREMES_WIDTH = 900  # pixels of such a grid
+EXTREMES_WIDTH = 960  # pixels of such a grid; a file that is no wider is embedded as it is
 SLIDER_WIDTHS = (480, 360, 240, 160)  # pixels, tried in turn
-JPEG_QUALITY = 80
 VERBS = {"best": "gained", "worst": "lost"}
 
 
@@ -85,7 +84,7 @@ class PredictionPainter:
 
 
 def draw_comparisons(params: Params, clean: Dataset, folders: RunFolders, out: Path) -> list[Comparison]:
-    """Write <degradation>-<task>.png: the same images degraded, restored by each objective, clean, with labels.
+    """Write <degradation>-<task>.jpg: the same images degraded, restored by each objective, clean, with labels.
 
     Returns:
         The files, with the same images as sliders.
@@ -96,12 +95,12 @@ def draw_comparisons(params: Params, clean: Dataset, folders: RunFolders, out: P
         for task in params.tasks:
             painter = PredictionPainter.open(params, clean, folders, degradation, task)
             split = painter.degraded.evaluation_splits[-1]  # of several severities the last
-            image_ids = evenly(painter.degraded.split(split).ids, params.report.pictures)
+            image_ids = painter.degraded.split(split).evenly_spaced(params.report.pictures)
             variants = [DEGRADED, *params.objectives, *([CLEAN] if painter.degraded.has_clean_images else [])]
             columns = {v: [painter.predicted(v, split, image_id) for image_id in image_ids] for v in variants}
             columns[LABELS] = [painter.labels(split, image_id) for image_id in image_ids]
-            file = f"{degradation}-{task}.png"
-            write_image(out / file, grid(columns))
+            file = f"{degradation}-{task}.jpg"
+            (out / file).write_bytes(jpeg(grid(columns)))
             comparisons.append(Comparison(degradation, task, file, make_sliders(image_ids, columns, budget)))
     return comparisons
 
@@ -118,7 +117,7 @@ def make_sliders(image_ids: Sequence[str], columns: Mapping[str, Sequence[Image]
     sizes = [(len(image_ids), width) for width in SLIDER_WIDTHS]
     sizes += [(count, SLIDER_WIDTHS[-1]) for count in range(len(image_ids) - 1, 0, -1)]
     for count, width in sizes:
-        coded = {version: [_jpeg(image, width) for image in images[:count]] for version, images in columns.items()}
+        coded = {version: [jpeg(image, width) for image in images[:count]] for version, images in columns.items()}
         if sum(len(content) for contents in coded.values() for content in contents) <= budget:
             break
     left, right = list(columns)[:2]
@@ -143,7 +142,7 @@ class ScoredImage:
 def draw_extremes(
     params: Params, clean: Dataset, folders: RunFolders, scores: pd.DataFrame, out: Path, budget: int = EXTREMES_BUDGET
 ) -> list[PictureFile]:
-    """Write best-<degradation>-<task>-<objective>.png and worst-...: the images that gained and lost most.
+    """Write best-<degradation>-<task>-<objective>.jpg and worst-...: the images that gained and lost most.
 
     Args:
         params: the three lists, and how many images there are in a picture.
@@ -166,18 +165,21 @@ def draw_extremes(
                 for kind, chosen in extremes.items():
                     if chosen:
                         picture = grid(_extreme_columns(painter, str(variant), chosen))
-                        file = f"{kind}-{degradation}-{task}-{variant}.png"
-                        write_image(out / file, picture)
+                        file = f"{kind}-{degradation}-{task}-{variant}.jpg"
+                        content = jpeg(picture)
+                        (out / file).write_bytes(content)
                         title = f"{degradation}, {task}, {variant}: images that {VERBS[kind]} most"
-                        uri = embed(picture, budget)
+                        uri = embed(picture, content, budget)
                         budget -= len(uri)
                         files.append(PictureFile(file, title, f"{title}, with predictions; one image in a row", uri))
     return files
 
 
-def embed(picture: Image, budget: int) -> str:
-    """A picture as a data URI, or "" if that is longer than the budget."""
-    uri = data_uri(_jpeg(picture, EXTREMES_WIDTH), "image/jpeg")
+def embed(picture: Image, content: bytes, budget: int) -> str:
+    """A picture with its JPEG file's content as a data URI, or "" if that is longer than the budget."""
+    if picture.shape[1] > EXTREMES_WIDTH:
+        content = jpeg(picture, EXTREMES_WIDTH)
+    uri = data_uri(content, "image/jpeg")
     return uri if len(uri) <= budget else ""
 
 
@@ -225,10 +227,3 @@ def _stamped(image: Image, score: float) -> Image:
 
 def _fit(image: Image) -> Image:
     return fit(image, EXTREME_CELL_WIDTH)
-
-
-def _jpeg(image: Image, width: int) -> bytes:
-    height = round(image.shape[0] * width / image.shape[1])
-    if width < image.shape[1]:
-        image = np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA), dtype=np.uint8)
-    return cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1].tobytes()

@@ -51,9 +51,7 @@ def _position(severity: int | None, sweep: Sweep | None) -> float | None:
     return sweep.values[severity - 1] if sweep and severity else severity
 
 
-def crossover_rows(
-    task: str, degradation: str, cells: Cells, settings: Statistics, seed: int, sweep: Sweep | None = None
-) -> Rows:
+def crossover_rows(task: str, degradation: str, cells: Cells, settings: Statistics, sweep: Sweep | None = None) -> Rows:
     """Rows of crossovers.csv: the severities between which every variant is better than the degraded images.
 
     Args:
@@ -61,7 +59,6 @@ def crossover_rows(
         degradation: its name.
         cells: the scores at each severity.
         settings: level of confidence.
-        seed: of the draws of trainings.
         sweep: the values behind the severities; None: they are severities.
     """
     severities = [severity for severity in cells.severities if severity is not None]
@@ -77,7 +74,7 @@ def crossover_rows(
             cells.severities[severity][variant].minus(cells.severities[severity][DEGRADED]) for severity in severities
         ]
         for metric in gains[0].values:
-            crossing = asdict(helpful_range(gains, metric, settings.level, seed))
+            crossing = asdict(helpful_range(gains, metric, settings.level))
             reason = crossing.pop("reason")
             row: dict[str, Any] = {"task": task, "degradation": degradation, "variant": variant, "metric": metric}
             row |= {"setting": sweep.setting if sweep else SEVERITY, "mildest": scale[0], "severest": scale[-1]}

@@ -69,7 +69,8 @@ class RunFolders:
             variants = [DEGRADED, *params.objectives]
             folders = {variant: self.quality / degradation / variant for variant in variants}
         else:
-            variants = [CLEAN, DEGRADED, *params.objectives, *params.arms]
+            ceiling = [CLEAN] if Dataset.open(self.degraded / degradation).has_clean_images else []
+            variants = [*ceiling, DEGRADED, *params.objectives, *params.arms]
             folders = {v: variant_folder(self.evaluations, task, degradation, v, params.arms) for v in variants}
         return {variant: folder for variant, folder in folders.items() if folder.is_dir()}
 
@@ -101,9 +102,8 @@ def write_tables(params: Params, folders: RunFolders, groups: Groups, out: Path)
             sweep = params.degrade.sweeps.get(degradation)
             rows["severities"] += severity_tables.severity_rows(task, degradation, cells, settings.level, sweep)
             if task != QUALITY:
-                rows["crossovers"] += severity_tables.crossover_rows(
-                    task, degradation, cells, settings, params.seed, sweep
-                )
+                of_severity = task, degradation, cells, settings, sweep
+                rows["crossovers"] += severity_tables.crossover_rows(*of_severity)
                 rows["planning"] += score_rows.planning_rows(*cell, settings, pixel, settings.baselines)
         rows["robustness"] += score_rows.robustness_rows(task, cells_of_task, settings.level)
     tables = {name: write_table(rows[name], columns, out / f"{name}.csv") for name, columns in COLUMNS.items()}

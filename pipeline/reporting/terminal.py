@@ -62,7 +62,7 @@ def _next(params: Params, verdicts: pd.DataFrame) -> str:
         return f"Next: {command}, for verdicts that hold for other seeds"
     if any(cell.verdict == UNKNOWN for cell in cell_answers(verdicts, params.objectives)):
         return 'Next: more test images. The report says how many, under "What it takes to show a gain"'
-    return "Next: your own data, docs/datasets.md"
+    return "Next: your own data, docs/how-to/datasets.md"
 
 
 def _tasks(cells: Sequence[CellAnswer]) -> list[str]:

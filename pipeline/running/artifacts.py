@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from data.dataset import Dataset
 from data.images import read_image
 from pipeline.running.atomic_outputs import ADVICE, StageFileError, replacing, replacing_folder
-from pipeline.settings.grammar import DEGRADED
+from pipeline.settings.grammar import CLEAN, DEGRADED
 
 CLEAN_TRAINED_FOLDER = "clean-trained"  # predictions of the task network that was trained on clean images
 TRAINING = "~"  # <split>~2: the same split restored by the second training of a restorer
@@ -48,7 +48,12 @@ def read_from(folder: Path, image_id: str) -> NDArray[np.uint8]:
 
 
 def variant_folder(evaluations: Path, task: str, degradation: str, variant: str, arms: Collection[str]) -> Path:
-    """The folder of one variant's predictions and records. It has a folder for each split."""
+    """The folder of one variant's predictions and records. It has a folder for each split.
+
+    Those of clean images are the same for all degradations.
+    """
+    if variant == CLEAN:
+        return evaluations / CLEAN / task
     folder = evaluations / task / degradation
     return folder / variant if variant in arms else folder / CLEAN_TRAINED_FOLDER / variant
 

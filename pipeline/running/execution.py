@@ -1,4 +1,4 @@
-"""Work on single images in parallel, on this machine or on a Ray cluster.
+"""Work on images in parallel: in processes or threads of this machine, through a network, or on a Ray cluster.
 
 A Ray cluster needs a file system that all its machines share. Jobs are sent in chunks, a few for each core at a time,
 so that memory use does not grow with their number. The chunks of a worker or machine that dies run again elsewhere.
@@ -12,24 +12,27 @@ import threading
 import uuid
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from joblib import Parallel, delayed
+from joblib import Parallel, cpu_count, delayed
 
 from pipeline.running.entry import FOLDERS, QUIET, quieten
 
 CHUNK = 8  # jobs for each message to a worker
-AHEAD = 2  # chunks sent for each core
+AHEAD = 2  # jobs in threads, or chunks sent, for each core
 RETRIES = 5  # of a chunk whose worker or machine died
 PATIENCE = 20  # seconds that cancelled chunks get to end
 PROJECT = Path(__file__).parents[2]
 
 Kind = Literal["local", "ray"]
 Network = TypeVar("Network")
+Input = TypeVar("Input")
+Output = TypeVar("Output")
 Result = TypeVar("Result")
 
 
@@ -63,18 +66,46 @@ def in_parallel(
     return results
 
 
+def in_threads(function: Callable[..., Result], jobs: Iterable[tuple[Any, ...]]) -> Iterator[Result]:
+    """`function(*job)` for every job, in the order of the jobs, in as many threads as there are cores.
+
+    For functions that mostly run outside of Python, such as OpenCV's. The jobs are drawn in the calling thread, two
+    for each core ahead, so that memory use does not grow with their number. Exceptions of `function` are raised here.
+    """
+    threads = cpu_count()
+    waiting: deque[Future[Result]] = deque()
+    with ThreadPoolExecutor(threads) as pool:
+        try:
+            for job in jobs:
+                waiting.append(pool.submit(function, *job))
+                if len(waiting) > AHEAD * threads:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
 def through_network(
     load: Callable[[], Network],
-    use: Callable[..., Result],
+    read: Callable[..., Input],
+    use: Callable[[Network, Input], Output],
+    write: Callable[[Output], Result],
     jobs: Iterable[tuple[Any, ...]],
     engine: Kind = "local",
 ) -> Iterator[Result]:
-    """`use(load(), *job)` for every job, one after the other. A network uses all cores, or a GPU.
+    """`write(use(load(), read(*job)))` for every job, in the order of the jobs.
+
+    The network runs on one job after the other, with all cores or a GPU. Other threads read the next jobs and write
+    the last ones meanwhile.
 
     Args:
         load: returns the network; called once, or once in each process of a cluster.
-        use: called with the network and the job. It may run twice for a job.
-        jobs: the other arguments of each call.
+        read: the network's input for a job, such as the images of a batch.
+        use: called with the network and its input.
+        write: called with what `use` returned. `read`, `use` and `write` may run twice for a job.
+        jobs: the arguments of each call of `read`.
         engine: this process, or a Ray cluster. There each job gets as many cores as torch has threads here, for the
             same bytes, or one GPU if the cluster has GPUs.
 
@@ -82,11 +113,21 @@ def through_network(
         ClusterError: no Ray, no address, no cluster there, or it has lost too many workers.
     """
     if engine == "ray":
-        yield from _through_cluster(load, use, jobs)
+        yield from _through_cluster(load, partial(_read_use_write, read, use, write), jobs)
         return
     network = load()
-    for job in jobs:
-        yield use(network, *job)
+    outputs = ((use(network, network_input),) for network_input in in_threads(read, jobs))
+    yield from in_threads(write, outputs)
+
+
+def _read_use_write(
+    read: Callable[..., Input],
+    use: Callable[[Network, Input], Output],
+    write: Callable[[Output], Result],
+    network: Network,
+    *job: Any,
+) -> Result:
+    return write(use(network, read(*job)))
 
 
 @contextmanager
@@ -117,21 +158,22 @@ def _through_cluster(
     largest = max(node["Resources"].get("CPU", 0) for node in ray.nodes() if node["Alive"])
     gpus = int(ray.cluster_resources().get("GPU", 0) >= 1)
     function = partial(_use, uuid.uuid4().hex, load, use, threads)
-    return _cluster_results(ray, function, jobs, cpus=1 if gpus else max(1, min(threads, int(largest))), gpus=gpus)
+    cpus = 1 if gpus else max(1, min(threads, int(largest)))
+    return _cluster_results(ray, function, jobs, cpus=cpus, gpus=gpus, chunk=1)  # a job is a batch of images
 
 
 def _cluster_results(
-    ray: Any, function: Callable[..., Result], jobs: Iterable[tuple[Any, ...]], cpus: int, gpus: int
+    ray: Any, function: Callable[..., Result], jobs: Iterable[tuple[Any, ...]], cpus: int, gpus: int, chunk: int = CHUNK
 ) -> Iterator[Result]:
-    """The results in the order of the jobs. After an error no chunk keeps running."""
+    """The results in the order of the jobs, of which each message has `chunk`. After an error none keeps running."""
     shared = ray.put((Path.cwd(), function))
     run = ray.remote(_run_chunk).options(num_cpus=cpus, num_gpus=gpus, max_retries=RETRIES)
     waiting: deque[Any] = deque()
-    chunks = _chunks(iter(jobs))
+    chunks = _chunks(iter(jobs), chunk)
     try:
         while True:
             room = max(1, AHEAD * int(ray.cluster_resources().get("CPU", 1)) // cpus) - len(waiting)
-            waiting.extend(run.remote(shared, chunk) for chunk in islice(chunks, max(room, 0)))
+            waiting.extend(run.remote(shared, sent) for sent in islice(chunks, max(room, 0)))
             if not waiting:
                 return
             yield from _fetched(ray, waiting[0])
@@ -141,8 +183,8 @@ def _cluster_results(
             _abandon(ray, list(waiting))
 
 
-def _chunks(jobs: Iterator[tuple[Any, ...]]) -> Iterator[list[tuple[Any, ...]]]:
-    while chunk := list(islice(jobs, CHUNK)):
+def _chunks(jobs: Iterator[tuple[Any, ...]], size: int) -> Iterator[list[tuple[Any, ...]]]:
+    while chunk := list(islice(jobs, size)):
         yield chunk
 
 

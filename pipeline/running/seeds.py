@@ -11,7 +11,7 @@ def choose_device() -> "torch.device":
     """The GPU if there is one, or the CPU. Deterministic kernels are switched on."""
     import torch
 
-    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.set_deterministic_debug_mode("warn")  # as use_deterministic_algorithms, which also imports torch's compiler
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 

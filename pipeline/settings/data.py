@@ -1,5 +1,6 @@
 """The sections `data` and `degrade` of params.yaml: the source of the clean images, and how they are degraded."""
 
+import re
 from collections.abc import Iterable
 from itertools import combinations
 from typing import Annotated, Any, ClassVar, Literal
@@ -16,7 +17,8 @@ class Data(PluginSections):
     Attributes:
         source: format of the dataset, which needs a section of this name beside it.
         root: folder of the dataset; source scenes is drawn by code and reads nothing.
-        faults: bad files: error lists all of them and writes no dataset, skip leaves them out and lists them.
+        faults: bad files: error lists all of them and writes no dataset, skip leaves out and lists their images, and
+            skip-labels leaves out single bad labels and keeps their image.
         longest_side: larger images are reduced to this many pixels, with their labels; None keeps all sizes.
         trust_paths: false reports links and lists that lead to files outside of root as faults.
     """
@@ -24,7 +26,7 @@ class Data(PluginSections):
     kind: ClassVar[str] = "sources"
     source: str
     root: str
-    faults: Literal["error", "skip"] = "error"
+    faults: Literal["error", "skip", "skip-labels"] = "error"
     longest_side: Annotated[int, Field(ge=64)] | None = None
     trust_paths: bool = True
 
@@ -67,15 +69,29 @@ class RandomSeverity(Settings):
 
 
 class Paired(Settings):
-    """Real degraded photos of the clean images: <folder>/<split>/<id>.png (or .jpg) below data.root.
+    """Real degraded photos of the clean images, in a folder below data.root.
+
+    A photo has the path of its clean image below its own folder, or is <split>/<id>; the ending can be another.
 
     Attributes:
         kind: paired: each photo shows the same scene as a clean image.
         folder: below data.root.
+        replace: how the photos' paths differ: regular expressions that are replaced in the path of the clean image.
     """
 
     kind: Literal["paired"]
     folder: str
+    replace: dict[str, str] = Field(default={})
+
+    @field_validator("replace")
+    @classmethod
+    def _can_be_replaced(cls, replace: dict[str, str]) -> dict[str, str]:
+        for pattern, text in replace.items():
+            try:
+                re.sub(pattern, text, "")
+            except (re.error, IndexError, OverflowError, RecursionError) as error:
+                raise ValueError(f"{pattern!r}: {text!r} is no replacement ({error}). Correct it") from error
+        return replace
 
 
 class Unpaired(Settings):

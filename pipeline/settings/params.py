@@ -105,7 +105,8 @@ class TrainPrior(Settings):
         learning_rate: learning rate of AdamW.
         ema: decay of the running mean of the weights, which is what is kept.
         samples: images that are drawn from the trained prior, to look at.
-        precision: precision of the U-Net in training: full (float32) or bf16.
+        precision: precision of the U-Net in training: full (float32), bf16, or auto: bf16 if the processor
+            multiplies it.
         warm_up: steps in which the learning rate rises.
         decay: of the learning rate afterwards.
         min_snr: largest signal-to-noise ratio that counts (Hang et al., ICCV 2023), such as 5; None: all alike.
@@ -123,7 +124,7 @@ class TrainPrior(Settings):
     learning_rate: Positive
     ema: Share
     samples: Count
-    precision: Literal["full", "bf16"] = "full"
+    precision: Literal["auto", "full", "bf16"] = "full"
     warm_up: NonNegative = 0
     decay: Literal["constant", "cosine"] = "constant"
     min_snr: Positive | None = None
@@ -167,9 +168,11 @@ class Quality(Settings):
 
     Attributes:
         prior_images: test images on which the terms of DiffLoss are measured as quality metrics; 0: none.
+        precision: of the prior that measures them: full, or bf16, which is faster if the hardware multiplies bfloat16.
     """
 
     prior_images: NonNegative = 32
+    precision: Literal["full", "bf16"] = "full"
 
 
 class Report(Settings):

@@ -6,8 +6,8 @@ from pydantic import Field, field_validator, model_validator
 
 from models.settings import Count, NonNegative, Positive, Settings
 from pipeline.settings.data import Name
-from pipeline.settings.grammar import is_mixture_name, mixture_name, same_losses
-from pipeline.settings.plugins import PluginSections
+from pipeline.settings.grammar import CHECKPOINT, is_mixture_name, mixture_name, same_losses
+from pipeline.settings.plugins import PluginSections, plugin_modules
 
 NonNegativeFloat = Annotated[float, Field(ge=0)]
 Decay = Annotated[float, Field(gt=0, lt=1)]
@@ -62,7 +62,8 @@ class TrainRestorer(PluginSections):
         repeats: trainings of each restorer, with different seeds; verdicts between objectives need 5 or more.
         warm_up: steps in which the learning rate rises; afterwards it falls along a cosine.
         clip: largest norm of the gradient; None: no limit.
-        precision: precision of the restorer in training: full (float32), bf16, or fp16 on a GPU.
+        precision: precision of the restorer in training: full (float32), bf16, auto (bf16 if the processor multiplies
+            it), or fp16 on a GPU.
         ema: decay of the running mean of the weights, such as 0.999; None: no mean.
         validation: when a training scores its restorer, and what the score decides.
     """
@@ -79,7 +80,7 @@ class TrainRestorer(PluginSections):
     repeats: Count = 1
     warm_up: NonNegative = 0
     clip: Positive | None = 1.0
-    precision: Literal["full", "bf16", "fp16"] = "full"
+    precision: Literal["auto", "full", "bf16", "fp16"] = "full"
     ema: Decay | None = None
     validation: Validation = NO_VALIDATION
 
@@ -178,18 +179,26 @@ class Retraining(Settings):
 
 
 class Restore(Settings):
-    """The tiles in which large images are restored.
+    """The tiles in which large images are restored, and the precision of the restorer.
 
     Attributes:
         tile: side of the tiles that larger images are cut into, in pixels; None: images stay whole.
         overlap: pixels that neighbouring tiles share and blend; at most half a tile.
+        precision: of the restorer: full, or bf16, which is faster if the hardware multiplies bfloat16.
     """
 
     tile: Annotated[int, Field(ge=32)] | None
     overlap: NonNegative
+    precision: Literal["full", "bf16"] = "full"
 
     @model_validator(mode="after")
     def _fits(self) -> "Restore":
         if self.tile is not None and 2 * self.overlap > self.tile:
             raise ValueError(f"overlap must be at most half of tile ({self.tile}), got {self.overlap}. Lower it.")
         return self
+
+
+def restorer_modules(name: str = CHECKPOINT) -> list[str]:
+    """The modules of a restorer, by its name in RESTORERS. A checkpoint can hold any restorer: all modules."""
+    modules = plugin_modules("restorers")
+    return list(modules.values()) if name == CHECKPOINT else [modules[name]]

@@ -77,14 +77,9 @@ def percentile_interval(resampled: NDArray[np.float64], groups: int, level: floa
     defined = _defined(resampled)
     if not defined.size or groups < 2:
         return float("nan"), float("nan")
-    tail = interval_tail(groups, level)
+    tail = special.ndtr(_inflation(groups) * special.stdtrit(groups - 1, (1 - level) / 2))
     low, high = np.quantile(defined, [tail, 1 - tail])
     return float(low), float(high)
-
-
-def interval_tail(groups: int, level: float = LEVEL) -> float:
-    """The quantile of a bootstrap distribution over G groups at which its expanded percentile interval begins."""
-    return float(special.ndtr(_inflation(groups) * special.stdtrit(groups - 1, (1 - level) / 2)))
 
 
 def bootstrap_p_value(resampled: NDArray[np.float64], groups: int) -> float:

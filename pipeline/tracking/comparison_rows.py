@@ -8,12 +8,11 @@ from typing import Any
 import pandas as pd
 
 from data.dataset import Dataset
-from models.losses import needs_prior
 from pipeline.reporting import pictures
 from pipeline.running.artifacts import trained_file
-from pipeline.running.atomic_outputs import read_table
+from pipeline.running.atomic_outputs import read_json, read_table
 from pipeline.running.digests import data_digest
-from pipeline.settings.grammar import CLEAN, DEGRADED, is_clean_restored, objective_losses, objective_of, variant_kind
+from pipeline.settings.grammar import CLEAN, DEGRADED, is_clean_restored, objective_of, variant_kind
 from pipeline.settings.params import Params
 from pipeline.tracking.configurations import row_configuration, training_configuration
 from pipeline.tracking.logged_model import RestorerFile
@@ -31,6 +30,7 @@ class Folders:
 
     degraded: Path
     report: Path
+    objectives: Path
     restorers: Path
     prior: Path
     tasks: Path
@@ -52,7 +52,7 @@ class ComparisonTables:
         """Every variant of results.csv for each degradation; `clean` once. All rows get `tags`."""
         for degradation, variant in self._variants():
             objective = objective_of(variant, self.params.objectives)
-            prior = objective is not None and needs_prior(objective_losses(objective, self.params.losses))
+            prior = objective is not None and self._needs_prior(objective)
             curve = read_curve(self._restorer_folder(degradation, variant))
             yield Row(
                 configuration=row_configuration(self.params, degradation, variant, prior),
@@ -65,6 +65,10 @@ class ComparisonTables:
                 data=tuple(self._data(degradation, variant)),
                 restorer=self._restorer(degradation, variant),
             )
+
+    def _needs_prior(self, objective: str) -> bool:
+        """Whether an objective has a loss that needs the prior. Asking the loss itself would import torch."""
+        return read_json(self.folders.objectives / f"{objective}.json", "prior")["prior"] is not None
 
     def _variants(self) -> list[tuple[str | None, str]]:
         """Clean; then for each degradation: degraded, the objectives as in params.yaml, all other variants."""
@@ -169,7 +173,7 @@ class ComparisonTables:
         yield self.folders.report / "report.md"
         for task in self.params.tasks:
             names = [f"{degradation}-{task}", *(f"{end}-{degradation}-{task}-{variant}" for end in ("best", "worst"))]
-            files = (self.folders.report / "pictures" / f"{name}.png" for name in names)
+            files = (self.folders.report / "pictures" / f"{name}.jpg" for name in names)
             yield from (path for path in files if path.exists())
         if curve:
             plot = self.folders.scratch / f"curve-{degradation}-{variant}.png"

@@ -18,7 +18,7 @@ import numpy as np
 
 from models.restorers import CHECKPOINT, RESTORERS
 from pipeline.running.digests import imported_files
-from pipeline.running.restoring import restorer_modules
+from pipeline.settings.training import restorer_modules
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

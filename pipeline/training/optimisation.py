@@ -4,20 +4,18 @@ All but the schedule are off unless params.yaml switches them on.
 """
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, LRScheduler, SequentialLR
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from models.mixed_precision import mixed_precision
 from models.restorers.contract import Restorer
 from pipeline.settings.training import TrainRestorer
 from pipeline.training.distributed import TrainingRank
 
 LOWEST_RATE = 1e-7  # where the cosine ends
-HALF_TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class TrainingError(ValueError):
@@ -50,7 +48,7 @@ class Optimisation:
             raise TrainingError(f"restorer {restorer.name}: it has no trainable weights. Choose another one.")
         self.device = self.weights[0].device
         if settings.precision == "fp16" and self.device.type != "cuda":
-            raise TrainingError("train_restorer.precision: fp16 needs a GPU. Choose bf16 or full.")
+            raise TrainingError("train_restorer.precision: fp16 needs a GPU. Choose auto, bf16 or full.")
         self.network = (rank or TrainingRank(self.device)).wrap(restorer)
         self.optimizer = torch.optim.AdamW(self.weights, lr=settings.learning_rate, betas=(0.9, 0.9), weight_decay=0.0)
         self.schedule = _schedule(self.optimizer, settings)
@@ -73,12 +71,11 @@ class Optimisation:
         state = {"restorer": self.restorer, "optimizer": self.optimizer, "schedule": self.schedule}
         return state | {"scaler": self.scaler} | ({} if self.mean is None else {"mean": self.mean})
 
-    @contextmanager
-    def precision(self) -> Iterator[None]:
+    def precision(self) -> torch.autocast:
         """Context for the forward pass of the restorer: mixed precision if `precision` asks for it."""
-        half = HALF_TYPES.get(self.settings.precision)
-        with torch.autocast(self.device.type, dtype=half, enabled=half is not None):
-            yield
+        if self.settings.precision == "fp16":
+            return torch.autocast(self.device.type, torch.float16)
+        return mixed_precision(self.settings.precision, self.device)
 
     def step(self, loss: torch.Tensor) -> dict[str, float]:
         """Change the weights once. Returns the learning rate and the norm of the gradient before clipping.

@@ -13,10 +13,10 @@ from models.restorers.contract import Restorer
 from pipeline.running.artifacts import trained_file
 from pipeline.running.atomic_outputs import WORK, replacing_folder
 from pipeline.running.digests import checkpoint_folder, fingerprint
-from pipeline.running.restoring import restorer_modules
 from pipeline.running.seeds import seed_for
 from pipeline.settings.grammar import FROZEN
 from pipeline.settings.params import Params
+from pipeline.settings.training import restorer_modules
 from pipeline.training.distributed import TrainingRank
 from pipeline.training.loop import Loop, no_stream
 from pipeline.training.restorers import (

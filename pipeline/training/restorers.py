@@ -11,6 +11,7 @@ from data.batches import Labels, PairBatches
 from data.dataset import Dataset
 from models.losses import build_objective, needs_labels, needs_task
 from models.losses.objective import Objective, ObjectiveOutput
+from models.mixed_precision import channels_last
 from models.restorers import CHECKPOINT, build_restorer, load_restorer
 from models.restorers.contract import Restorer
 from models.tasks import get_task
@@ -106,7 +107,7 @@ def train_step(
     """
     degraded, clean, labels = _batch(batches, step, objective.needs_labels, optimisation.device)
     with optimisation.precision():
-        restored = optimisation.network(degraded)
+        restored = optimisation.network(channels_last(degraded))
     if not torch.isfinite(restored).all():
         raise TrainingError("the restorer's output is not finite")
     generator = torch.Generator().manual_seed(seed_for(seed, "objective", step))

@@ -98,6 +98,10 @@ class Scenes:
         """Always empty, because no file is read."""
         return []
 
+    def notes(self) -> list[Fault]:
+        """Always empty, because no file is read."""
+        return []
+
     def groups(self) -> dict[str, dict[str, str]]:
         """Always empty, because every scene is drawn independently."""
         return {}

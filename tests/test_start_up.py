@@ -1,0 +1,42 @@
+"""Stages that run no network start without the libraries of networks, whose imports take seconds."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+HEAVY = {"torch", "torchvision", "diffusers", "ultralytics", "timm", "spandrel", "mlflow", "matplotlib", "skimage"}
+STAGES = ("code", "plan", "prepare", "degrade", "objective", "report", "publish")
+# Prints, for each stage, which of the libraries it has imported that no stage before it has.
+SCRIPT = """
+import sys
+from importlib import import_module
+heavy, stages = (text.split(",") for text in sys.argv[1:])
+seen = set()
+for stage in stages:
+    import_module(f"pipeline.{stage}")
+    new = {name for name in heavy if name in sys.modules} - seen
+    seen |= new
+    print(stage, *new)
+"""
+
+
+def test_stages_without_networks_import_none_of_their_libraries() -> None:
+    command = [sys.executable, "-c", SCRIPT, ",".join(HEAVY), ",".join(STAGES)]
+    lines = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert lines == list(STAGES)
+
+
+def test_plan_finds_unknown_names_before_it_imports_torch() -> None:
+    script = (
+        "import sys; from pathlib import Path; from pipeline.plan import check_names; "
+        "from pipeline.settings.params import load_params; params = load_params(Path('params.yaml'));\n"
+        "for change in ({'tasks': ['sight']}, {'degradations': ['smog']}, {'objectives': ['pixel + glue']}):\n"
+        "    try: check_names(params.model_copy(update=change))\n"
+        "    except ValueError as error: print(error)\n"
+        "print('torch' in sys.modules)"
+    )
+    command = [sys.executable, "-c", script]
+    lines = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert ["sight" in lines[0], "smog" in lines[1], "glue" in lines[2]] == [True] * 3
+    assert lines[3] == "False"
