@@ -52,7 +52,7 @@ HELPS = verdict("pixel", 0.1, 0.05, 0.15, "helps")
         (
             verdict("pixel", 0.001, -0.002, 0.004, "doesn't help"),
             "detection, fog: restoring does not help: mAP50-95 +0.001 (-0.002 to +0.004) with pixel.",
-            "bad",
+            "idle",
         ),
         (
             verdict("pixel", 0.02, -0.02, 0.06, "can't tell", n_groups=20),

@@ -15,7 +15,7 @@ from pipeline.settings.grammar import DEGRADED, FROZEN
 from pipeline.statistics.comparison import ONE_TRAINING
 from pipeline.statistics.verdicts import HELPS, HURTS, NO_HELP, UNKNOWN, WITHHELD
 
-TONES = {HELPS: "good", HURTS: "bad", NO_HELP: "bad", UNKNOWN: "open", WITHHELD: "open"}
+TONES = {HELPS: "good", HURTS: "bad", NO_HELP: "idle", UNKNOWN: "open", WITHHELD: "open"}
 MOST_NAMED = 6  # pairs of task and degradation that a sentence names; more of them are counted
 MOST_PAIRS = 3  # pairs of losses in the answer
 
@@ -48,7 +48,7 @@ class CellAnswer:
 
     @property
     def tone(self) -> str:
-        """Good, bad or open."""
+        """Good, bad, idle or open."""
         return TONES[self.verdict]
 
     @property
@@ -149,7 +149,7 @@ def overall_answer(cells: Sequence[CellAnswer]) -> str:
 
 
 def overall_tone(cells: Sequence[CellAnswer]) -> str:
-    """The tone of `overall_answer`: good or bad if all cells agree, otherwise open."""
+    """The tone of `overall_answer`: that of all cells if they agree, otherwise open."""
     tones = {cell.tone for cell in cells}
     return tones.pop() if len(tones) == 1 else "open"
 

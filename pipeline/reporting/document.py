@@ -22,7 +22,7 @@ class Paragraph:
 
 @dataclass(frozen=True)
 class Item:
-    """An entry of a list; `tone` is good, bad, open or plain."""
+    """An entry of a list; `tone` is good, bad, idle, open or plain."""
 
     text: str
     tone: str = "plain"
@@ -58,7 +58,7 @@ class Cell:
         exact: the number in the CSV file; empty for words.
         interval: of the number, and what else stands in small letters below it.
         label: words about the number, such as a verdict.
-        tone: of the label: good, bad, open; plain if there is none.
+        tone: of the label: good, bad, idle, open; plain if there is none.
     """
 
     text: str
