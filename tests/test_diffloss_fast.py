@@ -45,6 +45,21 @@ def test_faster_paths_stay_close_to_the_plain_one(settings: dict) -> None:
     assert torch.allclose(*gradients, rtol=1e-3, atol=1e-7) == exact
 
 
+def test_auto_is_decoder_on_processors_with_bfloat16_units_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    restored, clean, _ = pair()
+
+    def gradient_at(precision: str) -> torch.Tensor:
+        leaf = restored.clone().requires_grad_()
+        loss = DiffLossWithOptions(tiny_prior(), Settings.model_validate({"precision": precision}))
+        return gradient(loss(leaf, clean, generator=torch.Generator().manual_seed(1)).total, leaf)
+
+    exact, rounded = gradient_at("float32"), gradient_at("decoder")
+    assert not torch.equal(exact, rounded)
+    for units, expected in (({}, exact), ({"avx512_bf16": True}, rounded), ({"amx_bf16": True}, rounded)):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda units=units: units)
+        assert torch.equal(gradient_at("auto"), expected)
+
+
 def test_latent_prior_serves_the_loss() -> None:
     restored, clean, _ = pair(16)
     leaf = restored.clone().requires_grad_()
