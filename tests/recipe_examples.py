@@ -167,7 +167,7 @@ from ..samples import Fault
 from .class_map import ClassMap
 from .file_source import FileSettings, FileSource
 from .objects import LabelError, LabelledObject, fitted_box, object_labels, report
-from .splits import ImageEntry
+from .paths import ImageEntry
 
 SIDES = ("left", "top", "right", "bottom")
 
