@@ -112,36 +112,44 @@ def left_over(root: Path, read: Iterable[Path]) -> list[Fault]:
     """
     base = _plain(root)
     known = {_plain(path) for path in read}
-    folders = {parent for path in known for parent in _visited(path, base)}
+    folders = _visited({path.rpartition("/")[0] for path in known if path != base}, base)
     notes: list[Fault] = []
-    waiting = [base, *sorted(folder for folder in folders if not folder.is_relative_to(base))]
+    waiting = [base, *sorted(folder for folder in folders if not _is_below(folder, base))]
     while waiting:
         for entry in _entries(waiting.pop()):
-            path = Path(entry.path)
-            if path in known:
+            if entry.path in known:
                 continue
-            if path in folders and not is_hidden(entry.name):
-                waiting.append(path)
+            if entry.path in folders and not is_hidden(entry.name):
+                waiting.append(entry.path)
             elif text := _what_is_left(entry):
-                shown = root / path.relative_to(base) if path.is_relative_to(base) else path
+                shown = root / entry.path[len(base) + 1 :] if _is_below(entry.path, base) else entry.path
                 notes.append(Fault(str(shown), text, "note"))
     return notes
 
 
-def _plain(path: Path) -> Path:
-    """An absolute path without "..", links as they are."""
-    return Path(os.path.normpath(path.absolute()))
+def _plain(path: Path) -> str:
+    """An absolute path without "..", links as they are. Texts, because there can be many and they are fast."""
+    return os.path.normpath(path if path.is_absolute() else Path.cwd() / path)
 
 
-def _visited(path: Path, base: Path) -> list[Path]:
-    """The folders above a file, up to `base`; of a file elsewhere, its folder alone."""
-    if base.is_relative_to(path):
-        return []
-    above = [parent for parent in path.parents if parent.is_relative_to(base)]
-    return above or [path.parent]
+def _is_below(path: str, base: str) -> bool:
+    return path == base or path.startswith(f"{base.rstrip('/')}/")
 
 
-def _entries(folder: Path) -> list[os.DirEntry[str]]:
+def _visited(parents: set[str], base: str) -> set[str]:
+    """The folders above files, up to `base`; of a file elsewhere, its folder alone."""
+    visited: set[str] = set()
+    for parent in parents:
+        folder = parent
+        while _is_below(folder, base) and folder not in visited:
+            visited.add(folder)
+            folder = folder.rpartition("/")[0]
+        if not _is_below(parent, base) and not _is_below(base, parent):
+            visited.add(parent)
+    return visited
+
+
+def _entries(folder: str) -> list[os.DirEntry[str]]:
     try:
         with os.scandir(folder) as entries:
             return sorted(entries, key=lambda entry: entry.name)
@@ -153,7 +161,7 @@ def _what_is_left(entry: "os.DirEntry[str]") -> str | None:
     if is_hidden(entry.name):
         return "hidden: files of editors and systems are skipped"
     if entry.is_dir():
-        return "folder not read: no setting, list or label leads to it" if _entries(Path(entry.path)) else None
+        return "folder not read: no setting, list or label leads to it" if _entries(entry.path) else None
     if is_side_file(entry.name):
         return None
     if is_picture(Path(entry.path)):

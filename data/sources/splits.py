@@ -3,7 +3,7 @@
 import hashlib
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -156,18 +156,24 @@ def _named(entries: Sequence[ImageEntry]) -> dict[str, ImageEntry]:
     """Images by id: the path below their common folder as a file name, without ending unless two would be the same."""
     if not entries:
         return {}
-    above = os.path.commonpath([entry.image.parent.absolute() for entry in entries])
+    files = {os.path.normpath(entry.image.absolute()): entry for entry in entries}
+    above = os.path.commonpath({file.rpartition("/")[0] or "/" for file in files})
     named: dict[str, ImageEntry] = {}
     taken: set[str] = set()  # without case: some file systems ignore it
-    for entry in sorted({entry.image: entry for entry in entries}.values(), key=lambda entry: str(entry.image)):
-        path = os.path.relpath(entry.image.absolute(), above)
-        name = path.removesuffix(entry.image.suffix)
-        digest = hashlib.sha256(path.encode("utf-8", "surrogateescape")).hexdigest()[:8]
-        choices = [_safe_id(name), _safe_id(path), f"{_safe_id(name)}-{digest}"]
-        image_id = next(choice for choice in choices if choice.casefold() not in taken)
+    for file, entry in sorted(files.items()):
+        path = file.removeprefix(above).lstrip("/")
+        image_id = next(choice for choice in _choices(path) if choice.casefold() not in taken)
         taken.add(image_id.casefold())
         named[image_id] = entry
     return dict(sorted(named.items()))
+
+
+def _choices(path: str) -> Iterator[str]:
+    """Names for an image: without its ending, with it, and with a digest of its path."""
+    name = path.removesuffix(PurePosixPath(path).suffix)
+    yield _safe_id(name)
+    yield _safe_id(path)
+    yield f"{_safe_id(name)}-{hashlib.sha256(path.encode('utf-8', 'surrogateescape')).hexdigest()[:8]}"
 
 
 def _safe_id(name: str) -> str:
