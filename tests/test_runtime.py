@@ -1,4 +1,5 @@
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.running.atomic_outputs import replacing_folder
+from pipeline.running.entry import duration
 from pipeline.running.seeds import seed_for
 
 ROOT = Path(__file__).parents[1]
@@ -75,6 +77,29 @@ def test_our_errors_are_one_line_and_others_keep_their_traceback(error: str, sho
     )
     assert done.returncode == 1 and shown in done.stderr
     assert ("Traceback" in done.stderr) == (shown == "Traceback")
+
+
+@pytest.mark.parametrize(
+    ("environment", "lines"),
+    [({"DVC_STAGE": "dvc.yaml:restore@fog-pixel"}, 1), ({"DVC_STAGE": "restore", "LOCAL_RANK": "1"}, 0), ({}, 0)],
+    ids=["by DVC", "a further rank", "by hand"],
+)
+def test_a_stage_prints_one_line_with_its_duration(environment: dict[str, str], lines: int) -> None:
+    known = {name: value for name, value in os.environ.items() if name not in ("DVC_STAGE", "LOCAL_RANK")}
+    done = subprocess.run(
+        [sys.executable, "-c", "from pipeline.running.entry import run_stage\nrun_stage(lambda: None)\n"],
+        env={**known, "PYTHONPATH": str(ROOT), **environment},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert len(done.stdout.splitlines()) == lines
+    assert not lines or re.fullmatch(r"restore@fog-pixel: \d+ s\n", done.stdout)
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(0.4, "0 s"), (59.6, "1 min 0 s"), (185, "3 min 5 s")])
+def test_durations(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the parent-death signal is Linux's")
