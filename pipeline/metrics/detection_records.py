@@ -101,7 +101,7 @@ class DetectionRecords:
         for index in range(len(self.class_names)):
             rows = self.category == index
             detections = self.image[rows], self.correct[rows], self.ignored[rows]
-            step = max(1, CHUNK_ELEMENTS // max(1, int(np.count_nonzero(detections[1].any(axis=1)))))
+            step = max(1, CHUNK_ELEMENTS // max(1, int(detections[1].any(axis=1).sum())))
             for start in range(0, len(taken), step):
                 chunk = taken[start : start + step]
                 objects = chunk @ self.truth[:, index]
