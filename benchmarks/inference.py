@@ -23,7 +23,7 @@ from models.losses.diffusion_terms import DiffLossWithOptions, Settings
 from models.restorers import build_restorer
 from models.tasks import get_task
 from models.tasks.contract import Task
-from models.tasks.segmentation import start_network
+from models.tasks.smp_networks import start_network
 from pipeline.metrics.diffloss_terms import DiffLossTerms, fixed_steps
 from pipeline.metrics.fidelity import Image, ms_ssim, ssim
 from pipeline.reporting.pictures import jpeg

@@ -20,7 +20,8 @@ from benchmarks.stages import processor
 from models.diffusion.unet import build_unet
 from models.mixed_precision import channels_last, mixed_precision
 from models.restorers import build_restorer
-from models.tasks.segmentation import build_network, segmentation_loss
+from models.tasks.segmentation import segmentation_loss
+from models.tasks.smp_networks import build_network
 from models.tasks.yolo_library import criterion, parts
 from models.tasks.yolo_precision import train_in_bfloat16
 

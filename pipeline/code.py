@@ -9,7 +9,7 @@ it reaches and nothing else:
     metrics/<task>
     restorers/<restorer>
     degradations/<degradation>  the modules of all effects in its recipe
-    objectives/<objective>      the modules of all losses in its sum
+    objectives/<objective>      the modules of all losses in its sum; of all restorers for the objective `frozen`
 """
 
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ from pipeline.running.atomic_outputs import replacing_folder
 from pipeline.running.digests import code_digest, stage_digest
 from pipeline.running.entry import parse_arguments, run_stage
 from pipeline.settings.data import Unpaired
-from pipeline.settings.grammar import CHECKPOINT, GrammarError, objective_losses
+from pipeline.settings.grammar import CHECKPOINT, FROZEN, GrammarError, objective_losses
 from pipeline.settings.params import Params, load_params
 from pipeline.settings.plugins import PROJECT, plugin_modules
 
@@ -45,8 +45,9 @@ def code_digests(params: Params, root: Path = PROJECT) -> Iterator[tuple[str, st
     losses = plugin_modules("losses", root)
     for name in params.objectives:
         try:
-            kinds = [kind for kind, _ in objective_losses(name, params.losses).values()]
-            yield f"objectives/{name}", code_digest([losses[kind] for kind in kinds], root)
+            modules = [losses[kind] for kind, _ in objective_losses(name, params.losses).values()]
+            frozen = list(restorers.values()) if name == FROZEN else []  # its file can hold any of them
+            yield f"objectives/{name}", code_digest([*modules, *frozen], root)
         except (GrammarError, KeyError):
             continue
 

@@ -16,7 +16,7 @@ from models.tasks import TASKS, get_task
 from pipeline.running.atomic_outputs import StageFileError, replacing
 from pipeline.running.digests import data_digest, digest_files
 from pipeline.running.entry import parse_arguments, run_stage
-from pipeline.settings.grammar import objective_losses
+from pipeline.settings.grammar import CHECKPOINT, FROZEN, objective_losses
 from pipeline.settings.params import PARAMS_FILE, Params, ParamsError, load_params
 from pipeline.settings.plugins import check_section
 
@@ -50,7 +50,7 @@ def describe(objective: str, params: Params, prior: Path, tasks: Path, code: Pat
         "network": network,
         "weights": _folder_digest(tasks / network) if network else None,
         "network code": _code_digest(code / "tasks" / network) if network else None,
-        "files": {str(path): digest_files(path) for path in _loss_files(losses)},
+        "files": {str(path): digest_files(path) for path in _files(objective, losses, params)},
         "mixture": {name: _image_digests(degraded / name) for name in params.train_restorer.mixture(objective)},
     }
 
@@ -74,8 +74,10 @@ def _task_network(losses: Losses, tasks: list[str]) -> str | None:
     return next(iter(networks.values()), None)
 
 
-def _loss_files(losses: Losses) -> list[Path]:
-    """The files that the losses read, such as an encoder's weights."""
+def _files(objective: str, losses: Losses, params: Params) -> list[Path]:
+    """The files that the losses read, such as an encoder's weights, or the checkpoint that is used as it is."""
+    if objective == FROZEN:
+        return [Path(params.train_restorer.sections[CHECKPOINT]["weights"])]
     files: list[Path] = []
     for name, (kind, section) in losses.items():
         files += getattr(check_section("losses", kind, section, f"losses.{name}"), "files", [])

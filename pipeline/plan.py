@@ -1,10 +1,11 @@
 """Stage plan: check all names and settings in params.yaml before any work.
 
-All other stages follow it. It writes which networks the objectives need, and the digests of the files that tasks and
-restorer start from. DVC cannot know these files, because params.yaml names them.
+All other stages follow it. It tries all networks from elsewhere, and writes which networks the objectives need and the
+digests of the files that tasks, restorer and losses read. DVC cannot know these files, because params.yaml names them.
 """
 
 import json
+import os
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,11 +14,11 @@ from data.degradations import RECIPES, DegradationError
 from data.degradations.recipes import require_still_pixels
 from models.diffusion.unet import NetworkError, check_sizes
 from models.losses import needs_prior
-from models.restorers import RestorerError, load_restorer
-from models.tasks import TaskError, get_task
+from models.restorers.contract import RestorerError
+from models.tasks import get_task
+from pipeline.datasets.importing import open_source
 from pipeline.datasets.recipes import recipe_of
 from pipeline.running.atomic_outputs import replacing, replacing_folder
-from pipeline.running.digests import digest_files
 from pipeline.running.entry import parse_arguments, run_stage
 from pipeline.settings.data import Paired, Unpaired
 from pipeline.settings.grammar import (
@@ -34,7 +35,8 @@ from pipeline.settings.grammar import (
 )
 from pipeline.settings.params import PARAMS_FILE, RUN_IN_ROOT, Params, ParamsError, load_params, read_yaml
 from pipeline.settings.plugins import check_section, plugin_modules
-from pipeline.settings.training import TrainRestorer
+from pipeline.training.foreign_networks import check_classes, describe_restorer, describe_task, try_objective
+from pipeline.training.pretrained_priors import try_prior
 
 Value = TypeVar("Value")
 Result = TypeVar("Result")
@@ -74,10 +76,11 @@ def _check_sources(params: Params) -> None:
 def _check_restorers(params: Params) -> None:
     restorer, sections = params.train_restorer.restorer, params.train_restorer.sections
     settings = {name: check_section("restorers", name, sections[name], f"train_restorer.{name}") for name in sections}
-    if restorer == CHECKPOINT and not settings[restorer].weights:
+    wanting = [f"restorer is {CHECKPOINT!r}"] if restorer == CHECKPOINT else []
+    wanting += [f"an objective is {FROZEN!r}"] if FROZEN in params.objectives else []
+    if wanting and (CHECKPOINT not in settings or not settings[CHECKPOINT].weights):
         raise ParamsError(
-            f"{PARAMS_FILE}: train_restorer.{CHECKPOINT}.weights: restorer is {CHECKPOINT!r}, which needs a file. "
-            "Name it."
+            f"{PARAMS_FILE}: train_restorer.{CHECKPOINT}.weights: {wanting[0]}, which needs a file. Name it."
         )
 
 
@@ -224,51 +227,47 @@ def check_complete(stages: Mapping[str, Any]) -> None:
             node = node[part]
 
 
+def check_root(root: str, written: Path) -> None:
+    """Check `data.root` as it stands in params.yaml, because DVC reads it there too.
+
+    Args:
+        root: the value.
+        written: the folder that the stages write into.
+
+    Raises:
+        ParamsError: it has ~ or a variable, which DVC does not expand, or what the stages write lies in it.
+    """
+    key, at_home = f"{PARAMS_FILE}: data.root: {root!r}", root == "~" or root.startswith("~/")
+    expanded = os.path.expandvars(str(Path(root).expanduser()) if at_home else root)
+    if at_home or expanded != root:
+        raise ParamsError(f"{key}: DVC does not expand ~ and variables. Write {expanded!r}.")
+    path = Path(root).resolve()
+    if written.resolve().is_relative_to(path):
+        raise ParamsError(
+            f"{key}: this folder holds the project, and with it the files that the stages write. Put the data into a "
+            "folder of their own, such as data/mine, and name that."
+        )
+    if path.is_relative_to(written.resolve()):
+        raise ParamsError(f"{key}: the stages write into {written}/. Put the data into another folder.")
+
+
 def needs(params: Params) -> dict[str, bool]:
     """Which networks must be trained before the restorers."""
     return {"prior": any(needs_prior(objective_losses(name, params.losses)) for name in params.objectives)}
 
 
-def describe_task(task: str, settings: Mapping[str, Any], watched: Path) -> dict[str, Any]:
-    """A task's name, and the digests of the user's files that its network is made of.
-
-    Args:
-        task: a name in TASKS.
-        settings: the section train_task.<task>. Its networks and files must exist.
-        watched: the folder whose content DVC tracks; files elsewhere get a note.
+def check_frozen_classes(params: Params) -> None:
+    """Check that frozen task networks know the data's classes, as far as the source names them without reading images.
 
     Raises:
-        ParamsError: a model or file does not exist or cannot be used; one line that names the key.
+        DatasetError: the source cannot be opened.
+        ParamsError: a network lacks a class.
     """
-    try:
-        files = get_task(task).check(settings)
-    except TaskError as error:
-        raise ParamsError(f"{PARAMS_FILE}: {error}") from error
-    for path in files:
-        _note_if_untracked(f"train_task.{task}", path, watched)
-    return {"task": task, "files": {str(path): digest_files(path) for path in files}}
-
-
-def describe_restorer(settings: TrainRestorer, watched: Path) -> dict[str, Any]:
-    """The restorer's name, and the digest of the checkpoint that it starts from; arguments as in `describe_task`.
-
-    Raises:
-        ParamsError: the checkpoint does not exist or cannot be used; one line that names the key.
-    """
-    if settings.restorer != CHECKPOINT:
-        return {"restorer": settings.restorer, "files": {}}
-    key, path = f"train_restorer.{CHECKPOINT}.weights", Path(settings.network["weights"])
-    restorer = _checked(key, load_restorer, path)
-    _note_if_untracked(key, path, watched)
-    return {"restorer": restorer.name, "files": {str(path): digest_files(path)}}
-
-
-def _note_if_untracked(key: str, path: Path, watched: Path) -> None:
-    if not path.resolve().is_relative_to(watched.resolve()):
-        print(
-            f"note: {key}: {path} lies outside {watched}/, so DVC does not see changes of its content. "
-            "After a change, run `dvc repro -f plan` first."
-        )
+    frozen = [task for task in params.tasks if params.task_settings(task).get("frozen")]
+    classes = open_source(params.data, params.seed).classes if frozen else {}
+    for task in frozen:
+        if known := classes.get(get_task(task).labels):
+            check_classes(task, params.task_settings(task), known)
 
 
 def _checked(key: str, check: Callable[[Value], Result], value: Value) -> Result:
@@ -289,12 +288,19 @@ def main() -> None:
     options = parse_arguments("needs", "checked", "tasks", "restorer", "weights", "dag")
     params = load_params()
     check_complete(read_yaml(Path(options.dag), hint=RUN_IN_ROOT)["stages"])
+    check_root(read_yaml(PARAMS_FILE, hint=RUN_IN_ROOT)["data"]["root"], Path(options.needs).parents[1])
     check_names(params)
     check_numbers(params)
     watched = Path(options.weights)
     tasks = {task: describe_task(task, params.task_settings(task), watched) for task in params.tasks}
+    check_frozen_classes(params)
     restorer = describe_restorer(params.train_restorer, watched)
-    _write(Path(options.needs), needs(params))
+    for objective in params.objectives:
+        try_objective(objective, params, watched)
+    needed = needs(params)
+    if needed["prior"]:
+        try_prior(params.train_prior)
+    _write(Path(options.needs), needed)
     _write(Path(options.checked), {"names": "checked"})
     _write(Path(options.restorer), restorer)
     with replacing_folder(Path(options.tasks)) as folder:

@@ -45,7 +45,8 @@ def _publish(params: Params, clean: Dataset, options: Namespace, scratch: Path) 
         "experiment": clean.info.name,
         CONFIGURATION: {"report": report.configuration, "rows": {row.name: row.configuration for row in rows}},
     }
-    return publish(clean.info.name, rows, report, list(trainings(params, folders))), receipt
+    curves, deleted = list(trainings(params, folders)), params.tracking.deleted
+    return publish(clean.info.name, rows, report, curves, deleted), receipt
 
 
 def _report(params: Params, clean: Dataset, folder: Path, tags: dict[str, str]) -> Report:

@@ -85,7 +85,7 @@ def measure_all(
     quality: Any = get_scoring(QUALITY)
     device = choose_device()
     measures, left_out = quality.image_measures(clean)
-    network_measures, without_weights = quality.network_measures(device)
+    network_measures, without_weights = quality.network_measures(device, params.losses.get("lpips"))
     left_out |= without_weights
     folders = scored_images(degraded, restored, params.objectives)
     variants = {variant: partial(read_from, folder) for variant, folder in folders.items()}

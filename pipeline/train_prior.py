@@ -27,6 +27,7 @@ from pipeline.tracking import streaming
 from pipeline.tracking.configurations import training_configuration
 from pipeline.training.distributed import TrainingRank, launch_ranks, training_rank
 from pipeline.training.loop import Loop, no_stream
+from pipeline.training.pretrained_priors import load_prior
 from pipeline.training.prior_quality import denoising_errors
 
 SAMPLING_STEPS = 50
@@ -117,13 +118,7 @@ def _noise_loss(
 
 def _adopt(settings: TrainPrior, clean: Path, seed: int, out: Path, costs: Path) -> None:
     """Save a pretrained prior as this stage's output, with its denoising errors on these data."""
-    null_class = settings.null_class
-    if settings.adm_settings is None:
-        prior = DiffusionPrior.load(str(settings.pretrained), null_class=null_class)
-    else:
-        prior = DiffusionPrior.from_guided_diffusion(
-            str(settings.pretrained), settings.adm_settings, null_class=null_class
-        )
+    prior = load_prior(settings)
     with replacing_folder(out) as folder:
         prior.save(folder)
         _write_quality(prior, clean, settings, seed, choose_device(), folder)
@@ -152,10 +147,11 @@ def _train(params: Params, clean: Dataset, out: Path, costs: Path, rank: Trainin
     work = checkpoint_folder(
         ["pipeline.train_prior"], params.seed, settings.model_dump(), fingerprint(clean.folder / "train")
     )
-    system = params.tracking.system_metrics
     stage, name = "train_prior", "prior"
     configuration = training_configuration(params, stage, name, settings.model_dump(mode="json"))
-    live = streaming.live(clean.info.name, name, {"stage": stage}, configuration, work.name, system)
+    live = streaming.live(
+        clean.info.name, name, {"stage": stage}, configuration, work.name, **params.tracking.model_dump()
+    )
     with live if rank.is_first else nullcontext(no_stream) as stream:
         loop = Loop(stage, work, seed_for(params.seed, name), device, stream, rank)
         prior = train_prior(clean, settings, loop, rank)

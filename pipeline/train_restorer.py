@@ -62,7 +62,7 @@ def _live(
         tags={"degradation": degradation, "variant": name},
         configuration=row_configuration(params, degradation, name, needs_prior(described_losses(description))),
         training=training,
-        system_metrics=params.tracking.system_metrics,
+        **params.tracking.model_dump(),
     )
 
 

@@ -19,8 +19,8 @@ def main() -> None:
     stage, name = "train_task", options.task
     work = task_checkpoint_folder(params, name, Path(options.plan), clean)
     configuration = training_configuration(params, stage, name, params.task_settings(name))
-    system = params.tracking.system_metrics
-    with streaming.live(clean.info.name, name, {"stage": stage}, configuration, work.name, system) as stream:
+    tracking = params.tracking.model_dump()
+    with streaming.live(clean.info.name, name, {"stage": stage}, configuration, work.name, **tracking) as stream:
         task, loop = train_task_network(params, name, clean, work, stream, f"train_task {name}")
     with replacing_folder(Path(options.out)) as folder:
         task.save(folder)

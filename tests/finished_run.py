@@ -12,7 +12,8 @@ import torch
 from data import images
 from data.dataset import Dataset, Split
 from models.restorers import build_restorer, load_restorer, save_restorer
-from models.tasks.segmentation import Segmentation, start_network
+from models.tasks.segmentation import Segmentation
+from models.tasks.smp_networks import start_network
 from pipeline.metrics.evaluation import evaluate
 from pipeline.reporting.score_rows import RESULTS
 from pipeline.running.artifacts import variant_folder

@@ -8,7 +8,8 @@ import pytest
 import segmentation_models_pytorch as smp
 import torch
 
-from models.tasks.segmentation import Segmentation, build_network
+from models.tasks.segmentation import Segmentation
+from models.tasks.smp_networks import build_network
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of the libraries behind the task
 CPU = torch.device("cpu")

@@ -62,17 +62,18 @@ def test_training_starts_from_the_file(make_dataset: Callable[..., Dataset], tmp
     assert torch.equal(load_restorer(tmp_path / "trained.safetensors")(degraded), trained(degraded))
 
 
-def _run_stage(folder: Path, weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _run_stage(folder: Path, weights: Path, monkeypatch: pytest.MonkeyPatch, restorer: str = "checkpoint") -> None:
     text = (ROOT / "params.tiny.yaml").read_text()
     for old, new in (
-        ("restorer: nafnet", "restorer: checkpoint"),
+        ("restorer: nafnet", f"restorer: {restorer}"),
         ("checkpoint: {weights: null}", f"checkpoint: {{weights: {weights}}}"),
         ("objectives: [pixel, diffloss]", "objectives: [frozen, pixel]"),
     ):
         assert old in text
         text = text.replace(old, new, 1)
     (folder / "params.yaml").write_text(text)
-    (folder / "frozen.json").write_text(json.dumps({"objective": "frozen", "losses": {}, "mixture": {}}))
+    about = {"objective": "frozen", "losses": {}, "mixture": {}, "code": "0123"}
+    (folder / "frozen.json").write_text(json.dumps(about))
     options = {"degradation": "fog", "objective": "frozen.json", "out": "out", "costs": "costs.json"}
     options |= dict.fromkeys(("degraded", "clean", "prior", "tasks", "mixture"), "nowhere")
     monkeypatch.chdir(folder)
@@ -80,9 +81,11 @@ def _run_stage(folder: Path, weights: Path, monkeypatch: pytest.MonkeyPatch) -> 
     train_restorer.main()
 
 
-def test_frozen_is_the_file_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("restorer", ["checkpoint", "nafnet"])
+def test_frozen_is_the_file_itself(restorer: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = _weights(tmp_path / "theirs.pth")
-    _run_stage(tmp_path, file, monkeypatch)
+    _run_stage(tmp_path, file, monkeypatch, restorer)
+    assert (tmp_path / "out" / "code.txt").read_text() == "0123\n"  # restoring depends on it
     some = torch.rand(1, 3, 20, 30)
     assert torch.equal(load_restorer("out/restorer.safetensors")(some), load_restorer(file)(some))
     assert (tmp_path / "out" / "curve.csv").read_text() == "step\n"

@@ -30,13 +30,13 @@ CLASSES = ["square", "bar"]
 
 
 def _task(name: str, folder: Path) -> None:
-    from models.tasks import classification, segmentation
+    from models.tasks import classification, smp_networks
     from models.tasks.yolo_library import parts
 
     folder.mkdir()
     if name == "segmentation":
         about = {"architecture": "unet", "encoder": "tu-mobilenetv3_small_050"}
-        task = get_task(name)(segmentation.build_network(about, 2, None), CLASSES, about, CPU)
+        task = get_task(name)(smp_networks.build_network(about, 2, None), CLASSES, about, CPU)
     elif name == "detection":
         task = get_task(name)(
             parts("detect").model("yolo11n.yaml", nc=2, verbose=False), CLASSES, {"image_size": 64}, CPU
@@ -199,7 +199,7 @@ FAULTS: dict[Callable[[Path], Any], list[tuple[str, Callable[[Path], Any], str]]
     _segmenter: [
         ("segmenter without description", lambda f: (f / "segmentation/task.json").unlink(), LEFT_OUT),
         ("segmenter of another version", _changed("segmentation/task.json", known=None), "it has no 'known'"),
-        ("segmenter's weights cut", _cut("segmentation/weights.safetensors"), "not a safetensors file"),
+        ("segmenter's weights cut", _cut("segmentation/weights.safetensors"), "not readable as weights alone"),
         ("segmenter of other classes", _changed("segmentation/task.json", known=["a"], classes=["a"]), "do not fit"),
         (
             "segmenter's network of words",

@@ -1,11 +1,13 @@
 import re
+import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
 import torch
 import torchvision
+from safetensors.torch import save_file
 from test_prior import tiny_prior
 from torch import Tensor, nn
 
@@ -20,6 +22,7 @@ from models.losses import (
     needs_task,
 )
 from models.losses.diffusion_terms import untrained
+from models.losses.lpips import BACKBONE_FILES, load_network
 from models.losses.objective import Objective
 from models.losses.pixel import PIXEL_LOSSES
 from models.losses.term import Loss
@@ -441,6 +444,29 @@ def test_lpips_without_its_backbone_says_where_to_put_it(tmp_path: Path, monkeyp
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     with pytest.raises(LossError, match=r"alexnet-owt-7be5be79\.pth.*TORCH_HOME"):
         build("lpips")
+
+
+@pytest.mark.parametrize("backbone", ["alex", "squeeze"])
+def test_lpips_with_a_backbone_from_a_file_is_torchmetrics_lpips(
+    backbone: Literal["alex", "squeeze"], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The library reads the whole network of torchvision from its cache; the file has its convolutions alone."""
+    from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
+
+    torch.manual_seed(0)
+    build_network = {"alex": torchvision.models.alexnet, "squeeze": torchvision.models.squeezenet1_1}[backbone]
+    state = build_network(weights=None).state_dict()
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    (tmp_path / "hub" / "checkpoints").mkdir(parents=True)
+    torch.save(state, tmp_path / "hub" / "checkpoints" / BACKBONE_FILES[backbone])
+    convolutions = {name: value for name, value in state.items() if name.startswith("features.")}
+    save_file(convolutions, tmp_path / "mine.safetensors")
+    images = torch.rand(2, 2, 3, 64, 64, generator=generator())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        library = LearnedPerceptualImagePatchSimilarity(net_type=backbone, normalize=True)
+    ours = load_network(backbone, str(tmp_path / "mine.safetensors"))
+    assert float(ours(*images, normalize=True).mean()) == pytest.approx(float(library(*images)), rel=1e-5)
 
 
 @pytest.mark.filterwarnings("ignore:The parameter 'pretrained':UserWarning", "ignore:Arguments other than:UserWarning")

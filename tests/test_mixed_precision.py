@@ -11,7 +11,8 @@ from torch import nn
 from models.diffusion.unet import build_scheduler, build_unet
 from models.mixed_precision import mixed_output, mixed_precision, uses_bfloat16
 from models.restorers import build_restorer
-from models.tasks.segmentation import build_network, segmentation_loss
+from models.tasks.segmentation import segmentation_loss
+from models.tasks.smp_networks import build_network
 from models.tasks.yolo_library import criterion, parts
 from models.tasks.yolo_precision import train_in_bfloat16
 from pipeline.train_prior import _noise_loss

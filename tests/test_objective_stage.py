@@ -127,10 +127,18 @@ def test_the_code_of_the_objective_and_of_its_network_count(folders: Folders) ->
         describe("pixel", _params(), *folders)
 
 
-def test_frozen_is_described_without_losses(folders: Folders) -> None:
+def test_frozen_is_described_by_its_file(folders: Folders, tmp_path: Path) -> None:
     _write_digest(folders[2] / "objectives" / "frozen")
-    description = describe("frozen", _params(), *folders)
-    assert description["losses"] == {} and description["prior"] is None and description["network"] is None
+    file = tmp_path / "theirs.pth"
+    params = load_params(ROOT / "params.yaml").model_dump()
+    params["train_restorer"]["checkpoint"] = {"weights": str(file)}
+    params = Params.model_validate(params)
+    described = []
+    for content in ("one", "another"):
+        file.write_text(content)
+        described.append(describe("frozen", params, *folders))
+    assert described[0]["losses"] == {} and described[0]["prior"] is None and described[0]["network"] is None
+    assert described[0]["files"].keys() == {str(file)} and described[0] != described[1]
 
 
 def test_the_stage_writes_what_train_restorer_reads(

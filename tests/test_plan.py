@@ -6,9 +6,13 @@ from pathlib import Path
 
 import pytest
 import torch
+import torchvision
 
+from models.diffusion.prior import DiffusionPrior
+from models.diffusion.unet import build_scheduler, build_unet
 from models.restorers import build_restorer, save_restorer
 from pipeline import plan
+from pipeline.datasets.importing import open_source
 from pipeline.plan import describe_restorer
 from pipeline.settings.params import ParamsError, load_params
 from pipeline.settings.training import TrainRestorer
@@ -37,7 +41,7 @@ def _edit(old: str, new: str) -> None:
 
 
 def _run(monkeypatch: pytest.MonkeyPatch) -> dict[str, dict[str, object]]:
-    outs = "--needs out/n.json --checked out/c.json --tasks out/tasks --restorer out/r.json"
+    outs = "--needs out/plan/n.json --checked out/c.json --tasks out/tasks --restorer out/r.json"
     monkeypatch.setattr("sys.argv", ["plan", *outs.split(), "--weights", "weights", "--dag", str(ROOT / "dvc.yaml")])
     plan.main()
     return {path.stem: json.loads(path.read_text()) for path in Path("out/tasks").iterdir()}
@@ -46,18 +50,99 @@ def _run(monkeypatch: pytest.MonkeyPatch) -> dict[str, dict[str, object]]:
 def test_weights_count_by_their_content(
     project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    torch.save({}, "weights/mine.pt")
+    _save_detector(Path("weights/mine.pt"), 0)
     _edit("model: yolo11n.yaml, weights: null", "weights: weights/mine.pt, trust_pickle: true, frozen: true")
     before = _run(monkeypatch)
     assert list(before["detection"]["files"]) == ["weights/mine.pt"]  # type: ignore[call-overload]
     assert capsys.readouterr().out == ""
-    torch.save({"other": 1}, "weights/mine.pt")
+    _save_detector(Path("weights/mine.pt"), 1)
     after = _run(monkeypatch)
     assert {task for task in after if after[task] != before[task]} == {"detection"}
     shutil.move("weights/mine.pt", "mine.pt")
     _edit("weights: weights/mine.pt", "weights: mine.pt")
     _run(monkeypatch)
     assert "note: train_task.detection: mine.pt lies outside weights/" in capsys.readouterr().out
+
+
+def _save_detector(path: Path, seed: int, left_out: int = 0) -> None:
+    """A network of random weights with the classes of the drawn scenes."""
+    from models.tasks.yolo_library import parts
+
+    torch.manual_seed(seed)
+    params = load_params()
+    classes = open_source(params.data, params.seed).classes["detection"]
+    classes = classes[: len(classes) - left_out]
+    network = parts("detect").model("yolo11n.yaml", nc=len(classes), verbose=False)
+    network.names = dict(enumerate(classes))
+    torch.save({"model": network, "train_args": {}}, path)
+
+
+@pytest.mark.parametrize(
+    ("root", "message"),
+    [
+        ("~/mine", "DVC does not expand ~ and variables. Write '{home}/mine'."),
+        ("$HOME/mine", "DVC does not expand ~ and variables. Write '{home}/mine'."),
+        (".", "this folder holds the project"),
+        ("..", "this folder holds the project"),
+        ("out/clean", "the stages write into out/. Put the data into another folder."),
+    ],
+)
+def test_a_root_that_dvc_cannot_use_is_named(
+    project: Path, monkeypatch: pytest.MonkeyPatch, root: str, message: str
+) -> None:
+    monkeypatch.setenv("HOME", "/home/someone")
+    _edit("root: data/embedded", f"root: {root}")
+    with pytest.raises(ParamsError, match=r"^params\.yaml: data\.root: ") as caught:
+        _run(monkeypatch)
+    assert message.format(home="/home/someone") in str(caught.value) and not Path("out").exists()
+
+
+def test_other_paths_may_begin_with_the_home_folder(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/someone")
+    _edit("checkpoint: {weights: null}", "checkpoint: {weights: ~/mine.pth}")
+    assert load_params().train_restorer.sections["checkpoint"] == {"weights": "/home/someone/mine.pth"}
+
+
+def test_a_frozen_network_must_know_the_classes_of_the_data(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _save_detector(Path("weights/mine.pt"), 0, left_out=1)
+    _edit("model: yolo11n.yaml, weights: null", "weights: weights/mine.pt, trust_pickle: true, frozen: true")
+    with pytest.raises(ParamsError, match=r"detection\.weights: the frozen network does not know '.*; the data have: "):
+        _run(monkeypatch)
+    _edit(", frozen: true", "")  # as a start of a training, any classes will do
+    _run(monkeypatch)
+
+
+def test_the_files_of_objectives_are_tried(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _edit("checkpoint: {weights: null}", "checkpoint: {weights: weights/theirs.pth}")
+    _edit("objectives: [pixel, diffloss]", "objectives: [pixel, lpips, frozen]")
+    torch.save(torchvision.models.squeezenet1_1(weights=None).state_dict(), "weights/squeeze.pth")
+    _edit("  pixel: {kind: l1}", "  lpips: {backbone: squeeze, weights: weights/squeeze.pth}\n  pixel: {kind: l1}")
+    with pytest.raises(ParamsError, match=r"checkpoint\.weights: weights/theirs\.pth: no such restorer checkpoint"):
+        _run(monkeypatch)
+    _weights(Path("weights/theirs.pth"), 0)
+    _run(monkeypatch)
+    assert json.loads(Path("out/r.json").read_text()) == {"restorer": "nafnet", "files": {}}
+    _edit("backbone: squeeze", "backbone: alex")
+    with pytest.raises(ParamsError, match=r"losses\.lpips: lpips: weights/squeeze\.pth: not the weights of"):
+        _run(monkeypatch)
+    _edit("backbone: alex, weights: weights/squeeze.pth", "backbone: alex, weights: none.pth")
+    with pytest.raises(ParamsError, match=r"losses\.lpips: lpips: none\.pth: cannot be read"):
+        _run(monkeypatch)
+
+
+def test_a_pretrained_prior_is_tried(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _edit("pretrained: null", "pretrained: weights/prior")
+    with pytest.raises(ParamsError, match=r"params\.yaml: train_prior\.pretrained: .*weights/prior"):
+        _run(monkeypatch)
+    unet = build_unet({"size": 16, "channels": [32, 64], "blocks": 1, "attention": []})
+    DiffusionPrior(unet, build_scheduler({"steps": 10, "kind": "linear"})).save("weights/prior")
+    _run(monkeypatch)
+    torch.nn.init.constant_(unet.conv_out.bias, float("nan"))  # type: ignore[arg-type]
+    DiffusionPrior(unet, build_scheduler({"steps": 10, "kind": "linear"})).save("weights/prior")
+    with pytest.raises(ParamsError, match=r"weights/prior: the predicted noise is not finite\. Choose another prior"):
+        _run(monkeypatch)
+    _edit("objectives: [pixel, diffloss]", "objectives: [pixel]")  # which needs no prior
+    _run(monkeypatch)
 
 
 INSTANCES = "train_task.instance-segmentation"

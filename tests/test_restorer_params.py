@@ -42,6 +42,7 @@ def test_a_restorer_is_chosen_by_its_file(tmp_path: Path) -> None:
 
 
 def test_frozen_is_an_objective_without_losses(tmp_path: Path) -> None:
+    check_names(_load(tmp_path, FILE, OBJECTIVES))  # beside restorers that are trained from scratch
     params = _load(tmp_path, CHOSEN, FILE, OBJECTIVES)
     check_names(params)
     assert objective_losses(FROZEN, params.losses) == {} and needs(params) == {"prior": False}
@@ -56,7 +57,7 @@ FAULTS = [
         "train_restorer.restorer: 'nafnett' is unknown. Choose one of unet, nafnet, re",
     ),
     ([CHOSEN], "train_restorer.checkpoint.weights: restorer is 'checkpoint', which needs a file"),
-    ([OBJECTIVES], "objectives: 'frozen' uses the weights of a checkpoint. Set train_restorer.restorer to"),
+    ([OBJECTIVES], "train_restorer.checkpoint.weights: an objective is 'frozen', which needs a file. Name it."),
     ([("warm_up: 0", "warm_up: 900")], "train_restorer: warm_up must be less than steps (130), got 900"),
     ([("keep_best: false", "keep_best: true")], "train_restorer.validation: keep_best and patience need"),
     ([("patience: null", "patience: 3")], "train_restorer.validation: keep_best and patience need validation.every"),

@@ -74,17 +74,17 @@ def _lpips(folder: Path, mark: Path) -> None:
 def _segmenter(folder: Path, mark: Path) -> None:
     """What save_pretrained writes, with an entry that would make timm load another file."""
     about = {"architecture": "unet", "encoder": "tu-mobilenetv3_small_050"}
-    from models.tasks import segmentation
+    from models.tasks import smp_files, smp_networks
 
-    network = segmentation.build_network(about, 2, None)
+    network = smp_networks.build_network(about, 2, None)
     (folder / "net").mkdir()
     save_file(network.state_dict(), folder / "net" / "model.safetensors")
     evil = str(_pickle(folder / "evil.pth", mark))
     config = {"_model_class": "Unet", "encoder_name": about["encoder"], "checkpoint_path": evil, "pretrained": evil}
     (folder / "net" / "config.json").write_text(json.dumps(config))
     get_task("segmentation").check({"weights": str(folder / "net"), "frozen": True, "model_classes": ["a", "b"]})
-    description, _ = segmentation.read_description(folder / "net")
-    segmentation.load_network(folder / "net", description, 2)
+    description, _ = smp_files.read_description(folder / "net", about)
+    smp_networks.load_network(folder / "net", description, 2)
 
 
 def _records(folder: Path, mark: Path) -> None:

@@ -199,7 +199,7 @@ MISTAKES: list[tuple[str, dict[str, Any], str]] = [
     ("detection", {"model": "yolo11n.pt"}, r"expected a model YAML .*; a \.pt file belongs in weights"),
     ("detection", {"weights": "none.pt"}, "weights: none.pt: no such file or folder; nothing is downloaded"),
     ("detection", {"weights": "mine.pt"}, "is a pickle, .* set trust_pickle: true"),
-    ("detection", {"weights": "mine.txt"}, r"expected a \.pt file of ultralytics, or a folder"),
+    ("detection", {"weights": "mine.txt"}, r"expected a \.pt file of ultralytics .*or a folder"),
     ("detection", {"frozen": True}, "frozen: true needs weights"),
     ("detection", {"epoch": 3}, "unknown setting 'epoch'; there are model, weights"),
     ("instance-segmentation", {"model": "yolo11n.yaml"}, "such as yolo11-seg.yaml"),

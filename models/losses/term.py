@@ -61,6 +61,14 @@ class Loss(nn.Module, ABC):
         super().__init__()
         self.settings = settings
 
+    @classmethod
+    def check(cls, settings: Any) -> None:
+        """Check that the files that the settings name can be used, before any work.
+
+        Raises:
+            LossError: a file is missing or cannot be used.
+        """
+
     @property
     @abstractmethod
     def raw_weights(self) -> Mapping[str, float]:

@@ -87,14 +87,20 @@ class Classification(Task[Label]):
         settings: Settings = cls.parse_settings(section)
         if settings.frozen:
             cls.check(section)
-            saved = _read(Path(str(settings.weights)))
-            return cls(saved.network, classes, saved.description, loop.device, saved.network_classes)
+            return cls.load_weights(section, classes, loop.device)
         if not (split.folder / "categories").is_dir():
             raise TaskError(f"{split.folder}: no categories folder; take {cls.name} out of tasks, or choose other data")
         torch.manual_seed(loop.seed)
         network, model = _start(settings, len(classes))
         _train(network.to(loop.device).train(), split, settings, loop)
         return cls(network, classes, {"model": model, "image_size": settings.image_size}, loop.device)
+
+    @classmethod
+    def load_weights(
+        cls, section: Mapping[str, Any], classes: list[str] | None, device: torch.device
+    ) -> "Classification":
+        saved = _read(Path(section["weights"]))
+        return cls(saved.network, classes or saved.network_classes, saved.description, device, saved.network_classes)
 
     @classmethod
     def load(cls, folder: Path, device: torch.device) -> "Classification":

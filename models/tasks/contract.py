@@ -166,6 +166,34 @@ class Task(ABC, Generic[Prediction]):
             models.tasks.TaskError: labels are missing, or the network or its weights cannot be used.
         """
 
+    @classmethod
+    def load_weights(
+        cls: type[Self], section: Mapping[str, Any], classes: list[str] | None, device: torch.device
+    ) -> Self:
+        """The network that the setting `weights` names, with these weights. A task may do without this setting.
+
+        Args:
+            section: train_task.<name> of params.yaml; `weights` is a path.
+            classes: the data's class names in index order; None: those of the network.
+            device: where it runs.
+
+        Raises:
+            models.tasks.TaskError: the file cannot be used, or the network lacks a class of the data.
+        """
+        raise TaskError(f"train_task.{cls.name}.weights: this task takes no networks from elsewhere. Remove it")
+
+    def library_prediction(self, weights: Path, image: Image) -> Prediction | None:
+        """The prediction of the library that wrote the weights, made by its own code; None: no library's file.
+
+        Args:
+            weights: the path that this network was read from, with the network's classes.
+            image: uint8 RGB (H, W, 3).
+
+        Raises:
+            models.tasks.TaskError: the library cannot use the file.
+        """
+        return None
+
     def save(self, folder: Path) -> None:
         """Write weights (safetensors) and description (JSON) into an existing folder."""
         state = {name: value.contiguous().cpu() for name, value in self.network.state_dict().items()}

@@ -1,27 +1,25 @@
 """Semantic segmentation with any architecture and encoder of segmentation-models-pytorch, or a semantic YOLO."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 
 from ..mixed_precision import Precision, mixed_output
 from ..settings import Positive
 from ..settings import Settings as BaseSettings
 from . import TaskError
 from .contract import Batches, BatchSize, Image, LabelledSplit, MakeBatches, Side, Steps, Task, TrainingLoop
-from .imagenet import IMAGENET, from_cache_only, normalise
+from .imagenet import IMAGENET, Normalisation
 from .predictions import Mask
-from .saved_networks import DESCRIPTION_FILE, WEIGHTS_FILE, is_saved_task, read_task_file, weight_files
+from .saved_networks import is_saved_task, read_task_file, weight_files
+from .smp_files import CONFIG_FILE, class_names, read_description
+from .smp_networks import is_yolo, library_network, load_network, start_network
 
 IGNORE_INDEX = 255
-FROM_SMP = "config.json", "model.safetensors"  # the files that the library's save_pretrained writes
 STRIDES = {"pan": 128}  # sides of images must be multiples of it; of 32 for the other architectures
 
 
@@ -31,9 +29,13 @@ class Settings(BaseSettings):
     Attributes:
         architecture: a name of segmentation-models-pytorch, or a model YAML of ultralytics such as yolo26n-sem.yaml.
         encoder: a name of segmentation-models-pytorch, or tu- and a name of timm; unused with a YAML.
-        weights: "imagenet" (the encoder's), or a folder of save_pretrained or of this task; None: random weights.
+        weights: "imagenet" (the encoder's), a folder of save_pretrained or of this task, or a file; None: random.
+        encoder_weights: a file with the encoder's weights.
         frozen: use the weights as they are: no training, classes matched by name.
-        model_classes: class names of a save_pretrained folder, which holds none, in the order of their indices.
+        model_classes: class names of weights that hold none, in the order of their indices.
+        mean: of the network's channels, for images in [0, 1]; None: as the weights say.
+        std: by which they are divided; None: as the weights say.
+        channel_order: in which the network takes its channels; None: as the weights say.
         steps: training steps.
         batch: crops in a training step.
         crop: side of the square training crops, in pixels.
@@ -44,8 +46,12 @@ class Settings(BaseSettings):
     architecture: str = "unet"
     encoder: str = "resnet18"
     weights: str | None = None
+    encoder_weights: str | None = None
     frozen: bool = False
     model_classes: tuple[str, ...] | None = None
+    mean: tuple[float, float, float] | None = None
+    std: tuple[Positive, Positive, Positive] | None = None
+    channel_order: Literal["rgb", "bgr"] | None = None
     steps: Steps = 10000
     batch: BatchSize = 8
     crop: Side = 256
@@ -56,6 +62,12 @@ class Settings(BaseSettings):
     def network(self) -> dict[str, Any]:
         """The description of the network that the settings name."""
         return {"architecture": self.architecture, "encoder": self.encoder}
+
+    def with_input(self, description: Mapping[str, Any]) -> dict[str, Any]:
+        """A description with the normalisation of the settings, where they have one."""
+        chosen = {key: getattr(self, key) for key in Normalisation._fields if getattr(self, key) is not None}
+        known = Normalisation.read(description.get("input"))._asdict()
+        return {**description, "input": known | chosen} if chosen else dict(description)
 
 
 class Segmentation(Task[Mask]):
@@ -73,17 +85,22 @@ class Segmentation(Task[Mask]):
     def check(cls, section: Mapping[str, Any]) -> list[Path]:
         """See `Task.check`. Builds the network, because the library has no list of the encoders of an architecture."""
         settings: Settings = cls.parse_settings(section)
+        key = f"train_task.{cls.name}"
         if settings.weights in (None, IMAGENET):
             if settings.frozen:
-                raise TaskError(f"train_task.{cls.name}.frozen: true needs weights: a folder with a trained network")
-            build_network(settings.network, 2, settings.weights)
-            file = Path(settings.architecture)
-            return [file] if is_yolo(settings.architecture) and file.is_file() else []
+                raise TaskError(f"{key}.frozen: true needs weights: a file or folder with a trained network")
+            start_network(settings.network, settings.weights, 2, settings.encoder_weights)
+            files = [Path(settings.encoder_weights)] if settings.encoder_weights else []
+            if is_yolo(settings.architecture) and Path(settings.architecture).is_file():
+                files.append(Path(settings.architecture))
+            return files
+        if settings.encoder_weights is not None:
+            raise TaskError(f"{key}.encoder_weights: {key}.weights has an encoder. Remove one of them")
         files = weight_files(cls.name, settings.weights, settings.frozen)
-        _, network_classes = read_description(Path(str(settings.weights)), settings.model_classes)
+        _, network_classes = read_description(Path(str(settings.weights)), settings.network, settings.model_classes)
         if settings.frozen and network_classes is None:
             raise TaskError(
-                f"train_task.{cls.name}.model_classes: {settings.weights} holds no class names: "
+                f"{key}.model_classes: {settings.weights} holds no class names: "
                 "list them here, in the network's index order"
             )
         return files
@@ -104,21 +121,26 @@ class Segmentation(Task[Mask]):
         settings: Settings = cls.parse_settings(section)
         if settings.frozen:
             cls.check(section)
-            return cls._load_frozen(Path(str(settings.weights)), classes, settings, loop.device)
+            return cls.load_weights(section, classes, loop.device)
         if not (split.folder / "masks").is_dir():
             raise TaskError(f"{split.folder}: no masks folder; take {cls.name} out of tasks, or choose other data")
         torch.manual_seed(loop.seed)
-        network, description = start_network(settings.network, settings.weights, len(classes))
-        network.to(loop.device).train()
-        _train(network, make_batches(settings.crop, settings.batch), settings, loop)
+        start = start_network(settings.network, settings.weights, len(classes), settings.encoder_weights)
+        network, description = start[0].to(loop.device).train(), settings.with_input(start[1])
+        normalisation = Normalisation.read(description.get("input"))
+        _train(network, normalisation, make_batches(settings.crop, settings.batch), settings, loop)
         return cls(network, classes, description, loop.device)
 
     @classmethod
-    def _load_frozen(cls, folder: Path, classes: list[str], settings: Settings, device: torch.device) -> "Segmentation":
-        description, network_classes = read_description(folder, settings.model_classes)
-        assert network_classes is not None  # `check` has raised otherwise
-        network = load_network(folder, description, len(network_classes))
-        return cls(network, classes, description, device, network_classes)
+    def load_weights(
+        cls, section: Mapping[str, Any], classes: list[str] | None, device: torch.device
+    ) -> "Segmentation":
+        settings: Settings = cls.parse_settings(section)
+        path = Path(str(settings.weights))
+        description, names = read_description(path, settings.network, settings.model_classes)
+        network_classes = class_names(path, description, names, classes)
+        network = load_network(path, description, len(network_classes))
+        return cls(network, classes or network_classes, settings.with_input(description), device, network_classes)
 
     @classmethod
     def load(cls, folder: Path, device: torch.device) -> "Segmentation":
@@ -128,10 +150,28 @@ class Segmentation(Task[Mask]):
 
     @torch.inference_mode()
     def predict_batch(self, images: Sequence[Image]) -> list[Mask]:
-        height, width = images[0].shape[:2]
+        return self._masks(self.network(self._batch(images))[:, self.outputs], images)
+
+    @torch.inference_mode()
+    def library_prediction(self, weights: Path, image: Image) -> Mask | None:
+        """Of a folder of save_pretrained. See `Task.library_prediction`."""
+        if is_saved_task(weights) or not (weights / CONFIG_FILE).is_file():
+            return None
+        output = library_network(weights).to(self.device)(self._batch([image]))
+        logits = output[0] if isinstance(output, tuple) else output  # a tuple has labels of the image too
+        two = torch.cat([torch.zeros_like(logits), logits], dim=1) if logits.shape[1] == 1 else logits
+        return self._masks(two, [image])[0]
+
+    def _batch(self, images: Sequence[Image]) -> torch.Tensor:
+        """Images (H, W, 3) of one size as the network takes them: (N, 3, H', W')."""
         batch = torch.from_numpy(np.stack(images)).to(self.device).permute(0, 3, 1, 2).float() / 255
-        logits = self.network(self._padded(batch))[:, self.outputs, :height, :width]
-        return list(logits.argmax(dim=1).to(torch.uint8).cpu().numpy())
+        return self._padded(batch)
+
+    @staticmethod
+    def _masks(logits: torch.Tensor, images: Sequence[Image]) -> list[Mask]:
+        """The likeliest class of each pixel of N images, from logits (N, C, H', W')."""
+        height, width = images[0].shape[:2]
+        return list(logits[:, :, :height, :width].argmax(dim=1).to(torch.uint8).cpu().numpy())
 
     def features(self, images: torch.Tensor) -> list[torch.Tensor]:
         """The encoder's maps without the first, which is the input. See `Task.features`."""
@@ -152,7 +192,8 @@ class Segmentation(Task[Mask]):
         """Normalised images, padded at the right and the bottom to sides that the network takes."""
         height, width = images.shape[-2:]
         stride = STRIDES.get(self.description["architecture"], 32)
-        return F.pad(normalise(images), (0, -width % stride, 0, -height % stride))
+        normalised = Normalisation.read(self.description.get("input")).apply(images)
+        return F.pad(normalised, (0, -width % stride, 0, -height % stride))
 
 
 def segmentation_loss(logits: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
@@ -163,152 +204,18 @@ def segmentation_loss(logits: torch.Tensor, masks: torch.Tensor) -> torch.Tensor
     return F.cross_entropy(logits, masks, ignore_index=IGNORE_INDEX) + dice
 
 
-def _train(network: torch.nn.Module, batches: Batches, settings: Settings, loop: TrainingLoop) -> None:
+def _train(
+    network: torch.nn.Module, normalisation: Normalisation, batches: Batches, settings: Settings, loop: TrainingLoop
+) -> None:
     steps, rate = settings.steps, settings.learning_rate
     optimizer = torch.optim.AdamW(network.parameters(), lr=rate, weight_decay=1e-4)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=rate, total_steps=steps, pct_start=0.1)
     for step in loop.steps(steps, {"network": network, "optimizer": optimizer, "schedule": schedule}):
         images, masks = (tensor.to(loop.device) for tensor in batches(step))
-        loss = segmentation_loss(mixed_output(network, normalise(images), settings.precision), masks)
+        output = mixed_output(network, normalisation.apply(images), settings.precision)
+        loss = segmentation_loss(output, masks)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         schedule.step()
         loop.log(step + 1, loss=loss.item())
-
-
-def read_description(
-    folder: Path, model_classes: Sequence[str] | None = None
-) -> tuple[dict[str, Any], list[str] | None]:
-    """The description of the network in a folder, and its class names if they are known.
-
-    Args:
-        folder: of a saved task or of save_pretrained.
-        model_classes: the network's class names in its index order; None: those of the saved task.
-
-    Raises:
-        TaskError: the folder holds neither a saved task nor the files of save_pretrained.
-    """
-    names = list(model_classes) if model_classes else None
-    if is_saved_task(folder):
-        content = _json(folder / DESCRIPTION_FILE)
-        return content["network"], names or content["known"]
-    if not all((folder / name).is_file() for name in FROM_SMP):
-        raise TaskError(
-            f"train_task.segmentation.weights: {folder}: expected {IMAGENET}, or a folder with "
-            f"{' and '.join(FROM_SMP)} (save_pretrained) or {DESCRIPTION_FILE} and {WEIGHTS_FILE} (a saved task)"
-        )
-    content = _json(folder / FROM_SMP[0])
-    architecture = str(content.get("_model_class", "")).lower()
-    description = {"architecture": architecture, "encoder": content.get("encoder_name")}
-    left_out = ("_model_class", "encoder_name", "encoder_weights", "in_channels", "classes", "aux_params")
-    return description | {key: value for key, value in content.items() if key not in left_out}, names
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        content: dict[str, Any] = json.loads(path.read_text())
-    except ValueError as error:
-        raise TaskError(f"train_task.segmentation.weights: {path}: not valid JSON ({error})") from error
-    return content
-
-
-def start_network(
-    description: dict[str, Any], weights: str | None, classes: int
-) -> tuple[torch.nn.Module, dict[str, Any]]:
-    """The network that training starts from, on the CPU, and its description.
-
-    Args:
-        description: architecture and encoder; those of a folder of weights replace them.
-        weights: `imagenet`, or a folder whose weights are used if their shapes fit; None: random weights.
-        classes: number of classes.
-    """
-    if weights in (None, IMAGENET):
-        return build_network(description, classes, weights), description
-    folder = Path(weights)
-    description, _ = read_description(folder)
-    network = build_network(description, classes, None)
-    state = network.state_dict()
-    fitting = {
-        name: weight for name, weight in _state(folder).items() if name in state and weight.shape == state[name].shape
-    }
-    network.load_state_dict(state | fitting)
-    return network, description
-
-
-def load_network(folder: Path, description: Mapping[str, Any], classes: int) -> torch.nn.Module:
-    """The trained network in a folder, on the CPU.
-
-    Args:
-        folder: of a saved task or of save_pretrained.
-        description: of the network, from `read_description`.
-        classes: number of classes.
-
-    Raises:
-        TaskError: the weights do not fit the description, or the number of class names.
-    """
-    network = build_network(description, classes, None)
-    try:
-        network.load_state_dict(_state(folder))
-    except RuntimeError as error:
-        reason = " ".join(str(error).split())[:300]
-        raise TaskError(f"{folder}: the weights do not fit a network of {classes} classes: {reason}") from error
-    return network
-
-
-def _state(folder: Path) -> dict[str, torch.Tensor]:
-    path = folder / WEIGHTS_FILE
-    if not path.is_file():
-        path = folder / FROM_SMP[1]
-    try:
-        state = load_file(path)
-    except SafetensorError as error:
-        raise TaskError(f"train_task.segmentation.weights: {path}: not a safetensors file ({error})") from error
-    return {name: value for name, value in state.items() if not name.startswith("classification_head.")}
-
-
-def build_network(description: Mapping[str, Any], classes: int, weights: str | None) -> torch.nn.Module:
-    """A network with random weights, or with the encoder's published ones.
-
-    Raises:
-        TaskError: the library cannot build it, or the published weights are not in the local cache.
-    """
-    if not isinstance(description, Mapping) or not {"architecture", "encoder"} <= set(description):
-        raise TaskError(f"segmentation: expected a network's architecture and encoder, got {str(description)[:80]!r}")
-    extra = dict(description)
-    architecture, encoder = str(extra.pop("architecture")), extra.pop("encoder")
-    if is_yolo(architecture):
-        return _yolo(architecture, classes, weights)
-    import segmentation_models_pytorch as smp
-
-    if architecture == "dpt":
-        extra.setdefault("dynamic_img_size", True)  # otherwise its transformer takes a single image size
-    from_timm = str(encoder).startswith("tu-")  # these take True instead of a name of weights
-    encoder_weights = (True if from_timm else weights) if weights else None
-    try:
-        with from_cache_only("train_task.segmentation.weights", encoder):
-            network = smp.create_model(
-                architecture, encoder, encoder_weights=encoder_weights, in_channels=3, classes=classes, **extra
-            )
-    except (AttributeError, KeyError, TypeError, ValueError, RuntimeError, AssertionError) as error:
-        if isinstance(error, TaskError):
-            raise
-        reason = " ".join(str(error).split())[:600]
-        raise TaskError(
-            f"train_task.segmentation: segmentation-models-pytorch cannot build architecture {architecture!r} "
-            f"with encoder {encoder!r}: {reason}"
-        ) from error
-    return network
-
-
-def is_yolo(architecture: str) -> bool:
-    """Whether an architecture is a model YAML of ultralytics."""
-    return architecture.endswith((".yaml", ".yml"))
-
-
-def _yolo(model: str, classes: int, weights: str | None) -> torch.nn.Module:
-    from .yolo_library import SemanticYolo
-
-    if weights is not None:
-        raise TaskError(f"train_task.segmentation.weights: {weights}: there are none for {model}; set weights: null")
-    return SemanticYolo(model, classes)

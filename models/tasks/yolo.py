@@ -18,7 +18,16 @@ from numpy.typing import NDArray
 from . import TaskError
 from .contract import Image, LabelledSplit, MakeBatches, Task, TrainingLoop
 from .saved_networks import DESCRIPTION_FILE, WEIGHTS_FILE, is_saved_task, read_task_file, weight_files
-from .yolo_library import check_model, device_name, names_of, parts, read_network, read_saved
+from .yolo_library import (
+    check_model,
+    device_name,
+    is_fused,
+    library_result,
+    names_of,
+    parts,
+    read_network,
+    read_saved,
+)
 from .yolo_training import DATA_FILE, YoloSettings, train
 
 KEPT_SCORE = 0.001  # COCO's average precision needs the boxes of low confidence
@@ -48,8 +57,8 @@ class YoloTask(Task[Prediction]):
         path = Path(settings.weights)
         if not is_saved_task(path) and path.suffix != ".pt":
             raise TaskError(
-                f"train_task.{cls.name}.weights: {path}: expected a .pt file of ultralytics, or a folder with "
-                f"{DESCRIPTION_FILE} and {WEIGHTS_FILE}"
+                f"train_task.{cls.name}.weights: {path}: expected a .pt file of ultralytics (of an export, such as "
+                f".onnx, the file that it was made from), or a folder with {DESCRIPTION_FILE} and {WEIGHTS_FILE}"
             )
         if path.suffix == ".pt" and not settings.trust_pickle:
             raise TaskError(
@@ -70,17 +79,31 @@ class YoloTask(Task[Prediction]):
         """Train with ultralytics' trainer. The weights are the averages (EMA) after the last epoch. See `Task.fit`."""
         cls.check(section)
         settings: YoloSettings = cls.parse_settings(section)
-        description = {"image_size": settings.image_size}
-        start = read_network(Path(settings.weights), cls.kind, cls.name) if settings.weights else None
-        if settings.frozen and start is not None:
-            return cls(start, classes, description, loop.device, names_of(start))
+        if settings.frozen:
+            return cls.load_weights(section, classes, loop.device)
+        start = cls.load_weights(section, None, torch.device("cpu")).network if settings.weights else None
         if not (split.folder / cls.label_folder).is_dir():
             raise TaskError(
                 f"{split.folder}: no {cls.label_folder} folder; take {cls.name} out of tasks, or choose other data"
             )
         dataset = cls._write_dataset(split, classes, loop.work / "yolo")
         network = train(parts(cls.kind), cls.name, start, settings, loop, dataset)
-        return cls(network, classes, description, loop.device)
+        return cls(network, classes, {"image_size": settings.image_size}, loop.device)
+
+    @classmethod
+    def load_weights(
+        cls: type[Self], section: Mapping[str, Any], classes: list[str] | None, device: torch.device
+    ) -> Self:
+        settings: YoloSettings = cls.parse_settings(section)
+        network = read_network(Path(str(settings.weights)), cls.kind, cls.name)
+        if is_fused(network) and not settings.frozen:
+            raise TaskError(
+                f"train_task.{cls.name}.weights: {settings.weights}: batch normalisation is merged into the "
+                "convolutions, so that training cannot start from it. Give the file before it was fused, or set "
+                "frozen: true"
+            )
+        names = names_of(network)
+        return cls(network, classes or names, {"image_size": settings.image_size}, device, names)
 
     @classmethod
     @abstractmethod
@@ -116,6 +139,7 @@ class YoloTask(Task[Prediction]):
             "classes": self.classes,
             "known": self.network_classes,
             "image_size": self.description["image_size"],
+            **({"fused": True} if is_fused(network) else {}),
         }
 
     @classmethod
@@ -169,21 +193,31 @@ class YoloTask(Task[Prediction]):
         order = np.sort(np.concatenate(kept))
         return result if len(order) == len(classes) else result[order]
 
+    def library_prediction(self, weights: Path, image: Image) -> Prediction | None:
+        """Of a .pt file. See `Task.library_prediction`."""
+        if is_saved_task(weights):
+            return None
+        result = library_result(weights, image, self._arguments)
+        return self.read_result(self._strongest(result.cpu()))
+
+    @property
+    def _arguments(self) -> dict[str, Any]:
+        """Of the library's predictor."""
+        return {
+            "imgsz": self.description["image_size"],
+            "conf": KEPT_SCORE,
+            "iou": 0.7,
+            "max_det": self.most_boxes,
+            "classes": None if len(self.outputs) == len(self.network_classes) else self.outputs,
+            "retina_masks": True,
+            "device": device_name(self.device),
+            "save": False,
+            "verbose": False,
+        }
+
     @cached_property
     def _predictor(self) -> Any:
-        predictor = parts(self.kind).predictor(
-            overrides={
-                "imgsz": self.description["image_size"],
-                "conf": KEPT_SCORE,
-                "iou": 0.7,
-                "max_det": self.most_boxes,
-                "classes": None if len(self.outputs) == len(self.network_classes) else self.outputs,
-                "retina_masks": True,
-                "device": device_name(self.device),
-                "save": False,
-                "verbose": False,
-            }
-        )
+        predictor = parts(self.kind).predictor(overrides=self._arguments)
         predictor.setup_model(deepcopy(self.network), verbose=False)  # a copy, because its layers are fused
         return predictor
 

@@ -19,9 +19,17 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from safetensors.torch import load_file
 
+from ..state_dicts import WeightsError, check_is_file, read_state_dict
 from . import TaskError
 from .saved_networks import DESCRIPTION_FILE, WEIGHTS_FILE
 
+LONGEST_REASON = 600  # characters of the library's messages, which end with the remedy
+# The library's other networks by the name of their class, and what to do with their files.
+ELSEWHERE = {
+    "DetectionModel": "It belongs to the task detection",
+    "SegmentationModel": "It belongs to the task instance-segmentation",
+    "Sequential": "Save it with ultralytics: YOLO(...).save(...)",
+}
 TRACKERS = ("mlflow", "dvc", "clearml", "comet", "raytune", "tensorboard", "wandb", "sync", "vscode_msg")
 
 
@@ -52,21 +60,60 @@ def read_network(path: Path, kind: str, task: str) -> Any:
     """
     if path.is_dir():
         return read_saved(path, kind, task)
+    place = f"train_task.{task}.weights: {path}"
     wanted = parts(kind).model
     from ultralytics.nn import tasks
 
     tasks.SAFE_LOAD = False  # the user trusts this file: see YoloSettings.trust_pickle
     try:
+        check_is_file(path)
         network, _ = tasks.load_checkpoint(path)
+    except WeightsError as error:
+        raise TaskError(f"train_task.{task}.weights: {error}") from error
     except Exception as error:  # a pickle of any content
-        raise TaskError(f"train_task.{task}.weights: {path}: ultralytics cannot read it ({_line(error)})") from error
+        if _is_state_dict(path):
+            raise TaskError(f"{place}: holds weights without their network. {ELSEWHERE['Sequential']}") from error
+        raise TaskError(f"{place}: ultralytics cannot read it ({_line(error)})") from error
     finally:
         tasks.SAFE_LOAD = True
     if type(network) is not wanted:
+        advice = ELSEWHERE.get(type(network).__name__, "Choose another file")
+        raise TaskError(f"{place}: holds a {type(network).__name__}, expected a {wanted.__name__}. {advice}")
+    channels = next(weight.shape[1] for weight in network.parameters() if weight.ndim == 4)
+    if channels != 3:
         raise TaskError(
-            f"train_task.{task}.weights: {path}: holds a {type(network).__name__}, expected a {wanted.__name__}"
+            f"{place}: the network takes images of {channels} channel(s), but those here have 3 (RGB). "
+            "Choose a network that takes RGB images"
         )
+    network.names = _checked_names(network, place)
     return network
+
+
+def _is_state_dict(path: Path) -> bool:
+    try:
+        return bool(read_state_dict(path))
+    except WeightsError:
+        return False
+
+
+def _checked_names(network: Any, place: str) -> dict[int, str]:
+    """The class names of a network by index. Files have them as a list, by number, or by the number's text.
+
+    Raises:
+        TaskError: they are not one for each output.
+    """
+    names, outputs = getattr(network, "names", None), int(network.model[-1].nc)
+    try:
+        listed = enumerate(names) if isinstance(names, list | tuple) else dict(names or {}).items()
+        by_index = {int(index): str(name) for index, name in sorted(listed, key=lambda entry: int(entry[0]))}
+    except (TypeError, ValueError):
+        by_index = {}
+    if list(by_index) != list(range(outputs)):
+        raise TaskError(
+            f"{place}: the network has {outputs} classes, but its file names {list(by_index.values())}. Set the names "
+            "in the file: a dictionary of 0, 1, ... to a name"
+        )
+    return by_index
 
 
 def criterion(network: Any) -> Any:
@@ -92,7 +139,30 @@ def merge_polygons(polygons: list[NDArray[Any]]) -> NDArray[np.float64]:
 
 def names_of(network: Any) -> list[str]:
     """The class names that a network carries, in its index order."""
-    return [network.names[index] for index in sorted(network.names)]
+    return list(network.names.values())
+
+
+def is_fused(network: Any) -> bool:
+    """Whether batch normalisation was merged into the convolutions, which cannot be undone."""
+    return bool(network.is_fused())
+
+
+def library_result(path: Path, image: NDArray[np.uint8], arguments: dict[str, Any]) -> Any:
+    """The library's own result on an RGB image (H, W, 3) with the network in a trusted .pt file.
+
+    Raises:
+        TaskError: the library cannot use the file.
+    """
+    from ultralytics.nn import tasks
+
+    yolo = library().YOLO
+    tasks.SAFE_LOAD = False
+    try:
+        return yolo(str(path)).predict(image[:, :, ::-1].copy(), **arguments)[0]
+    except Exception as error:  # a pickle of any content
+        raise TaskError(f"{path}: ultralytics cannot predict with it ({_line(error)})") from error
+    finally:
+        tasks.SAFE_LOAD = True
 
 
 def library() -> Any:
@@ -129,6 +199,8 @@ def read_saved(folder: Path, kind: str, task: str) -> Any:
     try:
         description = json.loads((folder / DESCRIPTION_FILE).read_text())
         network = parts(kind).model(description["model"], nc=len(description["known"]), verbose=False)
+        if description.get("fused"):
+            network.eval().fuse(verbose=False)
         network.load_state_dict(load_file(folder / WEIGHTS_FILE))
     except Exception as error:  # a description of any content
         raise TaskError(f"{folder}: not a saved {task} network ({_line(error)})") from error
@@ -174,7 +246,7 @@ def _kind_of(stem: str) -> str:
 
 
 def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:300] or type(error).__name__
+    return " ".join(str(error).split())[:LONGEST_REASON] or type(error).__name__
 
 
 class SemanticYolo(torch.nn.Module):

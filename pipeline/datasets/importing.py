@@ -75,7 +75,7 @@ def import_dataset(data: Data, seed: int, out: Path, tasks: Sequence[str] = (), 
         DatasetError: the files are not as expected, a task has no labels, or a split is empty; or, if
             `data.faults` is "error", a file is faulty. work/faults.csv lists all faults.
     """
-    source = _open_source(data, seed)
+    source = open_source(data, seed)
     smaller = {} if data.longest_side is None else {"longest_side": data.longest_side}
     info = DatasetInfo(source.name, source.classes, {}, source.description | smaller)
     for task in LABELS:
@@ -114,7 +114,12 @@ def import_dataset(data: Data, seed: int, out: Path, tasks: Sequence[str] = (), 
         print(warn_of_divided(divided, f"data.{data.source}.split"))
 
 
-def _open_source(data: Data, seed: int) -> Source:
+def open_source(data: Data, seed: int) -> Source:
+    """The source that a section `data` describes, before any image is read.
+
+    Raises:
+        DatasetError: a setting or a file is not valid.
+    """
     hint = f"Correct data.root or data.{data.source}."
     return load_source(data.source)(
         Path(data.root),

@@ -15,6 +15,7 @@ from data.dataset import Split
 from models.tasks.predictions import Label
 from pipeline.metrics.prediction_files import PREDICTIONS_FILE, naming_file
 from pipeline.metrics.records import (
+    ONE_CLASS,
     RecordsError,
     check_weights,
     mean_of_defined,
@@ -145,6 +146,10 @@ class ClassificationRecords:
         """How many images of each class there are."""
         counts = np.bincount(self.truth, minlength=len(self.class_names))
         return dict(zip(self.class_names, counts.tolist(), strict=True))
+
+    def missing_truth(self) -> str:
+        """See `Records.missing_truth`."""
+        return ONE_CLASS if len(self.class_names) == 1 else ""
 
     def image_scores(self) -> dict[str, NDArray[np.float64]]:
         """{"accuracy": (N,)}, 1 where the class is right and 0 where it is not."""

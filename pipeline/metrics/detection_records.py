@@ -81,6 +81,10 @@ class DetectionRecords:
         """How many objects of each class there are to be found."""
         return dict(zip(self.class_names, self.truth.sum(axis=0).tolist(), strict=True))
 
+    def missing_truth(self) -> str:
+        """See `Records.missing_truth`."""
+        return "" if self.truth.any() else "no object is labelled"
+
     def image_scores(self) -> dict[str, NDArray[np.float64]]:
         """{"F1": (N,)} of each image by itself, at IoU 0.5 over detections with a confidence of at least 0.25.
 

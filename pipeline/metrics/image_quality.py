@@ -46,14 +46,23 @@ def image_measures(clean: Split) -> tuple[dict[str, Measure], dict[str, str]]:
     return measures, {"MS-SSIM": reason}
 
 
-def network_measures(device: "torch.device") -> tuple[dict[str, Measure], dict[str, str]]:
-    """The measures by a network, and the reasons why some cannot be computed, both by name."""
+def network_measures(
+    device: "torch.device", lpips: Mapping[str, Any] | None = None
+) -> tuple[dict[str, Measure], dict[str, str]]:
+    """The measures by a network, and the reasons why some cannot be computed, both by name.
+
+    Args:
+        device: of the network.
+        lpips: `losses.lpips` in params.yaml, which can name the file with the weights of the backbone.
+    """
     from models.losses.lpips import backbone_file, load_network
 
-    weights = backbone_file(BACKBONE)
-    if weights.exists():
-        return {"LPIPS": partial(_lpips, load_network(BACKBONE).to(device))}, {}
-    return {}, {"LPIPS": f"the weights of its backbone, {weights.name}, are not in torch's cache"}
+    section, cached = lpips or {}, backbone_file(BACKBONE)
+    weights = section.get("weights") if section.get("backbone", BACKBONE) == BACKBONE else None
+    if weights or cached.exists():
+        return {"LPIPS": partial(_lpips, load_network(BACKBONE, weights).to(device))}, {}
+    reason = f"the weights of its backbone, {cached.name}, are not in torch's cache"
+    return {}, {"LPIPS": f"{reason}, and losses.lpips.weights names no file"}
 
 
 def _lpips(network: "torch.nn.Module", image: Image, clean: Image) -> float:

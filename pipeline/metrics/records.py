@@ -42,6 +42,9 @@ class Records(Scores, Protocol):
     def image_scores(self) -> dict[str, NDArray[np.float64]]:
         """Scores of each image by itself, (N,) each; NaN where undefined."""
 
+    def missing_truth(self) -> str:
+        """What the labels lack, so that no score of them means anything; "" if they lack nothing."""
+
     def save(self, path: Path) -> None:
         """Write an .npz file; the same records give the same bytes."""
 
@@ -72,6 +75,9 @@ def mean_of_defined(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """Mean over the last axis of the entries that are not NaN; NaN where there are none."""
     defined = ~np.isnan(values)
     return ratio(np.where(defined, values, 0).sum(axis=-1), defined.sum(axis=-1).astype(np.float64))
+
+
+ONE_CLASS = "there is one class, so that every prediction is right"
 
 
 def write_arrays(path: Path, kind: str, arrays: Mapping[str, NDArray[Any]]) -> None:
@@ -155,6 +161,10 @@ class MeanRecords:
     def image_scores(self) -> dict[str, NDArray[np.float64]]:
         """The values themselves."""
         return self.values
+
+    def missing_truth(self) -> str:
+        """Nothing: these metrics need no labels, or every image has its own."""
+        return ""
 
     def save(self, path: Path) -> None:
         """Write an .npz file; the same records give the same bytes."""

@@ -14,6 +14,7 @@ from data.dataset import IGNORE_INDEX, Split
 from models.tasks.predictions import Mask
 from pipeline.metrics.prediction_files import naming_file
 from pipeline.metrics.records import (
+    ONE_CLASS,
     RecordsError,
     check_weights,
     mean_of_defined,
@@ -188,6 +189,12 @@ class SegmentationRecords:
     def class_objects(self) -> dict[str, int]:
         """Nothing: index masks have pixels, no objects."""
         return {}
+
+    def missing_truth(self) -> str:
+        """See `Records.missing_truth`."""
+        if not (self.tp + self.fn).any():
+            return "all pixels are ignored"
+        return ONE_CLASS if len(self.class_names) == 1 else ""
 
     def image_scores(self) -> dict[str, NDArray[np.float64]]:
         """{"mIoU": (N,)} of each image by itself, over the classes that occur there in truth or prediction."""

@@ -1,10 +1,11 @@
 """Rows of results.csv, gains.csv, trainings.csv, robustness.csv and planning.csv."""
 
+import math
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
-from pipeline.metrics import main_metric
+from pipeline.metrics import QUALITY, main_metric
 from pipeline.settings.grammar import CLEAN, DEGRADED, ON, RETRAINED, is_joint, mixture_name, parse_arm, specialist
 from pipeline.settings.params import Statistics
 from pipeline.statistics.comparison import ONE_TRAINING, Comparison, compare_systems, estimate, score_intervals
@@ -32,6 +33,7 @@ PLANNING = [
     *(*_ROW, "versus", "metric", "margin", "se_groups", "se_trainings", *_COUNTS),
     *("groups_needed", "trainings_needed"),
 ]
+ADVICE = "train it for longer (train_task), or check the labels"
 ONE_RETRAINING = "one training each: task networks are retrained once"
 
 Rows = list[dict[str, Any]]
@@ -65,6 +67,7 @@ def gain_rows(
     level: float,
     pixel_objectives: Sequence[str] = (PIXEL,),
     baselines: Sequence[str] = (),
+    missing: str = "",
 ) -> Rows:
     """Rows of gains.csv for one cell: the gain of every compared pair in every metric, with interval and p-value.
 
@@ -75,12 +78,15 @@ def gain_rows(
         level: of confidence.
         pixel_objectives: objectives with the pixel loss alone; the other objectives are compared with each of them.
         baselines: further objectives that the others are compared with.
+        missing: what the labels lack, so that no gain has an interval; "" if they lack nothing.
     """
     shares = {variant: _recovered(cell, variant, level) for variant in cell}
     rows: Rows = []
     for variant, baseline in comparisons(list(cell), pixel_objectives, baselines):
-        for metric, gain in compare_systems(cell[variant], cell[baseline], level).items():
-            recovered = shares[variant].get(metric)
+        for metric, compared in compare_systems(cell[variant], cell[baseline], level).items():
+            objection = missing or (task != QUALITY and never_right(cell, metric)) or ""
+            gain = _without_interval(compared, objection) if objection else compared
+            recovered = None if objection else shares[variant].get(metric)
             rows.append(
                 {
                     "task": task,
@@ -92,15 +98,27 @@ def gain_rows(
                     "ci_low": gain.low,
                     "ci_high": gain.high,
                     "p_value": gain.p_value,
-                    "recovered": recovered.share if recovered else None,
-                    "recovered_low": recovered.low if recovered else None,
-                    "recovered_high": recovered.high if recovered else None,
+                    "recovered": recovered.share if recovered else math.nan,
+                    "recovered_low": recovered.low if recovered else math.nan,
+                    "recovered_high": recovered.high if recovered else math.nan,
                     "n_groups": gain.n_groups,
                     "n_trainings": gain.n_trainings,
                     "reason": _reason(variant, gain, recovered),
                 }
             )
     return rows
+
+
+def _without_interval(gain: Comparison, reason: str) -> Comparison:
+    return replace(gain, low=math.nan, high=math.nan, p_value=math.nan, reason=reason)
+
+
+def never_right(cell: Cell, metric: str) -> str:
+    """Why a task network cannot judge: it scores 0 on the clean images, or if there are none, on all; "" if it can."""
+    judged = [cell[CLEAN]] if CLEAN in cell else list(cell.values())
+    if any(system.values[metric].any() for system in judged):  # NaN counts as any other score
+        return ""
+    return f"the task network scores 0 on the {'clean' if CLEAN in cell else 'degraded and restored'} images: {ADVICE}"
 
 
 def _recovered(cell: Cell, variant: str, level: float) -> dict[str, Recovered]:
@@ -200,7 +218,7 @@ def planning_rows(
     metric = main_metric(task).name
     rows: Rows = []
     for variant, baseline in comparisons(list(cell), pixel_objectives, baselines):
-        if variant == CLEAN or parse_arm(variant) or parse_arm(baseline):
+        if variant == CLEAN or parse_arm(variant) or parse_arm(baseline) or never_right(cell, metric):
             continue
         plans = plan(cell[variant], cell[baseline], metric, settings.margin, settings.level)
         if plans:

@@ -22,7 +22,7 @@ from pipeline.running.artifacts import variant_folder
 from pipeline.running.atomic_outputs import read_json, read_table
 from pipeline.settings.grammar import CLEAN, DEGRADED, is_retrained, mixture_name
 from pipeline.settings.params import Params
-from pipeline.statistics.scores import read_cells
+from pipeline.statistics.scores import missing_truth, read_cells
 from pipeline.statistics.verdicts import verdict_table
 
 COLUMNS = {
@@ -97,7 +97,8 @@ def write_tables(params: Params, folders: RunFolders, groups: Groups, out: Path)
             cells_of_task.append(cells)
             cell = task, degradation, cells.whole
             rows["results"] += score_rows.result_rows(*cell, settings.level)
-            rows["gains"] += score_rows.gain_rows(*cell, settings.level, pixel, settings.baselines)
+            missing = missing_truth(records[DEGRADED])
+            rows["gains"] += score_rows.gain_rows(*cell, settings.level, pixel, settings.baselines, missing)
             rows["trainings"] += score_rows.training_rows(*cell)
             sweep = params.degrade.sweeps.get(degradation)
             rows["severities"] += severity_tables.severity_rows(task, degradation, cells, settings.level, sweep)

@@ -14,15 +14,7 @@ from ruamel.yaml import YAML
 from models.settings import Count, Names, NonNegative, Positive, Settings, Share
 from pipeline.settings.data import Data, Degrade
 from pipeline.settings.errors import PARAMS_FILE, ParamsError, one_line
-from pipeline.settings.grammar import (
-    BASE,
-    CHECKPOINT,
-    FROZEN,
-    arm_error,
-    is_pixel_objective,
-    mixture_name,
-    objective_losses,
-)
+from pipeline.settings.grammar import BASE, arm_error, is_pixel_objective, mixture_name, objective_losses
 from pipeline.settings.training import Restore, Retraining, TrainRestorer
 
 __all__ = ["ELSEWHERE", "PARAMS_FILE", "RUN_IN_ROOT", "Params", "ParamsError", "load_params", "read_yaml"]
@@ -32,16 +24,25 @@ ELSEWHERE = {"tracking", "engine", "processes"}  # no result depends on these ke
 
 
 def load_params(path: Path = PARAMS_FILE) -> "Params":
-    """Read and check params.yaml.
+    """Read and check params.yaml. Paths that begin with ~ are those below the user's home folder.
 
     Raises:
         ParamsError: the file is missing or no YAML, or a key, type or range is wrong.
     """
-    content = read_yaml(path, hint=RUN_IN_ROOT)
+    content = _with_home(read_yaml(path, hint=RUN_IN_ROOT))
     try:
         return Params.model_validate(content)
     except ValidationError as error:
         raise ParamsError(f"{path}: {one_line(error, Params)}") from error
+
+
+def _with_home(content: Any) -> Any:
+    """The same content with ~/ at the beginning of texts expanded, at any depth."""
+    if isinstance(content, dict):
+        return {key: _with_home(value) for key, value in content.items()}
+    if isinstance(content, list):
+        return [_with_home(value) for value in content]
+    return str(Path(content).expanduser()) if isinstance(content, str) and content.startswith("~/") else content
 
 
 def read_yaml(path: Path, hint: str) -> Any:
@@ -192,9 +193,11 @@ class Tracking(Settings):
 
     Attributes:
         system_metrics: log processor, memory, disk and GPU beside the curves. Re-runs no stage.
+        deleted: an experiment that someone deleted in MLflow is restored, or replaced by a new one.
     """
 
     system_metrics: bool
+    deleted: Literal["restore", "replace"] = "restore"
 
 
 class Params(Settings):
@@ -248,15 +251,6 @@ class Params(Settings):
         if twice:
             raise ValueError(f"{min(twice)!r} occurs twice. Name it once.")
         return names
-
-    @model_validator(mode="after")
-    def _can_be_frozen(self) -> "Params":
-        if FROZEN in self.objectives and self.train_restorer.restorer != CHECKPOINT:
-            raise ValueError(
-                f"objectives: {FROZEN!r} uses the weights of a checkpoint. Set train_restorer.restorer to "
-                f"{CHECKPOINT}, and name the file in train_restorer.{CHECKPOINT}.weights."
-            )
-        return self
 
     @model_validator(mode="after")
     def _mixtures_exist(self) -> "Params":

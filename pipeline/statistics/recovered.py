@@ -19,7 +19,7 @@ class Recovered:
     """The share of the loss that restoring wins back: 0 is as bad as degraded, 1 as good as clean; no bounds.
 
     Attributes:
-        share: (variant - degraded) / (clean - degraded); NaN if undefined.
+        share: (variant - degraded) / (clean - degraded); NaN unless the interval of the loss lies above 0.
         low: lower end of its confidence interval; NaN if the data cannot support one.
         high: upper end.
         reason: why there is no interval, in one sentence; "" if there is one.
@@ -65,24 +65,34 @@ def recovered_share(
         groups: G.
         level: of confidence.
     """
-    share = float(won.mean()) / lost if lost else math.nan
-    reason = (
-        too_little(len(won), groups) or undefined(won, won_resampled) or undefined(np.array([lost]), lost_resampled)
-    )
+    reason = too_little(1, groups) or undefined(np.array([lost]), lost_resampled)
     if not reason and lost <= 0:
         reason = NOTHING_LOST
     if reason:
+        return Recovered(math.nan, math.nan, math.nan, reason)
+    inflation = groups / (groups - 1)
+    if lost**2 <= _critical(level, groups - 1) * inflation * float(
+        np.var(lost_resampled[np.isfinite(lost_resampled)], ddof=1)
+    ):
+        return Recovered(math.nan, math.nan, math.nan, NO_LOSS)
+    share = float(won.mean()) / lost
+    reason = too_little(len(won), groups) or undefined(won, won_resampled)
+    if reason:
         return Recovered(share, math.nan, math.nan, reason)
     parts = variance_components(won - share * lost, won_resampled - share * lost_resampled, groups)
-    critical = float(stats.t.ppf((1 + level) / 2, parts.degrees_of_freedom)) ** 2
-    inflation = groups / (groups - 1)
+    critical = _critical(level, parts.degrees_of_freedom)
     both = np.vstack([won_resampled.mean(axis=0), lost_resampled])
     (won_variance, covariance), (_, lost_variance) = inflation * np.cov(both[:, np.isfinite(both).all(axis=0)])
     gain = float(won.mean())
     square = lost**2 - critical * lost_variance
     if square <= 0:
-        return Recovered(share, math.nan, math.nan, NO_LOSS)
+        return Recovered(math.nan, math.nan, math.nan, NO_LOSS)
     middle = gain * lost - critical * covariance
     rest = gain**2 - critical * (won_variance + parts.between_trainings)
     root = math.sqrt(max(middle**2 - square * rest, 0.0))
     return Recovered(share, (middle - root) / square, (middle + root) / square)
+
+
+def _critical(level: float, degrees_of_freedom: float) -> float:
+    """The square of Student's t that an estimate must exceed to differ from 0."""
+    return float(stats.t.ppf((1 + level) / 2, degrees_of_freedom)) ** 2

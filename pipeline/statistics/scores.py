@@ -68,6 +68,19 @@ def read_cells(
     return Cells(whole, by_severity or {None: whole})
 
 
+def missing_truth(folder: Path) -> str:
+    """What the labels of a variant's split lack, so that no score of them means anything; "" if they lack nothing.
+
+    Args:
+        folder: holds <split>/ with the records.
+    """
+    for split, files in record_files(folder).items():
+        text = load_records(files[0]).missing_truth()
+        if text:
+            return f"split {split}: {text}"
+    return ""
+
+
 def is_trained(variant: str, params: Params) -> bool:
     """Whether another seed of a training would give other scores: objectives and retrained task networks."""
     arm = parse_arm(variant)

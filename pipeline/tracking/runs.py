@@ -15,6 +15,7 @@ from pipeline.tracking import view
 from pipeline.tracking.logged_model import RestorerFile, log_restorer
 from pipeline.tracking.store import (
     TRAININGS,
+    Deleted,
     Store,
     TrackingError,
     failures,
@@ -99,22 +100,29 @@ class Published:
     report: str
 
 
-def publish(experiment: str, rows: Sequence[Row], report: Report, trainings: Sequence[Training] = ()) -> Published:
+def publish(
+    experiment: str,
+    rows: Sequence[Row],
+    report: Report,
+    trainings: Sequence[Training] = (),
+    deleted: Deleted = "restore",
+) -> Published:
     """Write rows, their report and the curves of other trainings, and close runs whose processes died.
 
-    Publishing twice changes nothing: only what a run does not have yet is sent.
+    Publishing twice changes nothing: only what a run does not have yet is sent. `deleted` says what happens to
+    experiments that someone deleted; see `Store`.
 
     Raises:
         TrackingError: MLflow cannot be reached or written to.
     """
     try:
-        store = Store(experiment)  # the comparison comes first in the list of experiments
+        store = Store(experiment, deleted)  # the comparison comes first in the list of experiments
         store.close_dead_runs()
-        training_store = Store(experiment + TRAININGS)
+        training_store = Store(experiment + TRAININGS, deleted)
         training_store.close_dead_runs()
         for training in trainings:
             publish_training(training_store, training)
-        reports = Store(experiment + REPORTS)
+        reports = Store(experiment + REPORTS, deleted)
         known = reports.find(report.configuration) or reports.create(report.configuration, report.name, report.tags)
         link = f"[report](#/experiments/{reports.experiment_id}/runs/{known.info.run_id}/artifacts)"
         runs = {}
@@ -133,8 +141,7 @@ def publish(experiment: str, rows: Sequence[Row], report: Report, trainings: Seq
         return Published(store.experiment_id, runs, known.info.run_id)
     except failures() as error:
         raise TrackingError(
-            f"MLflow at {shown_uri()}: {reason(error)}. The results are in files. Run `uv run dvc repro publish` when "
-            "MLflow is reachable."
+            f"MLflow at {shown_uri()}: {reason(error)}. Then run `uv run dvc repro publish`: the results are in files."
         ) from error
 
 

@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 from urllib.parse import urlsplit
 
 from filelock import FileLock
@@ -26,10 +26,25 @@ PROCESS = "process"  # the tag that names the process that writes to the run
 TRAINING = "training"  # the tag with the digest of the training whose curve the run has
 CURVE = "training/"  # prefix of the metrics of a curve
 LOSS = f"{CURVE}loss"  # curves have it at every step, except those of YOLO networks
-LONGEST_REASON = 160  # characters of MLflow's message
+LONGEST_REASON = 700  # characters of MLflow's message, which often ends with the remedy
 MAX_BATCH = 1000  # metrics in one call, MLflow's limit
 TRAININGS = "-trainings"  # suffix of the experiment that holds curves of priors and tasks
 NOISY = ("alembic", "mlflow.store.db.utils", "mlflow.store", "mlflow.system_metrics", "mlflow.pyfunc", "mlflow.utils")
+
+
+# What to do about an error, by words of its message.
+REMEDIES = {
+    "file is not a database": "Move this file away: a new database is written",
+    "malformed": "Move this file away: a new database is written",
+    "is locked": "Close the other program that writes to it",
+    "readonly database": "Make the file and its folder writable, or set MLFLOW_TRACKING_URI to another place",
+    "unable to open database": "Make the file and its folder writable, or set MLFLOW_TRACKING_URI to another place",
+    "out-of-date database schema": "Its address is {uri}. If a newer MLflow wrote it, use that version instead",
+    "maintenance mode": "Or unset MLFLOW_TRACKING_URI, to use mlflow.db in the project",
+    "max retries exceeded": "Start the server, or unset MLFLOW_TRACKING_URI, to use mlflow.db in the project",
+    "no module named": "Install this module in the project's environment",
+    "unsupported uri": "Correct MLFLOW_TRACKING_URI",
+}
 
 
 class Point(NamedTuple):
@@ -40,6 +55,7 @@ class Point(NamedTuple):
 
 
 Points = dict[int, Point]
+Deleted = Literal["restore", "replace"]
 
 
 class TrackingError(ValueError):
@@ -47,10 +63,16 @@ class TrackingError(ValueError):
 
 
 class Store:
-    """An MLflow experiment, created when it is first needed."""
+    """An MLflow experiment, created when it is first needed.
 
-    def __init__(self, experiment: str) -> None:
-        self.client, self.experiment_id = _open(experiment)
+    Args:
+        experiment: its name.
+        deleted: what happens if someone deleted it: "restore" brings it back with its runs; "replace" renames the
+            deleted one and begins a new one.
+    """
+
+    def __init__(self, experiment: str, deleted: Deleted = "restore") -> None:
+        self.client, self.experiment_id = _open(experiment, deleted)
 
     def find(self, configuration: str) -> "Run | None":
         """The run with this configuration."""
@@ -134,9 +156,12 @@ def shown_uri() -> str:
 
 
 def reason(error: Exception) -> str:
-    """The first line of an error's message, at most 160 characters."""
-    text = str(error).splitlines()[0] if str(error) else type(error).__name__
-    return text if len(text) <= LONGEST_REASON else f"{text[:LONGEST_REASON]}..."
+    """An error's message in one line, with what to do about it if that is known."""
+    cause = getattr(error, "orig", None) or error  # of SQLAlchemy, whose own message has the statement
+    text = " ".join(str(cause).split()) or type(cause).__name__
+    remedy = next((advice for words, advice in REMEDIES.items() if words in text.lower()), "")
+    text = text if len(text) <= LONGEST_REASON else f"{text[:LONGEST_REASON]}..."
+    return ". ".join(part.rstrip(".") for part in (text, remedy.format(uri=shown_uri())) if part)
 
 
 def now() -> int:
@@ -157,7 +182,7 @@ def sanitised(name: str) -> str:
     return "".join(c if c.isalnum() or c in "_-. /" else "_" for c in name)
 
 
-def _open(experiment: str) -> "tuple[MlflowClient, str]":
+def _open(experiment: str, deleted: Deleted) -> "tuple[MlflowClient, str]":
     work = project_root() / WORK
     work.mkdir(parents=True, exist_ok=True)
     # MLflow has no lock: several processes that create the database at once would crash.
@@ -170,13 +195,19 @@ def _open(experiment: str) -> "tuple[MlflowClient, str]":
         uri = tracking_uri()
         _create_database(uri)
         client = MlflowClient(tracking_uri=uri)
-        return client, _experiment(client, uri, experiment)
+        return client, _experiment(client, uri, experiment, deleted)
 
 
-def _experiment(client: "MlflowClient", uri: str, name: str) -> str:
+def _experiment(client: "MlflowClient", uri: str, name: str, deleted: Deleted) -> str:
     from mlflow.exceptions import MlflowException
 
     known = client.get_experiment_by_name(name)
+    if known is not None and known.lifecycle_stage == "deleted":
+        client.restore_experiment(known.experiment_id)
+        if deleted == "replace":  # a name stays taken by the experiment that was deleted
+            client.rename_experiment(known.experiment_id, f"{name}-deleted-{known.experiment_id}")
+            client.delete_experiment(known.experiment_id)
+            known = None
     if known is None:
         location = (project_root().resolve() / "mlruns").as_uri() if uri.startswith("sqlite:") else None
         try:
@@ -197,6 +228,7 @@ def _create_database(uri: str) -> None:
 
     scratch = (project_root() / WORK / "mlflow-new.db").absolute()
     scratch.unlink(missing_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     SqlAlchemyStore(f"sqlite:///{scratch}", (project_root().resolve() / "mlruns").as_uri()).engine.dispose()
     scratch.rename(path)
 
@@ -224,5 +256,6 @@ def failures() -> tuple[type[Exception], ...]:
     """The errors that MLflow raises if it cannot be reached or written to."""
     from mlflow.exceptions import MlflowException
     from requests import RequestException
+    from sqlalchemy.exc import SQLAlchemyError
 
-    return MlflowException, RequestException, OSError
+    return MlflowException, RequestException, SQLAlchemyError, OSError, ImportError

@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.tracking.store import TRAININGS, Point, Points, Store, now, reason, to_metrics, tracking_uri
+from pipeline.tracking.store import TRAININGS, Deleted, Point, Points, Store, now, reason, to_metrics, tracking_uri
 
 STREAM_SECONDS = 5.0
 RETRY_SECONDS = 60.0  # after a failure; meanwhile points wait in memory
@@ -29,6 +29,7 @@ def live(
     configuration: str,
     training: str,
     system_metrics: bool = False,
+    deleted: Deleted = "restore",
 ) -> Iterator[Stream]:
     """Stream a training's curve into a run. A failure of MLflow never stops the training.
 
@@ -42,10 +43,11 @@ def live(
         configuration: the digest that the run is found by.
         training: digest of this training. A run with the curve of another training is replaced.
         system_metrics: whether to log the use of processor, memory, disk, network and GPU.
+        deleted: what happens to an experiment that someone deleted; see `Store`.
     """
     run_experiment = experiment + TRAININGS if "stage" in tags else experiment
     run = _Run(run_experiment, name, dict(tags), configuration, training)
-    streamer = _Streamer(run, experiment, system_metrics)
+    streamer = _Streamer(run, experiment, system_metrics, deleted)
     try:
         yield streamer
         streamer.close("FINISHED")
@@ -72,11 +74,12 @@ class _Streamer:
         waited: seconds that the training has waited for MLflow.
     """
 
-    def __init__(self, run: _Run, comparison: str, system_metrics: bool) -> None:
+    def __init__(self, run: _Run, comparison: str, system_metrics: bool, deleted: Deleted) -> None:
         self.waited = 0.0
         self._run = run
         self._comparison = comparison
         self._system_metrics = system_metrics
+        self._deleted = deleted
         self._began = time.perf_counter()
         self._new: Points = {}
         self._unsent: Points = {}  # only the thread uses it
@@ -142,9 +145,9 @@ class _Streamer:
 
     def _open(self) -> None:
         """Find or make the run, and the last step that it has."""
-        store = Store(self._comparison)  # the comparison comes first in the list of experiments
+        store = Store(self._comparison, self._deleted)  # the comparison comes first in the list of experiments
         if self._run.experiment != self._comparison:
-            store = Store(self._run.experiment)
+            store = Store(self._run.experiment, self._deleted)
         store.close_dead_runs()
         run = self._run
         self._run_id, self._last_step = store.open_run(run.configuration, run.name, run.tags, run.training)

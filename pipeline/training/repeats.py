@@ -8,7 +8,7 @@ from typing import Any
 
 from data.dataset import Dataset
 from models.losses import needs_labels
-from models.restorers import CHECKPOINT, save_restorer
+from models.restorers import CHECKPOINT, load_restorer, save_restorer
 from models.restorers.contract import Restorer
 from pipeline.running.artifacts import trained_file
 from pipeline.running.atomic_outputs import WORK, replacing_folder
@@ -22,7 +22,6 @@ from pipeline.training.loop import Loop, no_stream
 from pipeline.training.restorers import (
     described_losses,
     load_objective,
-    starting_restorer,
     train_restorer,
     training_batches,
 )
@@ -92,7 +91,7 @@ def train_all(training: RestorerTraining, out: Path, costs: Path, rank: Training
     with replacing_folder(out) if rank.is_first else nullcontext() as folder:
         for number in range(1, settings.repeats + 1):
             if training.description["objective"] == FROZEN:
-                restorer = starting_restorer(settings)
+                restorer = load_restorer(settings.sections[CHECKPOINT]["weights"])
                 loop = Loop("frozen", WORK / "frozen", training.params.seed, rank.device)
             else:
                 restorer, loop = training.run(number, rank)
@@ -100,6 +99,9 @@ def train_all(training: RestorerTraining, out: Path, costs: Path, rank: Training
             if folder:
                 save_restorer(trained_file(folder, number), restorer)
                 loop.write_curve(folder / ("curve.csv" if number == 1 else f"curve-{number}.csv"))
+        if folder and training.description["objective"] == FROZEN:
+            # Restoring depends on the code behind a checkpoint, which its weights do not show.
+            (folder / "code.txt").write_text(f"{training.description['code']}\n")
     if rank.is_first:
         loops[0].write_costs(costs, restorer)
         for loop in loops:

@@ -1,0 +1,106 @@
+"""Networks from elsewhere that params.yaml names: each is tried before any work, and its files are digested."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from models.losses import LossError, get_loss, read_settings
+from models.restorers import RestorerError
+from models.restorers.checkpoint import try_restorer
+from models.tasks import TaskError, get_task
+from models.tasks.imagenet import IMAGENET
+from models.tasks.trial import try_weights
+from pipeline.running.digests import digest_files
+from pipeline.settings.grammar import CHECKPOINT, FROZEN, objective_losses
+from pipeline.settings.params import PARAMS_FILE, Params, ParamsError
+from pipeline.settings.training import TrainRestorer
+
+WEIGHTS_KEY = f"train_restorer.{CHECKPOINT}.weights"
+
+
+def describe_task(task: str, settings: Mapping[str, Any], watched: Path) -> dict[str, Any]:
+    """A task's name, and the digests of the user's files that its network is made of. Weights are tried.
+
+    Args:
+        task: a name in TASKS.
+        settings: the section train_task.<task>. Its networks and files must exist.
+        watched: the folder whose content DVC tracks; files elsewhere get a note.
+
+    Raises:
+        ParamsError: a model or file does not exist or cannot be used; one line that names the key.
+    """
+    try:
+        files = get_task(task).check(settings)
+        if settings.get("weights") not in (None, IMAGENET):
+            try_weights(get_task(task), settings)
+    except TaskError as error:
+        raise ParamsError(f"{PARAMS_FILE}: {error}") from error
+    return {"task": task, "files": _digests(f"train_task.{task}", files, watched)}
+
+
+def check_classes(task: str, settings: Mapping[str, Any], classes: list[str]) -> None:
+    """Check that a frozen task network knows the data's classes.
+
+    Raises:
+        ParamsError: it lacks one; one line that lists the classes of both.
+    """
+    try:
+        get_task(task).load_weights(settings, classes, torch.device("cpu"))
+    except TaskError as error:
+        raise ParamsError(f"{PARAMS_FILE}: {error}") from error
+
+
+def describe_restorer(settings: TrainRestorer, watched: Path) -> dict[str, Any]:
+    """The restorer's name, and the digest of the checkpoint that it starts from; arguments as in `describe_task`.
+
+    Raises:
+        ParamsError: the checkpoint does not exist or cannot be used; one line that names the key.
+    """
+    if settings.restorer != CHECKPOINT:
+        return {"restorer": settings.restorer, "files": {}}
+    path = Path(settings.network["weights"])
+    return {"restorer": _try_checkpoint(path), "files": _digests(WEIGHTS_KEY, [path], watched)}
+
+
+def _try_checkpoint(path: Path) -> str:
+    """The name of the restorer in a file."""
+    try:
+        return try_restorer(path).name
+    except RestorerError as error:
+        raise ParamsError(f"{PARAMS_FILE}: {WEIGHTS_KEY}: {error}") from error
+
+
+def try_objective(objective: str, params: Params, watched: Path) -> None:
+    """Try the networks that an objective reads from files: those of its losses, or the checkpoint that it freezes.
+
+    Raises:
+        ParamsError: a file does not exist or cannot be used; one line that names the key.
+    """
+    if objective == FROZEN:
+        path = Path(params.train_restorer.sections[CHECKPOINT]["weights"])
+        _try_checkpoint(path)
+        _note_if_untracked(WEIGHTS_KEY, path, watched)
+    for name, (kind, section) in objective_losses(objective, params.losses).items():
+        try:
+            settings = read_settings(name, kind, section)
+            get_loss(kind).check(settings)
+        except LossError as error:
+            raise ParamsError(f"{PARAMS_FILE}: losses.{name}: {error}") from error
+        for path in getattr(settings, "files", []):
+            _note_if_untracked(f"losses.{name}", path, watched)
+
+
+def _digests(key: str, files: list[Path], watched: Path) -> dict[str, str]:
+    for path in files:
+        _note_if_untracked(key, path, watched)
+    return {str(path): digest_files(path) for path in files}
+
+
+def _note_if_untracked(key: str, path: Path, watched: Path) -> None:
+    if not path.resolve().is_relative_to(watched.resolve()):
+        print(
+            f"note: {key}: {path} lies outside {watched}/, so DVC does not see changes of its content. "
+            "After a change, run `dvc repro -f plan` first."
+        )
