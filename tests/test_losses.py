@@ -369,7 +369,7 @@ def test_a_term_without_gradient_adds_nothing() -> None:
         ),
         ("diffloss", {"diffloss": {"distance": "euclid"}}, "distance: Input should be 'mse', 'channel' or 'cosine'"),
         ("diffloss", {"diffloss": {"layers": []}}, "layers: Tuple should have at least 1 item"),
-        ("diffloss", {"diffloss": {"precision": "int8"}}, "precision: Input should be 'float32', 'mixed'"),
+        ("diffloss", {"diffloss": {"precision": "int8"}}, "precision: Input should be 'auto', 'float32', 'mixed'"),
         ("diffloss", {"diffloss": {"precision": "bfloat16", "compile": True}}, "use 'autocast'"),
         ("diffloss", {"diffloss": {"precision": "mixed", "checkpointing": True}}, "use 'autocast'"),
         ("diffloss", {"diffloss": {"view": "square"}}, "view: Input should be 'own', 'resize' or 'multi-scale'"),

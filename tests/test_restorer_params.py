@@ -58,7 +58,13 @@ FAULTS = [
     ),
     ([CHOSEN], "train_restorer.checkpoint.weights: restorer is 'checkpoint', which needs a file"),
     ([OBJECTIVES], "train_restorer.checkpoint.weights: an objective is 'frozen', which needs a file. Name it."),
-    ([("warm_up: 0", "warm_up: 900")], "train_restorer: warm_up must be less than steps (130), got 900"),
+    (
+        [
+            ("clip: 1.0", "warm_up: 900\n  clip: 1.0"),
+            ("  warm_up: 0                     # steps in which the learning rate rises; afterwards", "  #"),
+        ],
+        "train_restorer: warm_up must be less than steps (130), got 900",
+    ),
     ([("keep_best: false", "keep_best: true")], "train_restorer.validation: keep_best and patience need"),
     ([("patience: null", "patience: 3")], "train_restorer.validation: keep_best and patience need validation.every"),
     ([("metric: psnr", "metric: mAP")], "train_restorer.validation.metric: Input should be 'psnr' or 'ssim', got"),
@@ -67,7 +73,7 @@ FAULTS = [
         "train_restorer.precision: Input should be 'auto', 'full', 'bf16' or 'fp16'",
     ),
     (
-        [("precision: auto              # of the U-Net", "precision: half # of the U-Net")],
+        [("precision: auto                # of the U-Net", "precision: half # of the U-Net")],
         "train_prior.precision: Input should be 'auto', 'full' or 'bf16'",
     ),
     ([("ema: null", "ema: 1.0")], "train_restorer.ema: Input should be less than 1"),
