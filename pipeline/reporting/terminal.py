@@ -74,4 +74,6 @@ def _tasks(cells: Sequence[CellAnswer]) -> list[str]:
 
 
 def _wrapped(sentence: str, width: int) -> list[str]:
-    return textwrap.wrap(sentence, width, initial_indent="- ", subsequent_indent="  ", break_long_words=False)
+    return textwrap.wrap(
+        sentence, width, initial_indent="- ", subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
+    )
