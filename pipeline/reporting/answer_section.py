@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -105,8 +106,8 @@ def _score(text: str, metric: str) -> Cell:
 def _gain(score: str, metric: str, row: Mapping[str, str]) -> Cell:
     """A restored score, with its gain below it, coloured by its verdict."""
     cell = _score(score, metric)
-    if not cell.text or not row.get("gain"):
-        return cell
+    if not row.get("gain"):
+        return replace(cell, label=row["verdict"], tone=TONES[row["verdict"]]) if row.get("verdict") else cell
     gain, *ends = (_signed(row[name], metric) for name in ("gain", "ci_low", "ci_high") if row[name])
     interval = f"{gain}, {' to '.join(ends)}" if ends else gain
     return Cell(cell.text, score, interval, row["verdict"], TONES[row["verdict"]])
