@@ -156,9 +156,9 @@ def test_most_gained_and_lost_are_drawn_with_scores(
     assert {len(column) for column in columns.values()} == {3}
     drawn = draw_extremes(params, clean, _run(tmp_path), table, tmp_path)
     assert [picture.file for picture in drawn] == [
-        "best-fog-detection-pixel.png",
-        "worst-fog-detection-pixel.png",
-        "best-fog-detection-diffloss.png",  # nothing lost by it
+        "best-fog-detection-pixel.jpg",
+        "worst-fog-detection-pixel.jpg",
+        "best-fog-detection-diffloss.jpg",  # nothing lost by it
     ]
     assert drawn[1].title == "fog, detection, pixel: images that lost most"
     assert all((tmp_path / picture.file).exists() and picture.uri for picture in drawn)

@@ -140,7 +140,7 @@ def test_a_share_of_the_pairs_is_clean_and_the_others_do_not_change(make_dataset
 
 
 def test_different_ids_are_refused(make_dataset: Callable[..., Dataset]) -> None:
-    with pytest.raises(ValueError, match="its image ids differ from those of"):
+    with pytest.raises(ValueError, match="its ids differ from those of"):
         PairBatches(make_dataset("a", train=2, test=1).split("train"), make_dataset("b").split("train"), 16, 2, 0)
 
 

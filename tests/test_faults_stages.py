@@ -31,7 +31,7 @@ PRIOR = ["train_prior", "--needs", "needs.json", "--clean", "clean", "--out", "o
 TRAIN = ["train_restorer", "--degradation", "fog", "--objective", "objective.json", "--degraded", "clean"]
 TRAIN += ["--clean", "clean", "--prior", "prior", "--tasks", "tasks", "--mixture", "none"]
 TRAIN += ["--out", "out", "--costs", "costs.json"]
-EVALUATE = ["evaluate", "--task", "segmentation", "--network", "network", "--clean", "clean", "--degraded", "clean"]
+EVALUATE = ["evaluate", "--task", "segmentation", "--network", "network", "--degraded", "clean"]
 EVALUATE += ["--restored", "restored", "--out", "out"]
 
 

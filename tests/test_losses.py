@@ -129,7 +129,7 @@ def test_a_variant_is_its_loss_with_settings_of_its_own() -> None:
     logs = {name: gradient(build(name, settings))[1] for name in ("natural", "strong")}
     assert logs["natural"]["natural"] == logs["strong"]["natural"]
     assert logs["strong"]["natural_ratio"] == pytest.approx(4 * logs["natural"]["natural_ratio"])
-    with pytest.raises(GrammarError, match=r"'weak' is unknown. Choose one of pixel, .*, strong, a sum"):
+    with pytest.raises(GrammarError, match=r"'weak' is unknown. Choose one of pixel, .*, strong, l2, paper, a sum"):
         objective_losses("weak", settings)
     with pytest.raises(LossError, match="component occurs twice"):
         build("natural + diffloss")

@@ -71,7 +71,7 @@ FAULTS = [
     ),
     ("steps_of: {}", "steps_of: {frozen: 9}", "train_restorer.steps_of.frozen: 'frozen' is not trained. Remove it"),
     ("clean_share: 0.2", "clean_share: 1.0", "train_restorer.clean_share: Input should be less than 1"),
-    ("timesteps: [5, 300]", "timesteps: [5, 300], from_step: 130", "losses.diffloss.from_step: expected less than 130"),
+    ("timesteps: [5, 300]", "timesteps: [5, 300], from_step: 200", "losses.diffloss.from_step: expected less than 200"),
     ("timesteps: [5, 300]", "timesteps: [5, 3000]", "losses.diffloss.timesteps: expected 0 <= low < high <= 1000"),
     ("size: 64, channels", "size: 62, channels", "train_prior.network: size 62 cannot be halved 2 times"),
     ("attention: [16]", "attention: [12]", "train_prior.network: attention at size 12: the levels have the sizes"),
@@ -107,22 +107,22 @@ def test_a_degradation_with_a_severity_of_its_own() -> None:
 
 def test_an_objective_with_steps_of_its_own() -> None:
     params = load_params(ROOT / "params.yaml")
-    restorer = params.train_restorer.model_copy(update={"steps_of": {"longer": 300, "pixel": 200}})
+    restorer = params.train_restorer.model_copy(update={"steps_of": {"longer": 300, "pixel": 150}})
     losses = {**params.losses, "longer": {"base": "pixel"}}
     objectives = ["pixel", "longer", "diffloss"]
     own = params.model_copy(update={"train_restorer": restorer, "losses": losses, "objectives": objectives})
     check_names(own)
     check_numbers(own)
-    with pytest.raises(ValueError, match=r"warm_up must be less than steps_of.pixel \(200\), got 250"):
+    with pytest.raises(ValueError, match=r"warm_up must be less than steps_of.pixel \(150\), got 250"):
         TrainRestorer.model_validate({**restorer.model_dump(), "steps": 400, "warm_up": 250})
-    assert [restorer.of(name).steps for name in objectives] == [200, 300, 130]
+    assert [restorer.of(name).steps for name in objectives] == [150, 300, 200]
     assert own.pixel_objectives == ["pixel", "longer"]
     assert row_configuration(own, "fog", "diffloss") == row_configuration(
         own.model_copy(update={"train_restorer": params.train_restorer}), "fog", "diffloss"
     )
     assert len({row_configuration(own, "fog", name) for name in objectives}) == 3
     late = {**losses, "diffloss": {**losses["diffloss"], "from_step": 250}}
-    with pytest.raises(ParamsError, match=r"from_step: expected less than 130 \(the steps of 'diffloss'\), got 250"):
+    with pytest.raises(ParamsError, match=r"from_step: expected less than 200 \(the steps of 'diffloss'\), got 250"):
         check_numbers(own.model_copy(update={"losses": late}))
     only = restorer.model_copy(update={"steps_of": {"diffloss": 300}})
     check_numbers(own.model_copy(update={"losses": late, "train_restorer": only}))
