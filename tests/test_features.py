@@ -14,7 +14,7 @@ from pipeline.objective import _loss_files
 from pipeline.settings.params import ParamsError
 from pipeline.settings.plugins import check_section
 
-ENCODERS = Path("/work/shared/assets/encoders")
+ENCODERS = Path(__file__).parents[2] / "shared" / "assets" / "encoders"
 SMALL = {"encoder": "tu-mobilenetv3_small_050", "weights": "untrained"}
 REAL = [("mobilenet_v2", "mobilenet_v2"), ("tu-tf_efficientnet_lite0", "tf_efficientnet_lite0")]
 
@@ -61,7 +61,7 @@ def test_random_weights_are_the_same_every_time_and_leave_the_random_state() -> 
     assert torch.equal(torch.get_rng_state(), state)
 
 
-@pytest.mark.skipif(not ENCODERS.is_dir(), reason="needs the encoders in /work/shared")
+@pytest.mark.skipif(not ENCODERS.is_dir(), reason="needs ../shared/assets/encoders")
 @pytest.mark.parametrize(("encoder", "file"), REAL)
 def test_published_weights(encoder: str, file: str) -> None:
     path = ENCODERS / f"{file}.safetensors"
