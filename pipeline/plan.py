@@ -16,7 +16,6 @@ from models.diffusion.unet import NetworkError, check_sizes
 from models.losses import needs_prior
 from models.restorers.contract import RestorerError
 from models.tasks import get_task
-from pipeline.datasets.importing import open_source
 from pipeline.datasets.recipes import recipe_of
 from pipeline.running.atomic_outputs import replacing, replacing_folder
 from pipeline.running.entry import parse_arguments, run_stage
@@ -35,8 +34,6 @@ from pipeline.settings.grammar import (
 )
 from pipeline.settings.params import PARAMS_FILE, RUN_IN_ROOT, Params, ParamsError, load_params, read_yaml
 from pipeline.settings.plugins import check_section, plugin_modules
-from pipeline.training.foreign_networks import check_classes, describe_restorer, describe_task, try_objective
-from pipeline.training.pretrained_priors import try_prior
 
 Value = TypeVar("Value")
 Result = TypeVar("Result")
@@ -256,20 +253,6 @@ def needs(params: Params) -> dict[str, bool]:
     return {"prior": any(needs_prior(objective_losses(name, params.losses)) for name in params.objectives)}
 
 
-def check_frozen_classes(params: Params) -> None:
-    """Check that frozen task networks know the data's classes, as far as the source names them without reading images.
-
-    Raises:
-        DatasetError: the source cannot be opened.
-        ParamsError: a network lacks a class.
-    """
-    frozen = [task for task in params.tasks if params.task_settings(task).get("frozen")]
-    classes = open_source(params.data, params.seed).classes if frozen else {}
-    for task in frozen:
-        if known := classes.get(get_task(task).labels):
-            check_classes(task, params.task_settings(task), known)
-
-
 def _checked(key: str, check: Callable[[Value], Result], value: Value) -> Result:
     """The result of a check of another package. Its errors become errors about a key of params.yaml."""
     try:
@@ -291,15 +274,17 @@ def main() -> None:
     check_root(read_yaml(PARAMS_FILE, hint=RUN_IN_ROOT)["data"]["root"], Path(options.needs).parents[1])
     check_names(params)
     check_numbers(params)
+    from pipeline.training import foreign_networks, pretrained_priors  # they import torch, which takes seconds
+
     watched = Path(options.weights)
-    tasks = {task: describe_task(task, params.task_settings(task), watched) for task in params.tasks}
-    check_frozen_classes(params)
-    restorer = describe_restorer(params.train_restorer, watched)
+    tasks = {task: foreign_networks.describe_task(task, params.task_settings(task), watched) for task in params.tasks}
+    foreign_networks.check_frozen_classes(params)
+    restorer = foreign_networks.describe_restorer(params.train_restorer, watched)
     for objective in params.objectives:
-        try_objective(objective, params, watched)
+        foreign_networks.try_objective(objective, params, watched)
     needed = needs(params)
     if needed["prior"]:
-        try_prior(params.train_prior)
+        pretrained_priors.try_prior(params.train_prior)
     _write(Path(options.needs), needed)
     _write(Path(options.checked), {"names": "checked"})
     _write(Path(options.restorer), restorer)

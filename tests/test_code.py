@@ -65,7 +65,7 @@ EXPECTED = {
     "data/degradations/recipes.py": f"plan {DEGRADED}",
     "models/diffusion/prior.py": f"plan {PRIOR}",
     "models/losses/objective.py": f"plan objective@* {RESTORERS}",
-    "models/restorers/contract.py": RESTORERS,
+    "models/restorers/contract.py": f"plan {RESTORERS}",
     "models/restorers/onnx_file.py": "",
     "models/restorers/checkpoint.py": "plan publish",
     "models/restorers/sci.py": "plan publish",

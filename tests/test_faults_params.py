@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.plan import check_names, check_numbers, describe_restorer, describe_task
+from pipeline.plan import check_names, check_numbers
 from pipeline.settings.params import ParamsError, load_params
+from pipeline.training.foreign_networks import describe_restorer, describe_task
 from tests.fault_table import Fault, edit, names, refuses
 
 ROOT = Path(__file__).parents[1]

@@ -10,10 +10,11 @@ from torch import nn
 
 from models.losses import LossError, build_objective, read_settings
 from models.losses.features import Encoder, Settings, build_encoder
-from pipeline.objective import _loss_files
-from pipeline.settings.params import ParamsError
+from pipeline.objective import _files
+from pipeline.settings.params import ParamsError, load_params
 from pipeline.settings.plugins import check_section
 
+PARAMS = load_params(Path(__file__).parents[1] / "params.tiny.yaml")
 ENCODERS = Path(__file__).parents[2] / "shared" / "assets" / "encoders"
 SMALL = {"encoder": "tu-mobilenetv3_small_050", "weights": "untrained"}
 REAL = [("mobilenet_v2", "mobilenet_v2"), ("tu-tf_efficientnet_lite0", "tf_efficientnet_lite0")]
@@ -95,5 +96,6 @@ def test_mistakes() -> None:
 def test_the_stage_objective_depends_on_the_file(tmp_path: Path) -> None:
     path = tmp_path / "encoder.safetensors"
     path.write_bytes(b"anything")
-    assert _loss_files({"features": ("features", {"weights": str(path)}), "pixel": ("pixel", {})}) == [path]
-    assert _loss_files({"features": ("features", {"weights": "untrained"})}) == []
+    losses = {"features": ("features", {"weights": str(path)}), "pixel": ("pixel", {})}
+    assert _files("features", losses, PARAMS) == [path]
+    assert _files("features", {"features": ("features", {"weights": "untrained"})}, PARAMS) == []

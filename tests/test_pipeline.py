@@ -59,7 +59,9 @@ def test_the_tables_are_complete_and_tidy(finished: Path) -> None:
     assert not results.duplicated(RESULTS[:4]).any()
     assert (results.n_groups == 8).all() and (results.n_trainings == 1).all()
     between = gains[gains.versus == "pixel"]
-    assert between.p_value.isna().all() and (between.reason == ONE_TRAINING).all()
+    assert between.p_value.isna().all()
+    undecided = between.reason.str.startswith("the task network scores 0") | (between.reason == ONE_TRAINING)
+    assert undecided.all() and (between.reason == ONE_TRAINING).any()
     verdicts = pd.read_csv(report / "verdicts.csv")
     assert set(verdicts[verdicts.versus == "pixel"].verdict) == {"no verdict"}
     trainings = pd.read_csv(report / "trainings.csv")
@@ -188,6 +190,7 @@ def test_the_code_of_one_task_concerns_that_task_only(finished: Path) -> None:
         assert dvc(finished, "repro", "code").returncode == 0
         assert _would_run(finished) == {
             "train_task@segmentation",
+            "evaluate_clean@segmentation",
             *(f"evaluate@segmentation-{degradation}" for degradation in ("lowlight", "fog")),
             *(f"objective@{objective}" for objective in ("pixel", "diffloss")),  # which write what they wrote before
         }

@@ -13,9 +13,9 @@ from models.diffusion.unet import build_scheduler, build_unet
 from models.restorers import build_restorer, save_restorer
 from pipeline import plan
 from pipeline.datasets.importing import open_source
-from pipeline.plan import describe_restorer
 from pipeline.settings.params import ParamsError, load_params
 from pipeline.settings.training import TrainRestorer
+from pipeline.training.foreign_networks import describe_restorer
 
 ROOT = Path(__file__).parents[1]
 NAFNET = {"width": 8, "encoder_blocks": [1], "middle_blocks": 1, "decoder_blocks": [1]}

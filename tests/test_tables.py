@@ -69,7 +69,7 @@ def test_quality_has_no_clean_and_no_recovered(tmp_path: Path) -> None:
         _save(records, tmp_path / variant / "test")
     cell = read_cells(load_params(ROOT / "params.yaml"), {v: tmp_path / v for v in ("degraded", "pixel")}).whole
     rows = score_rows.gain_rows("quality", "fog", cell, 0.95)
-    assert len(rows) == 1 and rows[0]["recovered"] is None
+    assert len(rows) == 1 and np.isnan(rows[0]["recovered"])
     json.dumps([row["gain"] for row in rows])
 
 

@@ -145,9 +145,9 @@ def test_any_size_and_frozen(name: str, trained: Callable[[str], Task[Any]]) -> 
 
 
 @each
-def test_an_image_is_predicted_in_a_batch_as_alone(name: str, fit: Callable[..., Task[Any]]) -> None:
+def test_an_image_is_predicted_in_a_batch_as_alone(name: str, trained: Callable[[str], Task[Any]]) -> None:
     """Up to rounding, which moves a box by less than 0.01 pixels and may decide a near tie between two classes."""
-    task, rng = fit(name), np.random.default_rng(0)
+    task, rng = trained(name), np.random.default_rng(0)
     sizes = [(64, 80), (48, 64), (64, 80), (80, 64), (64, 80), (48, 64)]
     images = [rng.integers(0, 256, (*size, 3), dtype=np.uint8) for size in sizes]
     for image, together in zip(images, predict_images(task, images), strict=True):

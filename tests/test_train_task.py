@@ -34,7 +34,7 @@ FROZEN = {
 
 
 @contextmanager
-def _no_stream(*_: Any) -> Iterator[Callable[..., None]]:
+def _no_stream(*_: Any, **__: Any) -> Iterator[Callable[..., None]]:
     yield lambda step, values: None
 
 

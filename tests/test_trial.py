@@ -63,9 +63,9 @@ def test_a_detector_in_any_form_predicts_as_ultralytics_does(form: str, detector
     task = Detection.load_weights(section, wanted, CPU)
     image = np.random.default_rng(0).integers(0, 256, (60, 80, 3), dtype=np.uint8)
     predicted, library = task.predict(image), task.library_prediction(tmp_path / "w.pt", image)
-    assert library is not None and len(predicted.scores) and set(library.classes.tolist()) == {11}  # the likeliest
+    assert library is not None and len(predicted.scores) and set(library.classes.tolist()) == {1}  # class11
     np.testing.assert_allclose(predicted.boxes, library.boxes, atol=1e-3)
-    assert [wanted[index] for index in predicted.classes] == [NAMES[index] for index in library.classes]
+    assert predicted.classes.tolist() == library.classes.tolist()
 
 
 def test_what_ultralytics_predicts_otherwise_is_refused(

@@ -36,12 +36,14 @@ def load_params(path: Path = PARAMS_FILE) -> "Params":
         raise ParamsError(f"{path}: {one_line(error, Params)}") from error
 
 
-def _with_home(content: Any) -> Any:
-    """The same content with ~/ at the beginning of texts expanded, at any depth."""
+def _with_home(content: Any, parents: tuple[Any, ...] = ()) -> Any:
+    """The same content with ~/ at the beginning of texts expanded. YAML can hold a value inside itself."""
+    if any(content is parent for parent in parents):
+        return content
     if isinstance(content, dict):
-        return {key: _with_home(value) for key, value in content.items()}
+        return {key: _with_home(value, (*parents, content)) for key, value in content.items()}
     if isinstance(content, list):
-        return [_with_home(value) for value in content]
+        return [_with_home(value, (*parents, content)) for value in content]
     return str(Path(content).expanduser()) if isinstance(content, str) and content.startswith("~/") else content
 
 

@@ -12,6 +12,7 @@ from models.restorers.checkpoint import try_restorer
 from models.tasks import TaskError, get_task
 from models.tasks.imagenet import IMAGENET
 from models.tasks.trial import try_weights
+from pipeline.datasets.importing import open_source
 from pipeline.running.digests import digest_files
 from pipeline.settings.grammar import CHECKPOINT, FROZEN, objective_losses
 from pipeline.settings.params import PARAMS_FILE, Params, ParamsError
@@ -104,3 +105,17 @@ def _note_if_untracked(key: str, path: Path, watched: Path) -> None:
             f"note: {key}: {path} lies outside {watched}/, so DVC does not see changes of its content. "
             "After a change, run `dvc repro -f plan` first."
         )
+
+
+def check_frozen_classes(params: Params) -> None:
+    """Check that frozen task networks know the data's classes, as far as the source names them without reading images.
+
+    Raises:
+        DatasetError: the source cannot be opened.
+        ParamsError: a network lacks a class.
+    """
+    frozen = [task for task in params.tasks if params.task_settings(task).get("frozen")]
+    classes = open_source(params.data, params.seed).classes if frozen else {}
+    for task in frozen:
+        if known := classes.get(get_task(task).labels):
+            check_classes(task, params.task_settings(task), known)
