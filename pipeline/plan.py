@@ -14,7 +14,6 @@ from data.degradations import RECIPES, DegradationError
 from data.degradations.recipes import require_still_pixels
 from models.diffusion.unet import NetworkError, check_sizes
 from models.losses import needs_prior
-from models.restorers.contract import RestorerError
 from models.tasks import get_task
 from pipeline.datasets.recipes import recipe_of
 from pipeline.running.atomic_outputs import replacing, replacing_folder
@@ -257,7 +256,7 @@ def _checked(key: str, check: Callable[[Value], Result], value: Value) -> Result
     """The result of a check of another package. Its errors become errors about a key of params.yaml."""
     try:
         return check(value)
-    except (DegradationError, GrammarError, NetworkError, RestorerError) as error:
+    except (DegradationError, GrammarError, NetworkError) as error:
         raise ParamsError(f"{PARAMS_FILE}: {key}: {error}") from error
 
 
