@@ -1,43 +1,35 @@
-"""The photos behind docs/explanation/results-archive.md, in CamVid's layout, to choose settings on and to report on.
+"""Bench A of docs/explanation/results.md: CamVid's photos in its layout, divided by drives.
 
     python -m benchmarks.camvid_bench SOURCE OUT
 
-SOURCE holds train, trainannot, val and valannot. The last fifth of every sequence of
-training photos is set aside; the rest is what both sets train on:
+SOURCE holds train, trainannot, val and valannot, OUT gets the same and test and testannot:
 
-    OUT/development   test = what was set aside; every setting is chosen here
-    OUT/final         test = SOURCE's val; looked at once. val = what was set aside
-
-Whole ends of sequences are set aside, since neighbouring frames show nearly the same.
+    test    the photos of SOURCE/train of the drive 0006R0, 1 per second; no other photo shows this drive
+    train   the other photos of SOURCE/train, of the drives 0001TP and 0016E5, 1 per second
+    val     SOURCE/val: one clip of the drive 0016E5, 15 frames per second. Nothing is reported on it
 """
 
 import argparse
 import shutil
-from collections.abc import Sequence
-from itertools import groupby
+from collections.abc import Iterable
 from pathlib import Path
 
-SET_ASIDE = 5  # one in so many
+TEST_DRIVE = "0006R0"
 
 
-def divide(names: Sequence[str]) -> tuple[list[str], list[str]]:
-    """File names <sequence>_<frame>... as those to train on and those set aside, each in order."""
-    kept, aside = [], []
-    for _, sequence in groupby(sorted(names), key=lambda name: name.split("_")[0]):
-        frames = list(sequence)
-        start = len(frames) - len(frames) // SET_ASIDE
-        kept += frames[:start]
-        aside += frames[start:]
-    return kept, aside
+def copy(source: Path, names: Iterable[str], target: Path) -> int:
+    """Copy the photos of `names` and their masks, which lie in <source>annot, to <target> and <target>annot.
 
-
-def copy(source: Path, names: Sequence[str], target: Path) -> None:
-    """Copy the photos of `names` and their masks, which lie in <source>annot, to <target> and <target>annot."""
+    Returns:
+        The number of photos.
+    """
+    names = sorted(names)
     for suffix in ("", "annot"):
         folder = target.with_name(f"{target.name}{suffix}")
         folder.mkdir(parents=True)
         for name in names:
             shutil.copyfile(source.with_name(f"{source.name}{suffix}") / name, folder / name)
+    return len(names)
 
 
 def main() -> None:
@@ -46,16 +38,11 @@ def main() -> None:
     parser.add_argument("source", type=Path)
     parser.add_argument("out", type=Path)
     options = parser.parse_args()
-    names = {split: [path.name for path in (options.source / split).iterdir()] for split in ("train", "val")}
-    kept, aside = divide(names["train"])
-    parts = {
-        "development": {"train": ("train", kept), "test": ("train", aside)},
-        "final": {"train": ("train", kept), "val": ("train", aside), "test": ("val", sorted(names["val"]))},
-    }
-    for root, splits in parts.items():
-        for target, (split, chosen) in splits.items():
-            copy(options.source / split, chosen, options.out / root / target)
-        print(f"{options.out / root}: {', '.join(f'{len(chosen)} {name}' for name, (_, chosen) in splits.items())}")
+    photos = {split: {path.name for path in (options.source / split).iterdir()} for split in ("train", "val")}
+    test = {name for name in photos["train"] if name.startswith(TEST_DRIVE)}
+    splits = {"train": ("train", photos["train"] - test), "val": ("val", photos["val"]), "test": ("train", test)}
+    for split, (source, names) in splits.items():
+        print(f"{split}: {copy(options.source / source, names, options.out / split)} photos")
 
 
 if __name__ == "__main__":

@@ -207,6 +207,7 @@ class YoloTask(Task[Prediction]):
             "imgsz": self.description["image_size"],
             "conf": KEPT_SCORE,
             "iou": 0.7,
+            "rect": True,  # padded to multiples of 32, as in the library's own predictions, and not to squares
             "max_det": self.most_boxes,
             "classes": None if len(self.outputs) == len(self.network_classes) else self.outputs,
             "retina_masks": True,
