@@ -44,6 +44,17 @@ def _renamed(network: Any, names: Any) -> dict[str, Any]:
     return {"model": network}
 
 
+def _trained_on(network: Any) -> Any:
+    """As the library starts a training on other classes: the head keeps the width of the 80 classes before."""
+    before = type(network)("yolo11n.yaml", nc=80, verbose=False)
+    successor = type(network)("yolo11n.yaml", nc=12, verbose=False)
+    successor.load(before, verbose=False)
+    for branch in successor.model[-1].cv3:
+        assert branch[-1].in_channels == 80
+        branch[-1].bias.data = torch.linspace(-4, -1, 12)
+    return _renamed(successor, dict(enumerate(NAMES)))["model"]
+
+
 CHECKPOINTS: dict[str, Callable[[Any], Any]] = {
     "names as a list": lambda network: _renamed(network, list(NAMES)),
     "numbers as texts": lambda network: _renamed(network, json.loads(json.dumps(dict(enumerate(NAMES))))),
@@ -51,6 +62,8 @@ CHECKPOINTS: dict[str, Callable[[Any], Any]] = {
     "half precision": lambda network: {"model": network.half()},
     "unstripped": lambda network: {"model": None, "ema": network.half(), "epoch": 3, "optimizer": {"state": {}}},
     "fused": lambda network: {"model": network.eval().fuse(verbose=False)},
+    "trained on from 80 classes": lambda network: {"model": _trained_on(network)},
+    "fused after that": lambda network: {"model": _trained_on(network).eval().fuse(verbose=False)},
 }
 
 

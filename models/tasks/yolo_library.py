@@ -9,6 +9,7 @@ import json
 import logging
 import os
 import re
+from collections.abc import Mapping
 from copy import copy
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -198,14 +199,31 @@ def read_saved(folder: Path, kind: str, task: str) -> Any:
     """
     try:
         description = json.loads((folder / DESCRIPTION_FILE).read_text())
+        weights = load_file(folder / WEIGHTS_FILE)
         network = parts(kind).model(description["model"], nc=len(description["known"]), verbose=False)
+        _fit_class_branches(network, parts(kind).model, weights)
         if description.get("fused"):
             network.eval().fuse(verbose=False)
-        network.load_state_dict(load_file(folder / WEIGHTS_FILE))
+        network.load_state_dict(weights)
     except Exception as error:  # a description of any content
         raise TaskError(f"{folder}: not a saved {task} network ({_line(error)})") from error
     network.names = dict(enumerate(description["known"]))
     return network
+
+
+def _fit_class_branches(network: Any, model: Any, weights: Mapping[str, torch.Tensor]) -> None:
+    """Give the class branches of a network's head the width that their weights have.
+
+    It depends on the number of classes that a network is first built for. The library keeps it in trainings on others.
+    """
+    head = network.model[-1]
+    for name in ("cv3", "one2one_cv3"):
+        last = weights.get(f"model.{head.i}.{name}.0.{len(head.cv3[0]) - 1}.weight")  # (classes, width, 1, 1)
+        if last is not None and last.shape[1] != head.cv3[0][-1].in_channels:
+            branches = getattr(model(network.yaml, nc=last.shape[1], verbose=False).model[-1], name)
+            for branch in branches:
+                branch[-1] = torch.nn.Conv2d(branch[-1].in_channels, head.nc, 1)
+            setattr(head, name, branches)
 
 
 def check_model(key: str, model: str, kind: str) -> list[Path]:
