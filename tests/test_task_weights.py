@@ -27,7 +27,9 @@ def _yolo(kind: str, names: dict[int, str], bias: list[float]) -> Any:
     from models.tasks.yolo_library import parts
 
     torch.manual_seed(0)
-    network = parts(kind).model("yolo11n-seg.yaml" if kind == "segment" else "yolo11n.yaml", nc=3, verbose=False)
+    network = parts(kind).model(
+        "yolo11n-seg.yaml" if kind == "segment" else "yolo11n.yaml", nc=len(names), verbose=False
+    )
     for module in network.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.momentum = 0.5
@@ -129,15 +131,20 @@ def test_a_frozen_network_survives_saving(clean: Dataset, tmp_path: Path) -> Non
             assert np.array_equal(getattr(other.predict(image), part), getattr(task.predict(image), part))
 
 
-def test_training_starts_from_weights_with_other_classes(clean: Dataset, tmp_path: Path) -> None:
+@pytest.mark.parametrize("classes", [3, 80])
+def test_training_starts_from_weights_with_other_classes(classes: int, clean: Dataset, tmp_path: Path) -> None:
     path = tmp_path / "a.pt"
-    start = _yolo("detect", OTHER_ORDER, [-2.0, -2.0, -2.0])
+    start = _yolo("detect", {index: f"class {index}" for index in range(classes)}, [-2.0] * classes)
     torch.save({"model": start}, path)
     few = {"image_size": 64, "epochs": 1, "batch": 4, "learning_rate": 1e-7, "mosaic": 0.0}
     task = _fit("detection", clean, tmp_path, weights=str(path), trust_pickle=True, **few)
     assert task.network_classes == task.classes == ["square", "bar"]
     first = "model.0.conv.weight"
     torch.testing.assert_close(task.network.state_dict()[first], start.state_dict()[first], rtol=0, atol=1e-4)
+    (tmp_path / "saved").mkdir()
+    task.save(tmp_path / "saved")
+    saved = get_task("detection").load(tmp_path / "saved", CPU).network.state_dict()
+    assert all(torch.equal(value, saved[name]) for name, value in task.network.state_dict().items())
 
 
 def test_classes_that_do_not_match_are_listed_on_both_sides() -> None:
