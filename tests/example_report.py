@@ -1,5 +1,6 @@
 """A small report with one task and one degradation, whose tables are written by hand."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -58,10 +59,11 @@ def write_tables(folder: Path, names: dict[str, str]) -> None:
         pd.DataFrame(rows).to_csv(folder / f"{name}.csv", index=False)
 
 
-def describe(folder: Path, names: dict[str, str]) -> Document:
+def describe(folder: Path, names: dict[str, str], arms: Sequence[str] = ()) -> Document:
     """The description of the report in a folder with its tables."""
     params = load_params(ROOT / "params.tiny.yaml")
-    params = params.model_copy(update={"degradations": [names["degradation"]], "tasks": ["detection"]})
+    lists = {"degradations": [names["degradation"]], "tasks": ["detection"], "arms": list(arms)}
+    params = params.model_copy(update=lists)
     splits = {names["split"]: 3, "test": 3}
     clean = Dataset(folder, DatasetInfo(names["name"], {"detection": [names["class"]]}, splits, {}))
     data = [EvaluatedSplit(names["name"], names["split"], 3, "0")]

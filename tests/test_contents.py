@@ -9,8 +9,9 @@ import pandas as pd
 import pytest
 from example_report import NAMES, describe, write_tables
 
-from pipeline.reporting import html, markdown
-from pipeline.reporting.answer_section import choose_strip
+from pipeline.reporting import html, markdown, table_views
+from pipeline.reporting.answer_section import arms_matrix, choose_strip
+from pipeline.reporting.answers import cell_answers
 from pipeline.reporting.document import Bullets, Cell, Document, Figures, Paragraph, Section, Strip, Table
 from pipeline.reporting.score_rows import PLANNING
 from pipeline.statistics.comparison import ONE_TRAINING
@@ -169,3 +170,34 @@ def test_markdown_tables_keep_their_columns_whatever_the_names() -> None:
     header, _, row = markdown.render_table(table).splitlines()
     assert [len(re.findall(r"(?<!\\)\|", line)) for line in (header, row)] == [3, 3]
     assert "1 (0 to 2)" in row and "x \\| y z" in row
+
+
+def test_arms_stand_below_the_matrix_with_their_verdicts(tmp_path: Path) -> None:
+    write_tables(tmp_path, NAMES_IN_REPORT)
+    keys = {"task": "detection", "degradation": "fog", "metric": "mAP50-95"}
+    arms = {
+        "degraded-retrained": ("degraded", 0.5, 0.3, "helps"),
+        "clean-restored-pixel": ("clean", 0.6, -0.01, "hurts"),
+    }
+    results, verdicts = [], []
+    for variant, (versus, value, gain, verdict) in arms.items():
+        results.append({**keys, "variant": variant, "value": value})
+        ends = {"ci_low": gain - 0.005, "ci_high": gain + 0.005}
+        verdicts.append({**keys, "variant": variant, "versus": versus, "gain": gain, **ends, "verdict": verdict})
+    texts = table_views.read_texts(tmp_path)
+    for name, rows in (("results", results), ("verdicts", verdicts)):
+        texts[name] = pd.concat([texts[name], pd.DataFrame(rows).astype(str)]).fillna("")
+    cells = cell_answers(pd.read_csv(tmp_path / "verdicts.csv"), ["pixel", "diffloss"])
+    table = arms_matrix(cells, texts, list(arms))
+    assert table.header == ["task", "degradation", *arms]
+    ((_, _, retrained, restored),) = table.rows
+    assert (retrained.text, retrained.interval, retrained.tone) == ("0.500", "+0.300, +0.295 to +0.305", "good")
+    assert (restored.text, restored.label, restored.tone) == ("0.600", "hurts", "bad")
+
+
+@pytest.mark.parametrize("arms", [[], ["degraded-retrained"]], ids=["without arms", "with arms"])
+def test_the_matrix_of_arms_is_there_if_there_are_arms(tmp_path: Path, arms: list[str]) -> None:
+    write_tables(tmp_path, NAMES_IN_REPORT)
+    blocks = describe(tmp_path, NAMES_IN_REPORT, arms).sections[0].blocks
+    tables = [block for block in blocks if isinstance(block, Table)]
+    assert [table.header[2:] for table in tables[1:]] == ([arms] if arms else [])

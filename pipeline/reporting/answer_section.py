@@ -1,4 +1,4 @@
-"""The first section of a report: one matrix with the answer, one strip of pictures, and what limits the answer."""
+"""The first section of a report: a matrix with the answer, one of the arms, a strip of pictures, and the limits."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -25,6 +25,12 @@ from pipeline.settings.params import Params
 from pipeline.statistics import verdicts
 from pipeline.statistics.correlations import image_gains
 from pipeline.statistics.neighbours import video_cautions
+
+KEYS = ("task", "degradation", "variant", "metric")
+ARMS = (
+    "Arms: task networks that were retrained, or trained with the restorer, against the degraded images; restored "
+    "clean images against the clean ones."
+)
 
 
 def answer_item(table: pd.DataFrame, objectives: Sequence[str]) -> Item:
@@ -59,6 +65,8 @@ def answer_section(
     """
     cells = cell_answers(numbers["verdicts"], params.objectives)
     blocks: list[Block] = [answer_matrix(cells, texts, params.objectives)]
+    if params.arms:
+        blocks += [Paragraph(ARMS, note=True), arms_matrix(cells, texts, params.arms)]
     strip = choose_strip(comparisons, numbers.get("images"), params.objectives)
     if strip:
         blocks.append(strip)
@@ -75,28 +83,46 @@ def answer_section(
 
 def answer_matrix(cells: Sequence[CellAnswer], texts: Texts, objectives: Sequence[str]) -> Table:
     """One row for each task and degradation: the scores, each objective's gain and verdict, and the share recovered."""
-    keys = ["task", "degradation", "variant", "metric"]
-    results = {tuple(row[name] for name in keys): row for row in texts["results"].to_dict("records")}
-    verdict_rows = texts["verdicts"][texts["verdicts"].versus == DEGRADED].to_dict("records")
-    verdict_texts = {tuple(row[name] for name in keys): row for row in verdict_rows}
+    scores, verdict_texts = _by_variant(texts["results"]), _verdicts_against(DEGRADED, texts)
     rows = []
     for cell in cells:
         metric = main_metric(cell.task).name
-
-        def score(variant: str, cell: CellAnswer = cell, metric: str = metric) -> str:
-            value = results.get((cell.task, cell.degradation, variant, metric), {}).get("value", "")
-            return str(value)
-
         row = [Cell(cell.task, label=metric), Cell(cell.degradation)]
-        row += [_score(score(variant), metric) for variant in (CLEAN, DEGRADED)]
+        for variant in (CLEAN, DEGRADED):
+            score = scores.get((cell.task, cell.degradation, variant, metric), {})
+            row.append(_score(score.get("value", ""), metric))
         for objective in objectives:
-            verdict = verdict_texts.get((cell.task, cell.degradation, objective, metric), {})
-            row.append(_gain(score(objective), metric, verdict))
+            key = (cell.task, cell.degradation, objective, metric)
+            row.append(_gain(scores.get(key, {}).get("value", ""), metric, verdict_texts.get(key, {})))
         best = verdict_texts.get((cell.task, cell.degradation, cell.best["variant"], metric), {})
         row.append(_recovered(best))
         rows.append(row)
     header = ["task", "degradation", CLEAN, DEGRADED, *objectives, "loss recovered"]
     return Table("results", "Scores, gains over the degraded images, verdicts", header, rows, cards=True)
+
+
+def arms_matrix(cells: Sequence[CellAnswer], texts: Texts, arms: Sequence[str]) -> Table:
+    """One row for each task and degradation: each arm's score, its gain over its baseline, and its verdict."""
+    scores, over_degraded = _by_variant(texts["results"]), _verdicts_against(DEGRADED, texts)
+    verdict_texts = over_degraded | _verdicts_against(CLEAN, texts)
+    rows = []
+    for cell in cells:
+        metric = main_metric(cell.task).name
+        row = [Cell(cell.task, label=metric), Cell(cell.degradation)]
+        for arm in arms:
+            key = (cell.task, cell.degradation, arm, metric)
+            row.append(_gain(scores.get(key, {}).get("value", ""), metric, verdict_texts.get(key, {})))
+        rows.append(row)
+    return Table("results", "Scores, gains and verdicts of the arms", ["task", "degradation", *arms], rows, cards=True)
+
+
+def _by_variant(table: pd.DataFrame) -> dict[tuple[str, ...], dict[str, str]]:
+    """The rows of a table by task, degradation, variant and metric."""
+    return {tuple(row[name] for name in KEYS): row for row in table.to_dict("records")}
+
+
+def _verdicts_against(baseline: str, texts: Texts) -> dict[tuple[str, ...], dict[str, str]]:
+    return _by_variant(texts["verdicts"][texts["verdicts"].versus == baseline])
 
 
 def _score(text: str, metric: str) -> Cell:

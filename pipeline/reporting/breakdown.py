@@ -5,6 +5,7 @@ Everything is resampled with the weights of the other tables, so that gains are 
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from pipeline.metrics.object_changes import ObjectRuns
 from pipeline.reporting.score_rows import Rows
 from pipeline.reporting.tables import Groups, RunFolders, write_table
 from pipeline.running.artifacts import DIFFLOSS_FILE
+from pipeline.running.progress import with_progress
 from pipeline.settings.grammar import CLEAN, DEGRADED, parse_arm
 from pipeline.settings.params import Params
 from pipeline.statistics import correlations
@@ -75,20 +77,20 @@ def write_breakdown(
         out: folder of the report.
     """
     rows: dict[str, Rows] = {name: [] for name in COLUMNS}
-    for task in [*params.tasks, QUALITY]:
-        for degradation in params.degradations:
-            records = folders.records(params, task, degradation)
-            if not records:
-                continue
-            rows["images"] += image_rows(task, degradation, records)
-            if task == QUALITY:
-                continue
-            rows["classes"] += class_rows(params, task, degradation, records, groups[degradation])
-            scoring = get_scoring(task)
-            if issubclass(scoring, ObjectScoring):
-                runs = ObjectRuns(scoring, task, clean, Dataset.open(folders.degraded / degradation))
-                rows["sizes"] += size_rows(params, task, degradation, records, runs, groups[degradation])
-                rows["objects"] += object_rows(params, task, degradation, records, runs, groups[degradation])
+    pairs = list(product([*params.tasks, QUALITY], params.degradations))
+    for task, degradation in with_progress(pairs, "report: classes and images", "table"):
+        records = folders.records(params, task, degradation)
+        if not records:
+            continue
+        rows["images"] += image_rows(task, degradation, records)
+        if task == QUALITY:
+            continue
+        rows["classes"] += class_rows(params, task, degradation, records, groups[degradation])
+        scoring = get_scoring(task)
+        if issubclass(scoring, ObjectScoring):
+            runs = ObjectRuns(scoring, task, clean, Dataset.open(folders.degraded / degradation))
+            rows["sizes"] += size_rows(params, task, degradation, records, runs, groups[degradation])
+            rows["objects"] += object_rows(params, task, degradation, records, runs, groups[degradation])
     tables = {name: write_table(rows[name], columns, out / f"{name}.csv") for name, columns in COLUMNS.items()}
     correlation_rows = correlations.correlation_rows(params, tables["images"], gains, groups)
     tables["correlations"] = write_table(correlation_rows, correlations.COLUMNS, out / "correlations.csv")

@@ -5,6 +5,7 @@ Grids are files in pictures/. For the HTML page the same images become JPEG data
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from pipeline.reporting.document import Comparison, PictureFile, Slider
 from pipeline.reporting.html import data_uri
 from pipeline.reporting.pictures import Image, fit, grid, jpeg
 from pipeline.reporting.tables import RunFolders
+from pipeline.running.progress import with_progress
 from pipeline.settings.grammar import CLEAN, DEGRADED
 from pipeline.settings.params import Params
 from pipeline.statistics.correlations import image_gains
@@ -91,17 +93,17 @@ def draw_comparisons(params: Params, clean: Dataset, folders: RunFolders, out: P
     """
     comparisons = []
     budget = SLIDER_BUDGET // max(1, len(params.degradations) * len(params.tasks))
-    for degradation in params.degradations:
-        for task in params.tasks:
-            painter = PredictionPainter.open(params, clean, folders, degradation, task)
-            split = painter.degraded.evaluation_splits[-1]  # of several severities the last
-            image_ids = painter.degraded.split(split).evenly_spaced(params.report.pictures)
-            variants = [DEGRADED, *params.objectives, *([CLEAN] if painter.degraded.has_clean_images else [])]
-            columns = {v: [painter.predicted(v, split, image_id) for image_id in image_ids] for v in variants}
-            columns[LABELS] = [painter.labels(split, image_id) for image_id in image_ids]
-            file = f"{degradation}-{task}.jpg"
-            (out / file).write_bytes(jpeg(grid(columns)))
-            comparisons.append(Comparison(degradation, task, file, make_sliders(image_ids, columns, budget)))
+    pairs = list(product(params.degradations, params.tasks))
+    for degradation, task in with_progress(pairs, "report: pictures", "picture"):
+        painter = PredictionPainter.open(params, clean, folders, degradation, task)
+        split = painter.degraded.evaluation_splits[-1]  # of several severities the last
+        image_ids = painter.degraded.split(split).evenly_spaced(params.report.pictures)
+        variants = [DEGRADED, *params.objectives, *([CLEAN] if painter.degraded.has_clean_images else [])]
+        columns = {v: [painter.predicted(v, split, image_id) for image_id in image_ids] for v in variants}
+        columns[LABELS] = [painter.labels(split, image_id) for image_id in image_ids]
+        file = f"{degradation}-{task}.jpg"
+        (out / file).write_bytes(jpeg(grid(columns)))
+        comparisons.append(Comparison(degradation, task, file, make_sliders(image_ids, columns, budget)))
     return comparisons
 
 
@@ -156,22 +158,22 @@ def draw_extremes(
         The files; none is written if no image gained or lost.
     """
     files = []
-    for degradation in params.degradations:
-        for task in params.tasks:
-            painter = PredictionPainter.open(params, clean, folders, degradation, task)
-            of_cell = scores[(scores.task == task) & (scores.degradation == degradation)]
-            for variant, gains in image_gains(of_cell, params.objectives).groupby("variant", sort=False):
-                extremes = choose_extremes(gains, params.report.extremes, painter.degraded.evaluation_splits[0])
-                for kind, chosen in extremes.items():
-                    if chosen:
-                        picture = grid(_extreme_columns(painter, str(variant), chosen))
-                        file = f"{kind}-{degradation}-{task}-{variant}.jpg"
-                        content = jpeg(picture)
-                        (out / file).write_bytes(content)
-                        title = f"{degradation}, {task}, {variant}: images that {VERBS[kind]} most"
-                        uri = embed(picture, content, budget)
-                        budget -= len(uri)
-                        files.append(PictureFile(file, title, f"{title}, with predictions; one image in a row", uri))
+    pairs = list(product(params.degradations, params.tasks))
+    for degradation, task in with_progress(pairs, "report: images that gained and lost most", "picture"):
+        painter = PredictionPainter.open(params, clean, folders, degradation, task)
+        of_cell = scores[(scores.task == task) & (scores.degradation == degradation)]
+        for variant, gains in image_gains(of_cell, params.objectives).groupby("variant", sort=False):
+            extremes = choose_extremes(gains, params.report.extremes, painter.degraded.evaluation_splits[0])
+            for kind, chosen in extremes.items():
+                if chosen:
+                    picture = grid(_extreme_columns(painter, str(variant), chosen))
+                    file = f"{kind}-{degradation}-{task}-{variant}.jpg"
+                    content = jpeg(picture)
+                    (out / file).write_bytes(content)
+                    title = f"{degradation}, {task}, {variant}: images that {VERBS[kind]} most"
+                    uri = embed(picture, content, budget)
+                    budget -= len(uri)
+                    files.append(PictureFile(file, title, f"{title}, with predictions; one image in a row", uri))
     return files
 
 

@@ -7,6 +7,7 @@ import pandas as pd
 
 from pipeline.metrics import QUALITY
 from pipeline.reporting.document import PictureFile
+from pipeline.running.progress import with_progress
 from pipeline.settings.grammar import DEGRADED
 from pipeline.settings.params import Params
 from pipeline.statistics.correlations import image_gains, joined
@@ -25,7 +26,7 @@ def draw_scatter_plots(params: Params, images: pd.DataFrame, out: Path) -> tuple
     gains = image_gains(images, params.objectives)
     quality = gains[gains.task == QUALITY]
     scatter_files, quality_files = [], []
-    for task in params.tasks:
+    for task in with_progress(params.tasks, "report: scatter plots", "task"):
         of_task = gains[gains.task == task]
         for degradation, rows in of_task.groupby("degradation", sort=False):
             title = f"{degradation}-{task}"

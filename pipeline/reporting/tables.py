@@ -20,9 +20,10 @@ from pipeline.reporting import score_rows, severity_tables
 from pipeline.reporting.score_rows import Rows
 from pipeline.running.artifacts import variant_folder
 from pipeline.running.atomic_outputs import read_json, read_table
+from pipeline.running.progress import with_progress
 from pipeline.settings.grammar import CLEAN, DEGRADED, is_retrained, mixture_name
 from pipeline.settings.params import Params
-from pipeline.statistics.scores import missing_truth, read_cells
+from pipeline.statistics.scores import Cells, missing_truth, read_cells
 from pipeline.statistics.verdicts import verdict_table
 
 COLUMNS = {
@@ -87,25 +88,27 @@ def write_tables(params: Params, folders: RunFolders, groups: Groups, out: Path)
     rows: dict[str, Rows] = {name: [] for name in COLUMNS}
     settings, pixel = params.statistics, params.pixel_objectives
     severities = {name: _read_severities(folders.degraded / name) for name in params.degradations}
-    for task in [*params.tasks, QUALITY]:
-        cells_of_task = []
-        for degradation in params.degradations:
-            records = folders.records(params, task, degradation)
-            if not records:  # real photos without clean counterparts have no quality
-                continue
-            cells = read_cells(params, records, severities[degradation], groups=groups[degradation])
-            cells_of_task.append(cells)
-            cell = task, degradation, cells.whole
-            rows["results"] += score_rows.result_rows(*cell, settings.level)
-            missing = missing_truth(records[DEGRADED])
-            rows["gains"] += score_rows.gain_rows(*cell, settings.level, pixel, settings.baselines, missing)
-            rows["trainings"] += score_rows.training_rows(*cell)
-            sweep = params.degrade.sweeps.get(degradation)
-            rows["severities"] += severity_tables.severity_rows(task, degradation, cells, settings.level, sweep)
-            if task != QUALITY:
-                of_severity = task, degradation, cells, settings, sweep
-                rows["crossovers"] += severity_tables.crossover_rows(*of_severity)
-                rows["planning"] += score_rows.planning_rows(*cell, settings, pixel, settings.baselines)
+    tasks = [*params.tasks, QUALITY]
+    cells_of: dict[str, list[Cells]] = {task: [] for task in tasks}
+    pairs = list(product(tasks, params.degradations))
+    for task, degradation in with_progress(pairs, "report: scores", "table"):
+        records = folders.records(params, task, degradation)
+        if not records:  # real photos without clean counterparts have no quality
+            continue
+        cells = read_cells(params, records, severities[degradation], groups=groups[degradation])
+        cells_of[task].append(cells)
+        cell = task, degradation, cells.whole
+        rows["results"] += score_rows.result_rows(*cell, settings.level)
+        missing = missing_truth(records[DEGRADED])
+        rows["gains"] += score_rows.gain_rows(*cell, settings.level, pixel, settings.baselines, missing)
+        rows["trainings"] += score_rows.training_rows(*cell)
+        sweep = params.degrade.sweeps.get(degradation)
+        rows["severities"] += severity_tables.severity_rows(task, degradation, cells, settings.level, sweep)
+        if task != QUALITY:
+            of_severity = task, degradation, cells, settings, sweep
+            rows["crossovers"] += severity_tables.crossover_rows(*of_severity)
+            rows["planning"] += score_rows.planning_rows(*cell, settings, pixel, settings.baselines)
+    for task, cells_of_task in cells_of.items():
         rows["robustness"] += score_rows.robustness_rows(task, cells_of_task, settings.level)
     tables = {name: write_table(rows[name], columns, out / f"{name}.csv") for name, columns in COLUMNS.items()}
     tables["verdicts"] = verdict_table(tables["results"], tables["gains"], params.statistics)

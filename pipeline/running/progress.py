@@ -1,9 +1,12 @@
 """Progress bars."""
 
 import sys
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, TypeVar
 
 from tqdm import tqdm
+
+Item = TypeVar("Item")
 
 
 def progress(total: int, description: str, unit: str, hidden: bool = False) -> "tqdm[Any]":
@@ -19,3 +22,11 @@ def progress(total: int, description: str, unit: str, hidden: bool = False) -> "
         dynamic_ncols=True,
         disable=hidden,
     )
+
+
+def with_progress(items: Sequence[Item], description: str, unit: str) -> Iterator[Item]:
+    """The items one after the other, with a progress bar that counts those that are finished."""
+    with progress(len(items), description, unit) as bar:
+        for item in items:
+            yield item
+            bar.update()
