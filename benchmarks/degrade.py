@@ -65,7 +65,7 @@ MIXED = ("lowlight", "fog", "rain", "blur-motion")
 
 @cache
 def load_corrupt() -> Callable[..., Image] | None:
-    """The `corrupt` of imagecorruptions, mended for today's libraries, or None where it cannot be imported."""
+    """The `corrupt` of imagecorruptions, adapted to current libraries, or None if it cannot be imported."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:

@@ -109,7 +109,7 @@ def is_picture(path: Path) -> bool:
 def read_photo(
     path: Path, size: tuple[int, int] | None = None, exif: Exif = "size", levels: Levels = ALL_LEVELS
 ) -> Photo:
-    """Decode an image file of any common kind to 8-bit RGB. Unlike `images.read_image` it refuses truncated files.
+    """Decode an image file of any common kind to 8-bit RGB. Unlike `images.read_image` it rejects truncated files.
 
     Grey and CMYK become RGB, transparency is dropped, and of several frames the first is used.
 

@@ -26,15 +26,18 @@ COMMANDS = [
 SECTIONS = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
 CITYSCAPES = 19
 
+
 def _overrides(command: str) -> list[str]:
     words = shlex.split(command)
     assert words[::2] == ["-S"] * (len(words) // 2)
     return words[1::2]
 
+
 def _name(command: str) -> str:
     found = re.search(r"name: ([\w-]+)", command)
     assert found is not None
     return found[1]
+
 
 @pytest.mark.parametrize("base", ["params.yaml", "params.camvid.yaml"])
 @pytest.mark.parametrize("command", COMMANDS, ids=[_name(command) for command in COMMANDS])
@@ -59,13 +62,16 @@ def test_a_preset_is_valid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, comm
         _look_for_it(real.data)
         _have_the_same_classes(params.data, real.data)
 
+
 def _have_the_same_classes(clean: Data, real: Data) -> None:
     ours, theirs = (load_source(data.source)(Path(), data.settings, 0).classes for data in (clean, real))
     assert ours == theirs
 
+
 @pytest.mark.parametrize("section", SECTIONS, ids=[str(number) for number in range(len(SECTIONS))])
 def test_an_example_is_valid(section: str) -> None:
     _look_for_it(Data.model_validate(YAML(typ="safe").load(section)["data"]))
+
 
 def _look_for_it(data: Data) -> None:
     """The source accepts its settings, and then says in one line which of the files it does not find."""
@@ -77,10 +83,12 @@ def _look_for_it(data: Data) -> None:
         open_source(data.source, Path("nowhere"), settings).split_ids()
     assert "\n" not in str(caught.value)
 
+
 def test_all_named_data_sets_have_a_preset() -> None:
     names = {_name(command) for command in COMMANDS}
     clean = {"coco", "voc", "voc-masks", "cityscapes", "foggy-cityscapes", "acdc", "camvid"}
     assert names == clean | {"voc-exdark", "voc-rtts", "cityscapes-acdc"}
+
 
 def test_the_classes_of_cityscapes_are_the_same_everywhere() -> None:
     found = {match for command in COMMANDS for match in re.findall(r" classes: \[(.*?)\]", command)}

@@ -115,15 +115,34 @@ CHANGES = [  # key, value, whether it is valid
 ]
 
 
-@pytest.mark.parametrize(("key", "value", "valid"), CHANGES, ids=[f"{key}={value}" for key, value, _ in CHANGES])
-def test_the_schema_accepts_what_the_settings_accept(key: str, value: Any, valid: bool, schema: dict[str, Any]) -> None:
-    content = _content("params.yaml")
+def _changed(name: str, key: str, value: Any) -> Any:
+    """The content of a shipped file with another value."""
+    content = _content(name)
     node = content
     *sections, last = key.split(".")
     for section in sections:
         node = node[section]
     node[last] = value
+    return content
+
+
+@pytest.mark.parametrize(("key", "value", "valid"), CHANGES, ids=[f"{key}={value}" for key, value, _ in CHANGES])
+def test_the_schema_accepts_what_the_settings_accept(key: str, value: Any, valid: bool, schema: dict[str, Any]) -> None:
+    content = _changed("params.yaml", key, value)
     assert (not any(mistakes(content, schema, schema))) == valid
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_validator_of_editors_accepts_the_file_and_rejects_a_wrong_key_and_type(
+    name: str, schema: dict[str, Any]
+) -> None:
+    jsonschema = pytest.importorskip("jsonschema", reason="needs `uv sync --group scale`")
+    jsonschema.Draft7Validator.check_schema(schema)
+    validator = jsonschema.Draft7Validator(schema)
+    assert list(validator.iter_errors(_content(name))) == []
+    for key, value in (("sede", 0), ("train_restorer.stepz", 5), ("seed", "zero"), ("train_restorer.steps", "many")):
+        (error,) = validator.iter_errors(_changed(name, key, value))
+        assert key.rpartition(".")[2] in f"{error.message} {error.json_path}"
 
 
 def test_what_the_settings_reject_the_schema_rejects() -> None:

@@ -54,7 +54,7 @@ class Voc(FileSource):
     - Masks (SegmentationClass) hold 0 for the background, then the classes; 255, the border, is ignored.
     - The image of a name is the one in JPEGImages, whatever its ending. Without lists, it lies beside its XML file, or
       in any other folder; if several images have its name, the one with the ending that the XML file names.
-    - An XML file with a document type is refused, because its entities could fill the memory.
+    - An XML file with a document type is rejected, because its entities could fill the memory.
 
     Args:
         root: the folder that the entries of `sets` are relative to: VOCdevkit or the folder of a year.

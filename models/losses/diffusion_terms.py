@@ -26,15 +26,15 @@ class Settings(TermSettings):
         natural_weight, semantic_weight: raw weights for [-1,1] images, as the method's authors released them.
         prior: "trained", or "untrained": a control with the same architecture and random weights.
         timesteps: half-open window from which timesteps are drawn.
-        timesteps_of: the windows of single degradations, where it is another.
-        timestep_sampling: density over the window, a key of `DENSITIES`.
+        timesteps_of: the windows of single degradations, if they differ.
+        timestep_sampling: density over the window: uniform, or towards clean or noisy images.
         layers: layers of the U-Net at which the semantic term compares; it is the mean over them.
-        distance: how it compares there, a key of `DISTANCES`.
+        distance: how it compares there: squared, relative to each channel's variance, or cosine.
         draws: timesteps and noises for each image and step; the terms are means over them.
         view: "own": the prior sees the images as they are; "resize": with the one size in `view_sizes` as the shorter
             side; "multi-scale": at all these sizes, and the terms are means over them.
         view_sizes: sides in pixels, rounded to the prior's size multiple.
-        precision: precision of the prior's evaluation, see `models.diffusion.precision`.
+        precision: of the prior's evaluation.
         channels_last: memory format of the prior's inputs; faster convolutions on many CPUs and GPUs.
         compile: use torch.compile; the first steps then take a minute or more.
         checkpointing: keep no activations for the backward pass; less memory, more time.

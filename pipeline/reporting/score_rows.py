@@ -114,7 +114,7 @@ def _without_interval(gain: Comparison, reason: str) -> Comparison:
 
 
 def never_right(cell: Cell, metric: str) -> str:
-    """Why a task network cannot judge: it scores 0 on the clean images, or if there are none, on all; "" if it can."""
+    """Why scores mean nothing: the network scores 0 on the clean images, or if there are none, on all; "" otherwise."""
     judged = [cell[CLEAN]] if CLEAN in cell else list(cell.values())
     if any(system.values[metric].any() for system in judged):  # NaN counts as any other score
         return ""

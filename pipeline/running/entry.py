@@ -136,6 +136,6 @@ def run_command(main: Callable[[], None]) -> None:
         try:
             main()
         except KeyboardInterrupt:
-            sys.exit("interrupted: the same command goes on from here, or starts again")
+            sys.exit("interrupted: the same command continues, or starts again")
 
     _run(run)

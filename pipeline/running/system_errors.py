@@ -35,7 +35,7 @@ DEAD_WORKER = ("TerminatedWorkerError", "BrokenProcessPool")  # exceptions of jo
 
 
 def system_error(error: BaseException) -> str | None:
-    """What the operating system refused and what to do, in one line; None if the error is another one.
+    """The message of an operating-system error and what to do, in one line; None for other errors.
 
     Args:
         error: also the errors that it was raised from are searched.

@@ -106,8 +106,8 @@ class TrainPrior(Settings):
         steps: training steps.
         batch: crops in a training step.
         learning_rate: learning rate of AdamW.
-        ema: decay of the running mean of the weights, which is what is kept.
-        samples: images that are drawn from the trained prior, to look at.
+        ema: decay of the running mean of the weights; the mean is saved.
+        samples: images that are drawn from the trained prior.
         precision: precision of the U-Net in training: full (float32), bf16, or auto: bf16 if the processor
             multiplies it.
         warm_up: steps in which the learning rate rises.

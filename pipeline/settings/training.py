@@ -148,7 +148,7 @@ class TrainRestorer(PluginSections):
 
 
 class Joint(Settings):
-    """Arms `<objective>-joint`: a restorer and a task network that go on training together.
+    """Arms `<objective>-joint`: a restorer and a task network that are trained together.
 
     Attributes:
         mix: images that the task network sees beside the restored ones.

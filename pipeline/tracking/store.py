@@ -178,7 +178,7 @@ def to_metrics(values: Mapping[str, float], step: int = 0, when: int | None = No
 
 
 def sanitised(name: str) -> str:
-    """A metric's name with `_` for characters that MLflow refuses. It takes letters, digits, _ - . space and /."""
+    """A metric's name with `_` for characters that MLflow rejects. It takes letters, digits, _ - . space and /."""
     return "".join(c if c.isalnum() or c in "_-. /" else "_" for c in name)
 
 

@@ -2,7 +2,7 @@
 
 At every step the restorer learns first, from its objective and the features of the task network as it is at that step.
 Then the task network learns, from labels. Each of its images is restored, or the one before restoring (or the clean
-one), or a mix of patches of both. So it stays a good judge of features while the restorer changes.
+one), or a mix of patches of both. So its features stay good while the restorer changes.
 Source: Kim et al., "Beyond image super-resolution for image recognition with task-driven perceptual loss", CVPR 2024.
 They compute the loss of the task network on all three kinds of images at every step; here each image is of one kind,
 so that a step sees as many images as a step of the arm `<objective>-retrained`.
