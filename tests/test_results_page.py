@@ -1,4 +1,4 @@
-"""Every command of docs/explanation/results-archive.md has valid parameters, as far as shows without photos."""
+"""Every command of docs/explanation/protocol.md has valid parameters, as far as shows without photos."""
 
 import re
 import shlex
@@ -12,17 +12,9 @@ from pipeline.plan import check_names, check_numbers
 from pipeline.settings.params import load_params
 
 ROOT = Path(__file__).parents[1]
-PAGE = (ROOT / "docs" / "explanation" / "results-archive.md").read_text().replace("\\\n", " ")
-VARIABLES = dict(re.findall(r'^([A-Z]+)="(.*)"$', PAGE, re.MULTILINE))
+PAGE = (ROOT / "docs" / "explanation" / "protocol.md").read_text().replace("\\\n", " ")
 COMMANDS = re.findall(r"^uv run dvc exp run (.*)$", PAGE, re.MULTILINE)
-FEWEST = 9
-
-
-def _words(command: str) -> list[str]:
-    """The words of a command, as bash would split them."""
-    while "$" in command:
-        command = re.sub(r"\$([A-Z]+)", lambda match: VARIABLES[match[1]], command)
-    return shlex.split(command)
+FEWEST = 1
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -30,7 +22,7 @@ def test_a_command_is_valid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, com
     from dvc.utils.hydra import apply_overrides
 
     monkeypatch.chdir(tmp_path)
-    path, words = Path("params.yaml"), _words(command)
+    path, words = Path("params.yaml"), shlex.split(command)
     targets = [] if words[0] == "-S" else [words.pop(0)]
     assert words[::2] == ["-S"] * (len(words) // 2)
     shutil.copyfile(ROOT / "params.camvid.yaml", path)
@@ -43,4 +35,4 @@ def test_a_command_is_valid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, com
 
 
 def test_all_commands_are_found() -> None:
-    assert len(COMMANDS) >= FEWEST and {"FROZEN", "FINAL", "DEVELOPMENT"} == set(VARIABLES)
+    assert len(COMMANDS) >= FEWEST
