@@ -10,7 +10,7 @@ export PHOTOS=${1:-../photos}
 export DETECTOR=${2:-weights/mine.pt}
 export NEW=${3:-../new-photos}
 
-cp params.camvid.yaml params.yaml
+cp params.photos.yaml params.yaml
 uv run dvc exp run -S data.source=yolo -S "data.root=$PHOTOS" -S data.longest_side=640 \
   -S '++data.yolo={name: mine, project: data.yaml}' -S 'degradations=[lowlight]' -S 'tasks=[detection]' \
   -S "++train_task.detection={weights: $DETECTOR, frozen: true, trust_pickle: true, image_size: 640}"

@@ -39,7 +39,7 @@ def _name(command: str) -> str:
     return found[1]
 
 
-@pytest.mark.parametrize("base", ["params.yaml", "params.camvid.yaml"])
+@pytest.mark.parametrize("base", ["params.yaml", "params.photos.yaml"])
 @pytest.mark.parametrize("command", COMMANDS, ids=[_name(command) for command in COMMANDS])
 def test_a_preset_is_valid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str, base: str) -> None:
     from dvc.utils.hydra import apply_overrides

@@ -20,7 +20,7 @@ from tests.test_wheel import copy_for_wheel
 ROOT = Path(__file__).parents[1]
 TUTORIALS, EXAMPLES = ROOT / "docs" / "tutorials", ROOT / "examples"
 BLOCK = re.compile(r"```(\w+)\n(.*?)```", re.DOTALL)
-SMALLER = {"params.camvid.yaml": "params.tiny.yaml", "image_size: 640": "image_size: 96"}
+SMALLER = {"params.photos.yaml": "params.tiny.yaml", "image_size: 640": "image_size: 96"}
 COUNTS = {"train": 6, "val": 10, "test": 6}  # a gate needs ten images
 SCENES = Scenes(Path(), {"width": 128, "height": 96, **COUNTS}, 0)
 COMMIT = ["git", "-c", "user.name=test", "-c", "user.email=test@localhost", "commit", "-qm", "all"]
