@@ -58,8 +58,8 @@ def test_what_is_missing_is_named(tmp_path: Path) -> None:
     faults = ExDark(tmp_path, settings, 0).faults()
     assert [(Path(fault.file).name, fault.fault.partition(" is ")[0].partition(";")[0]) for fault in faults] == [
         ("imageclasslist.txt:9", "unusable entry: '2015_99.jpg 1 1 1 4'"),
-        ("imageclasslist.txt:5", "label without image: 2015_20.jpg"),
-        ("2015_30.JPG", "image without label: 2015_30.jpg.txt"),
+        ("imageclasslist.txt:5", "label without image: no image, or several, have the name 2015_20.jpg"),
+        ("2015_30.JPG", "image without label: no label, or several, have the name 2015_30.jpg.txt"),
         ("x.txt", "label without image: it"),
     ]
     with pytest.raises(DatasetError, match=r"photos: no such folder\. Correct data\.exdark\.images"):

@@ -5,7 +5,7 @@ import json
 from collections import Counter
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 import cv2
 import numpy as np
@@ -251,6 +251,50 @@ def test_voc_against_torchvision(tmp_path: Path, seed: int, layout: str) -> None
                 centre = (box["xmin"] - 1 + w / 2) / WIDTH, (box["ymin"] - 1 + h / 2) / HEIGHT
                 rows[entry["difficult"]].append((NAMES.index(entry["name"]), *centre, w / WIDTH, h / HEIGHT))
             assert _same(sample.boxes, rows["0"]) and _same(sample.ignored, rows["1"])
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_exdark_against_its_own_rows(tmp_path: Path, seed: int) -> None:
+    """ExDark has no reader in Python: the rows are bbGt's, and Pillow reads the pixels as stored."""
+    from data.sources.exdark import CLASSES
+
+    rng = np.random.default_rng(seed)
+    expected: dict[tuple[str, str], tuple[np.ndarray, dict[int, Rows]]] = {}
+    listed = ["Name | Class | Light | In/Out | Train/Val/Test"] * int(rng.integers(2))
+    for number, split in enumerate(("train", "val", "test") * 3):
+        name, folder = f"2015 é{number}".replace(" ", "_" if number % 2 else "%20"), str(rng.choice(CLASSES))
+        image = tmp_path / "ExDark" / folder / f"{name}{rng.choice(ENDINGS)}"
+        image.parent.mkdir(parents=True, exist_ok=True)
+        stored = Image.fromarray(rng.integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8))
+        exif = stored.getexif()
+        exif[photos.ORIENTATION] = int(rng.integers(1, 9))
+        stored.save(image, **({"exif": exif} if image.suffix.lower() in (".jpg", ".jpeg", ".png", ".webp") else {}))
+        boxes: dict[int, Rows] = {0: [], 1: []}
+        lines = ["% bbGt version=3"]
+        for _ in range(int(rng.integers(0, 4))):
+            kind, (x, y, w, h), ignored = int(rng.integers(len(CLASSES))), _box(rng), int(rng.random() < 0.2)
+            lines.append(f"{CLASSES[kind]} {x} {y} {w} {h} 0 0 0 0 0 {ignored} 0")
+            boxes[ignored].append((kind, (x + w / 2) / WIDTH, (y + h / 2) / HEIGHT, w / WIDTH, h / HEIGHT))
+        spelling = str(rng.choice([image.name, image.name.lower(), unquote(image.name), image.name.upper()]))
+        label = tmp_path / "ExDark_Annno" / folder / f"{spelling}{rng.choice(['.txt', '.TXT'])}"
+        label.parent.mkdir(parents=True, exist_ok=True)
+        label.write_text("\ufeff" * int(rng.integers(2)) + "\r\n".join(lines) + "\n" * int(rng.integers(3)), "utf-8")
+        spelling = str(rng.choice([image.name, image.name.lower(), unquote(image.name), quote(unquote(image.name))]))
+        listed.append(f"{spelling} 1 {rng.integers(1, 11)} 1 {('train', 'val', 'test').index(split) + 1}")
+        with Image.open(image) as file:  # of these formats Pillow turns none but TIFF, which has no EXIF here
+            expected[split, f"é{number}"] = np.asarray(file), boxes
+        _junk(rng, image.parent)
+    (tmp_path / "imageclasslist.txt").write_text("\r\n".join(listed) + "\r\n\r\n", "utf-8")
+    _picture(rng, image.parent / "not-listed.jpg")
+    source = _open("exdark", tmp_path, {"map": None})
+    assert source.faults() == [] and any(note.file.endswith("not-listed.jpg") for note in source.notes())
+    ids = source.split_ids()
+    assert {split: len(names) for split, names in ids.items()} == {"train": 3, "val": 3, "test": 3}
+    for (split, end), (pixels, boxes) in expected.items():
+        (image_id,) = (name for name in ids[split] if name.endswith(end))
+        sample = source.sample(split, image_id)
+        assert np.array_equal(sample.image, pixels)
+        assert _same(sample.boxes, boxes[0]) and _same(sample.ignored, boxes[1])
 
 
 def _write_mask(rng: np.random.Generator, path: Path, mask: np.ndarray) -> Path:

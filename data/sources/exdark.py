@@ -11,14 +11,15 @@ from ..photos import Exif
 from ..samples import Fault
 from .class_map import ClassMap
 from .file_source import FileSettings, FileSource
-from .files import pictures_below, visible_files
+from .files import Names, pictures_below, visible_files
 from .objects import LabelError, LabelledObject, fitted_box, object_labels, report
 from .paths import ImageEntry
 
 CLASSES = ("Bicycle", "Boat", "Bottle", "Bus", "Car", "Cat", "Chair", "Cup", "Dog", "Motorbike", "People", "Table")
 SPLITS = {"1": "train", "2": "val", "3": "test"}
 HEADER = "% bbGt"
-COLUMNS = 5  # in the list of images; also the used columns of a label row: class, left, top, width and height
+COLUMNS = 5  # in the list of images; also the first columns of a label row: class, left, top, width and height
+IGNORED = 10  # column of a label row
 
 
 class Settings(FileSettings):
@@ -40,8 +41,9 @@ class ExDark(FileSource):
     """ExDark in the layout of its download.
 
     - Images lie in ExDark/<class>/<name>, labels in ExDark_Annno/<class>/<name>.txt (spelled so in the
-      download), and imageclasslist.txt gives the split of each image. Names are matched without regard to case.
-    - A row of labels is a class, left, top, width and height in pixels; the columns after these are not used.
+      download), and imageclasslist.txt gives the split of each image. Names may differ in case or percent-encoding.
+    - A row of labels is bbGt's: a class, left, top, width and height in pixels, then occlusion, four numbers of the
+      visible part, a mark of objects to ignore, and an angle. Of the last seven only the mark is read.
     - ExDark's tools ignore EXIF rotation: images are read as stored.
 
     Args:
@@ -65,23 +67,25 @@ class ExDark(FileSource):
         self.description["boxes"] = "as annotated"
 
     def find(self, faults: list[Fault]) -> Mapping[str, Sequence[ImageEntry]]:
-        pictures = {path.name.lower(): path for path in pictures_below(self._folder("images"))}
-        texts = (path for path in visible_files(self._folder("labels")) if path.suffix.lower() == ".txt")
-        labels = {path.name.lower(): path for path in texts}
+        pictures = Names(pictures_below(self._folder("images")), _name)
+        texts = [path for path in visible_files(self._folder("labels")) if path.suffix.lower() == ".txt"]
+        labels = Names(texts, _name)
         self.known.append(self._list_file)
         entries: dict[str, list[ImageEntry]] = {}
         used = set()
         for number, (name, split) in self._listed(faults):
-            label = f"{name}.txt"
+            image, label = pictures.find(name), labels.find(f"{name}.txt")
             used.add(label)
-            if name not in pictures:
-                self.known.extend(path for path in [labels.get(label)] if path is not None)
-                faults.append(Fault(f"{self._list_file}:{number}", f"label without image: {name} is missing"))
-            elif label not in labels:
-                faults.append(Fault(str(pictures[name]), f"image without label: {label} is missing"))
+            if image is None:
+                self.known.extend([label] if label is not None else [])
+                text = f"label without image: no image, or several, have the name {name}"
+                faults.append(Fault(f"{self._list_file}:{number}", text))
+            elif label is None:
+                text = f"image without label: no label, or several, have the name {name}.txt"
+                faults.append(Fault(str(image), text))
             else:
-                entries.setdefault(split, []).append(ImageEntry(pictures[name], labels[label]))
-        strays = sorted(path for name, path in labels.items() if name not in used)
+                entries.setdefault(split, []).append(ImageEntry(image, label))
+        strays = [path for path in texts if path not in used]
         faults += [Fault(str(path), f"label without image: it is not in {self._list_file}") for path in strays]
         return entries
 
@@ -109,22 +113,22 @@ class ExDark(FileSource):
 
     def _listed(self, faults: list[Fault]) -> list[tuple[int, tuple[str, str]]]:
         try:
-            lines = self._list_file.read_text().splitlines()
+            lines = self._list_file.read_text(encoding="utf-8-sig").splitlines()
         except (OSError, UnicodeDecodeError) as error:
             raise DatasetError(f"{self._list_file}: cannot be read ({error}). Correct {self.key}.list") from error
         listed = []
-        for number, line in enumerate(lines[1:], start=2):  # line 1 has the column names
-            words = line.split()
+        for number, line in enumerate(lines, start=1):
+            words = line.rsplit(maxsplit=COLUMNS - 1)
             if len(words) == COLUMNS and words[-1] in SPLITS:
-                listed.append((number, (words[0].lower(), SPLITS[words[-1]])))
-            elif words:
+                listed.append((number, (words[0], SPLITS[words[-1]])))
+            elif words and number > 1:  # line 1 has the column names
                 text = f"unusable entry: {line[:60]!r}; expected a name and four numbers, the last of them 1, 2 or 3"
                 faults.append(Fault(f"{self._list_file}:{number}", text))
         return listed
 
     def _rows(self, file: Path, faults: list[Fault]) -> list[tuple[int, str]]:
         try:
-            lines = file.read_text().splitlines()
+            lines = file.read_text(encoding="utf-8-sig").splitlines()
         except (OSError, UnicodeDecodeError) as error:
             faults.append(Fault(str(file), f"unreadable label: {error}"))
             return []
@@ -142,4 +146,9 @@ class ExDark(FileSource):
             raise LabelError(f"class out of range: {words[0]!r}; there are {', '.join(CLASSES)}")
         box = fitted_box((left, top, left + width, top + height), shape)
         category = self._map.object(words[0])
-        return None if category is None else LabelledObject(category, box)
+        ignored = words[IGNORED : IGNORED + 1] not in ([], ["0"])
+        return None if category is None else LabelledObject(category, box, ignored)
+
+
+def _name(path: Path) -> str:
+    return path.name
