@@ -252,8 +252,11 @@ def _orient(
     if not is_turned:
         return stored, []
     fits_stored, fits_upright = (size in (None, image.size) for image in (stored, upright))
-    if exif == "stored" or (exif == "size" and fits_stored and not fits_upright):
-        return stored, ["rotated by EXIF: kept as stored, as the labels are"]
+    if exif == "stored":
+        return stored, ["rotated by EXIF: kept as stored"]
+    if exif == "size" and fits_stored and not fits_upright:
+        text = "kept as stored, because the labels give this size; if they were made on the upright image, set"
+        return stored, [f"rotated by EXIF: {text} {{key}}.exif to upright"]
     if exif == "size" and fits_stored:
         text = "turned upright, but the size of the labels fits both ways; compare one with its labels, and set"
         return upright, [f"rotated by EXIF in doubt: {text} {{key}}.exif to upright or stored"]
