@@ -1,8 +1,11 @@
 """dvc.yaml against the stages and the parameters."""
 
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
+from clones import dvc
 from ruamel.yaml import YAML
 
 from models.restorers import CHECKPOINT, RESTORERS
@@ -78,3 +81,34 @@ def test_every_path_of_the_command_is_declared(stage: str) -> None:
 
 def test_the_report_is_written_again_for_every_setting_that_it_shows() -> None:
     assert set(STAGES["report"]["params"]) == set(Params.model_fields) - ELSEWHERE
+
+
+def test_a_downloaded_archive_needs_no_git_and_a_clone_uses_it(tmp_path: Path) -> None:
+    repository, archive = tmp_path / "repository", tmp_path / "a dir ü" / "archive"
+    for name in (".dvc/config", ".gitattributes", "params.tiny.yaml"):
+        (repository / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(ROOT / name, repository / name)
+    (repository / "dvc.yaml").write_text("stages: {copy: {cmd: cp params.tiny.yaml out, outs: [out]}}\n")
+    git = ["git", "-c", "user.name=me", "-c", "user.email=me@example.com"]
+    for command in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "x"], ["archive", "-o", "../archive.tar", "HEAD"]):
+        subprocess.run([*git, *command], cwd=repository, check=True)
+    archive.mkdir(parents=True)
+    shutil.unpack_archive(tmp_path / "archive.tar", archive, filter="data")
+    assert dvc(repository, "config", "core.no_scm").stdout == ""
+    assert dvc(archive, "config", "core.no_scm").stdout == "true\n"
+    done = dvc(archive, "repro")
+    assert done.returncode == 0 and (archive / "out").is_file(), done.stderr
+
+
+def test_dvc_keeps_its_index_in_the_project_because_the_usual_folder_may_not_be_writable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dvc.repo import Repo
+
+    (tmp_path / ".dvc").mkdir()
+    shutil.copyfile(ROOT / ".dvc" / "config", tmp_path / ".dvc" / "config")
+    subprocess.run(["git", "init", "-q"], cwd=tmp_path, check=True)
+    monkeypatch.delenv("DVC_SITE_CACHE_DIR", raising=False)
+    monkeypatch.chdir(tmp_path)
+    with Repo() as repository:
+        assert Path(repository.site_cache_dir).resolve().is_relative_to(tmp_path)
