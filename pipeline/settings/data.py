@@ -16,7 +16,8 @@ class Data(PluginSections):
 
     Attributes:
         source: format of the dataset, which needs a section of this name beside it.
-        root: folder of the dataset; source scenes is drawn by code and reads nothing.
+        root: folder of the dataset, which must not hold the project; source scenes is drawn by code and reads nothing.
+            DVC reads the path as it stands, without ~ and variables.
         faults: bad files: error lists all of them and writes no dataset, skip leaves out and lists their images, and
             skip-labels leaves out single bad labels and keeps their image.
         longest_side: larger images are reduced to this many pixels, with their labels; None keeps all sizes.
