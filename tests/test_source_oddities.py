@@ -74,6 +74,47 @@ def test_coco_entries_of_one_image_are_joined_before_splits_are_drawn(tmp_path: 
     assert merged.faults() == [] and len(merged.notes()) == 4
 
 
+def test_coco_ids_that_several_images_or_classes_share(tmp_path: Path) -> None:
+    def share(content: dict[str, Any]) -> None:
+        content["images"][1]["id"] = content["annotations"][1]["image_id"] = 0
+
+    source = _open("coco", tmp_path, _coco(tmp_path, share))
+    assert source.split_ids() == {"train": ["2"]}
+    assert [fault.fault for fault in source.faults()] == [
+        f"unusable entry: id 0, '{n}.png'; several images have this id" for n in range(2)
+    ]
+    again = _open("coco", tmp_path, _coco(tmp_path, lambda c: c["images"].append(dict(c["images"][0]))))
+    assert again.faults() == [] and len(again.split_ids()["train"]) == 3
+    assert _kinds(again.notes()) == ["train.json: images[3]: image listed twice"]
+    classes = _coco(tmp_path, lambda c: c["categories"].append({"id": 1.0, "name": "bus"}))
+    with pytest.raises(DatasetError, match=r"train\.json: categories: 'car' and 'bus' have the id 1\. Correct one"):
+        _open("coco", tmp_path, classes)
+
+
+@pytest.mark.parametrize("names", [("1e5", "10e4"), ("9007199254740993", "9007199254740992.0"), ("inf", "nan")])
+def test_coco_ids_that_only_look_alike_stay_different(tmp_path: Path, names: tuple[str, str]) -> None:
+    def rename(content: dict[str, Any]) -> None:
+        for number, name in enumerate(names):
+            content["images"][number]["id"] = content["annotations"][number]["image_id"] = name
+        content["annotations"][1]["bbox"] = [1, 1, 9, 9]
+
+    source = _open("coco", tmp_path, _coco(tmp_path, rename, 2))
+    boxes = [source.sample("train", name).boxes for name in ("0", "1")]
+    assert source.faults() == [] and [None if rows is None else len(rows) for rows in boxes] == [1, 1]
+    assert not np.array_equal(boxes[0], boxes[1])
+
+
+def test_coco_sizes_of_0_are_unknown_and_empty_boxes_are_those_of_the_outline(tmp_path: Path) -> None:
+    def change(content: dict[str, Any]) -> None:
+        content["images"][0].update(width=0, height=0)
+        x, y, w, h = COCO_BOX
+        content["annotations"][0].update(bbox=[], segmentation=[[x, y, x + w, y, x + w, y + h, x, y + h]])
+
+    files = _coco(tmp_path, change, 1)
+    boxes = _open("coco", tmp_path, {**files, "masks": False}).sample("train", "0").boxes
+    assert boxes is not None and np.allclose(boxes, [[0, 0.5, 0.5, 0.2, 0.5]])
+
+
 def test_coco_classes_are_those_of_the_names_in_any_file(tmp_path: Path) -> None:
     train = _coco(tmp_path, lambda c: c["categories"].append({"id": 2, "name": "dog"}))
     val = _coco(tmp_path, lambda c: c.update(categories=[{"id": 0, "name": "dog"}, {"id": 1, "name": "cat"}]), 3, "val")
@@ -122,6 +163,18 @@ def test_yolo_labels_of_other_formats_leave_no_background(tmp_path: Path) -> Non
     assert source.split_ids() == {"train": ["0", "2"]} and _kinds(source.faults()) == ["1.png: image without label"]
 
 
+def test_yolo_labels_in_another_folder_leave_no_background(tmp_path: Path) -> None:
+    for place in ("0", "cam1/5"):
+        save(tmp_path / "Images" / "Train" / f"{place}.png", picture(len(place)))
+        (tmp_path / "Labels" / "Train").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "Labels" / "Train" / f"{Path(place).name}.txt").write_text(BOX)
+    (tmp_path / "data.yaml").write_text(json.dumps({"train": "images/train", "names": ["car"]}))
+    source = _open("yolo", tmp_path, {})
+    assert source.split_ids() == {"train": ["0"]}
+    assert _kinds(source.faults()) == ["5.txt: label without image", "5.png: image without label"]
+    assert source.faults()[1].fault.endswith(f"put it into {tmp_path / 'Labels' / 'Train' / 'cam1'}")
+
+
 def test_one_label_is_left_out_and_its_image_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for split in ("train", "val"):
@@ -157,6 +210,43 @@ def test_voc_polygons_and_pictures_of_one_name(tmp_path: Path) -> None:
     assert _kinds(source.faults()) == ["a.bmp: image without label"]
 
 
+@pytest.mark.parametrize("encoding", ["ISO-8859-1", "utf-16", "gb2312", "UTF-8"])
+def test_voc_files_in_the_encoding_that_they_declare(tmp_path: Path, encoding: str) -> None:
+    name = "图" if encoding == "gb2312" else "é"
+    objects = VOC_OBJECT.format(name=name, difficult=0, box=(21, 11, 32, 20))
+    for stem, split in (("a", "trainval"), ("b", "test")):
+        save(tmp_path / "JPEGImages" / f"{stem}.jpg", picture(len(split)))
+        text = f'<?xml version="1.0" encoding="{encoding}"?>{VOC_XML.format(objects=objects)}'
+        for folder, file, content in (
+            ("Annotations", f"{stem}.xml", text.encode(encoding)),
+            ("ImageSets/Main", f"{split}.txt", f"\ufeff{stem}\r\n".encode()),
+        ):
+            (tmp_path / folder).mkdir(parents=True, exist_ok=True)
+            (tmp_path / folder / file).write_bytes(content)
+    (tmp_path / "Annotations" / "c.xml").write_text("<annotation/>")
+    source = _open("voc", tmp_path, {"classes": ["car", name]})
+    assert source.split_ids() == {"train": ["a"], "test": ["b"]}
+    assert _kinds(source.notes()) == ["c.xml: label not read"]
+    boxes = source.sample("train", "a").boxes
+    assert boxes is not None and np.allclose(boxes, [[1, 26 / WIDTH, 15 / HEIGHT, 12 / WIDTH, 10 / HEIGHT]])
+
+
+def test_the_mask_with_the_ending_of_the_settings_is_read(tmp_path: Path) -> None:
+    mask = np.zeros((HEIGHT, WIDTH), np.uint8)
+    for name, endings in (("0", (".png", ".bmp")), ("1", (".gif", ".bmp"))):
+        save(tmp_path / "images" / "train" / f"{name}.jpg", picture(int(name)))
+        for value, ending in enumerate(endings):
+            save(tmp_path / "masks" / "train" / f"{name}{ending}", mask + value)
+    layout = {"images": "images/{split}", "masks": "masks/{split}", "image_ending": "", "mask_ending": ".png"}
+    source = _open("masks", tmp_path, {"layout": layout, "classes": ["road", "car"], "things": [], "min_pixels": 1})
+    assert source.split_ids() == {"train": ["0"]}
+    assert [fault.fault for fault in source.faults()] == ["image without label: several masks have its name"]
+    left = [f"1{ending}: picture not read" for ending in (".bmp", ".gif")]
+    assert _kinds(source.notes()) == ["0.bmp: second label of an image", *left]
+    read = source.sample("train", "0").mask
+    assert read is not None and not read.any()
+
+
 def test_masks_of_grey_values_say_what_to_set(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     mask = np.zeros((HEIGHT, WIDTH), np.uint8)
     mask[:9] = 255
@@ -185,6 +275,18 @@ def test_folders_that_hold_the_same_folders_are_splits(tmp_path: Path) -> None:
     source = _open("folders", tmp_path, {**COMMON, "split": SHARES})
     assert source.classes == {"classification": ["cat", "dog"]}
     assert {split: len(names) for split, names in source.split_ids().items()} == {"train": 2, "test": 2}
+
+
+def test_folders_of_classes_that_hold_splits(tmp_path: Path) -> None:
+    for number, (name, split) in enumerate((n, s) for n in ("cat", "dog") for s in ("Train", "Test")):
+        save(tmp_path / name / split / "a" / "1.jpg", picture(number))
+    source = _open("folders", tmp_path, COMMON)
+    assert source.split_ids() == {
+        "train": ["cat__Train__a__1", "dog__Train__a__1"],
+        "test": ["cat__Test__a__1", "dog__Test__a__1"],
+    }
+    assert [source.sample("test", name).category for name in source.split_ids()["test"]] == [0, 1]
+    assert _open("folders", tmp_path, {**COMMON, "map": ["dog"]}).split_ids() == {"train": ["1"], "test": ["1"]}
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))

@@ -15,6 +15,7 @@ from ..settings import SplitOrAll
 from .class_map import ClassMap
 from .coco_file import (
     Annotation,
+    Id,
     annotations_by_image,
     category_names,
     class_names,
@@ -40,6 +41,8 @@ from .objects import (
 )
 from .paths import ImageEntry
 from .splits import divided_or_not
+
+NO_BOX: tuple[Any, ...] = (None, [])
 
 
 @dataclass(frozen=True, eq=False)
@@ -181,13 +184,19 @@ class Coco(FileSource):
         annotations, is_complete = annotations_by_image(path, content, faults)
         numbers = [identifier(image.get("id")) for image in content["images"]]
         is_complete = is_complete and (not annotations or not annotations.keys().isdisjoint(numbers))
-        find = image_finder(folder)
+        files = list(map(image_finder(folder), (image.get("file_name") for image in content["images"])))
+        shared = _shared_by_images(numbers, files)
         entries, seen = [], set()
-        for index, (image, number) in enumerate(zip(content["images"], numbers, strict=True)):
-            file = find(image.get("file_name"))
-            if number is None or number in seen or file is None:
-                text = f"unusable entry: id {image.get('id')}, {image.get('file_name')!r}"
-                faults.append(Fault(f"{path}: images[{index}]", text))
+        for index, (image, number, file) in enumerate(zip(content["images"], numbers, files, strict=True)):
+            shown = f"id {image.get('id')}, {image.get('file_name')!r}"
+            if number is None or number in shared or file is None:
+                reason = "; several images have this id" if number in shared else ""
+                faults.append(Fault(f"{path}: images[{index}]", f"unusable entry: {shown}{reason}"))
+                self.known.extend([file] if file is not None else [])
+                seen.update([number] if number in shared else [])
+                continue
+            if number in seen:
+                faults.append(Fault(f"{path}: images[{index}]", f"image listed twice: {shown}", "note"))
                 continue
             seen.add(number)
             annotated = tuple(annotations.get(number, ()))
@@ -232,12 +241,19 @@ class Coco(FileSource):
         if category is None:
             return None
         try:
-            counts = _outline(annotation, shape) if self._masks or annotation.get("bbox") is None else None
+            has_box = annotation.get("bbox") not in NO_BOX or not is_outline(annotation.get("segmentation"))
+            counts = _outline(annotation, shape) if self._masks or not has_box else None
             box = _box(annotation, counts, shape)
             return LabelledObject(category, box, is_crowd(annotation), counts)
         except LabelError as error:
             report(faults, where, error)
             return None
+
+
+def _shared_by_images(numbers: Sequence[Id | None], files: Sequence[Path | None]) -> set[Id | None]:
+    """The ids that entries with different files have: nobody knows to which of them the annotations belong."""
+    first: dict[Id | None, Path | None] = {}
+    return {number for number, file in zip(numbers, files, strict=True) if first.setdefault(number, file) != file}
 
 
 def _outline(annotation: Annotation, shape: tuple[int, int]) -> str:
@@ -253,7 +269,7 @@ def _outline(annotation: Annotation, shape: tuple[int, int]) -> str:
 
 def _box(annotation: Annotation, counts: str | None, shape: tuple[int, int]) -> tuple[float, float, float, float]:
     box = annotation.get("bbox")
-    if box is None and counts is not None:
+    if box in NO_BOX and counts is not None:
         rows, columns = decode_mask(counts, shape).nonzero()
         return (float(columns.min()), float(rows.min()), float(columns.max() + 1), float(rows.max() + 1))
     if not isinstance(box, list) or len(box) != 4 or not all(isinstance(v, int | float) for v in box):

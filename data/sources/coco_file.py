@@ -1,6 +1,7 @@
 """COCO's JSON files: ids in any form, categories by name, the annotations of each image, and its file."""
 
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from .paths import safe_inside
 
 Annotation = dict[str, Any]
 Id = int | str
+WHOLE_NUMBER = re.compile(r"\s*([+-]?[0-9]{1,40})(?:\.0*)?\s*")  # texts such as 1e5 are names
 NAMED_BY_FILE = ("id", "image_id")  # of an annotation: they say nothing about the object
 
 
@@ -41,11 +43,8 @@ def identifier(value: Any) -> Id | None:
     if isinstance(value, bool):
         return None
     if isinstance(value, str):
-        try:
-            number = float(value)
-        except ValueError:
-            return value or None
-        return int(number) if number.is_integer() and "_" not in value else value
+        number = WHOLE_NUMBER.fullmatch(value)
+        return int(number[1]) if number else value or None
     if isinstance(value, float):
         return int(value) if value.is_integer() else None
     return value if isinstance(value, int) else None
@@ -76,13 +75,19 @@ def annotations_by_image(path: Path, content: Any, faults: list[Fault]) -> tuple
 
 
 def category_names(path: Path, content: Mapping[str, Any]) -> dict[Id, str]:
-    """Class names by category id, in the order of the ids."""
+    """Class names by category id, in the order of the ids.
+
+    Raises:
+        DatasetError: a category has no id or no name, or two of them share an id.
+    """
     names: dict[Id, str] = {}
     for entry in content["categories"]:
         number = identifier(entry.get("id"))
         if number is None or entry.get("name") is None:
             raise DatasetError(f"{path}: a category has no id or no name. Add it")
-        names[number] = str(entry["name"])
+        name = str(entry["name"])
+        if names.setdefault(number, name) != name:
+            raise DatasetError(f"{path}: categories: {names[number]!r} and {name!r} have the id {number}. Correct one")
     return dict(sorted(names.items(), key=lambda item: (isinstance(item[0], str), item[0])))
 
 
@@ -142,6 +147,6 @@ def image_finder(folder: Path) -> Callable[[Any], Path | None]:
 
 
 def image_size(image: Mapping[str, Any]) -> tuple[int, int] | None:
-    """(width, height) in pixels of an image's entry; None if it has none."""
+    """(width, height) in pixels of an image's entry; None if it has none. Some tools write 0 for an unknown size."""
     width, height = identifier(image.get("width")), identifier(image.get("height"))
-    return (width, height) if isinstance(width, int) and isinstance(height, int) else None
+    return (width, height) if isinstance(width, int) and isinstance(height, int) and width and height else None

@@ -95,6 +95,18 @@ def alike(name: str) -> str:
     return unicodedata.normalize("NFC", unquote(name)).casefold()
 
 
+def written_differently(base: Path, name: str) -> Path | None:
+    """The existing path below `base` that differs from `name` in case, Unicode form or percent-encoding alone."""
+    place = base
+    for part in name.split("/"):
+        entries = [] if part in ("", ".", "..") or not place.is_dir() else list(place.iterdir())
+        found = Names(entries, lambda path: path.name).find(part)
+        if entries and found is None:
+            return None
+        place = found or place / part
+    return place if place.exists() else None
+
+
 def trailing_parts(name: str) -> Iterator[str]:
     """A path, then the path without its first folder, and so on: "/a/b/c.jpg" gives a/b/c.jpg, b/c.jpg, c.jpg."""
     parts = [part for part in name.replace("\\", "/").split("/") if part not in ("", ".")]
@@ -164,6 +176,8 @@ def _what_is_left(entry: "os.DirEntry[str]") -> str | None:
         return "folder not read: no setting, list or label leads to it" if _entries(entry.path) else None
     if is_side_file(entry.name):
         return None
+    if Path(entry.name).suffix.lower() == ".xml":
+        return "label not read: no setting, list or picture leads to it"
     if is_picture(Path(entry.path)):
         return "picture not read: no setting, list or label names it"
     return "unknown file: no picture, no label and no known side file"

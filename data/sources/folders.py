@@ -26,8 +26,9 @@ class Folders(FileSource):
     - <root>/<split>/<class>/<image>, with folders called train, val and test, or Training, valid, Testing and so on; or
       <root>/<class>/<image>, from which the splits are drawn. Images may lie in subfolders of their class. If the root
       holds one folder alone, with the folders of splits in it, that folder is read.
-    - Folders that all hold the same folders are splits, whatever they are called: without the name of a split, their
-      images are divided by `split`.
+    - Or <root>/<class>/<split>/<image>, if the folders of all classes hold folders of splits and nothing else.
+    - Other folders that all hold the same folders are splits, whatever they are called: without the name of a split,
+      their images are divided by `split`.
     - The classes are the class folders of all splits, sorted by name.
 
     Args:
@@ -48,6 +49,7 @@ class Folders(FileSource):
         if not root.is_dir():
             raise DatasetError(f"{root}: no such folder. Correct data.root")
         self._splits = _split_folders(root)
+        self._are_splits_inside = not self._splits and _hold_splits(visible_folders(root))
         names = sorted({path.name for place in self._splits or [root] for path in visible_folders(place)})
         if not names:
             raise DatasetError(f"{root}: it has no folders. Put images into <split>/<class>/ or <class>/")
@@ -56,6 +58,15 @@ class Folders(FileSource):
 
     def find(self, faults: list[Fault]) -> Mapping[str, Sequence[ImageEntry]]:
         entries: dict[str, list[ImageEntry]] = {}
+        if self._are_splits_inside:
+            for place in [place for folder in visible_folders(self.root) for place in visible_folders(folder)]:
+                category = self._map.object(place.parent.name)
+                images = entries.setdefault(str(split_of(place.name)), [])
+                if category is None:
+                    self.known.append(place.parent)
+                else:
+                    images.extend(ImageEntry(image, category) for image in pictures_below(place))
+            return entries
         for place in self._splits or [self.root]:
             split = split_of(place.name) if self._splits else None
             if self._splits and split is None and not self.settings.split:
@@ -98,5 +109,15 @@ def _split_folders(root: Path) -> list[Path]:
         return splits
     inside = [{folder.name for folder in visible_folders(place)} for place in folders]
     if len(folders) > 1 and len(inside[0]) > 1 and all(names == inside[0] for names in inside):
-        return [] if all(map(split_of, inside[0])) else folders
+        return [] if _hold_splits(folders) else folders
     return _split_folders(folders[0]) if len(folders) == 1 and inside[0] else []
+
+
+def _hold_splits(folders: Sequence[Path]) -> bool:
+    """Whether there is more than one folder, and all hold folders of at least two splits and no other files."""
+    for folder in folders:
+        entries = [path for path in folder.iterdir() if not is_hidden(path.name)]
+        splits = {split_of(path.name) if path.is_dir() else None for path in entries}
+        if len(splits) < 2 or None in splits:
+            return False
+    return len(folders) > 1

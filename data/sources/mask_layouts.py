@@ -134,20 +134,27 @@ def pairs(
     else:
         places = [path for path in visible_files(masks) if path.name.casefold().endswith(mask_ending.casefold())]
         by_name = Names(places, lambda path: path.relative_to(masks).as_posix()[: -len(mask_ending) or None])
-    in_one_folder, used = set(places), set()
+    in_one_folder, used, second = set(places), set(), {}
     for image in pictures_below(pictures):
         name = image.name if image_ending else image.stem
         if image in in_one_folder or not name.casefold().endswith(image_ending.casefold()):
             continue
         shared = image.relative_to(pictures).with_name(name[: len(name) - len(image_ending)] or name).as_posix()
-        mask = by_name.find(shared)
+        usual = masks / f"{shared}{mask_ending}"
+        mask = usual if usual in in_one_folder else by_name.find(shared)
         if mask is None:
-            faults.append(Fault(str(image), f"image without label: {masks / shared}{mask_ending} is missing"))
+            reason = "several masks have its name" if by_name.all(shared) else f"{usual} is missing"
+            faults.append(Fault(str(image), f"image without label: {reason}"))
+            used.update(by_name.all(shared))
         else:
             used.add(mask)
+            second.update(dict.fromkeys(by_name.all(shared), mask))
             yield ImageEntry(image, mask)
-    strays = [path for path in places if path not in used]
-    faults += [Fault(str(path), f"label without image: none of its name in {pictures}") for path in strays]
+    for path in [path for path in places if path not in used]:
+        if path in second:
+            faults.append(Fault(str(path), f"second label of an image: {second[path]} is read", "note"))
+        else:
+            faults.append(Fault(str(path), f"label without image: none of its name in {pictures}"))
 
 
 def _is_suffix(ending: str) -> bool:

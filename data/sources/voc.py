@@ -103,14 +103,20 @@ class Voc(FileSource):
         return small
 
     def _own_lists(self) -> dict[str, list[str]]:
-        """The lists of the root, or of the years in it, that are called train, val or test, by split."""
+        """The lists of the root, or of the years in it, that are called train, val or test, by split.
+
+        A list called trainval counts as train where there is no list of either.
+        """
         sets: dict[str, list[str]] = {}
+        undivided: list[str] = []
         for year in [self.root, *visible_folders(self.root)]:
             for file in sorted((year / LISTS / self.settings.lists).glob("*.txt")):
-                split = split_of(file.stem)
+                split, name = split_of(file.stem), (year.relative_to(self.root) / file.stem).as_posix()
                 if split is not None:
-                    sets.setdefault(split, []).append((year.relative_to(self.root) / file.stem).as_posix())
-        return sets
+                    sets.setdefault(split, []).append(name)
+                elif file.stem.casefold() == "trainval":
+                    undivided.append(name)
+        return {"train": undivided, **sets} if undivided and sets.keys() == {"test"} else sets
 
     def _without_lists(self, faults: list[Fault]) -> dict[str, list[ImageEntry]]:
         """All XML files below the root, with their images."""
@@ -173,7 +179,7 @@ class Voc(FileSource):
     def _list(self, year: Path, name: str, faults: list[Fault]) -> list[ImageEntry]:
         file = year / LISTS / self.settings.lists / f"{name}.txt"
         try:
-            lines = file.read_text().splitlines()
+            lines = file.read_text(encoding="utf-8-sig").splitlines()
         except (OSError, UnicodeDecodeError) as error:
             raise DatasetError(f"{file}: cannot be read ({error}). Correct data.voc.sets or data.voc.lists") from error
         entries = []

@@ -1,11 +1,14 @@
 """Pascal VOC's XML files: one image's size, file name and objects."""
 
+import codecs
+import re
 import xml.etree.ElementTree as ElementTree
 from dataclasses import dataclass
 from pathlib import Path
 
 from .objects import Box, LabelError, fitted_box
 
+ENCODING = re.compile(rb"""(?:\xef\xbb\xbf)?<\?xml[^>]*encoding=["']([\w.-]+)["']""")
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 
@@ -23,15 +26,19 @@ def read_annotation(file: Path) -> Annotation:
     """Read the XML file of one image.
 
     Raises:
-        LabelError: it is not XML in UTF-8, or has a document type.
+        LabelError: it is not XML in UTF-8 or in the encoding that it declares, or has a document type.
     """
     try:
-        text = file.read_bytes().decode("utf-8-sig")
+        content = file.read_bytes()
+        declared = ENCODING.match(content)
+        is_utf_16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+        text = content.decode("utf-16" if is_utf_16 else declared[1].decode() if declared else "utf-8")
+        text = text.removeprefix("\ufeff")
         if "<!DOCTYPE" in text or "<!ENTITY" in text:
             raise LabelError("unreadable label: XML with a document type is refused")
-        # Setting the encoding keeps an encoding declaration in the file from changing what the parser reads.
+        # The parser reads the text that was checked, whatever encoding the file declares.
         root = ElementTree.fromstring(text.encode(), parser=ElementTree.XMLParser(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, ElementTree.ParseError) as error:
+    except (OSError, LookupError, UnicodeError, ElementTree.ParseError) as error:
         raise LabelError(f"unreadable label: {error}") from error
     name = (root.findtext("filename") or "").strip()
     return Annotation(file, _size(root), tuple(root.findall("object")), name)

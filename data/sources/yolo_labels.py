@@ -47,9 +47,10 @@ def find_labels(images: Sequence[Path], not_labels: Iterable[Path], faults: list
             labels[image] = file
     labels |= _written_differently([image for image in images if image not in labels], folders, texts, labels.values())
     strays = _strays(images, folders, texts, labels, faults)
+    names = {alike(file.stem) for files in strays.values() for file in files}
     for image in images:
         if image not in labels:
-            reason = _doubt(image, folders[image.parent], strays)
+            reason = _doubt(image, folders[image.parent], strays, names)
             if reason is None:
                 labels[image] = folders[image.parent][0] / f"{image.stem}.txt"
             else:
@@ -139,13 +140,13 @@ def _strays(
     texts: dict[Path, list[Path]],
     labels: dict[Path, Path],
     faults: list[Fault],
-) -> dict[Path, int]:
-    """The number of label files without an image, by folder; they are added to `faults`."""
+) -> dict[Path, list[Path]]:
+    """The label files without an image, by folder; they are added to `faults`."""
     used = set(labels.values())
     second = {folder / f"{image.stem}.txt": image for image in labels for folder in folders[image.parent]}
     pictures = {folder: place for place, places in folders.items() for folder in places}
     pictured = {place: _picture_names(place) for place in folders}
-    strays: Counter[Path] = Counter()
+    strays: dict[Path, list[Path]] = {}
     for folder, files in texts.items():
         for file in files:
             if file in second and file not in used:
@@ -154,9 +155,9 @@ def _strays(
             elif file not in used and alike(file.stem) in pictured[pictures[folder]]:
                 faults.append(Fault(str(file), "label not read: no list names its image", "note"))
             elif file not in used and not _is_other_text(file, folder in folders):
-                strays[folder] += 1
+                strays.setdefault(folder, []).append(file)
                 faults.append(Fault(str(file), f"label without image: none of its name in {pictures[folder]}"))
-    return dict(strays)
+    return strays
 
 
 def _picture_names(folder: Path) -> set[str]:
@@ -177,11 +178,13 @@ def _is_other_text(file: Path, is_beside_images: bool) -> bool:
         return is_beside_images
 
 
-def _doubt(image: Path, folders: Sequence[Path], strays: dict[Path, int]) -> str | None:
+def _doubt(image: Path, folders: Sequence[Path], strays: dict[Path, list[Path]], names: set[str]) -> str | None:
     """Why an image without a label file cannot be taken for one without objects; None if it can."""
+    if alike(image.stem) in names:
+        return f"a label file in another folder has its name; put it into {folders[0]}"
     for folder in dict.fromkeys(folders):
         if folder in strays:
-            return f"{strays[folder]} label files in {folder} have no image, and one of them may be its own"
+            return f"{len(strays[folder])} label files in {folder} have no image, and one of them may be its own"
         for suffix in OTHER_LABELS:
             if (folder / f"{image.stem}{suffix}").is_file():
                 return f"{image.stem}{suffix} in {folder} has its name, but is not in YOLO's format"

@@ -8,7 +8,7 @@ from typing import Any
 from ..labels import DatasetError
 from ..photos import is_picture_name
 from ..samples import Fault
-from .files import pictures_below, split_of, trailing_parts, visible_folders
+from .files import pictures_below, split_of, trailing_parts, visible_folders, written_differently
 from .paths import is_file_name
 from .splits import SPLITS, UNDIVIDED
 
@@ -188,7 +188,8 @@ def _place(project: Project, base: Path, split: str, entry: Any) -> tuple[Path |
     if project.is_darknet or name.startswith("/") or name[1:3] == ":/":  # a path of another machine
         choices += [base / part for part in trailing_parts(name)]
     expected = base / name.removeprefix("../")
-    return next((path for path in choices if path.is_dir() or path.is_file()), None), expected
+    place = next((path for path in choices if path.is_dir() or path.is_file()), None)
+    return place or written_differently(base, name.removeprefix("../")), expected
 
 
 def _listed(file: Path, base: Path, faults: list[Fault]) -> list[Path]:
