@@ -286,6 +286,10 @@ def test_folders_of_classes_that_hold_splits(tmp_path: Path) -> None:
         "test": ["cat__Test__a__1", "dog__Test__a__1"],
     }
     assert [source.sample("test", name).category for name in source.split_ids()["test"]] == [0, 1]
+    drawn = _open("folders", tmp_path, {**COMMON, "split": SHARES})
+    assert [note.fault for note in drawn.notes()] == [
+        "splits of the files: all images are drawn anew; remove data.folders.split to keep test, train"
+    ]
     assert _open("folders", tmp_path, {**COMMON, "map": ["dog"]}).split_ids() == {"train": ["1"], "test": ["1"]}
 
 

@@ -80,6 +80,9 @@ def list_images(
         raise DatasetError(
             f"{key}.split: missing, and the files have no splits. Set it, such as {{train: 0.7, val: 0.1, test: 0.2}}"
         )
+    if shares and len(entries) > 1:
+        text = f"splits of the files: all images are drawn anew; remove {key}.split to keep {', '.join(entries)}"
+        faults.append(Fault(f"{key}.split", text, "note"))
     once = _without_repeats(entries, bool(shares), join, faults)
     videos = {} if grouping is None else _videos(entries, grouping)
     block = None if grouping is None else grouping.block
