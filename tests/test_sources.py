@@ -168,7 +168,8 @@ def test_an_image_in_two_splits_does_no_harm_where_splits_are_drawn() -> None:
     entries = {"train": _entries("a.png", "b.png"), "val": _entries("a.png", "b.png")}
     listing = list_images(entries, {"train": 0.5, "val": 0.5}, {}, "data.x", 0, [])
     assert sorted(name for entries in listing.splits.values() for name in entries) == ["a", "b"]
-    assert listing.faults == ()
+    assert [fault.fault.partition(":")[0] for fault in listing.faults] == ["splits of the files"]
+    assert not any(fault.is_bad for fault in listing.faults)
 
 
 def test_limit_thins_evenly() -> None:

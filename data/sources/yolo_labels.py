@@ -47,10 +47,10 @@ def find_labels(images: Sequence[Path], not_labels: Iterable[Path], faults: list
             labels[image] = file
     labels |= _written_differently([image for image in images if image not in labels], folders, texts, labels.values())
     strays = _strays(images, folders, texts, labels, faults)
-    names = {alike(file.stem) for files in strays.values() for file in files}
+    stray_names = {alike(file.stem) for files in strays.values() for file in files}
     for image in images:
         if image not in labels:
-            reason = _doubt(image, folders[image.parent], strays, names)
+            reason = _doubt(image, folders[image.parent], strays, stray_names)
             if reason is None:
                 labels[image] = folders[image.parent][0] / f"{image.stem}.txt"
             else:
