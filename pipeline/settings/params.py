@@ -172,10 +172,12 @@ class Quality(Settings):
     Attributes:
         prior_images: test images on which the terms of DiffLoss are measured as quality metrics; 0: none.
         precision: of the prior that measures them: full, or bf16, which is faster if the hardware multiplies bfloat16.
+        no_reference: further metrics that need no clean counterpart, such as [PIQE].
     """
 
     prior_images: NonNegative = 32
     precision: Literal["full", "bf16"] = "full"
+    no_reference: list[Literal["PIQE"]] = Field(default=[])
 
 
 class Report(Settings):
