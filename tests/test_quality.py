@@ -12,6 +12,7 @@ from skimage.metrics import structural_similarity
 from torchmetrics.functional.image import multiscale_structural_similarity_index_measure, peak_signal_noise_ratio
 
 from data.dataset import Dataset
+from data.degradations import degrade
 from pipeline.metrics.fidelity import LARGEST_PSNR, SMALLEST_SIDE, ms_ssim, psnr, ssim
 from pipeline.metrics.image_quality import ImageQuality, blur, image_measures, network_measures
 from pipeline.metrics.piqe import piqe
@@ -146,6 +147,19 @@ def test_piqe_of_flat_images_and_without_the_clean_image() -> None:
     assert piqe(noisy, clean) == piqe(noisy, noisy) != piqe(clean, clean)
     for grey in (0, 128, 255):
         assert piqe(np.full((40, 40, 3), grey, np.uint8), clean) == 100
+
+
+def test_what_piqe_sees_and_what_it_does_not() -> None:
+    """Noise and compression raise it with their severity; a stronger motion blur does not."""
+    pictures = [photos.astronaut()[:400, :400], photos.coffee(), photos.chelsea()]
+
+    def mean(recipe: str, severity: int) -> float:
+        return float(np.mean([piqe(degrade(picture, recipe, severity, 0), picture) for picture in pictures]))
+
+    clean = float(np.mean([piqe(picture, picture) for picture in pictures]))
+    for recipe in ("noise", "jpeg"):
+        assert clean < mean(recipe, 1) < mean(recipe, 5)
+    assert mean("blur-motion", 5) < mean("blur-motion", 1)
 
 
 def test_metrics_without_a_reference_are_measured_if_asked_for(make_dataset: Callable[..., Dataset]) -> None:

@@ -213,7 +213,8 @@ class Params(Settings):
         degradations: recipes, chains of degrade.recipes, or photos of degrade.real.
         objectives: losses that restorers are trained with: names, or sums such as pixel + task.
         tasks: recognition tasks.
-        arms: further comparisons: degraded-retrained, <objective>-retrained, clean-restored-<objective>.
+        arms: further comparisons: degraded-retrained, <objective>-retrained, <objective>-joint,
+            clean-restored-<objective>.
         degrade: how clean images are degraded.
         train_prior: the diffusion prior.
         train_task: the networks of the tasks.
