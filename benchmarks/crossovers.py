@@ -26,7 +26,7 @@ SEVERITIES = np.arange(5.0)
 STARTS, STOPS, PEAK = 0.7, 3.6, 2.2
 SHARED = 0.5  # of an image's variance
 GROUPS = (8, 20, 50)
-SLOPES = (1, 5)  # standard errors by which the gain changes from one severity to the next
+SLOPES = (2, 6)  # standard errors by which the gain changes from one severity to the next
 TRAININGS = ((1, 0.0), (3, 1.0), (5, 1.0))  # K and q
 
 
