@@ -1,6 +1,7 @@
 """Stage arm: one task evaluated on the images of one arm.
 
 If the arm is a retrained one, the network is trained on these images first; if it is a joint one, with the restorer.
+Such networks are scored on clean images, too.
 """
 
 from argparse import Namespace
@@ -17,7 +18,7 @@ from models.restorers.contract import Restorer
 from models.tasks import get_task
 from models.tasks.contract import Task
 from pipeline.metrics.evaluation import evaluate, load_network
-from pipeline.running.artifacts import JOINT_FILE, NETWORKS_FOLDER, trained_file
+from pipeline.running.artifacts import JOINT_FILE, NETWORKS_FOLDER, ON_CLEAN_FOLDER, trained_file
 from pipeline.running.atomic_outputs import read_json, replacing, replacing_folder
 from pipeline.running.digests import checkpoint_folder, fingerprint
 from pipeline.running.entry import parse_arguments, run_stage
@@ -47,10 +48,10 @@ def main() -> None:
     else:
         task = load_network(options.task, Path(options.network))
     with replacing_folder(Path(options.out)) as out:
-        for name in images.evaluation_splits:
-            split = images.split(name)
-            read = partial(_read_restored, restorer, split, params.restore) if restorer else split.image
-            evaluate(task, split, read, out / name, f"{options.task} on {options.arm} {name}")
+        _evaluate_all(task, images, restorer, params.restore, out, f"{options.task} on {options.arm}")
+        if TRAIN in images.info.splits:
+            on_clean, text = Dataset.open(images.folder / ON_CLEAN_FOLDER), f"{options.task} of {options.arm} on clean"
+            _evaluate_all(task, on_clean, restorer, params.restore, out / ON_CLEAN_FOLDER, text)
         if restorer:
             (out / NETWORKS_FOLDER).mkdir()
             save_restorer(trained_file(out / NETWORKS_FOLDER), restorer)
@@ -61,6 +62,16 @@ def main() -> None:
     else:
         with replacing(Path(options.costs)) as scratch:
             scratch.write_text("{}\n")
+
+
+def _evaluate_all(
+    task: Task, images: Dataset, restorer: Restorer | None, settings: Restore, out: Path, text: str
+) -> None:
+    """Evaluate on all evaluation splits of a dataset, through the restorer of a joint arm."""
+    for name in images.evaluation_splits:
+        split = images.split(name)
+        read = partial(_read_restored, restorer, split, settings) if restorer else split.image
+        evaluate(task, split, read, out / name, f"{text} {name}")
 
 
 def _read_restored(restorer: Restorer, split: Split, settings: Restore, image_id: str) -> NDArray[np.uint8]:

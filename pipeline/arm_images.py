@@ -1,11 +1,12 @@
 """Stage arm_images: the images that the task networks of one arm are trained and tested on, with their labels.
 
-The images of a joint arm are the degraded ones: its restorer goes on learning in the stage `arm`. What it starts from
-is written as digests, so that only a change there trains the arm again.
+The folder of a retrained arm also has the clean evaluation images, as its network would see them: the arm is scored on
+them too. The images of a joint arm are the degraded and the clean ones: its restorer goes on learning in the stage
+`arm`. What it starts from is written as digests, so that only a change there trains the arm again.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 from data.dataset import Dataset, Split, write_info
 from data.samples import copy_labels
 from models.restorers.contract import Restorer
-from pipeline.running.artifacts import JOINT_FILE, trained_file
+from pipeline.running.artifacts import JOINT_FILE, ON_CLEAN_FOLDER, trained_file
 from pipeline.running.atomic_outputs import read_json, replacing_folder
 from pipeline.running.digests import code_digest, data_digest, digest_files
 from pipeline.running.entry import parse_arguments, run_stage
@@ -38,6 +39,8 @@ def write_images(
 ) -> None:
     """Write a dataset with the splits that the arm needs: `train` if it is retrained, and the evaluation splits.
 
+    If it is retrained, `on-clean/` is a dataset of the clean evaluation images.
+
     Args:
         arm: the arm.
         clean: the clean dataset.
@@ -50,19 +53,33 @@ def write_images(
     source = degraded if arm.retrained else clean
     splits = [*([TRAIN] if arm.retrained else []), *source.evaluation_splits]
     with replacing_folder(out) as folder:
-        for name in splits:
-            split = source.split(name)
-            copy_labels(split.folder, folder / name)
-            target, text = folder / name / "images", f"{arm.name} {name}"
-            if restorer is None:
-                _copy_images(split, target, text)
-            else:
-                _restore(restorer, split, settings, target, text)
-        counts = {name: source.info.splits[name] for name in splits}
-        info = source.info.with_splits(counts)
-        write_info(folder, replace(info, name=clean.info.name, classes=clean.info.classes))
+        _write_splits(arm, source, splits, clean, restorer, settings, folder)
+        if arm.retrained:
+            _write_splits(arm, clean, [clean.evaluation_split], clean, restorer, settings, folder / ON_CLEAN_FOLDER)
         if joint:
             (folder / JOINT_FILE).write_text(json.dumps(joint, indent=1) + "\n")
+
+
+def _write_splits(
+    arm: Arm,
+    source: Dataset,
+    splits: Sequence[str],
+    clean: Dataset,
+    restorer: Restorer | None,
+    settings: Restore,
+    folder: Path,
+) -> None:
+    """Write some splits of a dataset, restored or copied, as a dataset with the name and classes of the clean one."""
+    for name in splits:
+        split = source.split(name)
+        copy_labels(split.folder, folder / name)
+        target, text = folder / name / "images", f"{arm.name} {name}"
+        if restorer is None:
+            _copy_images(split, target, text)
+        else:
+            _restore(restorer, split, settings, target, text)
+    info = source.info.with_splits({name: source.info.splits[name] for name in splits})
+    write_info(folder, replace(info, name=clean.info.name, classes=clean.info.classes))
 
 
 def describe_joint(objective: Path, restorer: Path, clean: Dataset) -> dict[str, Any]:

@@ -5,7 +5,6 @@ digests of the files that tasks, restorer and losses read. DVC cannot know these
 """
 
 import json
-import os
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,6 +18,7 @@ from pipeline.datasets.recipes import recipe_of
 from pipeline.running.atomic_outputs import replacing, replacing_folder
 from pipeline.running.entry import parse_arguments, run_stage
 from pipeline.settings.data import Paired, Unpaired
+from pipeline.settings.dvc_view import check_complete, check_root
 from pipeline.settings.grammar import (
     BASE,
     CHECKPOINT,
@@ -119,7 +119,16 @@ def _check_degradations(params: Params) -> None:
         else:
             _check_recipe(params, key, name)
     for name in degrade.severity_of:
-        _check_exists("degrade.severity_of", name, [*RECIPES, *degrade.recipes, *degrade.real])
+        if name in degrade.sweeps:
+            raise ParamsError(
+                f"{PARAMS_FILE}: degrade.severity_of: {name!r} is a sweep, without severities. Remove it."
+            )
+        _check_degradation(params, "degrade.severity_of", name)
+
+
+def _check_degradation(params: Params, key: str, name: str) -> None:
+    if name not in params.degrade.real:
+        _checked(key, lambda known: recipe_of(params.degrade, known), name)
 
 
 def _check_photos(params: Params, name: str) -> None:
@@ -183,6 +192,7 @@ def check_numbers(params: Params) -> None:
         _check_timesteps(params, f"{loss}.timesteps", settings.get("timesteps", (0, 1)))
         for degradation, window in settings.get("timesteps_of", {}).items():
             _check_timesteps(params, f"{loss}.timesteps_of.{degradation}", window)
+            _check_degradation(params, f"losses.{loss}.timesteps_of", degradation)
         _check_from_step(params, loss, settings.get("from_step", 0))
 
 
@@ -203,48 +213,6 @@ def _check_from_step(params: Params, loss: str, first: int) -> None:
                 f"{PARAMS_FILE}: losses.{loss}.from_step: expected less than {steps} (the steps of {objective!r}), got "
                 f"{first}. Lower it, or the loss is never used."
             )
-
-
-def check_complete(stages: Mapping[str, Any]) -> None:
-    """Check that params.yaml has every key that a stage depends on. DVC would find out only when it runs that stage.
-
-    Args:
-        stages: those of dvc.yaml.
-
-    Raises:
-        ParamsError: the first key that is missing.
-    """
-    content = read_yaml(PARAMS_FILE, hint=RUN_IN_ROOT)
-    for key in dict.fromkeys(key for stage in stages.values() for key in stage.get("params", []) if "$" not in key):
-        node = content
-        for part in key.split("."):
-            if not isinstance(node, dict) or part not in node:
-                raise ParamsError(f"{PARAMS_FILE}: {key} is missing; take it over from the project's own {PARAMS_FILE}")
-            node = node[part]
-
-
-def check_root(root: str, written: Path) -> None:
-    """Check `data.root` as it stands in params.yaml, because DVC reads it there too.
-
-    Args:
-        root: the value.
-        written: the folder that the stages write into.
-
-    Raises:
-        ParamsError: it has ~ or a variable, which DVC does not expand, or what the stages write lies in it.
-    """
-    key, at_home = f"{PARAMS_FILE}: data.root: {root!r}", root == "~" or root.startswith("~/")
-    expanded = os.path.expandvars(str(Path(root).expanduser()) if at_home else root)
-    if at_home or expanded != root:
-        raise ParamsError(f"{key}: DVC does not expand ~ and variables. Write {expanded!r}.")
-    path = Path(root).resolve()
-    if written.resolve().is_relative_to(path):
-        raise ParamsError(
-            f"{key}: this folder holds the project, and with it the files that the stages write. Put the data into a "
-            "folder of their own, such as data/mine, and name that."
-        )
-    if path.is_relative_to(written.resolve()):
-        raise ParamsError(f"{key}: the stages write into {written}/. Put the data into another folder.")
 
 
 def needs(params: Params) -> dict[str, bool]:
@@ -279,8 +247,7 @@ def main() -> None:
     tasks = {task: foreign_networks.describe_task(task, params.task_settings(task), watched) for task in params.tasks}
     foreign_networks.check_frozen_classes(params)
     restorer = foreign_networks.describe_restorer(params.train_restorer, watched)
-    for objective in params.objectives:
-        foreign_networks.try_objective(objective, params, watched)
+    foreign_networks.try_losses(params, watched)
     needed = needs(params)
     if needed["prior"]:
         pretrained_priors.try_prior(params.train_prior)

@@ -1,4 +1,7 @@
-"""Stage quality: PSNR, SSIM and other metrics of degraded and restored images against the clean images."""
+"""Stage quality: PSNR, SSIM and other metrics of degraded and restored images against the clean images.
+
+Photos without clean counterparts have the metrics that need no reference.
+"""
 
 import json
 from collections.abc import Callable, Mapping
@@ -10,7 +13,7 @@ from typing import Any
 from data.dataset import Dataset, Split
 from models.losses import needs_prior
 from pipeline.metrics import QUALITY, MeanRecords, get_scoring
-from pipeline.metrics.fidelity import FIDELITY, Image, Measure
+from pipeline.metrics.fidelity import Image, Measure
 from pipeline.running.artifacts import DIFFLOSS_FILE, LEFT_OUT_FILE, RECORDS_FILE, read_from, scored_images
 from pipeline.running.atomic_outputs import replacing_folder
 from pipeline.running.entry import parse_arguments, run_stage
@@ -35,7 +38,7 @@ def measure(
     """The records of each variant: every metric of every image. Clean images are read once for all variants.
 
     Args:
-        clean: the clean images.
+        clean: the clean images; any images of the same ids if no measure needs a reference.
         variants: what is compared with them.
         measures: measures that need no network, by name.
         network_measures: measures by a network. They are computed in this thread.
@@ -84,15 +87,12 @@ def measure_all(
     """
     quality: Any = get_scoring(QUALITY)
     device = choose_device()
-    measures, left_out = quality.image_measures(clean)
+    measures, left_out = quality.image_measures(clean, params.quality.no_reference)
     network_measures, without_weights = quality.network_measures(device, params.losses.get("lpips"))
     left_out |= without_weights
-    folders = scored_images(degraded, restored, params.objectives)
-    variants = {variant: partial(read_from, folder) for variant, folder in folders.items()}
+    variants = _readers(params, degraded, restored)
     text = f"quality {degraded.folder.name}"
-    records = measure(clean, variants, measures, network_measures, params.engine, text)
-    for (variant, name), scores in records.items():
-        scores.save(out / variant / name / RECORDS_FILE)
+    _save(measure(clean, variants, measures, network_measures, params.engine, text), out)
 
     image_ids = clean.evenly_spaced(params.quality.prior_images)
     if not any(needs_prior(objective_losses(objective, params.losses)) for objective in params.objectives):
@@ -107,18 +107,38 @@ def measure_all(
     return left_out
 
 
+def measure_unpaired(params: Params, degraded: Dataset, restored: Path, out: Path) -> dict[str, str]:
+    """Write the records of photos without clean counterparts, degraded and restored, as `measure_all` does."""
+    quality: Any = get_scoring(QUALITY)
+    measures = quality.measures_without_reference(params.quality.no_reference)
+    photos, name = degraded.split(degraded.evaluation_split), degraded.folder.name
+    variants = _readers(params, degraded, restored)
+    _save(measure(photos, variants, measures, engine=params.engine, description=f"quality {name}"), out)
+    without = [metric.name for metric in quality.metrics if metric.name not in {*measures, *quality.no_reference}]
+    return {", ".join(without): f"the photos of {name} have no clean counterparts"}
+
+
+def _readers(params: Params, degraded: Dataset, restored: Path) -> Readers:
+    folders = scored_images(degraded, restored, params.objectives)
+    return {variant: partial(read_from, folder) for variant, folder in folders.items()}
+
+
+def _save(records: Mapping[Variant, MeanRecords], out: Path) -> None:
+    for (variant, name), scores in records.items():
+        scores.save(out / variant / name / RECORDS_FILE)
+
+
 def main() -> None:
     """Command line."""
     options = parse_arguments("clean", "degraded", "restored", "prior", "out")
     clean, degraded = (Dataset.open(Path(path)) for path in (options.clean, options.degraded))
-    params = load_params()
+    params, restored = load_params(), Path(options.restored)
     with replacing_folder(Path(options.out)) as out:
-        if not degraded.has_clean_images:
-            names = ", ".join(FIDELITY)
-            print(f"{options.degraded}: {names} left out: the photos have no clean counterparts")
-            return
-        split = clean.split(clean.evaluation_split)
-        left_out = measure_all(params, split, degraded, Path(options.restored), Path(options.prior), out)
+        if degraded.has_clean_images:
+            split = clean.split(clean.evaluation_split)
+            left_out = measure_all(params, split, degraded, restored, Path(options.prior), out)
+        else:
+            left_out = measure_unpaired(params, degraded, restored, out)
         (out / LEFT_OUT_FILE).write_text(json.dumps(left_out, indent=1) + "\n")
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from data.dataset import Dataset
 from pipeline.reporting import html, markdown
 from pipeline.reporting.breakdown import write_breakdown
+from pipeline.reporting.clean_harm import write_clean_harm
 from pipeline.reporting.contents import Pictures, describe_report
 from pipeline.reporting.document import Document
 from pipeline.reporting.origin import describe_origin
@@ -28,6 +29,7 @@ def write_report(params: Params, clean: Dataset, folders: RunFolders, out: Path)
     groups = read_groups(params, clean, folders.degraded)
     tables = write_tables(params, folders, groups, out)
     write_costs(params, folders.costs, out)
+    write_clean_harm(params, clean, folders, tables["gains"], out)
     write_metrics(tables["results"], tables["gains"], out)
     write_curves(folders.restorers, params.degradations, params.objectives, out)
     tables |= write_breakdown(params, clean, folders, groups, tables["gains"], out)

@@ -333,9 +333,8 @@ EXAMPLES = {
         {
             "pipeline/metrics/image_quality.py": [
                 (
-                    "from pipeline.metrics.fidelity import FIDELITY, SMALLEST_SIDE, Image, Measure, ms_ssim\n",
-                    "from pipeline.metrics.fidelity import FIDELITY, SMALLEST_SIDE, Image, Measure, ms_ssim\n"
-                    "from pipeline.metrics.roughness import roughness\n",
+                    "from pipeline.metrics.scoring import Metric\n",
+                    "from pipeline.metrics.roughness import roughness\nfrom pipeline.metrics.scoring import Metric\n",
                 ),
                 (
                     '{**FIDELITY, "blur": blur}',

@@ -16,7 +16,7 @@ from models.restorers import RestorerError, build_restorer, save_restorer
 from pipeline import arm, arm_images
 from pipeline.metrics import MeanRecords
 from pipeline.reporting import score_rows
-from pipeline.running.artifacts import RECORDS_FILE
+from pipeline.running.artifacts import ON_CLEAN_FOLDER, RECORDS_FILE
 from pipeline.settings.params import ParamsError, load_params
 from pipeline.statistics.comparison import ONE_TRAINING
 from pipeline.statistics.resampling import Resamples
@@ -81,6 +81,14 @@ def test_images_of_an_arm(
             assert np.array_equal(found.split(split).boxes(id), given.split(split).boxes(id))
             same = np.array_equal(found.split(split).image(id), given.split(split).image(id))
             assert same == (name == "degraded-retrained")
+    on_clean = found.folder / ON_CLEAN_FOLDER
+    assert on_clean.exists() == (name != "clean-restored-pixel")
+    if on_clean.exists():
+        test, written = clean.split("test"), Dataset.open(on_clean).split("test")
+        assert Dataset.open(on_clean).info.groups == {"test": groups["test"]} and written.ids == test.ids
+        for id in test.ids:
+            assert np.array_equal(written.mask(id), test.mask(id))
+            assert np.array_equal(written.image(id), test.image(id)) == (name == "degraded-retrained")
 
 
 def test_a_missing_restorer_is_not_passed_over(
@@ -142,6 +150,8 @@ def test_a_network_is_trained_only_where_the_arm_asks(
     assert ("training_seconds" in json.loads(Path("costs.json").read_text())) == (name == "degraded-retrained")
     assert bool(trained) == (name == "degraded-retrained")
     assert (tmp_path / "out" / "test" / RECORDS_FILE).exists()
+    on_clean = tmp_path / "out" / ON_CLEAN_FOLDER / "test" / RECORDS_FILE
+    assert on_clean.exists() == (name == "degraded-retrained")
     assert get_scoring("segmentation").read(tmp_path / "out" / "test" / "predictions").keys() == set(
         images.split("test").ids
     )

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from pydantic import ValidationError
 
 from data.dataset import Dataset
 from data.degradations import DegradationError, degrade, get_recipe
@@ -22,7 +23,7 @@ from pipeline.metrics import MeanRecords
 from pipeline.plan import check_names
 from pipeline.reporting.severity_section import severity_curves
 from pipeline.reporting.severity_tables import CROSSOVERS, SEVERITIES, crossover_overview, crossover_rows, severity_rows
-from pipeline.settings.data import RandomSeverity, Sweep
+from pipeline.settings.data import Degrade, RandomSeverity, Sweep
 from pipeline.settings.params import ParamsError, load_params
 from pipeline.statistics.comparison import TWO_TRAININGS, estimate
 from pipeline.statistics.crossovers import helpful_range, interpolated, positive_range
@@ -212,6 +213,12 @@ def test_its_code_and_settings_count() -> None:
     assert code.degradation_modules(params, "mist") == code.degradation_modules(params, "fog")
     assert params.degrade.only("mist")["sweeps"]["values"] == list(MIST.values)
     check_names(params.model_copy(update={"degradations": ["mist"]}))
+
+
+def test_a_sweep_has_no_severity() -> None:
+    content = {**PARAMS.degrade.model_dump(), "sweeps": {"mist": MIST.model_dump()}, "severity_of": {"mist": 2}}
+    with pytest.raises(ValidationError, match="'mist' is a sweep, which has values instead"):
+        Degrade.model_validate(content)
 
 
 @pytest.mark.parametrize(

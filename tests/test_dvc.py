@@ -9,7 +9,7 @@ from clones import dvc
 from ruamel.yaml import YAML
 
 from models.restorers import CHECKPOINT, RESTORERS
-from pipeline.plan import check_complete
+from pipeline.settings.dvc_view import check_complete
 from pipeline.settings.params import ELSEWHERE, Params, ParamsError
 from pipeline.settings.training import TrainRestorer
 

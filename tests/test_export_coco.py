@@ -76,7 +76,8 @@ def test_another_evaluator_finds_the_same_scores(
         assert 0 < found < 1 and found == pytest.approx(float(expected.metrics()["mAP50-95"][0]), abs=1e-6)
     labels = json.loads((folder / "labels-test.json").read_text())
     assert [category["name"] for category in labels["categories"]] == dataset.info.classes["detection"]
-    assert all(Path(image["file_name"]).is_file() for image in labels["images"]) and len(labels["images"]) == 12
+    files = [Path(labels["info"]["images"], image["file_name"]) for image in labels["images"]]
+    assert len(files) == 12 and all(file.is_file() for file in files)
 
 
 def test_mistakes(make_dataset: Callable[..., Dataset], tmp_path: Path) -> None:

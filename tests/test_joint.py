@@ -18,7 +18,7 @@ from models.tasks import get_task
 from pipeline import arm, arm_images
 from pipeline.plan import check_names
 from pipeline.reporting.score_rows import comparisons
-from pipeline.running.artifacts import RECORDS_FILE
+from pipeline.running.artifacts import ON_CLEAN_FOLDER, RECORDS_FILE
 from pipeline.settings.grammar import Arm, arm_error, is_retrained, objective_of, parse_arm, variant_kind
 from pipeline.settings.params import Params, ParamsError, load_params
 from pipeline.training import joint
@@ -187,12 +187,13 @@ def test_it_is_scored_on_the_images_of_its_own_restorer(project: Project) -> Non
     project.run(_params(), "out")
     task = get_task("segmentation").load(Path("out/networks"), torch.device("cpu"))
     restorer = load_restorer("out/networks/restorer.safetensors")
-    split = Dataset.open(Path("degraded")).split("test")
-    for image_id in split.ids:
-        with torch.inference_mode():
-            restored = images.to_uint8(restorer(images.to_tensor(split.image(image_id))[None])[0])
-        stored = images.read_mask(next(Path("out/test/predictions").rglob(f"{image_id}.png")))
-        assert np.array_equal(task.predict(restored), stored)
+    for name, evaluated in (("degraded", "out/test"), ("clean", f"out/{ON_CLEAN_FOLDER}/test")):
+        split = Dataset.open(Path(name)).split("test")
+        for image_id in split.ids:
+            with torch.inference_mode():
+                restored = images.to_uint8(restorer(images.to_tensor(split.image(image_id))[None])[0])
+            stored = images.read_mask(next(Path(evaluated, "predictions").rglob(f"{image_id}.png")))
+            assert np.array_equal(task.predict(restored), stored)
 
 
 def test_what_trains_an_arm_again(project: Project) -> None:

@@ -101,7 +101,7 @@ def test_a_degradation_with_a_severity_of_its_own() -> None:
     assert degrade.of("fog").severity == 2 and degrade.of("lowlight").severity == 3
     assert degrade.only("fog") == {"severity": 2} and degrade.only("lowlight") == {"severity": 3}
     wrong = params.degrade.model_copy(update={"severity_of": {"fgo": 2}})
-    with pytest.raises(ParamsError, match=r"degrade\.severity_of: 'fgo' is unknown. Choose one of .*fog"):
+    with pytest.raises(ParamsError, match=r"degrade\.severity_of: there is no recipe 'fgo'. Choose from .*fog"):
         check_names(params.model_copy(update={"degrade": wrong}))
 
 

@@ -128,6 +128,9 @@ def test_the_files_of_objectives_are_tried(project: Path, monkeypatch: pytest.Mo
     _edit("backbone: alex, weights: weights/squeeze.pth", "backbone: alex, weights: none.pth")
     with pytest.raises(ParamsError, match=r"losses\.lpips: lpips: none\.pth: cannot be read"):
         _run(monkeypatch)
+    _edit("objectives: [pixel, lpips, frozen]", "objectives: [pixel]")  # image quality is measured with it
+    with pytest.raises(ParamsError, match=r"losses\.lpips: lpips: none\.pth: cannot be read"):
+        _run(monkeypatch)
 
 
 def test_a_pretrained_prior_is_tried(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:

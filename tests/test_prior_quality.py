@@ -134,3 +134,6 @@ def test_a_window_that_does_not_fit_is_refused() -> None:
     losses = {**params.losses, "diffloss": {**params.losses["diffloss"], "timesteps_of": {"fog": (10, 2000)}}}
     with pytest.raises(ParamsError, match=r"losses\.diffloss\.timesteps_of\.fog: expected 0 <= low < high <= 1000"):
         check_numbers(params.model_copy(update={"losses": losses}))
+    losses["diffloss"] = {**params.losses["diffloss"], "timesteps_of": {"fgo": (10, 200)}}
+    with pytest.raises(ParamsError, match=r"losses\.diffloss\.timesteps_of: there is no recipe 'fgo'\. Choose from"):
+        check_numbers(params.model_copy(update={"losses": losses}))

@@ -1,17 +1,21 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
 import torchvision
 from scipy import ndimage
+from skimage import data as photos
 from skimage.metrics import structural_similarity
 from torchmetrics.functional.image import multiscale_structural_similarity_index_measure, peak_signal_noise_ratio
 
 from data.dataset import Dataset
+from data.degradations import degrade
 from pipeline.metrics.fidelity import LARGEST_PSNR, SMALLEST_SIDE, ms_ssim, psnr, ssim
 from pipeline.metrics.image_quality import ImageQuality, blur, image_measures, network_measures
+from pipeline.metrics.piqe import piqe
 from pipeline.quality import measure
 
 CPU = torch.device("cpu")
@@ -104,6 +108,67 @@ def test_blur_is_what_blurring_raises_and_flat_images_are_defined() -> None:
     smooth = ndimage.uniform_filter(clean, (5, 5, 1))
     assert 0 <= blur(clean, clean) < blur(smooth, clean) < 1
     assert blur(np.zeros_like(clean), clean) == 1  # nothing is sharp there
+
+
+def _piqe_images() -> dict[str, np.ndarray]:
+    photo, rng = photos.astronaut(), np.random.default_rng(0)
+    noisy = np.clip(photo + rng.normal(0, 25, photo.shape), 0, 255).astype(np.uint8)
+    blocks = photo.reshape(64, 8, 64, 8, 3).mean(axis=(1, 3)).astype(np.uint8).repeat(8, axis=0).repeat(8, axis=1)
+    return {
+        "photo": photo,
+        "odd": photo[:203, 100:333],
+        "noisy": noisy,
+        "blocks": blocks,
+        "blurred": cv2.GaussianBlur(photo, (0, 0), 3),
+        "dark": photo // 12,
+        "small": np.random.default_rng(0).integers(0, 256, (9, 12, 3), dtype=np.uint8),
+    }
+
+
+PYPIQE = {  # what pypiqe 1.2 returns for the same images in BGR
+    "photo": 33.66154221836559,
+    "odd": 20.00080771553933,
+    "noisy": 56.12596865078295,
+    "blocks": 84.78946926336651,
+    "blurred": 91.86930090283022,
+    "dark": 62.721645703142755,
+    "small": 85.17954930715781,
+}
+
+
+@pytest.mark.parametrize("name", PYPIQE)
+def test_piqe_is_pypiqes(name: str) -> None:
+    image = _piqe_images()[name]
+    assert piqe(image, image) == pytest.approx(PYPIQE[name], abs=1e-6)
+
+
+def test_piqe_of_flat_images_and_without_the_clean_image() -> None:
+    clean, noisy = _pair()
+    assert piqe(noisy, clean) == piqe(noisy, noisy) != piqe(clean, clean)
+    for grey in (0, 128, 255):
+        assert piqe(np.full((40, 40, 3), grey, np.uint8), clean) == 100
+
+
+def test_what_piqe_sees_and_what_it_does_not() -> None:
+    """Noise and compression raise it with their severity; a stronger motion blur does not."""
+    pictures = [photos.astronaut()[:400, :400], photos.coffee(), photos.chelsea()]
+
+    def mean(recipe: str, severity: int) -> float:
+        return float(np.mean([piqe(degrade(picture, recipe, severity, 0), picture) for picture in pictures]))
+
+    clean = float(np.mean([piqe(picture, picture) for picture in pictures]))
+    for recipe in ("noise", "jpeg"):
+        assert clean < mean(recipe, 1) < mean(recipe, 5)
+    assert mean("blur-motion", 5) < mean("blur-motion", 1)
+
+
+def test_metrics_without_a_reference_are_measured_if_asked_for(make_dataset: Callable[..., Dataset]) -> None:
+    measures, _ = image_measures(make_dataset().split("test"), ["PIQE"])
+    assert [*measures] == [*ImageQuality.measures, "PIQE"]
+    assert [*ImageQuality.measures_without_reference(["PIQE"])] == ["blur", "PIQE"]
+    assert [*ImageQuality.measures_without_reference()] == ["blur"]
+    declared = {metric.name: metric for metric in ImageQuality.metrics}
+    assert not any(declared[name].higher_is_better for name in ImageQuality.no_reference)
 
 
 def _by_hand(image: np.ndarray, clean: np.ndarray) -> float:

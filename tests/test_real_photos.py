@@ -1,5 +1,6 @@
 """Real degraded photos instead of made ones: paired with the clean images, or labelled and alone."""
 
+import json
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -16,8 +17,11 @@ from pipeline import degrade, quality
 from pipeline.commands.redo_image import redo_image
 from pipeline.datasets import real_photos
 from pipeline.datasets.manifests import MANIFEST, ManifestError, read_manifest
+from pipeline.metrics import load_records
+from pipeline.metrics.piqe import piqe
+from pipeline.running.artifacts import LEFT_OUT_FILE, RECORDS_FILE
 from pipeline.settings.data import Data, Unpaired
-from pipeline.settings.params import Params, load_params
+from pipeline.settings.params import Params, Quality, load_params
 
 PARAMS = load_params(Path(__file__).parents[1] / "params.yaml")
 CLASSES = ["ground", "square", "bar"]
@@ -141,26 +145,25 @@ def test_photos_of_other_classes_are_refused(make_dataset: Callable[..., Dataset
     assert not (tmp_path / "out").exists()
 
 
-def test_quality_says_what_it_leaves_out(
-    make_dataset: Callable[..., Dataset], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+def test_quality_of_photos_without_clean_counterparts(
+    make_dataset: Callable[..., Dataset], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clean = make_dataset()
     photos, params = _unpaired(_labelled(clean, tmp_path / "night"))
+    params = params.model_copy(update={"quality": Quality(no_reference=["PIQE"]), "objectives": ["pixel"]})
     degrade.degrade_for_photos(clean, photos, params.degrade, params, tmp_path / "out")
-    words = [
-        "--clean",
-        str(clean.folder),
-        "--degraded",
-        "out",
-        "--restored",
-        "none",
-        "--prior",
-        "none",
-        "--out",
-        "quality",
-    ]
+    degraded, restored = Dataset.open(tmp_path / "out").split("test"), Path("restored/pixel/test")
+    restored.mkdir(parents=True)
+    for id in degraded.ids:
+        images.write_image(restored / f"{id}.png", degraded.image(id) * 3)
+    words = f"--clean {clean.folder} --degraded out --restored restored --prior none --out quality".split()
     monkeypatch.setattr("sys.argv", ["quality", *words])
     monkeypatch.setattr(quality, "load_params", lambda: params)
     quality.main()
-    assert "PSNR, SSIM left out: the photos have no clean counterparts" in capsys.readouterr().out
-    assert list((tmp_path / "quality").iterdir()) == []
+    for variant, factor in (("degraded", 1), ("pixel", 3)):
+        records = load_records(Path("quality", variant, "test", RECORDS_FILE))
+        assert records.image_ids == degraded.ids and list(records.image_scores()) == ["blur", "PIQE"]
+        expected = np.mean([piqe(degraded.image(id) * factor, degraded.image(id)) for id in degraded.ids])
+        assert records.metrics()["PIQE"][0] == pytest.approx(expected)
+    left_out = json.loads(Path("quality", LEFT_OUT_FILE).read_text())
+    assert left_out == {"PSNR, SSIM, MS-SSIM, LPIPS, natural, semantic": "the photos of out have no clean counterparts"}

@@ -7,8 +7,8 @@ It writes, for every task with boxes or masks of objects and every degradation:
     <out>/<task>/<degradation>/labels-<split>.json      images, categories and annotations
     <out>/<task>/<degradation>/<variant>-<split>.json   results of one variant, with the same ids
 
-The second training of a restorer has the split `<split>~2`, and so on. Labels name the degraded images; restored images
-of the same names lie in the folder of the stage `restore`.
+The second training of a restorer has the split `<split>~2`, and so on. Images have their file's name alone, because the
+degraded and all restored ones have the same; `info.images` in the labels is the folder of the degraded ones.
 """
 
 import json
@@ -63,10 +63,10 @@ def export(params: Params, degraded: Path, evaluations: Path, out: Path) -> list
 
 
 def labelled(split: Split, classes: list[str], scoring: type[ObjectScoring[Any]]) -> dict[str, Any]:
-    """COCO's annotations of a split, with the names of its images and classes."""
-    content = scoring.coco_labels(split, len(classes))
+    """COCO's annotations of a split, with the names of its images and classes, and the folder of the images."""
+    content = {"info": {"images": (split.folder / "images").as_posix()}, **scoring.coco_labels(split, len(classes))}
     for image, image_id in zip(content["images"], sorted(split.ids), strict=True):
-        image["file_name"] = (split.folder / "images" / f"{image_id}.png").as_posix()
+        image["file_name"] = f"{image_id}.png"
     for category, name in zip(content["categories"], classes, strict=True):
         category["name"] = name
     return content

@@ -1,6 +1,9 @@
-"""Image quality: PSNR, SSIM, blur, MS-SSIM, LPIPS and DiffLoss's terms of images against their clean counterparts."""
+"""Image quality: PSNR, SSIM, MS-SSIM, LPIPS and DiffLoss's terms of images against their clean counterparts.
 
-from collections.abc import Mapping
+Blur and PIQE need no clean counterpart.
+"""
+
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -10,6 +13,7 @@ import numpy as np
 from data import images
 from data.dataset import Split
 from pipeline.metrics.fidelity import FIDELITY, SMALLEST_SIDE, Image, Measure, ms_ssim
+from pipeline.metrics.piqe import piqe
 from pipeline.metrics.scoring import Metric
 
 if TYPE_CHECKING:
@@ -31,13 +35,23 @@ def blur(image: Image, clean: Image) -> float:
     return float(blur_effect(image, h_size=11, channel_axis=2))
 
 
-def image_measures(clean: Split) -> tuple[dict[str, Measure], dict[str, str]]:
+def measures_without_reference(chosen: Sequence[str] = ()) -> dict[str, Measure]:
+    """The measures of images that have no clean counterparts, by name; they ignore their second image.
+
+    Args:
+        chosen: `quality.no_reference` in params.yaml.
+    """
+    return {"blur": blur, **{name: ImageQuality.no_reference[name] for name in chosen}}
+
+
+def image_measures(clean: Split, chosen: Sequence[str] = ()) -> tuple[dict[str, Measure], dict[str, str]]:
     """The measures of a split that need no network, and the reasons why some cannot be computed, both by name.
 
     Args:
         clean: the clean images.
+        chosen: `quality.no_reference` in params.yaml.
     """
-    measures = dict(ImageQuality.measures)
+    measures = {**ImageQuality.measures, **measures_without_reference(chosen)}
     sides = {image_id: min(clean.size(image_id)) for image_id in clean.ids}
     smallest = min(sides, key=lambda image_id: sides[image_id])
     if sides[smallest] >= SMALLEST_SIDE:
@@ -85,12 +99,15 @@ class ImageQuality:
         Metric("LPIPS", higher_is_better=False),
         Metric("natural", higher_is_better=False),
         Metric("semantic", higher_is_better=False),
+        Metric("PIQE", higher_is_better=False, digits=1, gain_digits=1),
     )
     class_metrics: ClassVar[tuple[Metric, ...]] = ()
     image_metrics: ClassVar[tuple[Metric, ...]] = metrics
 
     measures: ClassVar[Mapping[str, Measure]] = {**FIDELITY, "blur": blur}  # of images of any size, without a network
+    no_reference: ClassVar[Mapping[str, Measure]] = {"PIQE": piqe}  # only if params.yaml asks for them
     image_measures = staticmethod(image_measures)
+    measures_without_reference = staticmethod(measures_without_reference)
     network_measures = staticmethod(network_measures)
 
     @staticmethod

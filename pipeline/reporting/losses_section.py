@@ -7,6 +7,7 @@ import pandas as pd
 from pipeline.metrics import QUALITY, main_metric
 from pipeline.reporting import table_views
 from pipeline.reporting.answers import which_loss
+from pipeline.reporting.clean_harm import clean_harm_section
 from pipeline.reporting.document import Block, Bullets, Item, Paragraph, Section
 from pipeline.settings.grammar import FROZEN, mixture_name
 from pipeline.settings.params import Params, Statistics
@@ -35,6 +36,8 @@ def losses_section(params: Params, numbers: Mapping[str, pd.DataFrame], texts: t
     others = table_views.baseline_table(texts, "Gains over all other baselines", gains[~between])
     if others:
         parts.append(Section("Other metrics and baselines", [Bullets(_baseline_notes(params), note=True), others]))
+    if price := clean_harm_section(texts):
+        parts.append(price)
     if len(texts.get("planning", ())):
         parts.append(_planning(texts["planning"], params.statistics))
     return Section("Loss against loss", blocks, "losses", parts)

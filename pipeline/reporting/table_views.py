@@ -216,7 +216,7 @@ def _cell(row: Row, column: str, metric: str = "", ends: tuple[str, str] | None 
     text = row.get(column, "")
     if not text:
         return Cell("")
-    gain = column == "gain"
+    gain = column.startswith("gain")
     interval = " to ".join(shown(row[end], metric, gain) for end in ends) if ends and row[ends[0]] else ""
     return Cell(shown(text, metric, gain), text, interval)
 

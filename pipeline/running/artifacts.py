@@ -16,6 +16,7 @@ TRAINING = "~"  # <split>~2: the same split restored by the second training of a
 RECORDS_FILE = "records.npz"  # scores of one variant on one split, in a folder <variant>/<split>
 DIFFLOSS_FILE = "diffloss.npz"  # beside the records of image quality: DiffLoss's terms for some images
 JOINT_FILE = "joint.json"  # beside the images of a joint arm: what it starts from
+ON_CLEAN_FOLDER = "on-clean"  # in the folder of a retrained arm: the clean images, and what its network makes of them
 NETWORKS_FOLDER = "networks"  # beside the evaluation of a joint arm: its restorer and its task network
 LEFT_OUT_FILE = "left_out.json"  # metrics of image quality that could not be measured, with the reason
 

@@ -165,6 +165,8 @@ class Degrade(Settings):
             if both := set(names) & set(others):
                 raise ValueError(f"{min(both)!r} is in {first} and in {second}. Remove one of them.")
         for name, sweep in self.sweeps.items():
+            if name in self.severity_of:
+                raise ValueError(f"severity_of: {name!r} is a sweep, which has values instead. Remove it here.")
             if sweep.recipe in (*self.sweeps, *self.real):
                 raise ValueError(
                     f"sweeps.{name}: {sweep.recipe!r} is no recipe. Choose one of recipes, or a built-in one."

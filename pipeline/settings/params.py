@@ -172,10 +172,12 @@ class Quality(Settings):
     Attributes:
         prior_images: test images on which the terms of DiffLoss are measured as quality metrics; 0: none.
         precision: of the prior that measures them: full, or bf16, which is faster if the hardware multiplies bfloat16.
+        no_reference: further metrics that need no clean counterpart, such as [PIQE].
     """
 
     prior_images: NonNegative = 32
     precision: Literal["full", "bf16"] = "full"
+    no_reference: list[Literal["PIQE"]] = Field(default=[])
 
 
 class Report(Settings):
@@ -211,7 +213,8 @@ class Params(Settings):
         degradations: recipes, chains of degrade.recipes, or photos of degrade.real.
         objectives: losses that restorers are trained with: names, or sums such as pixel + task.
         tasks: recognition tasks.
-        arms: further comparisons: degraded-retrained, <objective>-retrained, clean-restored-<objective>.
+        arms: further comparisons: degraded-retrained, <objective>-retrained, <objective>-joint,
+            clean-restored-<objective>.
         degrade: how clean images are degraded.
         train_prior: the diffusion prior.
         train_task: the networks of the tasks.

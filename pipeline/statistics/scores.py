@@ -33,6 +33,7 @@ def read_cells(
     severities: Mapping[str, Mapping[str, int]] | None = None,
     load: Callable[[Path], Scores] = load_records,
     groups: Mapping[str, str] = NO_GROUPS,
+    splits_of: str = DEGRADED,
 ) -> Cells:
     """Read the records of every variant and score them in the same resamples.
 
@@ -45,10 +46,11 @@ def read_cells(
         severities: of each image, by split; without it no severity is known.
         load: reads other scores than the tables', from a file of records or what lies beside it.
         groups: of the images that are not independent, by their ids.
+        splits_of: the variant whose splits and images are scored.
     """
     records = {variant: read_trainings(folder, load) for variant, folder in folders.items()}
-    splits = list(records[DEGRADED])
-    image_ids = records[DEGRADED][splits[0]][0].image_ids
+    splits = list(records[splits_of])
+    image_ids = records[splits_of][splits[0]][0].image_ids
     resamples = shared_resamples(params, image_ids, groups)
 
     def cell(split: str, ids: Sequence[str] | None = None) -> Cell:

@@ -18,6 +18,7 @@ from pipeline.settings.grammar import CHECKPOINT, FROZEN, objective_losses
 from pipeline.settings.params import PARAMS_FILE, Params, ParamsError
 from pipeline.settings.training import TrainRestorer
 
+LPIPS = "lpips"
 WEIGHTS_KEY = f"train_restorer.{CHECKPOINT}.weights"
 
 
@@ -73,17 +74,24 @@ def _try_checkpoint(path: Path) -> str:
         raise ParamsError(f"{PARAMS_FILE}: {WEIGHTS_KEY}: {error}") from error
 
 
-def try_objective(objective: str, params: Params, watched: Path) -> None:
-    """Try the networks that an objective reads from files: those of its losses, or the checkpoint that it freezes.
+def try_losses(params: Params, watched: Path) -> None:
+    """Try the networks that objectives read from files: those of their losses, or the checkpoint that is frozen.
+
+    Image quality is measured with the file in `losses.lpips.weights`, so that it is tried whatever the objectives are.
 
     Raises:
         ParamsError: a file does not exist or cannot be used; one line that names the key.
     """
-    if objective == FROZEN:
+    if FROZEN in params.objectives:
         path = Path(params.train_restorer.sections[CHECKPOINT]["weights"])
         _try_checkpoint(path)
         _note_if_untracked(WEIGHTS_KEY, path, watched)
-    for name, (kind, section) in objective_losses(objective, params.losses).items():
+    losses: dict[str, tuple[str, dict[str, Any]]] = {}
+    for objective in params.objectives:
+        losses |= objective_losses(objective, params.losses)
+    if params.losses.get(LPIPS, {}).get("weights"):
+        losses.setdefault(LPIPS, (LPIPS, params.losses[LPIPS]))
+    for name, (kind, section) in losses.items():
         try:
             settings = read_settings(name, kind, section)
             get_loss(kind).check(settings)
