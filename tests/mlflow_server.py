@@ -33,7 +33,7 @@ class Server:
                 stderr=log,
                 start_new_session=True,
             )
-        for _ in range(600):
+        for _ in range(1800):  # a busy machine takes its time
             if self._answers():
                 return
             assert self._process.poll() is None, (self.folder / "log.txt").read_text()
