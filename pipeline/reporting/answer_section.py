@@ -17,7 +17,18 @@ from pipeline.reporting.answers import (
     overall_tone,
     which_loss,
 )
-from pipeline.reporting.document import Block, Bullets, Cell, Comparison, Item, Paragraph, Section, Strip, Table
+from pipeline.reporting.document import (
+    Block,
+    Bullets,
+    Cell,
+    Comparison,
+    Item,
+    Paragraph,
+    Section,
+    Slider,
+    Strip,
+    Table,
+)
 from pipeline.reporting.table_views import Texts, shown
 from pipeline.reporting.tables import Groups
 from pipeline.settings.grammar import CLEAN, DEGRADED, FROZEN
@@ -166,7 +177,8 @@ def choose_strip(
         return None
     with_boxes = [entry for entry in with_pictures if issubclass(get_scoring(entry.task), ObjectScoring)]
     comparison = (with_boxes or with_pictures)[0]
-    slider, known = comparison.sliders[0], []
+    slider = comparison.sliders[0]
+    known: list[Slider] = []
     if images is not None:
         scores = images[(images.task == comparison.task) & (images.degradation == comparison.degradation)]
         gains = image_gains(scores, objectives)
