@@ -101,6 +101,8 @@ def test_the_strip_shows_the_image_whose_gain_is_the_most_usual(document: Docume
     sliders = [replace(comparison.sliders[0], image=name) for name in ("a", "b")]
     strip = choose_strip([replace(comparison, sliders=sliders)], images, ["pixel"])
     assert strip is not None and strip.slider.image == "b"  # gains 0.8, 0.1 and 0.05: their mean is 0.32
+    strip = choose_strip([replace(comparison, sliders=sliders)], images.assign(score=float("nan")), ["pixel"])
+    assert strip is not None and strip.slider.image == "a" and "the first: none has a gain" in strip.title
 
 
 def test_objectives_with_one_training_each_have_no_verdict_but_the_reason(document: Document) -> None:

@@ -54,6 +54,7 @@ def test_a_network_that_scores_0_on_clean_images_is_no_judge(cell: dict[str, Sys
     verdict, text, gains = _verdict(cell)
     assert verdict == "no verdict" and "the task network scores 0 on the clean images: train it for longer" in text
     assert gains[["ci_low", "ci_high", "p_value", "recovered"]].isna().all(axis=None)
+    assert cautions(gains) == []  # that nothing is lost would be a judgement
 
 
 def test_without_clean_images_all_others_count() -> None:
@@ -66,6 +67,14 @@ def test_what_the_labels_lack_is_said() -> None:
     verdict, text, gains = _verdict(_cell(clean=0.6, degraded=0.3, pixel=0.5), "split test: no object is labelled")
     assert verdict == "no verdict" and text == "split test: no object is labelled"
     assert gains.recovered.isna().all()
+
+
+def test_what_the_labels_lack_is_the_reason_for_scores_without_an_interval() -> None:
+    few = {name: replace(system, rarest_class=("", 0)) for name, system in _cell(clean=0.6, degraded=0.3).items()}
+    rows = score_rows.result_rows("detection", "fog", few, 0.95, "split test: no object is labelled")
+    assert {row["reason"] for row in rows} == {"split test: no object is labelled"}
+    with_intervals = score_rows.result_rows("detection", "fog", _cell(clean=0.6, degraded=0.3), 0.95, "one class")
+    assert {row["reason"] for row in with_intervals} == {""}
 
 
 def test_an_undefined_gain_is_no_caution() -> None:

@@ -41,6 +41,12 @@ def test_a_default_run_has_a_sentence_for_each_cell_and_three_links() -> None:
     assert lines[-1].startswith("Next: uv run dvc exp run -S train_restorer.repeats=5")
 
 
+@pytest.mark.parametrize(("repeats", "advice"), [(1, "remove what prevents"), (3, "repeats=5"), (5, "remove what")])
+def test_more_trainings_are_no_remedy_for_labels_that_lack_something(repeats: int, advice: str) -> None:
+    row = withheld("pixel", 0.0, n_trainings=repeats) | {"reason": "split test: no object is labelled"}
+    assert advice in _lines(_params(["pixel"], repeats), table(row))[-1]
+
+
 @pytest.mark.parametrize("degradations", [6, 40])
 def test_many_cells_are_summed_up(degradations: int) -> None:
     tasks = ("detection", "segmentation", "classification", "instance-segmentation")

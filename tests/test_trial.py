@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 from models.tasks import TaskError, get_task
 from models.tasks.detection import Detection
 from models.tasks.imagenet import IMAGENET_MEAN, IMAGENET_STD, Normalisation, pretrained_normalisation
+from models.tasks.instance_segmentation import InstanceSegmentation
 from models.tasks.segmentation import Segmentation
 from models.tasks.smp_networks import start_network
 from models.tasks.trial import try_weights
@@ -44,12 +45,13 @@ def _renamed(network: Any, names: Any) -> dict[str, Any]:
     return {"model": network}
 
 
-def _trained_on(network: Any) -> Any:
+def _trained_on(network: Any, model: str = "yolo11n.yaml") -> Any:
     """As the library starts a training on other classes: the head keeps the width of the 80 classes before."""
-    before = type(network)("yolo11n.yaml", nc=80, verbose=False)
-    successor = type(network)("yolo11n.yaml", nc=12, verbose=False)
+    before = type(network)(model, nc=80, verbose=False)
+    successor = type(network)(model, nc=12, verbose=False)
     successor.load(before, verbose=False)
-    for branch in successor.model[-1].cv3:
+    head = successor.model[-1]
+    for branch in (*head.cv3, *getattr(head, "one2one_cv3", ())):
         assert branch[-1].in_channels == 80
         branch[-1].bias.data = torch.linspace(-4, -1, 12)
     return _renamed(successor, dict(enumerate(NAMES)))["model"]
@@ -64,6 +66,8 @@ CHECKPOINTS: dict[str, Callable[[Any], Any]] = {
     "fused": lambda network: {"model": network.eval().fuse(verbose=False)},
     "trained on from 80 classes": lambda network: {"model": _trained_on(network)},
     "fused after that": lambda network: {"model": _trained_on(network).eval().fuse(verbose=False)},
+    "trained on, of two heads": lambda network: {"model": _trained_on(network, "yolo26n.yaml")},
+    "fused, of two heads": lambda network: {"model": _trained_on(network, "yolo26n.yaml").eval().fuse(verbose=False)},
 }
 
 
@@ -89,6 +93,13 @@ def test_what_ultralytics_predicts_otherwise_is_refused(
     load = Detection.__dict__.get("load", Detection.load)
     with pytest.raises(TaskError, match="the network predicts something else after it is saved than here"):
         try_weights(Detection, {"weights": str(tmp_path / "w.pt"), **YOLO})
+
+
+def test_a_network_of_masks_without_settings_of_its_training_is_compared_as_one(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    torch.save({"model": _library_model("yolo11n-seg.yaml")}, tmp_path / "w.pt")
+    section = {"weights": str(tmp_path / "w.pt"), **YOLO}
+    assert try_weights(InstanceSegmentation, section) == ["car", "bus"]
 
 
 def _swapped(folder: Path, device: torch.device, load: Any) -> Any:

@@ -197,7 +197,7 @@ class YoloTask(Task[Prediction]):
         """Of a .pt file. See `Task.library_prediction`."""
         if is_saved_task(weights):
             return None
-        result = library_result(weights, image, self._arguments)
+        result = library_result(weights, self.kind, image, self._arguments)
         return self.read_result(self._strongest(result.cpu()))
 
     @property

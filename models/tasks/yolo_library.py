@@ -148,8 +148,8 @@ def is_fused(network: Any) -> bool:
     return bool(network.is_fused())
 
 
-def library_result(path: Path, image: NDArray[np.uint8], arguments: dict[str, Any]) -> Any:
-    """The library's own result on an RGB image (H, W, 3) with the network in a trusted .pt file.
+def library_result(path: Path, kind: str, image: NDArray[np.uint8], arguments: dict[str, Any]) -> Any:
+    """The library's own result on an RGB image (H, W, 3) with the network of a kind in a trusted .pt file.
 
     Raises:
         TaskError: the library cannot use the file.
@@ -159,7 +159,9 @@ def library_result(path: Path, image: NDArray[np.uint8], arguments: dict[str, An
     yolo = library().YOLO
     tasks.SAFE_LOAD = False
     try:
-        return yolo(str(path)).predict(image[:, :, ::-1].copy(), **arguments)[0]
+        model = yolo(str(path))
+        model.task = kind  # files without settings of a training count as detectors there
+        return model.predict(image[:, :, ::-1].copy(), **arguments)[0]
     except Exception as error:  # a pickle of any content
         raise TaskError(f"{path}: ultralytics cannot predict with it ({_line(error)})") from error
     finally:
@@ -219,7 +221,7 @@ def _fit_class_branches(network: Any, model: Any, weights: Mapping[str, torch.Te
     head = network.model[-1]
     for name in ("cv3", "one2one_cv3"):
         last = weights.get(f"model.{head.i}.{name}.0.{len(head.cv3[0]) - 1}.weight")  # (classes, width, 1, 1)
-        if last is not None and last.shape[1] != head.cv3[0][-1].in_channels:
+        if last is not None and last.shape[1] != getattr(head, name)[0][-1].in_channels:
             branches = getattr(model(network.yaml, nc=last.shape[1], verbose=False).model[-1], name)
             for branch in branches:
                 branch[-1] = torch.nn.Conv2d(branch[-1].in_channels, head.nc, 1)

@@ -17,7 +17,18 @@ from pipeline.reporting.answers import (
     overall_tone,
     which_loss,
 )
-from pipeline.reporting.document import Block, Bullets, Cell, Comparison, Item, Paragraph, Section, Strip, Table
+from pipeline.reporting.document import (
+    Block,
+    Bullets,
+    Cell,
+    Comparison,
+    Item,
+    Paragraph,
+    Section,
+    Slider,
+    Strip,
+    Table,
+)
 from pipeline.reporting.table_views import Texts, shown
 from pipeline.reporting.tables import Groups
 from pipeline.settings.grammar import CLEAN, DEGRADED, FROZEN
@@ -167,6 +178,7 @@ def choose_strip(
     with_boxes = [entry for entry in with_pictures if issubclass(get_scoring(entry.task), ObjectScoring)]
     comparison = (with_boxes or with_pictures)[0]
     slider = comparison.sliders[0]
+    known: list[Slider] = []
     if images is not None:
         scores = images[(images.task == comparison.task) & (images.degradation == comparison.degradation)]
         gains = image_gains(scores, objectives)
@@ -174,8 +186,8 @@ def choose_strip(
         known = [entry for entry in comparison.sliders if math.isfinite(of_image.get(entry.image, math.nan))]
         usual = float(np.nanmean(of_image)) if known else math.nan
         slider = min(known, key=lambda entry: abs(of_image[entry.image] - usual), default=slider)
+    chosen = "the one whose gain is nearest to the mean" if known else "the first: none has a gain"
     title = (
-        f"{comparison.task} on {comparison.degradation}, image {slider.image}: of the test images shown below, the one "
-        "whose gain is nearest to the mean"
+        f"{comparison.task} on {comparison.degradation}, image {slider.image}: of the test images shown below, {chosen}"
     )
     return Strip(title, comparison, slider)

@@ -39,8 +39,11 @@ ONE_RETRAINING = "one training each: task networks are retrained once"
 Rows = list[dict[str, Any]]
 
 
-def result_rows(task: str, degradation: str, cell: Cell, level: float) -> Rows:
-    """Rows of results.csv for one cell: every variant's metrics with their intervals."""
+def result_rows(task: str, degradation: str, cell: Cell, level: float, missing: str = "") -> Rows:
+    """Rows of results.csv for one cell: every variant's metrics with their intervals.
+
+    What the labels lack (`missing`) comes first among the reasons for no interval.
+    """
     return [
         {
             "task": task,
@@ -53,7 +56,7 @@ def result_rows(task: str, degradation: str, cell: Cell, level: float) -> Rows:
             "n_images": score.n_images,
             "n_groups": score.n_groups,
             "n_trainings": score.n_trainings,
-            "reason": score.reason,
+            "reason": score.reason and (missing or score.reason),
         }
         for variant, system in cell.items()
         for metric, score in score_intervals(system, level).items()

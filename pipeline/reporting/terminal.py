@@ -10,7 +10,7 @@ from pipeline.reporting.answers import CellAnswer, caveats, cell_answers, overal
 from pipeline.settings.grammar import FROZEN
 from pipeline.settings.params import Params
 from pipeline.statistics.comparison import FEWEST_FOR_VERDICTS
-from pipeline.statistics.verdicts import UNKNOWN
+from pipeline.statistics.verdicts import UNKNOWN, WITHHELD
 
 MOST_LINES = 15
 LINKS = 4  # lines: an empty one, the report, MLflow and what to try next
@@ -57,10 +57,14 @@ def terminal_links(params: Params, report: Path, verdicts: pd.DataFrame, charts:
 
 def _next(params: Params, verdicts: pd.DataFrame) -> str:
     """What would make the answer more certain, or the run on other data."""
-    if params.train_restorer.repeats < FEWEST_FOR_VERDICTS and params.objectives != [FROZEN]:
+    repeats, cells = params.train_restorer.repeats, cell_answers(verdicts, params.objectives)
+    withheld = bool(cells) and all(cell.verdict == WITHHELD for cell in cells)
+    if withheld and not 1 < repeats < FEWEST_FOR_VERDICTS:  # more trainings would not lead to a verdict
+        return 'Next: remove what prevents a verdict. It is in the column "reason" of verdicts.csv'
+    if repeats < FEWEST_FOR_VERDICTS and params.objectives != [FROZEN]:
         command = f"uv run dvc exp run -S train_restorer.repeats={FEWEST_FOR_VERDICTS}"
         return f"Next: {command}, for verdicts that hold for other seeds"
-    if any(cell.verdict == UNKNOWN for cell in cell_answers(verdicts, params.objectives)):
+    if any(cell.verdict == UNKNOWN for cell in cells):
         return 'Next: more test images. The report says how many, under "What it takes to show a gain"'
     return "Next: your own data, docs/how-to/datasets.md"
 

@@ -68,12 +68,14 @@ def _verdict(row: dict[str, Any], settings: Statistics) -> str:
 def cautions(gains: pd.DataFrame) -> list[str]:
     """What limits the conclusions: nothing to recover, or a weak ceiling.
 
+    A loss without an interval is no sign of either: its row of gains.csv has the reason.
+
     Args:
         gains: gains.csv.
     """
     over_degraded = gains[gains.versus == DEGRADED]
     ceilings = over_degraded[(over_degraded.variant == CLEAN) & (over_degraded.task != QUALITY)]
-    nothing_lost = ceilings[ceilings.gain.notna() & ~(ceilings.ci_low > 0)]
+    nothing_lost = ceilings[ceilings.ci_low <= 0]
     arms = {variant: parse_arm(variant) for variant in over_degraded.variant.unique()}
     excluded = [variant for variant, arm in arms.items() if variant == CLEAN or (arm and arm.retrained)]
     above_clean = over_degraded[(over_degraded.recovered > 1) & ~over_degraded.variant.isin(excluded)]
