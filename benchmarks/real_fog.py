@@ -65,6 +65,8 @@ def main() -> None:
     parser.add_argument("restorers", type=Path, nargs="*")
     parser.add_argument("--longest-side", type=int, default=640)
     options = parser.parse_args()
+    if len({path.stem for path in options.restorers}) < len(options.restorers):
+        parser.error("two restorers have the same name, under which OUT keeps their results. Copy one to another name.")
     dataset = open_photos(options.photos, options.longest_side, options.out / "photos")
     photos = dataset.split("test")
     section = {"weights": str(options.detector), "trust_pickle": True, "frozen": True, "image_size": 640}

@@ -26,6 +26,8 @@ def clone(target: Path, params: str) -> Path:
     """Copy the project, without what it has made, to `target`, and one of its params files over params.yaml."""
     shutil.copytree(ROOT, target, ignore=shutil.ignore_patterns(*LEFT_OUT, ".*_cache"))
     shutil.copyfile(ROOT / params, target / "params.yaml")
+    config = target / ".dvc" / "config"
+    config.write_text(config.read_text().replace("    no_scm = true\n", ""))  # what `git archive` has put there
     subprocess.run(["git", "init", "-q"], cwd=target, check=True)
     return target
 

@@ -84,6 +84,8 @@ def test_the_report_is_written_again_for_every_setting_that_it_shows() -> None:
 
 
 def test_a_downloaded_archive_needs_no_git_and_a_clone_uses_it(tmp_path: Path) -> None:
+    if "$Format:" not in (ROOT / ".dvc" / "config").read_text():
+        pytest.skip("these files come from `git archive`, which has filled in .dvc/config")
     repository, archive = tmp_path / "repository", tmp_path / "a dir ü" / "archive"
     for name in (".dvc/config", ".gitattributes", "params.tiny.yaml"):
         (repository / name).parent.mkdir(parents=True, exist_ok=True)
