@@ -9,21 +9,26 @@ from argparse import Namespace
 from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline.running.artifacts import write_not_needed
 from pipeline.running.atomic_outputs import read_json
 from pipeline.running.entry import parse_arguments, run_stage
 from pipeline.settings.params import Params, load_params
-from pipeline.tracking import streaming
-from pipeline.tracking.configurations import training_configuration
-from pipeline.training.distributed import TrainingRank, launch_ranks, training_rank
-from pipeline.training.repeats import RestorerTraining, Stream, train_all
+
+if TYPE_CHECKING:
+    from pipeline.training.repeats import Stream
 
 STAGE = "train_mixture"
 
 
-def _train(options: Namespace, params: Params, description: dict[str, Any], rank: TrainingRank) -> None:
+def _train(options: Namespace, params: Params, description: dict[str, Any]) -> None:
+    # Imported here, because most objectives are on no mixture, and these import torch.
+    from pipeline.training.distributed import launch_ranks, training_rank
+    from pipeline.training.repeats import RestorerTraining, train_all
+
+    if launch_ranks("pipeline.train_mixture", params.processes):
+        return
     training = RestorerTraining(
         params,
         description,
@@ -35,11 +40,15 @@ def _train(options: Namespace, params: Params, description: dict[str, Any], rank
         f"{STAGE} {description['objective']}",
         partial(_live, params, description),
     )
-    train_all(training, Path(options.out), Path(options.costs), rank)
+    with training_rank(train_restorer=params.train_restorer.batch) as rank:
+        train_all(training, Path(options.out), Path(options.costs), rank)
 
 
-def _live(params: Params, description: dict[str, Any], dataset: str, training: str) -> AbstractContextManager[Stream]:
+def _live(params: Params, description: dict[str, Any], dataset: str, training: str) -> "AbstractContextManager[Stream]":
     """The context in which a training's curve streams to MLflow."""
+    from pipeline.tracking import streaming
+    from pipeline.tracking.configurations import training_configuration
+
     name = description["objective"]
     settings = {**params.train_restorer.of(name).used, "description": description}
     configuration = training_configuration(params, STAGE, name, settings)
@@ -54,9 +63,8 @@ def main() -> None:
     if not description["mixture"]:
         reason = f"{description['objective']} is trained for each degradation.\n"
         write_not_needed(Path(options.out), Path(options.costs), reason)
-    elif not launch_ranks("pipeline.train_mixture", params.processes):
-        with training_rank(train_restorer=params.train_restorer.batch) as rank:
-            _train(options, params, description, rank)
+    else:
+        _train(options, params, description)
 
 
 if __name__ == "__main__":

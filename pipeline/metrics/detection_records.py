@@ -16,7 +16,7 @@ from pipeline.metrics.records import check_weights, mean_of_defined, names_of, r
 
 SURE = 0.25  # confidence from which a detection counts if a single threshold is needed; ultralytics' default
 RECALL_POINTS = np.linspace(0, 1, 101)  # COCO interpolates precision at these recalls
-CHUNK_ELEMENTS = 2**20  # of an array (resamples, correct detections): 8 MiB, of which a handful live at once
+CHUNK_ELEMENTS = 2**17  # of an array (resamples, correct detections): 1 MiB, so that a handful fit into the caches
 
 
 @dataclass(frozen=True)
@@ -222,10 +222,11 @@ def _area_under_envelope(
         counted: (R, H) all detections up to it.
         objects: (R,) to be found.
     """
-    precision = np.divide(true_positives, counted, out=np.zeros_like(true_positives), where=counted > 0)
-    envelope = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
+    envelope = np.divide(true_positives, counted, out=np.zeros_like(true_positives), where=counted > 0)
+    backwards = envelope[:, ::-1]
+    np.maximum.accumulate(backwards, axis=1, out=backwards)
     recall = ratio(true_positives, objects[:, None])
     # Each correct detection supplies the recall points that it is the first to reach.
-    reached = np.searchsorted(RECALL_POINTS, recall, side="right")
-    newly = np.diff(reached, axis=1, prepend=0)
-    return np.asarray((envelope * newly).sum(axis=1) / len(RECALL_POINTS), dtype=np.float64)
+    newly = np.searchsorted(RECALL_POINTS, recall, side="right")
+    newly[:, 1:] -= newly[:, :-1].copy()
+    return np.einsum("rh,rh->r", envelope, newly) / len(RECALL_POINTS)
