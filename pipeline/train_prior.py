@@ -49,7 +49,7 @@ def train_prior(clean: Dataset, settings: TrainPrior, loop: Loop, rank: Training
     batches = CropBatches(
         clean.split("train"), settings.crop, settings.network.size, settings.batch, loop.seed, (rank.index, rank.count)
     )
-    optimizer = torch.optim.AdamW(unet.parameters(), lr=settings.learning_rate, weight_decay=0.0)
+    optimizer = torch.optim.AdamW(unet.parameters(), lr=settings.learning_rate, weight_decay=0.0, fused=True)
     rates = LambdaLR(optimizer, partial(_rate, settings))
     average = EMAModel(unet.parameters(), decay=settings.ema, use_ema_warmup=True, power=0.75)
     state = {"unet": unet, "optimizer": optimizer, "rates": rates, "average": average}

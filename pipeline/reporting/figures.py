@@ -14,6 +14,7 @@ import pandas as pd
 
 from pipeline.metrics import QUALITY, main_metric
 from pipeline.reporting.document import Figure
+from pipeline.running.progress import with_progress
 from pipeline.settings.grammar import CLEAN, DEGRADED, parse_arm
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ def draw_figures(tables: Mapping[str, pd.DataFrame]) -> dict[str, list[Figure]]:
     ]
     figures: dict[str, list[Figure]] = {}
     files: set[str] = set()
-    for heading, draw, name in kinds:
+    for heading, draw, name in with_progress(kinds, "report: figures", "kind"):
         drawn = name_files(draw(tables[name]) if name in tables else (), files)
         if drawn:
             figures[heading] = drawn

@@ -50,7 +50,9 @@ class Optimisation:
         if settings.precision == "fp16" and self.device.type != "cuda":
             raise TrainingError("train_restorer.precision: fp16 needs a GPU. Choose auto, bf16 or full.")
         self.network = (rank or TrainingRank(self.device)).wrap(restorer)
-        self.optimizer = torch.optim.AdamW(self.weights, lr=settings.learning_rate, betas=(0.9, 0.9), weight_decay=0.0)
+        self.optimizer = torch.optim.AdamW(
+            self.weights, lr=settings.learning_rate, betas=(0.9, 0.9), weight_decay=0.0, fused=True
+        )
         self.schedule = _schedule(self.optimizer, settings)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=settings.precision == "fp16")
         self.mean = (
