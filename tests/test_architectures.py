@@ -8,11 +8,13 @@ import pytest
 import segmentation_models_pytorch as smp
 import torch
 
+from models.tasks import TaskError
 from models.tasks.segmentation import Segmentation
 from models.tasks.smp_networks import build_network
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of the libraries behind the task
 CPU = torch.device("cpu")
+CHANNELS = [64, 48, 32, 24, 16]  # of the decoder, coarse to fine
 ENCODERS = {"segformer": "mit_b0", "dpt": "tu-vit_tiny_patch16_224"}
 
 
@@ -37,9 +39,37 @@ def test_encoders_of_other_kinds(encoder: str) -> None:
     assert _task("unet", encoder).predict(np.zeros((50, 41, 3), np.uint8)).shape == (50, 41)
 
 
-def _task(architecture: str, encoder: str) -> Segmentation:
-    settings: dict[str, Any] = {"architecture": architecture, "encoder": encoder}
-    assert Segmentation.check(settings) == []
+def test_arguments_of_the_library_reach_the_network_and_are_stored(tmp_path: Path) -> None:
+    whole, narrow = (
+        _task("unet", "tu-mobilenetv3_small_050", **arguments) for arguments in ({}, {"decoder_channels": CHANNELS})
+    )
+    assert _weights(narrow) < _weights(whole) / 3
+    narrow.save(tmp_path)
+    image = np.random.default_rng(0).integers(0, 256, (45, 70, 3), dtype=np.uint8)
+    assert np.array_equal(Segmentation.load(tmp_path, CPU).predict(image), narrow.predict(image))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"classes": 4}, "'classes' has a key of its own"),
+        ({"decoder_channels": [8, 8]}, "cannot build architecture 'unet'"),
+        ({"depth": 3}, "cannot build architecture 'unet'.*depth"),
+    ],
+)
+def test_wrong_arguments_are_named(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(TaskError, match=message) as raised:
+        Segmentation.check({"architecture": "unet", "encoder": "resnet18", "arguments": arguments})
+    assert "\n" not in str(raised.value)
+
+
+def _weights(task: Segmentation) -> int:
+    return sum(weight.numel() for weight in task.network.parameters())
+
+
+def _task(architecture: str, encoder: str, **arguments: Any) -> Segmentation:
+    section: dict[str, Any] = {"architecture": architecture, "encoder": encoder, "arguments": arguments}
+    assert Segmentation.check(section) == []
     torch.manual_seed(0)
-    network = build_network(settings, 3, None)
-    return Segmentation(network, ["ground", "square", "bar"], settings, CPU)
+    description = Segmentation.parse_settings(section).network
+    return Segmentation(build_network(description, 3, None), ["ground", "square", "bar"], description, CPU)

@@ -7,6 +7,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 import torch.nn.functional as F
+from pydantic import Field, field_validator
 
 from ..mixed_precision import Precision, mixed_output
 from ..settings import Positive
@@ -20,6 +21,8 @@ from .smp_files import CONFIG_FILE, class_names, read_description
 from .smp_networks import is_yolo, library_network, load_network, start_network
 
 IGNORE_INDEX = 255
+KEYS = {"architecture", "encoder", "encoder_weights"}  # arguments of the library that have a key of their own
+FIXED = {"classes", "in_channels", "activation", "input", "outputs"}  # what follows from data and weights
 STRIDES = {"pan": 128}  # sides of images must be multiples of it; of 32 for the other architectures
 
 
@@ -29,6 +32,7 @@ class Settings(BaseSettings):
     Attributes:
         architecture: a name of segmentation-models-pytorch, or a model YAML of ultralytics such as yolo26n-sem.yaml.
         encoder: a name of segmentation-models-pytorch, or tu- and a name of timm; unused with a YAML.
+        arguments: further arguments of segmentation-models-pytorch, such as {decoder_channels: [64, 48, 32, 24, 16]}.
         weights: "imagenet" (the encoder's), a folder of save_pretrained or of this task, or a file; None: random.
         encoder_weights: a file with the encoder's weights.
         frozen: use the weights as they are: no training, classes matched by name.
@@ -45,6 +49,7 @@ class Settings(BaseSettings):
 
     architecture: str = "unet"
     encoder: str = "resnet18"
+    arguments: dict[str, Any] = Field(default={})
     weights: str | None = None
     encoder_weights: str | None = None
     frozen: bool = False
@@ -61,7 +66,14 @@ class Settings(BaseSettings):
     @property
     def network(self) -> dict[str, Any]:
         """The description of the network that the settings name."""
-        return {"architecture": self.architecture, "encoder": self.encoder}
+        return {"architecture": self.architecture, "encoder": self.encoder, **self.arguments}
+
+    @field_validator("arguments")
+    @classmethod
+    def _are_free(cls, arguments: dict[str, Any]) -> dict[str, Any]:
+        if taken := (KEYS | FIXED) & set(arguments):
+            raise ValueError(f"{min(taken)!r} has a key of its own, or follows from the data; remove it here")
+        return arguments
 
     def with_input(self, description: Mapping[str, Any]) -> dict[str, Any]:
         """A description with the normalisation of the settings, where they have one."""
