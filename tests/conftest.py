@@ -68,3 +68,11 @@ def make_dataset(tmp_path: Path) -> Callable[..., Dataset]:
 def shared_dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     """A small canonical dataset for tests that do not change it."""
     return write_dataset(tmp_path_factory.mktemp("shared"))
+
+
+@pytest.fixture(scope="session")
+def mlflow_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty MLflow database for tests to copy: to create one takes a second."""
+    from mlflow_project import make_database
+
+    return make_database(tmp_path_factory.mktemp("database"))

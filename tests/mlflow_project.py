@@ -11,7 +11,7 @@ NOWHERE = "http://127.0.0.1:9"
 
 
 def make_database(folder: Path) -> Path:
-    """Once for a test module: it takes a second or more."""
+    """A new database, with an experiment that no test uses."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         for name in ("MLFLOW_TRACKING_URI", "DVC_ROOT"):

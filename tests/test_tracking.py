@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from mlflow_project import NOWHERE, enter_project, losses, make_database, statuses
+from mlflow_project import NOWHERE, enter_project, losses, statuses
 
 from pipeline.tracking import streaming as tracking
 from pipeline.tracking.runs import Training, publish_training
@@ -23,14 +23,9 @@ ROOT = Path(__file__).parents[1]
 pytestmark = pytest.mark.filterwarnings("ignore")  # mlflow's and its database's own
 
 
-@pytest.fixture(scope="module")
-def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_database(tmp_path_factory.mktemp("database"))
-
-
 @pytest.fixture(autouse=True)
-def _own_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, database: Path) -> None:
-    enter_project(tmp_path, database, monkeypatch)
+def _own_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mlflow_database: Path) -> None:
+    enter_project(tmp_path, mlflow_database, monkeypatch)
 
 
 def _soon(holds: Callable[[], bool]) -> None:

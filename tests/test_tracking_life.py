@@ -1,6 +1,7 @@
 """What happens to MLflow's store in people's hands: one line each, with what to do."""
 
 import os
+import shutil
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
@@ -15,11 +16,12 @@ ROW = Row("c0", "fog · pixel", {}, {"seed": 0}, {"detection/mAP50": 0.5})
 
 
 @pytest.fixture(autouse=True)
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder of its own for the database, with one published row."""
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mlflow_database: Path) -> Path:
+    """A folder of its own with a copy of the empty database."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    shutil.copyfile(mlflow_database, "mlflow.db")
     return tmp_path
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from mlflow_project import enter_project
 
 from models.restorers import build_restorer, save_restorer
 from pipeline.tracking import view
@@ -20,10 +21,8 @@ DATA = DataUsed("toy-fog-test", "0123456789abcdef", "artifacts/degraded/fog/test
 
 
 @pytest.fixture(autouse=True)
-def _own_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    monkeypatch.delenv("DVC_ROOT", raising=False)
+def _own_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mlflow_database: Path) -> None:
+    enter_project(tmp_path, mlflow_database, monkeypatch)
     (tmp_path / "report" / "pictures").mkdir(parents=True)
     for name in ("report.md", "report.html", "results.csv", "pictures/fog-detection.jpg"):
         (tmp_path / "report" / name).write_text("words")
