@@ -1,6 +1,8 @@
 """The stage `code`: what each change in the code re-runs, compared with expectations written by hand."""
 
+from collections.abc import Iterator
 from fnmatch import fnmatchcase
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -8,6 +10,7 @@ from clones import clone
 from dvc.repo import Repo
 
 from pipeline.code import code_digests
+from pipeline.running import digests as running_digests
 from pipeline.running.digests import PACKAGES, code_digest, imported_files, stage_digest
 from pipeline.running.entry import run_stage
 from pipeline.settings.params import load_params
@@ -152,9 +155,11 @@ def stages(project: Path) -> Graph:
 
 
 @pytest.fixture(scope="module")
-def digests(project: Path) -> dict[str, str]:
-    """The digests of the unchanged code, by file."""
-    return _digests(project)
+def digests(project: Path) -> Iterator[dict[str, str]]:
+    """The digests of the unchanged code, by file. Which files a module has is looked up once: none comes or goes."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(running_digests, "_files_of", cache(running_digests._files_of))
+        yield _digests(project)
 
 
 def _digests(project: Path) -> dict[str, str]:
