@@ -14,7 +14,7 @@ from pipeline.training.loop import Loop
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of the library behind the task
 EPOCHS = 5  # mosaic closes in the last one
-IMAGES = {"yolo11n.yaml": 20, "yolo11n-seg.yaml": 9, "yolo26n.yaml": 5}  # 20: a whole number of batches
+IMAGES = {"yolo11n.yaml": 12, "yolo11n-seg.yaml": 9, "yolo26n.yaml": 5}  # 12: a whole number of batches
 
 
 class KilledError(Exception):
@@ -67,10 +67,10 @@ def test_the_checkpoint_matters(
 ) -> None:
     """Without the state of the random generators the weights would differ: the comparison above sees it."""
     monkeypatch.setattr(yolo_resume, "CHECKPOINT_SECONDS", 0.0)
-    dataset = make_dataset(train=9, test=1)
+    dataset = make_dataset(train=5, test=1)
     whole, _ = _train(dataset, tmp_path / "whole", "yolo11n.yaml")
     with pytest.raises(KilledError):
-        _train(dataset, tmp_path / "killed", "yolo11n.yaml", dies_at=8)
+        _train(dataset, tmp_path / "killed", "yolo11n.yaml", dies_at=5)
     monkeypatch.setattr(yolo_resume, "_set_random_state", lambda saved, generator: None)
     resumed, _ = _train(dataset, tmp_path / "killed", "yolo11n.yaml")
     name = "model.0.conv.weight"
