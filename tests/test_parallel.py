@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -65,10 +66,20 @@ def nothing_runs_on() -> Iterator[None]:
             process.communicate()
 
 
+@pytest.fixture(scope="module")
+def empty_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What `dvc init` makes, for tests to copy."""
+    folder = tmp_path_factory.mktemp("dvc") / "project"
+    folder.mkdir()
+    subprocess.run(["dvc", "init", "-q", "--no-scm"], cwd=folder, env=_environment(folder), check=True)
+    return folder
+
+
 @pytest.fixture
-def project(tmp_path: Path) -> Path:
+def project(tmp_path: Path, empty_project: Path) -> Path:
     folder = tmp_path / "project"
-    (folder / "ends").mkdir(parents=True)
+    shutil.copytree(empty_project, folder)
+    (folder / "ends").mkdir()
     yaml = YAML()
     yaml.dump({"stages": DAG}, folder / "dvc.yaml")
     yaml.dump({"parts": PARTS}, folder / "params.yaml")
@@ -76,7 +87,6 @@ def project(tmp_path: Path) -> Path:
     (folder / "fails.txt").write_text("")
     (folder / "seconds.txt").write_text("0.2")
     (folder / "ends" / ".gitignore").write_text("/*\n")
-    subprocess.run(["dvc", "init", "-q", "--no-scm"], cwd=folder, env=_environment(folder), check=True)
     return folder
 
 
