@@ -1,6 +1,8 @@
 """Restorers as ONNX files: the same contract and the same numbers as with PyTorch."""
 
 import shutil
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -41,11 +43,25 @@ def _foreign(folder: Path) -> Restorer:
     return load_restorer(folder / "foreign.pth")
 
 
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[Restorer, Path]]:
+    """Exports each restorer once for all tests."""
+
+    def export(name: str) -> tuple[Restorer, Path]:
+        folder = tmp_path_factory.mktemp(name)
+        restorer = _restorer(name, folder)
+        export_onnx(restorer, folder / "restorer.onnx")
+        return restorer, folder / "restorer.onnx"
+
+    return cache(export)
+
+
 @pytest.mark.parametrize("name", RESTORERS)
-def test_an_onnx_file_takes_every_size_and_number_of_images(name: str, tmp_path: Path) -> None:
-    restorer = _restorer(name, tmp_path)
-    export_onnx(restorer, tmp_path / "restorer.onnx")
-    found = load_onnx(tmp_path / "restorer.onnx")
+def test_an_onnx_file_takes_every_size_and_number_of_images(
+    name: str, exported: Callable[[str], tuple[Restorer, Path]]
+) -> None:
+    restorer, file = exported(name)
+    found = load_onnx(file)
     assert (found.name, found.settings, found.multiple) == (restorer.name, restorer.settings, restorer.multiple)
     for number, size in enumerate(SIZES, start=1):
         images = torch.rand(1 + number % 3, 3, *size)
@@ -61,11 +77,12 @@ def test_an_onnx_file_takes_every_size_and_number_of_images(name: str, tmp_path:
         )
 
 
-def test_the_same_restorer_gives_the_same_bytes(tmp_path: Path) -> None:
-    restorer = _restorer("unet", tmp_path)
-    for name in ("one.onnx", "two.onnx"):
-        export_onnx(restorer, tmp_path / name)
-    assert (tmp_path / "one.onnx").read_bytes() == (tmp_path / "two.onnx").read_bytes()
+def test_the_same_restorer_gives_the_same_bytes(
+    exported: Callable[[str], tuple[Restorer, Path]], tmp_path: Path
+) -> None:
+    restorer, file = exported("unet")
+    export_onnx(restorer, tmp_path / "again.onnx")
+    assert (tmp_path / "again.onnx").read_bytes() == file.read_bytes()
 
 
 class _Foreign(nn.Module):

@@ -14,6 +14,7 @@ from data import images
 from data.photos import ORIENTATION
 from data.video import VideoError, VideoReader, VideoWriter
 from models.restorers import build_restorer, contract, load_restorer, save_restorer
+from models.restorers.contract import Restorer
 from models.restorers.onnx_file import export_onnx
 from pipeline.commands import restore_files
 from pipeline.commands.photo_folders import RECORD, FilesError, restore_folder
@@ -21,16 +22,29 @@ from pipeline.commands.photo_folders import RECORD, FilesError, restore_folder
 SETTINGS = {"width": 8, "encoder_blocks": [1], "middle_blocks": 1, "decoder_blocks": [1]}
 
 
-@pytest.fixture
-def restorer(tmp_path: Path) -> Path:
-    """A folder with a restorer far from the identity."""
+def _restorer() -> Restorer:
+    """Far from the identity."""
     torch.manual_seed(3)
     found = build_restorer("nafnet", SETTINGS)
     for parameter in found.parameters():
         torch.nn.init.normal_(parameter, std=0.1)
+    return found.eval()
+
+
+@pytest.fixture
+def restorer(tmp_path: Path) -> Path:
+    """A folder with a restorer."""
     (tmp_path / "trained").mkdir()
-    save_restorer(tmp_path / "trained" / "restorer.safetensors", found)
+    save_restorer(tmp_path / "trained" / "restorer.safetensors", _restorer())
     return tmp_path / "trained"
+
+
+@pytest.fixture(scope="module")
+def onnx_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same restorer, exported once for all tests."""
+    file = tmp_path_factory.mktemp("onnx") / "restorer.onnx"
+    export_onnx(_restorer(), file)
+    return file
 
 
 @pytest.fixture
@@ -64,10 +78,12 @@ def _invert(image: restore_files.Image) -> restore_files.Image:
 
 @pytest.mark.parametrize("tile", [None, 32])
 @pytest.mark.parametrize("onnx", [False, True])
-def test_a_folder_keeps_its_names(restorer: Path, photos: Path, run: Callable[..., None], tile: int | None, onnx: bool):
+def test_a_folder_keeps_its_names(
+    restorer: Path, onnx_file: Path, photos: Path, run: Callable[..., None], tile: int | None, onnx: bool
+) -> None:
     network = load_restorer(restorer / "restorer.safetensors")
     if onnx:
-        export_onnx(network, restorer / "restorer.onnx")  # which then is what is taken
+        shutil.copy(onnx_file, restorer)  # which then is what is taken
     out = photos.parent / "out"
     words = ("--tile", tile, "--overlap", 8) if tile else ()
     run("--restorer", restorer, "--input", photos, "--output", out, *words)
