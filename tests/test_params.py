@@ -71,7 +71,7 @@ FAULTS = [
     ),
     ("steps_of: {}", "steps_of: {frozen: 9}", "train_restorer.steps_of.frozen: 'frozen' is not trained. Remove it"),
     ("clean_share: 0.2", "clean_share: 1.0", "train_restorer.clean_share: Input should be less than 1"),
-    ("timesteps: [5, 300]", "timesteps: [5, 300], from_step: 200", "losses.diffloss.from_step: expected less than 200"),
+    ("timesteps: [5, 300]", "timesteps: [5, 300], from_step: 280", "losses.diffloss.from_step: expected less than 280"),
     ("timesteps: [5, 300]", "timesteps: [5, 3000]", "losses.diffloss.timesteps: expected 0 <= low < high <= 1000"),
     ("size: 64, channels", "size: 62, channels", "train_prior.network: size 62 cannot be halved 2 times"),
     ("attention: [16]", "attention: [12]", "train_prior.network: attention at size 12: the levels have the sizes"),
@@ -115,14 +115,14 @@ def test_an_objective_with_steps_of_its_own() -> None:
     check_numbers(own)
     with pytest.raises(ValueError, match=r"warm_up must be less than steps_of.pixel \(150\), got 250"):
         TrainRestorer.model_validate({**restorer.model_dump(), "steps": 400, "warm_up": 250})
-    assert [restorer.of(name).steps for name in objectives] == [150, 300, 200]
+    assert [restorer.of(name).steps for name in objectives] == [150, 300, 280]
     assert own.pixel_objectives == ["pixel", "longer"]
     assert row_configuration(own, "fog", "diffloss") == row_configuration(
         own.model_copy(update={"train_restorer": params.train_restorer}), "fog", "diffloss"
     )
     assert len({row_configuration(own, "fog", name) for name in objectives}) == 3
-    late = {**losses, "diffloss": {**losses["diffloss"], "from_step": 250}}
-    with pytest.raises(ParamsError, match=r"from_step: expected less than 200 \(the steps of 'diffloss'\), got 250"):
+    late = {**losses, "diffloss": {**losses["diffloss"], "from_step": 290}}
+    with pytest.raises(ParamsError, match=r"from_step: expected less than 280 \(the steps of 'diffloss'\), got 290"):
         check_numbers(own.model_copy(update={"losses": late}))
     only = restorer.model_copy(update={"steps_of": {"diffloss": 300}})
     check_numbers(own.model_copy(update={"losses": late, "train_restorer": only}))
@@ -226,7 +226,7 @@ def test_steps_are_found_however_a_sum_is_written() -> None:
     restorer = load_params(ROOT / "params.yaml").train_restorer.model_copy(update={"steps_of": {"task+ diffloss": 9}})
     assert [restorer.of(name).steps for name in ("diffloss + task", "pixel+diffloss+task", "task", "pixel")] == [
         *(9, 9),
-        *(200, 200),
+        *(280, 280),
     ]
 
 
