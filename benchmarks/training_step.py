@@ -1,11 +1,13 @@
 """The time that DiffLoss adds to a training step, for restorers and crops of several sizes.
 
     python -m benchmarks.training_step
+    GOMP_SPINCOUNT=10000 python -m benchmarks.training_step --threads 2    # threads that wait as the pipeline's do
 
-Restorer, objective and optimiser on one thread, with an untrained prior of the shape in params.camvid.yaml. The
-objectives take turns at every step. As in a training, one of the counted steps measures the gradient norms.
+Restorer, objective and optimiser on one thread or several, with an untrained prior of the shape in params.camvid.yaml.
+The objectives take turns at every step. As in a training, one of the counted steps measures the gradient norms.
 """
 
+import argparse
 import time
 from typing import Any
 
@@ -69,8 +71,10 @@ def row(width: int, crop: int, prior: DiffusionPrior) -> str:
 
 def main() -> None:
     """Command line."""
+    parser = argparse.ArgumentParser(description="Seconds of a training step.")
+    parser.add_argument("--threads", type=int, default=1)
     torch.manual_seed(0)
-    torch.set_num_threads(1)
+    torch.set_num_threads(parser.parse_args().threads)
     prior = DiffusionPrior(build_unet(PRIOR), build_scheduler({"steps": 1000, "kind": "linear"}))
     print(f"| NAFNet width, crop | {' | '.join(OBJECTIVES)} |")
     print("|---|" + "---|" * len(OBJECTIVES))
