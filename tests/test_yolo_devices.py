@@ -95,3 +95,16 @@ def test_what_its_own_processes_train_is_what_this_one_would(
     assert trained.network.names == {0: "square", 1: "bar"}
     for name, value in whole.items():
         assert torch.equal(trained.network.state_dict()[name], value), name
+
+
+def test_torch_keeps_its_threads(make_dataset: Callable[..., Dataset], tmp_path: Path) -> None:
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(3)  # the library would take all cores but one
+        dataset = make_dataset()
+        task = _fit(dataset, tmp_path / "work", epochs=1)
+        assert torch.get_num_threads() == 3
+        task.predict(dataset.split("train").image(dataset.split("train").ids[0]))
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)

@@ -27,6 +27,7 @@ from .yolo_library import (
     parts,
     read_network,
     read_saved,
+    same_threads,
 )
 from .yolo_training import DATA_FILE, YoloSettings, train
 
@@ -219,7 +220,8 @@ class YoloTask(Task[Prediction]):
     @cached_property
     def _predictor(self) -> Any:
         predictor = parts(self.kind).predictor(overrides=self._arguments)
-        predictor.setup_model(deepcopy(self.network), verbose=False)  # a copy, because its layers are fused
+        with same_threads():
+            predictor.setup_model(deepcopy(self.network), verbose=False)  # a copy, because its layers are fused
         return predictor
 
 

@@ -9,7 +9,8 @@ import json
 import logging
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from copy import copy
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -51,6 +52,16 @@ def parts(kind: str) -> Parts:
     if kind == "segment":
         return Parts(SegmentationModel, segment.SegmentationTrainer, segment.SegmentationPredictor)
     return Parts(DetectionModel, detect.DetectionTrainer, detect.DetectionPredictor)
+
+
+@contextmanager
+def same_threads() -> Iterator[None]:
+    """A context after which torch has as many threads as before: the library sets another number with the device."""
+    threads = torch.get_num_threads()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def read_network(path: Path, kind: str, task: str) -> Any:
@@ -161,7 +172,8 @@ def library_result(path: Path, kind: str, image: NDArray[np.uint8], arguments: d
     try:
         model = yolo(str(path))
         model.task = kind  # files without settings of a training count as detectors there
-        return model.predict(image[:, :, ::-1].copy(), **arguments)[0]
+        with same_threads():
+            return model.predict(image[:, :, ::-1].copy(), **arguments)[0]
     except Exception as error:  # a pickle of any content
         raise TaskError(f"{path}: ultralytics cannot predict with it ({_line(error)})") from error
     finally:

@@ -16,7 +16,7 @@ from ..mixed_precision import Precision, uses_bfloat16
 from ..settings import Count, Positive, Settings, Share
 from . import TaskError
 from .contract import BatchSize, Side, TrainingLoop
-from .yolo_library import Parts, device_name
+from .yolo_library import Parts, device_name, same_threads
 from .yolo_precision import train_in_bfloat16
 from .yolo_resume import Checkpoint, Progress
 
@@ -158,7 +158,8 @@ def _trainer(
         "mixed_on_cpu": loop.device.type == "cpu" and uses_bfloat16(settings.precision, loop.device),
     }
     trainer_class = type("Trainer", (_FixedLengthTrainer, parts.trainer), attributes)
-    return trainer_class(overrides=_overrides(settings, loop, dataset, _devices(task, settings, loop)))
+    with same_threads():
+        return trainer_class(overrides=_overrides(settings, loop, dataset, _devices(task, settings, loop)))
 
 
 def _overrides(settings: YoloSettings, loop: TrainingLoop, dataset: Path, devices: str) -> dict[str, Any]:
