@@ -1,13 +1,15 @@
 """YOLO on several GPUs: the setting reaches ultralytics, and what its own processes train comes back."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from ultralytics.engine import trainer as library
+from ultralytics.utils import NUM_THREADS
 
 from data.dataset import Dataset
 from models.tasks import TaskError, get_task, yolo_resume, yolo_training
@@ -73,7 +75,8 @@ def test_what_its_own_processes_train_is_what_this_one_would(
     dataset = make_dataset(train=6, test=1)
     with monkeypatch.context() as patch:  # which is for checkpoints, and makes another order of images
         patch.setattr(yolo_resume.Checkpoint, "start_epoch", staticmethod(lambda trainer: None))
-        whole = _fit(dataset, tmp_path / "whole").network.state_dict()
+        with _threads(NUM_THREADS):  # those of its processes on a CPU: the last bits depend on them
+            whole = _fit(dataset, tmp_path / "whole").network.state_dict()
     make_trainer = yolo_training._trainer
 
     def in_processes(*arguments: Any) -> Any:
@@ -98,13 +101,19 @@ def test_what_its_own_processes_train_is_what_this_one_would(
 
 
 def test_torch_keeps_its_threads(make_dataset: Callable[..., Dataset], tmp_path: Path) -> None:
-    before = torch.get_num_threads()
-    try:
-        torch.set_num_threads(3)  # the library would take all cores but one
-        dataset = make_dataset()
+    dataset = make_dataset()
+    with _threads(3):  # the library would take all cores but one
         task = _fit(dataset, tmp_path / "work", epochs=1)
         assert torch.get_num_threads() == 3
         task.predict(dataset.split("train").image(dataset.split("train").ids[0]))
         assert torch.get_num_threads() == 3
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
     finally:
         torch.set_num_threads(before)
