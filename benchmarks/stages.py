@@ -105,9 +105,8 @@ def run(folder: Path, profiled: bool = False) -> Iterator[StageCost]:
         stages = [(s.name, s.cmd, [out.fs_path for out in s.outs]) for s in plan_repro(repo.index.graph)]
     profile = folder / WORK / PROFILE
     for name, command, outs in stages:
-        if profiled:
-            command = command.replace("python -m ", f"python -m benchmarks.stage_profile {profile} ", 1)  # noqa: PLW2901
-        seconds, wall, peak = measure(command, folder)
+        run_with = f"python -m benchmarks.stage_profile {profile} " if profiled else "python -m "
+        seconds, wall, peak = measure(command.replace("python -m ", run_with, 1), folder)
         parts = json.loads(profile.read_text()) if profiled else {}
         yield StageCost(name, seconds, wall, peak, sum(size(Path(out)) for out in outs), parts)
 

@@ -15,6 +15,8 @@ from pipeline.running.artifacts import write_not_needed
 from pipeline.running.atomic_outputs import read_json
 from pipeline.running.entry import parse_arguments, run_stage
 from pipeline.settings.params import Params, load_params
+from pipeline.tracking import streaming
+from pipeline.tracking.configurations import training_configuration
 
 if TYPE_CHECKING:
     from pipeline.training.repeats import Stream
@@ -46,9 +48,6 @@ def _train(options: Namespace, params: Params, description: dict[str, Any]) -> N
 
 def _live(params: Params, description: dict[str, Any], dataset: str, training: str) -> "AbstractContextManager[Stream]":
     """The context in which a training's curve streams to MLflow."""
-    from pipeline.tracking import streaming
-    from pipeline.tracking.configurations import training_configuration
-
     name = description["objective"]
     settings = {**params.train_restorer.of(name).used, "description": description}
     configuration = training_configuration(params, STAGE, name, settings)

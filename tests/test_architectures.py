@@ -63,6 +63,12 @@ def test_wrong_arguments_are_named(arguments: dict[str, Any], message: str) -> N
     assert "\n" not in str(raised.value)
 
 
+def test_arguments_of_a_yolo_are_refused() -> None:
+    section = {"architecture": "yolo26n-sem.yaml", "arguments": {"decoder_channels": CHANNELS}}
+    with pytest.raises(TaskError, match=r"arguments: yolo26n-sem.yaml takes none; remove decoder_channels"):
+        Segmentation.check(section)
+
+
 def _weights(task: Segmentation) -> int:
     return sum(weight.numel() for weight in task.network.parameters())
 

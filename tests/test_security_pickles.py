@@ -18,7 +18,7 @@ from models.diffusion.prior import DiffusionPrior, PriorError
 from models.losses import LossError
 from models.losses.lpips import BACKBONE_FILES, load_network
 from models.tasks import TaskError, get_task
-from models.tasks.yolo_library import read_saved
+from models.tasks.yolo_files import read_saved
 from pipeline.metrics import load_records
 from pipeline.metrics.records import RecordsError
 from pipeline.training.loop import CheckpointError, Loop

@@ -1,6 +1,7 @@
 """The U-Nets of priors, on pixels or on latents: feature maps of noisy images, differentiable in the images."""
 
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -22,7 +23,7 @@ class PriorError(ValueError):
     """A diffusion model that cannot serve as a prior, or an input that it cannot take."""
 
 
-class PriorNetwork(nn.Module):
+class PriorNetwork(nn.Module, ABC):
     """A diffusion U-Net and the encoder into its space. `DiffusionPrior` adds the noise schedule and keeps it frozen.
 
     Attributes:
@@ -31,6 +32,7 @@ class PriorNetwork(nn.Module):
 
     unet: Any
 
+    @abstractmethod
     def forward(self, noisy: Tensor, timesteps: Tensor, layers: Collection[str]) -> dict[str, Tensor]:
         """Feature maps (N,c,h,w) by layer: at least those in `layers`; later layers do not run.
 
@@ -40,24 +42,19 @@ class PriorNetwork(nn.Module):
             layers: names among `self.layers`. The map at `noise` is the raw prediction: not converted to noise, with
                 the channels of a learned variance.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def encode(self, image: Tensor) -> Tensor:
         """The input of the U-Net, before noise, for images (N,3,H,W) in [-1,1]; differentiable."""
-        raise NotImplementedError
 
     def save(self, folder: Path) -> None:
         """Write unet/ and the network's further files into a folder."""
         self.unet.save_pretrained(folder / "unet")
         save_attention_heads(self.unet, folder)
 
+    @abstractmethod
     def compile_passes(self) -> None:
-        """Compile the forward pass with torch.compile.
-
-        Raises:
-            PriorError: this network cannot be compiled.
-        """
-        raise NotImplementedError
+        """Compile the forward pass with torch.compile; PriorError if this network cannot be compiled."""
 
     @property
     def layers(self) -> list[str]:

@@ -177,7 +177,7 @@ def _build(model: str, classes: int, pretrained: bool) -> torch.nn.Module:
 
 def _train(network: torch.nn.Module, split: LabelledSplit, settings: Settings, loop: TrainingLoop) -> None:
     steps, rate = settings.steps, settings.learning_rate
-    optimizer = torch.optim.AdamW(network.parameters(), lr=rate, weight_decay=1e-4)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=rate, weight_decay=1e-4, fused=True)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=rate, total_steps=steps, pct_start=0.1)
     for step in loop.steps(steps, {"network": network, "optimizer": optimizer, "schedule": schedule}):
         images, categories = (tensor.to(loop.device) for tensor in _batch(split, step, settings, loop.seed))

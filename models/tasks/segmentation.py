@@ -21,8 +21,17 @@ from .smp_files import CONFIG_FILE, class_names, read_description
 from .smp_networks import is_yolo, library_network, load_network, start_network
 
 IGNORE_INDEX = 255
-KEYS = {"architecture", "encoder", "encoder_weights"}  # arguments of the library that have a key of their own
-FIXED = {"classes", "in_channels", "activation", "input", "outputs"}  # what follows from data and weights
+# Names in a network's description that `arguments` cannot set: they have a key of their own, or follow from the data.
+RESERVED = {
+    "architecture",
+    "encoder",
+    "encoder_weights",
+    "classes",
+    "in_channels",
+    "activation",
+    "input",
+    "outputs",
+}
 STRIDES = {"pan": 128}  # sides of images must be multiples of it; of 32 for the other architectures
 
 
@@ -71,7 +80,7 @@ class Settings(BaseSettings):
     @field_validator("arguments")
     @classmethod
     def _are_free(cls, arguments: dict[str, Any]) -> dict[str, Any]:
-        if taken := (KEYS | FIXED) & set(arguments):
+        if taken := RESERVED & set(arguments):
             raise ValueError(f"{min(taken)!r} has a key of its own, or follows from the data; remove it here")
         return arguments
 

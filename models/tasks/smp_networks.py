@@ -155,6 +155,8 @@ def build_network(description: Mapping[str, Any], classes: int, weights: str | N
     extra = {key: value for key, value in description.items() if key not in ("input", "outputs")}
     architecture, encoder = str(extra.pop("architecture")), extra.pop("encoder")
     if is_yolo(architecture):
+        if extra:
+            raise TaskError(f"{KEY}.arguments: {architecture} takes none; remove {', '.join(extra)}")
         return _yolo(architecture, classes, weights)
     import segmentation_models_pytorch as smp
 

@@ -18,17 +18,8 @@ from numpy.typing import NDArray
 from . import TaskError
 from .contract import Image, LabelledSplit, MakeBatches, Task, TrainingLoop
 from .saved_networks import DESCRIPTION_FILE, WEIGHTS_FILE, is_saved_task, read_task_file, weight_files
-from .yolo_library import (
-    check_model,
-    device_name,
-    is_fused,
-    library_result,
-    names_of,
-    parts,
-    read_network,
-    read_saved,
-    same_threads,
-)
+from .yolo_files import is_fused, library_result, names_of, read_network, read_saved
+from .yolo_library import check_model, device_name, parts, same_threads
 from .yolo_training import DATA_FILE, YoloSettings, train
 
 KEPT_SCORE = 0.001  # COCO's average precision needs the boxes of low confidence

@@ -99,7 +99,7 @@ def train_jointly(
     optimisation = Optimisation(load_restorer(restorer_file).to(loop.device).train(), settings, rank)
     objective = objective.to(loop.device)
     weights = task.trained_weights()
-    optimizer = torch.optim.AdamW(weights, lr=task_rate, weight_decay=0.0)
+    optimizer = torch.optim.AdamW(weights, lr=task_rate, weight_decay=0.0, fused=True)
     schedule = CosineAnnealingLR(optimizer, settings.steps, eta_min=LOWEST_RATE)
     state = {**optimisation.state, "objective": objective, "network": task.network}
     state |= {"task optimizer": optimizer, "task schedule": schedule}
