@@ -32,8 +32,8 @@ if {"DVC_STAGE", "LOCAL_RANK"} & os.environ.keys():
 
 
 def _leave(signum: int, frame: FrameType | None) -> None:
-    print(INTERRUPTED, file=sys.stderr)
-    raise SystemExit(128 + signal.SIGINT)
+    os.write(2, f"{INTERRUPTED}\n".encode())
+    os._exit(128 + signal.SIGINT)  # libraries written in C turn an exception in their import into another one
 
 
 # During the imports Ctrl-C would print a traceback; afterwards `run_stage` sets another handler. While Python searches

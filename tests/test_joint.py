@@ -193,7 +193,9 @@ def test_it_is_scored_on_the_images_of_its_own_restorer(project: Project) -> Non
             with torch.inference_mode():
                 restored = images.to_uint8(restorer(images.to_tensor(split.image(image_id))[None])[0])
             stored = images.read_mask(next(Path(evaluated, "predictions").rglob(f"{image_id}.png")))
-            assert np.array_equal(task.predict(restored), stored)
+            # Another memory format rounds differently, which turns pixels whose classes are nearly tied.
+            assert np.mean(task.predict(restored) != stored) < 0.01
+            assert np.mean(task.predict(split.image(image_id)) != stored) > 0.1
 
 
 def test_what_trains_an_arm_again(project: Project) -> None:
