@@ -116,6 +116,14 @@ def test_one_training_each_cannot_tell_which_loss_is_better() -> None:
     assert text.startswith("Each restorer was trained once") and "cannot compare losses" in text
 
 
+def test_verdicts_that_are_all_withheld_hold_for_nothing() -> None:
+    reason = {"n_trainings": 1, "reason": "no object is labelled"}
+    without = [withheld("pixel", 0.0) | reason, withheld("diffloss", 0.0) | reason]
+    assert caveats(table(*without), TWO) == ["No verdict (no object is labelled)."]
+    between = withheld("diffloss", 0.02, versus="pixel", n_trainings=1)
+    assert caveats(table(*without, between), TWO)[0].startswith("Each restorer was trained once: losses cannot be")
+
+
 def test_losses_are_counted_over_tasks_and_degradations() -> None:
     wins = verdict("diffloss", 0.02, 0.01, 0.03, "helps", versus="pixel")
     rows = [wins, {**wins, "degradation": "rain"}, {**wins, "degradation": "snow", "verdict": "hurts"}]

@@ -5,7 +5,7 @@ from ruamel.yaml import YAML
 
 from data.sources import SOURCES
 from pipeline.plan import check_names, check_numbers, needs
-from pipeline.settings.params import Params, ParamsError, load_params
+from pipeline.settings.params import Params, ParamsError, TrainPrior, load_params
 from pipeline.settings.training import TrainRestorer
 from pipeline.tracking.configurations import row_configuration
 
@@ -328,3 +328,10 @@ DATA_FAULTS = [
 @pytest.mark.parametrize(("section", "message"), DATA_FAULTS, ids=[message[:40] for _, message in DATA_FAULTS])
 def test_a_mistake_in_a_data_section_is_one_line(tmp_path: Path, section: str, message: str) -> None:
     assert message in _with_data(tmp_path, section.replace("%s", ""))
+
+
+def test_a_null_class_needs_a_pretrained_prior() -> None:
+    settings = load_params(ROOT / "params.yaml").train_prior.model_dump()
+    with pytest.raises(ValueError, match=r"null_class is of a pretrained prior, and pretrained is null"):
+        TrainPrior.model_validate({**settings, "null_class": 10})
+    assert TrainPrior.model_validate({**settings, "null_class": 10, "pretrained": "prior"}).null_class == 10

@@ -41,6 +41,12 @@ def test_a_default_run_has_a_sentence_for_each_cell_and_three_links() -> None:
     assert lines[-1].startswith("Next: uv run dvc exp run -S train_restorer.repeats=5")
 
 
+def test_advice_without_git_needs_no_git(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    advice = _lines(_params(["pixel"]), table(HELPS | {"n_trainings": 1}))[-1]
+    assert advice == "Next: train_restorer.repeats: 5 in params.yaml, for verdicts that hold for other seeds"
+
+
 @pytest.mark.parametrize(("repeats", "advice"), [(1, "remove what prevents"), (3, "repeats=5"), (5, "remove what")])
 def test_more_trainings_are_no_remedy_for_labels_that_lack_something(repeats: int, advice: str) -> None:
     row = withheld("pixel", 0.0, n_trainings=repeats) | {"reason": "split test: no object is labelled"}

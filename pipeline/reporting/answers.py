@@ -185,11 +185,11 @@ def caveats(verdicts: pd.DataFrame, objectives: Sequence[str]) -> list[str]:
     trained = rows[rows.variant != FROZEN]
     texts = []
     if (trained.n_trainings == 1).any():
-        between = " and cannot compare losses" if (trained.reason == ONE_TRAINING).any() else ""
-        texts.append(
-            f"Each restorer was trained once: verdicts hold for these trainings{between}. "
-            "Set train_restorer.repeats to 5 or more."
-        )
+        any_verdict, uncompared = (trained.verdict != WITHHELD).any(), (trained.reason == ONE_TRAINING).any()
+        between = " and cannot compare losses" if uncompared else ""
+        limit = f"verdicts hold for these trainings{between}" if any_verdict else "losses cannot be compared"
+        if any_verdict or uncompared:
+            texts.append(f"Each restorer was trained once: {limit}. Set train_restorer.repeats to 5 or more.")
     reasons = rows[(rows.verdict == WITHHELD) & (rows.reason != ONE_TRAINING)].reason
     return [*texts, *(f"No verdict ({reason})." for reason in dict.fromkeys(reasons) if reason)]
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from pipeline.reporting.answers import CellAnswer, caveats, cell_answers, overall_answer, which_loss
+from pipeline.running.entry import project_root
 from pipeline.settings.grammar import FROZEN
 from pipeline.settings.params import Params
 from pipeline.statistics.comparison import FEWEST_FOR_VERDICTS
@@ -62,8 +63,10 @@ def _next(params: Params, verdicts: pd.DataFrame) -> str:
     if withheld and not 1 < repeats < FEWEST_FOR_VERDICTS:  # more trainings would not lead to a verdict
         return 'Next: remove what prevents a verdict. It is in the column "reason" of verdicts.csv'
     if repeats < FEWEST_FOR_VERDICTS and params.objectives != [FROZEN]:
-        command = f"uv run dvc exp run -S train_restorer.repeats={FEWEST_FOR_VERDICTS}"
-        return f"Next: {command}, for verdicts that hold for other seeds"
+        change = f"train_restorer.repeats: {FEWEST_FOR_VERDICTS} in params.yaml"
+        if (project_root() / ".git").exists():  # DVC's experiments need git
+            change = f"uv run dvc exp run -S train_restorer.repeats={FEWEST_FOR_VERDICTS}"
+        return f"Next: {change}, for verdicts that hold for other seeds"
     if any(cell.verdict == UNKNOWN for cell in cells):
         return 'Next: more test images. The report says how many, under "What it takes to show a gain"'
     return "Next: your own data, docs/how-to/datasets.md"

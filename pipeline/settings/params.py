@@ -140,6 +140,12 @@ class TrainPrior(Settings):
             raise ValueError(f"warm_up must be less than steps ({self.steps}), got {self.warm_up}. Lower it.")
         return self
 
+    @model_validator(mode="after")
+    def _has_a_null_class_only_if_pretrained(self) -> "TrainPrior":
+        if self.null_class is not None and self.pretrained is None:
+            raise ValueError("null_class is of a pretrained prior, and pretrained is null. Remove null_class.")
+        return self
+
 
 class Statistics(Settings):
     """Confidence intervals and comparisons.
@@ -175,7 +181,7 @@ class Quality(Settings):
         no_reference: further metrics that need no clean counterpart, such as [PIQE].
     """
 
-    prior_images: NonNegative = 32
+    prior_images: NonNegative = 12
     precision: Literal["full", "bf16"] = "full"
     no_reference: list[Literal["PIQE"]] = Field(default=[])
 
