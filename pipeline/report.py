@@ -37,9 +37,9 @@ def write_report(params: Params, clean: Dataset, folders: RunFolders, out: Path)
     drawn = out / "pictures"
     drawn.mkdir()
     comparisons = draw_comparisons(params, clean, folders, drawn)
-    scatter, quality = draw_scatter_plots(params, tables["images"], drawn)
     extremes = draw_extremes(params, clean, folders, tables["images"], drawn)
-    pictures = Pictures(comparisons, extremes, scatter, quality)
+    quality = draw_scatter_plots(params, tables["images"], drawn)
+    pictures = Pictures(comparisons, extremes, quality)
 
     origin = describe_origin(params, clean, folders.degraded)
     left_out = _left_out_metrics(params, folders.quality)

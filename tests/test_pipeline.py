@@ -74,7 +74,7 @@ def test_report_and_pictures(finished: Path) -> None:
     assert "Does restoring help on scenes?" in text and "split test" in text
     names = {path.name for path in (report / "pictures").iterdir()}
     cells = {f"{d}-{t}" for d in ("lowlight", "fog") for t in ("detection", "segmentation")}
-    assert {f"{cell}.jpg" for cell in cells} | {f"scatter-{cell}.png" for cell in cells} <= names
+    assert {f"{cell}.jpg" for cell in cells} <= names
     for name in (
         "classes",
         "sizes",

@@ -16,6 +16,7 @@ from models.tasks.predictions import Label
 from pipeline.metrics.prediction_files import PREDICTIONS_FILE, naming_file
 from pipeline.metrics.records import (
     ONE_CLASS,
+    Metrics,
     RecordsError,
     check_weights,
     mean_of_defined,
@@ -115,7 +116,19 @@ class ClassificationRecords:
         columns = [np.array([table[image_id] for image_id in ids], np.int64) for table in (truth, predicted)]
         return cls(ids, tuple(class_names), *columns)
 
-    def metrics(self, weights: ArrayLike | None = None) -> dict[str, NDArray[np.float64]]:
+    def scores(self, weights: ArrayLike | None = None) -> tuple[Metrics, dict[str, Metrics]]:
+        """What `metrics` and `per_class` return, in one pass over the resamples."""
+        taken = check_weights(weights, len(self.image_ids))
+        right = self.truth == self.predicted
+        member = np.eye(len(self.class_names))[self.truth]
+        recall = ratio(taken @ (member * right[:, None]), taken @ member)  # (R, C)
+        metrics = {
+            "accuracy": ratio(taken @ right.astype(np.float64), taken.sum(axis=1)),
+            "balanced accuracy": mean_of_defined(recall),
+        }
+        return metrics, {name: {"recall": recall[:, index]} for index, name in enumerate(self.class_names)}
+
+    def metrics(self, weights: ArrayLike | None = None) -> Metrics:
         """Shares of images whose likeliest class is the true one, in each of R resamples.
 
         Accuracy is over all images; balanced accuracy is the mean over the classes that occur in the resample
@@ -130,17 +143,11 @@ class ClassificationRecords:
         Raises:
             RecordsError: weights of another shape, negative or not finite.
         """
-        taken = check_weights(weights, len(self.image_ids))
-        right = (self.truth == self.predicted).astype(np.float64)
-        return {
-            "accuracy": ratio(taken @ right, taken.sum(axis=1)),
-            "balanced accuracy": mean_of_defined(self._recall(taken)),
-        }
+        return self.scores(weights)[0]
 
-    def per_class(self, weights: ArrayLike | None = None) -> dict[str, dict[str, NDArray[np.float64]]]:
+    def per_class(self, weights: ArrayLike | None = None) -> dict[str, Metrics]:
         """{class name: {"recall": (R,)}}, NaN where no image of the class is taken."""
-        recall = self._recall(check_weights(weights, len(self.image_ids)))
-        return {name: {"recall": recall[:, index]} for index, name in enumerate(self.class_names)}
+        return self.scores(weights)[1]
 
     def class_objects(self) -> dict[str, int]:
         """How many images of each class there are."""
@@ -154,12 +161,6 @@ class ClassificationRecords:
     def image_scores(self) -> dict[str, NDArray[np.float64]]:
         """{"accuracy": (N,)}, 1 where the class is right and 0 where it is not."""
         return {"accuracy": (self.truth == self.predicted).astype(np.float64)}
-
-    def _recall(self, taken: NDArray[np.float64]) -> NDArray[np.float64]:
-        """(R, C)."""
-        member = np.eye(len(self.class_names))[self.truth]
-        right = member * (self.truth == self.predicted)[:, None]
-        return ratio(taken @ right, taken @ member)
 
     def save(self, path: Path) -> None:
         """Write an .npz file; the same records give the same bytes."""

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pipeline.metrics.matching import IOU_THRESHOLDS, Matches
-from pipeline.metrics.records import check_weights, mean_of_defined, names_of, ratio, read_kind, write_arrays
+from pipeline.metrics.records import Metrics, check_weights, mean_of_defined, names_of, ratio, read_kind, write_arrays
 
 SURE = 0.25  # confidence from which a detection counts if a single threshold is needed; ultralytics' default
 RECALL_POINTS = np.linspace(0, 1, 101)  # COCO interpolates precision at these recalls
@@ -47,7 +47,20 @@ class DetectionRecords:
         rarest = int(np.where(counts > 0, counts, counts.max() + 1).argmin())
         return self.class_names[rarest], int(counts[rarest])
 
-    def metrics(self, weights: ArrayLike | None = None) -> dict[str, NDArray[np.float64]]:
+    def scores(self, weights: ArrayLike | None = None) -> tuple[Metrics, dict[str, Metrics]]:
+        """What `metrics` and `per_class` return, in one pass over the resamples."""
+        precision = self._average_precision(weights)
+        metrics = {
+            "mAP50-95": mean_of_defined(precision.mean(axis=2)),
+            "mAP50": mean_of_defined(precision[:, :, 0]),
+        }
+        classes = {
+            name: {"AP50-95": precision[:, index].mean(axis=1), "AP50": precision[:, index, 0]}
+            for index, name in enumerate(self.class_names)
+        }
+        return metrics, classes
+
+    def metrics(self, weights: ArrayLike | None = None) -> Metrics:
         """COCO's mAP (area all, at most 100 boxes for each image and class) in each of R resamples.
 
         Precision is interpolated at 101 recalls and averaged over the classes that have objects in the
@@ -63,19 +76,11 @@ class DetectionRecords:
         Raises:
             RecordsError: weights of another shape, negative or not finite.
         """
-        precision = self._average_precision(weights)
-        return {
-            "mAP50-95": mean_of_defined(precision.mean(axis=2)),
-            "mAP50": mean_of_defined(precision[:, :, 0]),
-        }
+        return self.scores(weights)[0]
 
-    def per_class(self, weights: ArrayLike | None = None) -> dict[str, dict[str, NDArray[np.float64]]]:
+    def per_class(self, weights: ArrayLike | None = None) -> dict[str, Metrics]:
         """{class name: {"AP50-95": (R,), "AP50": (R,)}}, NaN where the class has no object in a resample."""
-        precision = self._average_precision(weights)
-        return {
-            name: {"AP50-95": precision[:, index].mean(axis=1), "AP50": precision[:, index, 0]}
-            for index, name in enumerate(self.class_names)
-        }
+        return self.scores(weights)[1]
 
     def class_objects(self) -> dict[str, int]:
         """How many objects of each class there are to be found."""

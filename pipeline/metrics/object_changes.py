@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from data.dataset import Dataset, Split
 from pipeline.metrics.detection_records import SURE, DetectionRecords, records_of
 from pipeline.metrics.matching import Matches, join_blocks, match_areas, pair_objects, split_into_blocks
+from pipeline.metrics.prediction_files import PredictionReader
 from pipeline.metrics.scoring import ObjectScoring, Overlap
 from pipeline.running.artifacts import TRAINING, record_files
 
@@ -185,10 +186,19 @@ class ObjectRuns:
         task: its name.
         clean: the clean dataset.
         degraded: the degraded dataset.
+        predictions: reads them.
     """
 
-    def __init__(self, scoring: type[ObjectScoring[Any]], task: str, clean: Dataset, degraded: Dataset) -> None:
+    def __init__(
+        self,
+        scoring: type[ObjectScoring[Any]],
+        task: str,
+        clean: Dataset,
+        degraded: Dataset,
+        predictions: PredictionReader | None = None,
+    ) -> None:
         self.scoring, self.clean, self.degraded = scoring, clean, degraded
+        self._predictions = predictions or PredictionReader()
         self.classes = clean.info.classes_of(scoring.labels, task)
         self._labels: dict[Path, dict[str, Any]] = {}
         self._baselines: dict[Path, Detected] = {}
@@ -240,7 +250,7 @@ class ObjectRuns:
         return match_sure_detections(labels, self._results(records.parent), self.scoring.overlap)
 
     def _results(self, folder: Path) -> Iterator[dict[str, Any]]:
-        return self.scoring.coco_results(self.scoring.read(folder / "predictions"))
+        return self.scoring.coco_results(self._predictions.read(self.scoring, folder / "predictions"))
 
     def _split(self, folder: Path) -> Split:
         """The split whose labels belong to the predictions in a folder."""

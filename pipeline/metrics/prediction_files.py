@@ -1,16 +1,19 @@
 """Files of stored predictions: rows of JSON that are written and read one by one."""
 
 import json
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
 from pipeline.metrics.records import RecordsError
+from pipeline.metrics.scoring import Scoring
 from pipeline.running.atomic_outputs import ADVICE
 
 PREDICTIONS_FILE = "predictions.json"  # of objects: one object on each line
 IMAGES_FILE = "images.json"  # all images, because an image may have no objects
+KEPT_BYTES = 2**27  # of the files whose predictions a reader keeps
 
 
 class RowWriter:
@@ -50,6 +53,27 @@ def read_rows(path: Path, key: str) -> Iterator[dict[str, Any]]:
                 yield json.loads(line.rstrip(",\n"))
     if not ended:
         raise RecordsError("cut off")
+
+
+class PredictionReader:
+    """Reads stored predictions, and keeps those that it read last: several tables and pictures need the same ones."""
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[Path, tuple[int, Mapping[str, Any]]] = OrderedDict()  # bytes and predictions
+
+    def read(self, scoring: type[Scoring[Any]], folder: Path) -> Mapping[str, Any]:
+        """The predictions in a folder, by image id.
+
+        Raises:
+            RecordsError: they are missing or damaged.
+        """
+        if folder not in self._kept:
+            size = sum(file.stat().st_size for file in folder.glob("*.json"))
+            self._kept[folder] = size, scoring.read(folder)
+            while len(self._kept) > 1 and sum(kept for kept, _ in self._kept.values()) > KEPT_BYTES:
+                self._kept.popitem(last=False)
+        self._kept.move_to_end(folder)
+        return self._kept[folder][1]
 
 
 @contextmanager

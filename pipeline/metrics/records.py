@@ -13,6 +13,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from pipeline.running.atomic_outputs import ADVICE
 
+Metrics = dict[str, NDArray[np.float64]]  # by name, one number for each resample or training
+
 
 class RecordsError(ValueError):
     """Scores that cannot be stored, read or resampled. The text says which, and what was expected."""
@@ -25,7 +27,7 @@ class Scores(Protocol):
     def image_ids(self) -> tuple[str, ...]:
         """N ids, in the order of the columns of `weights`."""
 
-    def metrics(self, weights: ArrayLike | None = None) -> dict[str, NDArray[np.float64]]:
+    def metrics(self, weights: ArrayLike | None = None) -> Metrics:
         """The dataset's metrics in each of R resamples, each (R,); NaN where a metric is undefined.
 
         Args:
@@ -153,7 +155,7 @@ class MeanRecords:
         columns = {metric: np.array([values[name][metric] for name in ids], float) for metric in metrics}
         return cls(ids, columns)
 
-    def metrics(self, weights: ArrayLike | None = None) -> dict[str, NDArray[np.float64]]:
+    def metrics(self, weights: ArrayLike | None = None) -> Metrics:
         """Weighted means, each (R,); NaN for a resample without images. See `Records.metrics`."""
         taken = check_weights(weights, len(self.image_ids))
         return {metric: _weighted_mean(values, taken) for metric, values in self.values.items()}

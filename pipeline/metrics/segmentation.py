@@ -15,6 +15,7 @@ from models.tasks.predictions import Mask
 from pipeline.metrics.prediction_files import naming_file
 from pipeline.metrics.records import (
     ONE_CLASS,
+    Metrics,
     RecordsError,
     check_weights,
     mean_of_defined,
@@ -167,7 +168,13 @@ class SegmentationRecords:
         tp, fp, fn = tables.reshape(len(by_id), 3, len(class_names)).transpose(1, 0, 2)
         return cls(tuple(by_id), tuple(class_names), tp, fp, fn)
 
-    def metrics(self, weights: ArrayLike | None = None) -> dict[str, NDArray[np.float64]]:
+    def scores(self, weights: ArrayLike | None = None) -> tuple[Metrics, dict[str, Metrics]]:
+        """What `metrics` and `per_class` return, in one pass over the resamples."""
+        taken = check_weights(weights, len(self.image_ids))
+        iou = ratio(taken @ self.tp, taken @ (self.tp + self.fp + self.fn))  # (R, C)
+        return {"mIoU": mean_of_defined(iou)}, {name: {"IoU": iou[:, n]} for n, name in enumerate(self.class_names)}
+
+    def metrics(self, weights: ArrayLike | None = None) -> Metrics:
         """Mean intersection over union of the whole split, in each of R resamples.
 
         Counts are summed over the images taken, IoU = tp / (tp + fp + fn) for each class, and averaged over
@@ -179,12 +186,11 @@ class SegmentationRecords:
         Returns:
             {"mIoU": (R,) in [0, 1]}
         """
-        return {"mIoU": mean_of_defined(self._iou(weights))}
+        return self.scores(weights)[0]
 
-    def per_class(self, weights: ArrayLike | None = None) -> dict[str, dict[str, NDArray[np.float64]]]:
+    def per_class(self, weights: ArrayLike | None = None) -> dict[str, Metrics]:
         """{class name: {"IoU": (R,)}}, NaN where the class occurs in neither truth nor prediction."""
-        iou = self._iou(weights)
-        return {name: {"IoU": iou[:, index]} for index, name in enumerate(self.class_names)}
+        return self.scores(weights)[1]
 
     def class_objects(self) -> dict[str, int]:
         """Nothing: index masks have pixels, no objects."""
@@ -199,10 +205,6 @@ class SegmentationRecords:
     def image_scores(self) -> dict[str, NDArray[np.float64]]:
         """{"mIoU": (N,)} of each image by itself, over the classes that occur there in truth or prediction."""
         return {"mIoU": mean_of_defined(ratio(self.tp.astype(np.float64), (self.tp + self.fp + self.fn).astype(float)))}
-
-    def _iou(self, weights: ArrayLike | None) -> NDArray[np.float64]:
-        taken = check_weights(weights, len(self.image_ids))
-        return ratio(taken @ self.tp, taken @ (self.tp + self.fp + self.fn))
 
     def save(self, path: Path) -> None:
         """Write an .npz file; the same records give the same bytes."""

@@ -1,7 +1,7 @@
 """What a report says: the one description that report.md and report.html are rendered from."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
@@ -39,12 +39,11 @@ Drawn = Mapping[str, Sequence[Figure]]  # figures by heading
 
 @dataclass(frozen=True)
 class Pictures:
-    """The pictures of a report: of predictions, of extreme images, and the scatter plots of images."""
+    """The pictures of a report: of predictions, of extreme images, and of quality against gain, image by image."""
 
     comparisons: Sequence[Comparison] = ()
     extremes: Sequence[PictureFile] = ()
-    scatter: Sequence[PictureFile] = ()
-    quality: Sequence[PictureFile] = field(default=())
+    quality: Sequence[PictureFile] = ()
 
 
 def describe_report(
@@ -77,7 +76,7 @@ def describe_report(
         losses_section(params, numbers, texts),
         severity_section(numbers, texts),
         _pictures(pictures),
-        _gain_sources(texts, drawn, pictures),
+        _gain_sources(texts, drawn),
         _quality(texts, drawn, pictures, left_out),
         _scores(texts, drawn),
         _costs(texts),
@@ -151,7 +150,7 @@ def _picture_section(title: str, text: str, files: Sequence[PictureFile]) -> Sec
     return Section(title, [Paragraph(text, note=True), PictureFiles(files)])
 
 
-def _gain_sources(texts: Tables, drawn: Drawn, pictures: Pictures) -> Section:
+def _gain_sources(texts: Tables, drawn: Drawn) -> Section:
     existing = _existing(texts)
     parts = []
     if "classes" in existing:
@@ -169,8 +168,6 @@ def _gain_sources(texts: Tables, drawn: Drawn, pictures: Pictures) -> Section:
         parts.append(_objects(existing))
     text = "Every point is a test image. Above the line, restoring helped it."
     parts += _figure_section(drawn, figures.IMAGES, text)
-    if pictures.scatter:
-        parts.append(_picture_section("Scores of single images", text, pictures.scatter))
     return Section("Where the gain comes from", anchor="sources", sections=parts)
 
 

@@ -16,6 +16,7 @@ import pandas as pd
 from data.dataset import Dataset
 from data.images import read_image
 from pipeline.metrics import get_scoring
+from pipeline.metrics.prediction_files import PredictionReader
 from pipeline.reporting.document import Comparison, PictureFile, Slider
 from pipeline.reporting.html import data_uri
 from pipeline.reporting.pictures import Image, fit, grid, jpeg
@@ -44,6 +45,7 @@ class PredictionPainter:
         degraded: the degraded one.
         restored: folder <objective>/<split>/ of restored images.
         records: variant to the folder that holds <split>/predictions.
+        predictions: reads them.
     """
 
     task: str
@@ -51,7 +53,7 @@ class PredictionPainter:
     degraded: Dataset
     restored: Path
     records: Mapping[str, Path]
-    _predictions: dict[Path, Mapping[str, Any]] = field(default_factory=dict)
+    predictions: PredictionReader = field(default_factory=PredictionReader)
 
     @classmethod
     def open(
@@ -59,14 +61,14 @@ class PredictionPainter:
     ) -> "PredictionPainter":
         """The painter of a task and degradation of a finished run."""
         degraded, restored = Dataset.open(folders.degraded / degradation), folders.restored / degradation
-        return cls(task, clean, degraded, restored, folders.records(params, task, degradation))
+        records = folders.records(params, task, degradation)
+        return cls(task, clean, degraded, restored, records, folders.predictions)
 
     def predicted(self, variant: str, split: str, image_id: str) -> Image:
         """The prediction on an image of a variant: `clean`, `degraded` or an objective."""
         folder = self.records[variant] / (self.clean.evaluation_split if variant == CLEAN else split) / "predictions"
-        if folder not in self._predictions:
-            self._predictions[folder] = get_scoring(self.task).read(folder)
-        return self._draw(self._image(variant, split, image_id), self._predictions[folder][image_id])
+        predicted = self.predictions.read(get_scoring(self.task), folder)
+        return self._draw(self._image(variant, split, image_id), predicted[image_id])
 
     def labels(self, split: str, image_id: str) -> Image:
         """The labels, on the clean image if there is one."""

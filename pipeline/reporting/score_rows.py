@@ -1,7 +1,7 @@
-"""Rows of results.csv, gains.csv, trainings.csv, robustness.csv and planning.csv."""
+"""Rows of results.csv, gains.csv, trainings.csv, classes.csv, robustness.csv and planning.csv."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -11,7 +11,7 @@ from pipeline.settings.params import Statistics
 from pipeline.statistics.comparison import ONE_TRAINING, Comparison, compare_systems, estimate, score_intervals
 from pipeline.statistics.planning import plan
 from pipeline.statistics.recovered import Recovered, recovered_shares
-from pipeline.statistics.scores import Cell, Cells
+from pipeline.statistics.scores import OF_CLASS, Cell, Cells
 from pipeline.statistics.systems import System
 
 PIXEL = "pixel"
@@ -24,6 +24,8 @@ GAINS = [
     *("recovered", "recovered_low", "recovered_high", *_COUNTS, "reason"),
 ]
 TRAININGS = [*_ROW, "training", "metric", "value"]
+VALUES = ["metric", "value", "ci_low", "ci_high", "gain", "gain_low", "gain_high", "n_objects", "n_groups"]
+CLASSES = [*_ROW, "class", *VALUES]
 ROBUSTNESS = [
     *("task", "variant", "metric"),
     *("mPC", "mPC_low", "mPC_high", "rPC", "rPC_low", "rPC_high"),
@@ -198,6 +200,37 @@ def training_rows(task: str, degradation: str, cell: Cell) -> Rows:
         for metric, values in system.values.items()
         for number, value in enumerate(values.tolist(), start=1)
     ]
+
+
+def class_rows(task: str, degradation: str, classes: Cell, level: float, objects: Mapping[str, int]) -> Rows:
+    """Rows of classes.csv for one cell: every class's metrics, with their gains over the degraded images.
+
+    Args:
+        task: its name.
+        degradation: its name.
+        classes: `Cells.classes`.
+        level: of confidence.
+        objects: the number of each class, empty if it cannot be counted.
+    """
+    rows = value_rows(task, degradation, classes, level)
+    for row in rows:
+        row["metric"], _, row["class"] = row["metric"].partition(OF_CLASS)
+        row["n_objects"] = objects.get(row["class"])
+    return rows
+
+
+def value_rows(task: str, degradation: str, cell: Cell, level: float) -> Rows:
+    """Every metric of every variant with its interval, and its gain over the degraded images."""
+    rows: Rows = []
+    for variant, system in cell.items():
+        gains = {} if variant == DEGRADED else compare_systems(system, cell[DEGRADED], level)
+        for metric, score in estimate(system, level).items():
+            row: dict[str, Any] = {"task": task, "degradation": degradation, "variant": variant, "metric": metric}
+            row |= {"value": score.gain, "ci_low": score.low, "ci_high": score.high, "n_groups": score.n_groups}
+            if gain := gains.get(metric):
+                row |= {"gain": gain.gain, "gain_low": gain.low, "gain_high": gain.high}
+            rows.append(row)
+    return rows
 
 
 def planning_rows(

@@ -5,7 +5,7 @@ Also costs.csv, and what `dvc metrics` and `dvc plots` read: metrics.json and cu
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,8 @@ import pandas as pd
 
 from data.dataset import Dataset
 from pipeline.datasets.manifests import read_manifest
-from pipeline.metrics import QUALITY
+from pipeline.metrics import QUALITY, load_records
+from pipeline.metrics.prediction_files import PredictionReader
 from pipeline.reporting import score_rows, severity_tables
 from pipeline.reporting.score_rows import Rows
 from pipeline.running.artifacts import variant_folder
@@ -23,13 +24,14 @@ from pipeline.running.atomic_outputs import read_json, read_table
 from pipeline.running.progress import with_progress
 from pipeline.settings.grammar import CLEAN, DEGRADED, is_retrained, mixture_name
 from pipeline.settings.params import Params
-from pipeline.statistics.scores import Cells, missing_truth, read_cells
+from pipeline.statistics.scores import Cells, ScoresWithClasses, class_objects, missing_truth, read_cells
 from pipeline.statistics.verdicts import verdict_table
 
 COLUMNS = {
     "results": score_rows.RESULTS,
     "gains": score_rows.GAINS,
     "trainings": score_rows.TRAININGS,
+    "classes": score_rows.CLASSES,
     "severities": severity_tables.SEVERITIES,
     "crossovers": severity_tables.CROSSOVERS,
     "robustness": score_rows.ROBUSTNESS,
@@ -49,7 +51,7 @@ Groups = Mapping[str, Mapping[str, str]]  # by degradation: the group of an imag
 
 @dataclass(frozen=True)
 class RunFolders:
-    """Where the stages before the report wrote."""
+    """Where the stages before the report wrote, and what reads their predictions."""
 
     degraded: Path
     restored: Path
@@ -57,6 +59,7 @@ class RunFolders:
     quality: Path
     evaluations: Path
     costs: Path
+    predictions: PredictionReader = field(default_factory=PredictionReader, init=False)
 
     def records(self, params: Params, task: str, degradation: str) -> dict[str, Path]:
         """The folder with each variant's records, in the order of the tables; variants without records are left out.
@@ -95,7 +98,8 @@ def write_tables(params: Params, folders: RunFolders, groups: Groups, out: Path)
         records = folders.records(params, task, degradation)
         if not records:  # real photos without clean counterparts have no quality
             continue
-        cells = read_cells(params, records, severities[degradation], groups=groups[degradation])
+        load = load_records if task == QUALITY else ScoresWithClasses.load
+        cells = read_cells(params, records, severities[degradation], load, groups[degradation])
         cells_of[task].append(cells)
         cell = task, degradation, cells.whole
         missing = missing_truth(records[DEGRADED])
@@ -108,6 +112,8 @@ def write_tables(params: Params, folders: RunFolders, groups: Groups, out: Path)
             of_severity = task, degradation, cells, settings, sweep
             rows["crossovers"] += severity_tables.crossover_rows(*of_severity)
             rows["planning"] += score_rows.planning_rows(*cell, settings, pixel, settings.baselines)
+            objects = class_objects(records[DEGRADED])
+            rows["classes"] += score_rows.class_rows(task, degradation, cells.classes, settings.level, objects)
     for task, cells_of_task in cells_of.items():
         rows["robustness"] += score_rows.robustness_rows(task, cells_of_task, settings.level)
     tables = {name: write_table(rows[name], columns, out / f"{name}.csv") for name, columns in COLUMNS.items()}

@@ -1,12 +1,15 @@
 """The systems of one task and degradation, scored in the same resamples."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
+
+from numpy.typing import ArrayLike
 
 from data.dataset import group_labels
 from pipeline.metrics import Scores, load_records
+from pipeline.metrics.records import Metrics
 from pipeline.running.artifacts import record_files
 from pipeline.running.seeds import seed_for
 from pipeline.settings.grammar import DEGRADED, FROZEN, parse_arm
@@ -17,6 +20,7 @@ from pipeline.statistics.systems import System
 Loaded = TypeVar("Loaded")
 Cell = Mapping[str, System]  # by variant
 NO_GROUPS: Mapping[str, str] = {}
+OF_CLASS = " of class "  # between a metric and a class in the name of a class's score
 
 
 @dataclass(frozen=True)
@@ -25,6 +29,37 @@ class Cells:
 
     whole: Cell
     severities: Mapping[int | None, Cell]  # None: a published setting, or real photos
+    classes: Cell = field(default_factory=dict)  # the scores of each class over all severities; see ScoresWithClasses
+
+
+@dataclass(frozen=True)
+class ScoresWithClasses:
+    """The scores of a task, and those of each class as further metrics, such as "AP50 of class car"."""
+
+    records: Any  # of a task: DetectionRecords, SegmentationRecords or ClassificationRecords
+
+    @classmethod
+    def load(cls, path: Path) -> "ScoresWithClasses":
+        """Read a file of records."""
+        return cls(load_records(path))
+
+    @property
+    def image_ids(self) -> tuple[str, ...]:
+        """The ids of the N images."""
+        image_ids: tuple[str, ...] = self.records.image_ids
+        return image_ids
+
+    @property
+    def rarest_class(self) -> tuple[str, int] | None:
+        """As `System.rarest_class`."""
+        rarest: tuple[str, int] | None = getattr(self.records, "rarest_class", None)
+        return rarest
+
+    def metrics(self, weights: ArrayLike | None = None) -> Metrics:
+        """As `Scores.metrics`; the score of a class is NaN if a resample has nothing of it."""
+        metrics, classes = self.records.scores(weights)
+        by_class = {f"{metric}{OF_CLASS}{name}": v for name, part in classes.items() for metric, v in part.items()}
+        return {**metrics, **by_class}
 
 
 def read_cells(
@@ -67,7 +102,14 @@ def read_cells(
             ids = [image_id for image_id, level in severity_of.items() if level == severity]
             by_severity[severity] = cells[split] if len(ids) == len(image_ids) else cell(split, ids)
     whole = {variant: System.mean([cells[split][variant] for split in splits]) for variant in records}
-    return Cells(whole, by_severity or {None: whole})
+    overall = {severity: _selected(cell, classes=False) for severity, cell in by_severity.items()}
+    totals = _selected(whole, classes=False)
+    return Cells(totals, overall or {None: totals}, _selected(whole, classes=True))
+
+
+def _selected(cell: Cell, classes: bool) -> Cell:
+    """A cell with the scores of single classes only, or without them."""
+    return {variant: system.only(lambda name: (OF_CLASS in name) == classes) for variant, system in cell.items()}
 
 
 def missing_truth(folder: Path) -> str:
@@ -81,6 +123,18 @@ def missing_truth(folder: Path) -> str:
         if text:
             return f"split {split}: {text}"
     return ""
+
+
+def class_objects(folder: Path) -> dict[str, int]:
+    """How many objects, or images, of each class a variant's split has; empty for masks.
+
+    Args:
+        folder: as in `missing_truth`.
+    """
+    files = next(iter(record_files(folder).values()))
+    records: Any = load_records(files[0])
+    objects: dict[str, int] = records.class_objects()
+    return objects
 
 
 def is_trained(variant: str, params: Params) -> bool:

@@ -7,10 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.metrics import Scores
+from pipeline.metrics.records import Metrics
 from pipeline.statistics.resampling import Resamples
 
 Floats = NDArray[np.float64]
-Metrics = dict[str, Floats]
 
 
 @dataclass(frozen=True)
@@ -73,6 +73,13 @@ class System:
     def first(self, trainings: int) -> "System":
         """The same system with its first trainings only."""
         return self._changed(lambda scores: scores[:trainings])
+
+    def only(self, wanted: Callable[[str], bool]) -> "System":
+        """The same system with those metrics that are wanted, by name."""
+        values, resampled = (
+            {name: scores for name, scores in part.items() if wanted(name)} for part in (self.values, self.resampled)
+        )
+        return replace(self, values=values, resampled=resampled)
 
     def in_other_resamples(self) -> "System":
         """The same scores in other resamples, for a comparison with scores of other images.
