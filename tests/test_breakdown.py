@@ -93,7 +93,7 @@ def test_the_only_class_and_size_gain_what_the_task_gains(
         ["variant", "versus", "metric"]
     )
     classes = _class_table(params, "detection", folders)
-    sizes = pd.DataFrame(breakdown.size_rows(params, "detection", "fog", folders, runs)).set_index(["size", "variant"])
+    sizes = pd.DataFrame(breakdown.size_rows(params, "detection", "fog", folders)).set_index(["size", "variant"])
     wanted = whole.loc[("pixel", "degraded", "mAP50")]
     for own in (classes.loc[("square", "pixel")], sizes.loc[("small", "pixel")]):
         row = own[own.metric.str.endswith("AP50")].iloc[0]

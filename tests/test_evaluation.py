@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 from models.tasks.predictions import DetectionPrediction
-from pipeline.metrics.detection import Boxes, DetectionScoring, coco_predictions, coco_truth, match_detections
+from pipeline.metrics import load_records
+from pipeline.metrics.detection import Boxes, DetectionScoring, match_detections
+from pipeline.metrics.detection_records import DetectionRecords
 from pipeline.metrics.evaluation import evaluate
 from pipeline.metrics.matching import BLOCK
-from pipeline.metrics.object_changes import match_by_size
 from pipeline.metrics.prediction_files import naming_file, read_rows, row_writer
 from pipeline.metrics.records import RecordsError
 
@@ -77,19 +78,23 @@ def test_matching_in_blocks_is_matching_at_once(monkeypatch: pytest.MonkeyPatch)
     assert whole.correct.any() and whole.ignored.any()
 
 
-def test_sizes_are_matched_in_blocks_too(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sizes_are_matched_in_blocks_too_and_stored(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     generator = np.random.default_rng(2)
     ids = tuple(f"{number:03d}" for number in range(11))
     found = {name: _some(generator, 5 if number not in (0, 5, 6, 7, 10) else 0) for number, name in enumerate(ids)}
     truth = {name: Boxes(p.boxes[:3] + 1, p.classes[:3]) for name, p in found.items()}
-    labels = coco_truth(truth, ids, 3, dict.fromkeys(ids, (64, 64)))
-    classes = ("a", "b", "c")
-    whole = match_by_size(labels, coco_predictions(found, ids), "bbox", ids, classes).sizes["small"]
+    image_sizes = dict.fromkeys(ids, (64, 64))
+    whole = match_detections(found, truth, ("a", "b", "c"), image_sizes)
     monkeypatch.setattr("pipeline.metrics.matching.BLOCK", 2)
-    parts = match_by_size(labels, coco_predictions(found, ids), "bbox", ids, classes).sizes["small"]
+    parts = match_detections(found, truth, ("a", "b", "c"), image_sizes)
+    parts.save(tmp_path / "records.npz")
+    stored = load_records(tmp_path / "records.npz")
+    assert isinstance(stored, DetectionRecords) and list(stored.sizes) == ["small", "medium", "large"]
     for field in ("truth", "image", "category", "score", "correct", "ignored"):
-        np.testing.assert_array_equal(getattr(whole, field), getattr(parts, field))
-    assert whole.correct.any()
+        for size, records in whole.sizes.items():
+            np.testing.assert_array_equal(getattr(records, field), getattr(parts.sizes[size], field))
+            np.testing.assert_array_equal(getattr(records, field), getattr(stored.sizes[size], field))
+    assert whole.sizes["small"].correct.any()
 
 
 def _write(path: Path, *rows: dict[str, Any]) -> None:

@@ -11,8 +11,9 @@ from models.tasks.predictions import DetectionPrediction, InstancePrediction, en
 from pipeline.metrics import MeanRecords
 from pipeline.metrics.classification import ClassificationRecords
 from pipeline.metrics.detection import Boxes, coco_predictions, coco_truth, match_detections
+from pipeline.metrics.detection_records import RecordsBySize
 from pipeline.metrics.instance_segmentation import InstanceScoring
-from pipeline.metrics.object_changes import Detected, count_changes, match_by_size, match_sure_detections
+from pipeline.metrics.object_changes import Detected, count_changes, match_sure_detections
 from pipeline.metrics.segmentation import PixelCounts, SegmentationRecords
 
 
@@ -23,8 +24,7 @@ def test_precision_by_size_is_cocos(seed: int) -> None:
     found = {n: _grown(p, rng.choice([0.4, 1, 2.2])) for n, p in found.items()}  # so that many cross a border
     ids = tuple(sorted(truth))
     sizes = dict.fromkeys(ids, (SIDE, SIDE))
-    labels = coco_truth(truth, ids, len(CLASSES), sizes)
-    records = match_by_size(labels, coco_predictions(found, ids), "bbox", ids, CLASSES)
+    records = RecordsBySize(match_detections(found, truth, CLASSES, sizes).sizes)
     metrics = records.metrics()
     evaluator = coco_evaluator(found, truth)
     for place, size in enumerate(("small", "medium"), start=3):
@@ -133,10 +133,8 @@ def test_objects_by_their_masks(make_dataset: Callable[..., Dataset]) -> None:
     split = make_dataset(test=2).split("test")
     labels = InstanceScoring.coco_labels(split, 2)
     found = {"before": [(10, 8)], "after": [(25, 40)], "clean": [(10, 8), (26, 41)]}
-    results = {
-        name: list(InstanceScoring.coco_results({"test0": _masks(*corners), "test1": _masks((10, 8))}))
-        for name, corners in found.items()
-    }
+    predictions = {name: {"test0": _masks(*corners), "test1": _masks((10, 8))} for name, corners in found.items()}
+    results = {name: list(InstanceScoring.coco_results(of_run)) for name, of_run in predictions.items()}
     before, after, clean = (match_sure_detections(labels, results[name], "segm") for name in found)
     changes = count_changes(labels, after, before, [], "segm")
     assert {name: counts.tolist() for name, counts in changes.items()} == {
@@ -146,7 +144,7 @@ def test_objects_by_their_masks(make_dataset: Callable[..., Dataset]) -> None:
         "found_again": [0, 0],
     }
     assert count_changes(labels, after, before, [clean], "segm")["invented"].tolist() == [0, 0]
-    metrics = match_by_size(labels, results["clean"], "segm", sorted(split.ids), ("square", "bar")).metrics()
+    metrics = RecordsBySize(InstanceScoring.score(predictions["clean"], split, ["square", "bar"]).sizes).metrics()
     # Among three equally sure masks the second of image 0 is wrong: found 1 of 2, then 2 of 3 right.
     assert metrics["small mAP50"] == pytest.approx([(51 * 1 + 50 * 2 / 3) / 101])
     assert np.isnan(metrics["medium mAP50"]).all()

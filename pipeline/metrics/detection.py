@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from data.dataset import Split
 from models.tasks.predictions import DetectionPrediction
 from pipeline.metrics.detection_records import SURE, DetectionRecords, records_of
-from pipeline.metrics.matching import Matches, check_images, coco_frame, match_blocks, match_objects
+from pipeline.metrics.matching import ByArea, check_images, coco_frame, match_blocks, match_objects
 from pipeline.metrics.prediction_files import (
     IMAGES_FILE,
     PREDICTIONS_FILE,
@@ -156,7 +156,7 @@ def match_detections(
         _check_truth(image_id, truth[image_id], classes, image_sizes[image_id])
         _check_prediction(image_id, predictions[image_id], classes)
 
-    def match(block: tuple[str, ...]) -> Matches:
+    def match(block: tuple[str, ...]) -> ByArea:
         labels = coco_truth(truth, block, classes, image_sizes)
         return match_objects(labels, coco_predictions(predictions, block), "bbox")
 

@@ -3,18 +3,19 @@
 faster-coco-eval matches the objects (`matching`); the average precision of a resample is computed here.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from pipeline.metrics.matching import IOU_THRESHOLDS, Matches
+from pipeline.metrics.matching import ALL, IOU_THRESHOLDS, ByArea, Matches
 from pipeline.metrics.records import Metrics, check_weights, mean_of_defined, names_of, ratio, read_kind, write_arrays
 
 SURE = 0.25  # confidence from which a detection counts if a single threshold is needed; ultralytics' default
+MATCHED = ("truth", "image", "category", "score", "correct", "ignored")  # fields of records, and their stored arrays
 RECALL_POINTS = np.linspace(0, 1, 101)  # COCO interpolates precision at these recalls
 CHUNK_ELEMENTS = 2**17  # of an array (resamples, correct detections): 1 MiB, so that a handful fit into the caches
 
@@ -37,6 +38,7 @@ class DetectionRecords:
     score: NDArray[np.float64]  # (D,)
     correct: NDArray[np.bool_]  # (D, T) matched an object
     ignored: NDArray[np.bool_]  # (D, T) matched a crowd: neither right nor wrong
+    sizes: Mapping[str, "DetectionRecords"] = field(default_factory=dict)  # the same, matched for each size of objects
 
     @property
     def rarest_class(self) -> tuple[str, int]:
@@ -120,8 +122,10 @@ class DetectionRecords:
     def save(self, path: Path) -> None:
         """Write an .npz file; the same records give the same bytes."""
         names = {"image_ids": np.array(self.image_ids, str), "class_names": np.array(self.class_names, str)}
-        fields = ("truth", "image", "category", "score", "correct", "ignored")
-        write_arrays(path, self.kind, {**names, **{field: getattr(self, field) for field in fields}})
+        of_sizes = {
+            f"{size} {name}": getattr(records, name) for size, records in self.sizes.items() for name in MATCHED
+        }
+        write_arrays(path, self.kind, {**names, **{name: getattr(self, name) for name in MATCHED}, **of_sizes})
 
     @classmethod
     def load(cls, path: Path) -> "DetectionRecords":
@@ -131,20 +135,62 @@ class DetectionRecords:
             RecordsError: the file is missing or broken, or holds other records.
         """
         stored = read_kind(path, cls.kind)
-        return cls(
-            image_ids=names_of(stored, "image_ids"),
-            class_names=names_of(stored, "class_names"),
-            truth=stored["truth"],
-            image=stored["image"],
-            category=stored["category"],
-            score=stored["score"],
-            correct=stored["correct"],
-            ignored=stored["ignored"],
-        )
+        names = names_of(stored, "image_ids"), names_of(stored, "class_names")
+        sizes = [entry.removesuffix(" truth") for entry in stored if entry.endswith(" truth")]
+        by_size = {size: cls(*names, **_matched(stored, f"{size} ")) for size in sizes}
+        return cls(*names, **_matched(stored), sizes=by_size)
 
 
-def records_of(matches: Matches, image_ids: Sequence[str], class_names: Sequence[str]) -> DetectionRecords:
+def _matched(stored: Mapping[str, NDArray[Any]], prefix: str = "") -> dict[str, Any]:
+    return {name: stored[f"{prefix}{name}"] for name in MATCHED}
+
+
+@dataclass(frozen=True)
+class RecordsBySize:
+    """Matched detections of the same images, once for each size of objects."""
+
+    sizes: Mapping[str, DetectionRecords]
+
+    @classmethod
+    def load(cls, path: Path) -> "RecordsBySize":
+        """Those in a file of `DetectionRecords`."""
+        return cls(DetectionRecords.load(path).sizes)
+
+    @property
+    def image_ids(self) -> tuple[str, ...]:
+        """The ids of the N images."""
+        return next(iter(self.sizes.values())).image_ids
+
+    def objects(self) -> dict[str, int]:
+        """The number of objects of each size, without crowds."""
+        return {size: int(records.truth.sum()) for size, records in self.sizes.items()}
+
+    def metrics(self, weights: ArrayLike | None = None) -> Metrics:
+        """COCO's average precision for each size, each (R,); NaN if a resample has no object of that size.
+
+        Args:
+            weights: (R, N) how often each image is taken; None: each once, R = 1.
+
+        Returns:
+            {"small mAP50-95": (R,), "small mAP50": ..., "medium ...": ..., "large ...": ...}, in [0, 1]
+
+        Raises:
+            RecordsError: weights of another shape, negative or not finite.
+        """
+        return {
+            f"{size} {metric}": values
+            for size, records in self.sizes.items()
+            for metric, values in records.metrics(weights).items()
+        }
+
+
+def records_of(matches: ByArea, image_ids: Sequence[str], class_names: Sequence[str]) -> DetectionRecords:
     """Records of matches that come image by image; they are put in COCO's order."""
+    by_area = {area: _in_order(matched, image_ids, class_names) for area, matched in matches.items()}
+    return replace(by_area[ALL], sizes={area: _pruned(by_area[area]) for area in by_area if area != ALL})
+
+
+def _in_order(matches: Matches, image_ids: Sequence[str], class_names: Sequence[str]) -> DetectionRecords:
     order = np.lexsort((-matches.score, matches.category))  # stable, so that equal scores stay as they came
     return DetectionRecords(
         image_ids=tuple(image_ids),
@@ -156,6 +202,13 @@ def records_of(matches: Matches, image_ids: Sequence[str], class_names: Sequence
         correct=matches.correct[order],
         ignored=matches.ignored[order],
     )
+
+
+def _pruned(records: DetectionRecords) -> DetectionRecords:
+    """The records without detections that count at no threshold, which are most of them and slow resampling down."""
+    kept = ~records.ignored.all(axis=1)
+    rows = {name: getattr(records, name)[kept] for name in MATCHED if name != "truth"}
+    return replace(records, **rows)
 
 
 def average_precision(

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from data.dataset import Split
 from models.tasks.predictions import InstancePrediction, Size, decode_mask, run_lengths
 from pipeline.metrics.detection_records import SURE, DetectionRecords, records_of
-from pipeline.metrics.matching import Matches, check_images, coco_frame, match_blocks, match_objects
+from pipeline.metrics.matching import ByArea, check_images, coco_frame, match_blocks, match_objects
 from pipeline.metrics.prediction_files import (
     IMAGES_FILE,
     PREDICTIONS_FILE,
@@ -153,7 +153,7 @@ def match_instances(
         for what, objects in (("truth", truth[image_id]), ("prediction", predictions[image_id])):
             _check(f"image {image_id!r}, {what}", objects.masks, objects.classes, len(class_names))
 
-    def match(block: tuple[str, ...]) -> Matches:
+    def match(block: tuple[str, ...]) -> ByArea:
         labels = coco_masks({image_id: truth[image_id] for image_id in block}, sizes, len(class_names))
         return match_objects(labels, coco_mask_predictions(predictions, block), "segm")
 

@@ -1,8 +1,7 @@
 """COCO's matching of predicted to true objects, boxes or masks, by faster-coco-eval."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,9 @@ from pipeline.metrics.scoring import Overlap
 IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
 MAX_DETECTIONS = 100  # for each image and class
 BLOCK = 100  # images that are matched at a time
-ALL_AREAS = (0.0, 1e10)  # COCO's area range "all", in square pixels
+ALL = "all"
+# COCO's ranges of areas in square pixels, of the box or of the mask; both ends are included.
+AREAS = {ALL: (0.0, 1e10), "small": (0.0, 32.0**2), "medium": (32.0**2, 96.0**2), "large": (96.0**2, 1e10)}
 
 
 @dataclass(frozen=True)
@@ -29,13 +30,17 @@ class Matches:
     ignored: NDArray[np.bool_]  # (D, T)
 
 
-def match_blocks(image_ids: tuple[str, ...], match: Callable[[tuple[str, ...]], Matches]) -> Matches:
+ByArea = Mapping[str, Matches]  # by the names of AREAS
+
+
+def match_blocks(image_ids: tuple[str, ...], match: Callable[[tuple[str, ...]], ByArea]) -> ByArea:
     """Match blocks of images one after another, because the library keeps a Python object for each box.
 
     The result is the same as of all images at once.
     """
     starts = range(0, len(image_ids), BLOCK)
-    return join_blocks([(start, match(image_ids[start : start + BLOCK])) for start in starts])
+    blocks = [(start, match(image_ids[start : start + BLOCK])) for start in starts]
+    return {area: join_blocks([(start, matches[area]) for start, matches in blocks]) for area in AREAS}
 
 
 def join_blocks(blocks: Sequence[tuple[int, Matches]]) -> Matches:
@@ -45,47 +50,13 @@ def join_blocks(blocks: Sequence[tuple[int, Matches]]) -> Matches:
     return Matches(*(np.concatenate([getattr(matches, field) for matches in numbered]) for field in fields))
 
 
-def match_objects(labels: dict[str, Any], results: Iterable[dict[str, Any]], overlap: Overlap) -> Matches:
-    """Match COCO's results to COCO's annotations by the overlap of boxes or of masks."""
-    return match_areas(labels, results, overlap, [ALL_AREAS])[0]
-
-
-def match_areas(
-    labels: dict[str, Any], results: Iterable[dict[str, Any]], overlap: Overlap, areas: Sequence[Sequence[float]]
-) -> list[Matches]:
-    """As `match_objects`, once for each range of areas in square pixels; overlaps are computed once.
+def match_objects(labels: dict[str, Any], results: Iterable[dict[str, Any]], overlap: Overlap) -> ByArea:
+    """Match COCO's results to COCO's annotations by the overlap of boxes or of masks, once for each range of areas.
 
     Objects outside a range are ignored as crowds are, and so are detections outside it that match nothing.
     """
-    cells = _evaluate(labels, results, overlap, IOU_THRESHOLDS, areas)
-    return [_gather(cells[:, index]) for index in range(len(areas))]
-
-
-def split_into_blocks(
-    labels: dict[str, Any], results: Iterable[dict[str, Any]]
-) -> Iterator[tuple[int, dict[str, Any], list[dict[str, Any]]]]:
-    """Yield blocks of images: the number of the first image, and the block's annotations and results.
-
-    Image ids count from 1 in each block. Results are read one by one.
-
-    Args:
-        labels: COCO's annotations, whose image ids count from 1.
-        results: COCO's results, image by image.
-    """
-    groups = groupby(results, lambda result: (int(result["image_id"]) - 1) // BLOCK)
-    number, group = next(groups, (-1, iter(())))
-    for start in range(0, len(labels["images"]), BLOCK):
-        block_results: list[dict[str, Any]] = []
-        if number == start // BLOCK:
-            block_results = [{**result, "image_id": result["image_id"] - start} for result in group]
-            number, group = next(groups, (-1, iter(())))
-        images = [{**entry, "id": entry["id"] - start} for entry in labels["images"][start : start + BLOCK]]
-        annotations = [
-            {**entry, "image_id": entry["image_id"] - start}
-            for entry in labels["annotations"]
-            if start < entry["image_id"] <= start + BLOCK
-        ]
-        yield start, {**labels, "images": images, "annotations": annotations}, block_results
+    cells = _evaluate(labels, results, overlap, IOU_THRESHOLDS, list(AREAS.values()))
+    return {area: _gather(cells[:, index]) for index, area in enumerate(AREAS)}
 
 
 def pair_objects(
@@ -95,7 +66,7 @@ def pair_objects(
 
     A crowd may be matched several times.
     """
-    cells = _evaluate(labels, results, overlap, np.array([threshold]), [ALL_AREAS])
+    cells = _evaluate(labels, results, overlap, np.array([threshold]), [AREAS[ALL]])
     # The C++ result shows its fields only through the state that it is pickled from; ids count from 1.
     return [(pair[0] - 1, pair[1] - 1) for cell in cells.ravel() for pair in cell.__getstate__()[5]]
 

@@ -1,88 +1,21 @@
-"""Average precision by object size, and the objects that a restorer invents, clears, loses and finds again."""
+"""The objects that a restorer invents, clears, loses and finds again."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from data.dataset import Dataset, Split
-from pipeline.metrics.detection_records import SURE, DetectionRecords, records_of
-from pipeline.metrics.matching import Matches, join_blocks, match_areas, pair_objects, split_into_blocks
+from pipeline.metrics.detection_records import SURE
+from pipeline.metrics.matching import pair_objects
 from pipeline.metrics.prediction_files import PredictionReader
 from pipeline.metrics.scoring import ObjectScoring, Overlap
 from pipeline.running.artifacts import TRAINING, record_files
 
-# COCO's sizes in square pixels, of the box or of the mask; both ends are included.
-SIZES = {"small": (0.0, 32.0**2), "medium": (32.0**2, 96.0**2), "large": (96.0**2, 1e10)}
 THRESHOLD = 0.5  # of the intersection over union, for changes
-
-
-@dataclass(frozen=True)
-class RecordsBySize:
-    """Matched detections of the same images, once for each size of objects."""
-
-    sizes: Mapping[str, DetectionRecords]
-
-    @property
-    def image_ids(self) -> tuple[str, ...]:
-        """The ids of the N images."""
-        return next(iter(self.sizes.values())).image_ids
-
-    def metrics(self, weights: ArrayLike | None = None) -> dict[str, NDArray[np.float64]]:
-        """COCO's average precision for each size, each (R,); NaN if a resample has no object of that size.
-
-        Args:
-            weights: (R, N) how often each image is taken; None: each once, R = 1.
-
-        Returns:
-            {"small mAP50-95": (R,), "small mAP50": ..., "medium ...": ..., "large ...": ...}, in [0, 1]
-
-        Raises:
-            RecordsError: weights of another shape, negative or not finite.
-        """
-        return {
-            f"{size} {metric}": values
-            for size, records in self.sizes.items()
-            for metric, values in records.metrics(weights).items()
-        }
-
-
-def match_by_size(
-    labels: dict[str, Any],
-    results: Iterable[dict[str, Any]],
-    overlap: Overlap,
-    ids: Sequence[str],
-    classes: Sequence[str],
-) -> RecordsBySize:
-    """Match as COCO does for its AP_small, AP_medium and AP_large.
-
-    Objects of other sizes are ignored, and so are detections of other sizes that match nothing.
-
-    Args:
-        labels: COCO's annotations, in which image number n of `ids` has id n + 1.
-        results: COCO's results, image by image.
-        overlap: of boxes or of masks.
-        ids: N images.
-        classes: C names.
-    """
-    blocks: dict[str, list[tuple[int, Matches]]] = {size: [] for size in SIZES}
-    for start, block_labels, block_results in split_into_blocks(labels, results):
-        matches = match_areas(block_labels, block_results, overlap, list(SIZES.values()))
-        for size, of_size in zip(SIZES, matches, strict=True):
-            blocks[size].append((start, of_size))
-    return RecordsBySize(
-        {size: _pruned(records_of(join_blocks(matches), ids, classes)) for size, matches in blocks.items()}
-    )
-
-
-def _pruned(records: DetectionRecords) -> DetectionRecords:
-    """The records without detections that count at no threshold, which are most of them and slow resampling down."""
-    kept = ~records.ignored.all(axis=1)
-    rows = {field: getattr(records, field)[kept] for field in ("image", "category", "score", "correct", "ignored")}
-    return replace(records, **rows)
 
 
 @dataclass(frozen=True)
@@ -202,18 +135,6 @@ class ObjectRuns:
         self.classes = clean.info.classes_of(scoring.labels, task)
         self._labels: dict[Path, dict[str, Any]] = {}
         self._baselines: dict[Path, Detected] = {}
-
-    def by_size(self, records: Path) -> RecordsBySize:
-        """The predictions beside a file of records, matched for each size of objects."""
-        split = self._split(records.parent)
-        results = self._results(records.parent)
-        return match_by_size(self._labels_of(split), results, self.scoring.overlap, sorted(split.ids), self.classes)
-
-    def objects_by_size(self) -> dict[str, int]:
-        """The number of objects of each size in one copy of the split, without crowds."""
-        labels = self._labels_of(self.degraded.split(self.degraded.evaluation_splits[0]))
-        areas = np.array([entry["area"] for entry in labels["annotations"] if not entry["iscrowd"]])
-        return {size: int(np.count_nonzero((areas >= low) & (areas <= high))) for size, (low, high) in SIZES.items()}
 
     def changes(self, variant: Path, before: Path, clean: Path | None) -> Changes:
         """The changes from a baseline to a variant, over all splits that both have.

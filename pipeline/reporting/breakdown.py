@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from data.dataset import Dataset
 from pipeline.metrics import QUALITY, ObjectScoring, get_scoring, load_records
+from pipeline.metrics.detection_records import RecordsBySize
 from pipeline.metrics.object_changes import ObjectRuns
 from pipeline.reporting.score_rows import VALUES, Rows, value_rows
 from pipeline.reporting.tables import Groups, RunFolders, write_table
@@ -66,7 +67,7 @@ def write_breakdown(
         if issubclass(scoring, ObjectScoring):
             degraded = Dataset.open(folders.degraded / degradation)
             runs = ObjectRuns(scoring, task, clean, degraded, folders.predictions)
-            rows["sizes"] += size_rows(params, task, degradation, records, runs, groups[degradation])
+            rows["sizes"] += size_rows(params, task, degradation, records, groups[degradation])
             rows["objects"] += object_rows(params, task, degradation, records, runs, groups[degradation])
     tables = {name: write_table(rows[name], columns, out / f"{name}.csv") for name, columns in COLUMNS.items()}
     correlation_rows = correlations.correlation_rows(params, tables["images"], gains, groups)
@@ -79,13 +80,12 @@ def size_rows(
     task: str,
     degradation: str,
     folders: Mapping[str, Path],
-    runs: ObjectRuns,
     groups: Mapping[str, str] = NO_GROUPS,
 ) -> Rows:
     """Rows of sizes.csv, for a task that finds objects."""
-    cell = read_cells(params, folders, load=runs.by_size, groups=groups).whole
+    cell = read_cells(params, folders, load=RecordsBySize.load, groups=groups).whole
     rows = value_rows(task, degradation, cell, params.statistics.level)
-    objects = runs.objects_by_size()
+    objects = next(iter(read_trainings(folders[DEGRADED], RecordsBySize.load).values()))[0].objects()
     for row in rows:
         row["size"], _, row["metric"] = row["metric"].partition(" ")
         row["n_objects"] = objects[row["size"]]
