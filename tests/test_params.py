@@ -90,7 +90,7 @@ FAULTS = [
         "rivals: [diffloss]",
         "params.yaml: statistics.rivals: this key is now called statistics.baselines. Rename it",
     ),
-    ("resamples: 2000", "resamples: 5", "statistics.resamples: Input should be greater than or equal to 100"),
+    ("resamples: 1000", "resamples: 5", "statistics.resamples: Input should be greater than or equal to 100"),
 ]
 
 

@@ -17,7 +17,7 @@ from pipeline.metrics.records import Metrics, check_weights, mean_of_defined, na
 SURE = 0.25  # confidence from which a detection counts if a single threshold is needed; ultralytics' default
 MATCHED = ("truth", "image", "category", "score", "correct", "ignored")  # fields of records, and their stored arrays
 RECALL_POINTS = np.linspace(0, 1, 101)  # COCO interpolates precision at these recalls
-CHUNK_ELEMENTS = 2**17  # of an array (resamples, correct detections): 1 MiB, so that a handful fit into the caches
+CHUNK_ELEMENTS = 2**16  # of an array (resamples, correct detections): 512 KiB, so that a handful fit into the caches
 
 
 @dataclass(frozen=True)

@@ -115,21 +115,21 @@ def recovered_bars(gains: pd.DataFrame) -> Iterator[Figure]:
 
 
 def quality_against_gain(gains: pd.DataFrame) -> Iterator[Figure]:
-    """For each quality metric and each task's main metric: gain in the one against gain in the other."""
+    """For each task: the gain in its main metric against the gain in the main metric of image quality."""
     over_degraded = gains[(gains.versus == DEGRADED) & np.isfinite(gains.gain)]
-    quality = over_degraded[over_degraded.task == QUALITY]
+    quality_metric = main_metric(QUALITY).name
+    quality = over_degraded[(over_degraded.task == QUALITY) & (over_degraded.metric == quality_metric)]
     for task in dict.fromkeys(of_tasks(over_degraded).task):
         metric = main_metric(task).name
         of_task = over_degraded[(over_degraded.task == task) & (over_degraded.metric == metric)]
-        for quality_metric, rows in quality.groupby("metric", sort=False):
-            points = of_task.merge(rows, on=["degradation", "variant"], suffixes=("", "_quality"))
-            if points.empty:
-                continue
-            drawing, axes = new_drawing(3.0)
-            _quality_scatter(axes, points)
-            axes.set(xlabel=f"gain in {quality_metric}", ylabel=f"gain in {task} {metric}")
-            alt = f"Scatter of {len(points)} points: gain in {metric} against gain in {quality_metric}"
-            yield drawn_figure(drawing, f"{task} {metric} against {quality_metric}", alt)
+        points = of_task.merge(quality, on=["degradation", "variant"], suffixes=("", "_quality"))
+        if points.empty:
+            continue
+        drawing, axes = new_drawing(3.0)
+        _quality_scatter(axes, points)
+        axes.set(xlabel=f"gain in {quality_metric}", ylabel=f"gain in {task} {metric}")
+        alt = f"Scatter of {len(points)} points: gain in {metric} against gain in {quality_metric}"
+        yield drawn_figure(drawing, f"{task} {metric} against {quality_metric}", alt)
 
 
 def image_scatter(images: pd.DataFrame) -> Iterator[Figure]:
