@@ -32,7 +32,7 @@ from pipeline.settings.training import Restore
 from pipeline.statistics import compare
 
 TASK = "detection"
-RESTORE = Restore(tile=None, overlap=64, precision="bf16")
+RESTORE = Restore(tile=None, overlap=64, precision="auto")
 COCO = {"name": "photos", "files": {"test": {"json": "instances.json", "images": "images"}}, "masks": False}
 
 

@@ -1,4 +1,4 @@
-"""The precision of a training: float32, or multiplications in bfloat16 where the hardware speeds them up."""
+"""The precision of a network: float32, or multiplications in bfloat16 where the hardware speeds them up."""
 
 from typing import Literal
 
@@ -17,18 +17,18 @@ def has_bfloat16_units(device: torch.device) -> bool:
 
 
 def uses_bfloat16(precision: str, device: torch.device) -> bool:
-    """Whether a training multiplies in bfloat16.
+    """Whether a network multiplies in bfloat16.
 
     Args:
         precision: "full": never; "bf16": always; "auto": if the device has units for it. The same machine gives the
-            same weights under each; under "auto" a machine of another kind may give others.
+            same numbers under each; under "auto" a machine of another kind may give others.
         device: where the network runs.
     """
     return precision == "bf16" or (precision == "auto" and has_bfloat16_units(device))
 
 
 def mixed_precision(precision: str, device: torch.device) -> torch.autocast:
-    """A context for the forward pass of a network that is trained. Weights, losses and gradients stay in float32."""
+    """A context for the forward pass of a network. Weights, losses and gradients stay in float32."""
     return torch.autocast(device.type, torch.bfloat16, enabled=uses_bfloat16(precision, device))
 
 

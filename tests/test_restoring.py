@@ -11,6 +11,7 @@ import torch
 
 from data import images
 from data.dataset import Dataset, Split
+from models import mixed_precision
 from models.restorers import build_restorer
 from models.restorers.contract import Restorer
 from pipeline.running import restoring
@@ -69,6 +70,19 @@ def test_bfloat16_is_close_to_float32(restorer: Restorer) -> None:
         for precision in ("full", "bf16")
     )
     assert (full != rounded).any() and np.abs(full - rounded).mean() < 1.5
+
+
+@pytest.mark.parametrize("has_units", [False, True])
+def test_auto_is_bfloat16_on_processors_that_multiply_it_only(
+    has_units: bool, restorer: Restorer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mixed_precision, "has_bfloat16_units", lambda device: has_units)
+    degraded = _images((48, 64))
+    auto, full, rounded = (
+        restore_images(restorer, degraded, Restore(tile=None, overlap=0, precision=precision))[0].image
+        for precision in ("auto", "full", "bf16")
+    )
+    assert np.array_equal(auto, rounded if has_units else full) and not np.array_equal(full, rounded)
 
 
 def test_a_killed_run_continues(restorer: Restorer, make_dataset: Callable[..., Dataset], tmp_path: Path) -> None:

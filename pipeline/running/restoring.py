@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from data import images
 from data.dataset import Split
+from models.mixed_precision import mixed_precision
 from models.restorers import load_restorer
 from models.restorers.contract import Restorer, restore_tiled
 from pipeline.running.execution import Kind, through_network
@@ -140,7 +141,7 @@ def to_batch(restorer: Restorer, degraded: Sequence[Image]) -> torch.Tensor:
 
 def restore_batch(restorer: Restorer, batch: torch.Tensor, settings: Restore) -> torch.Tensor:
     """The restored batch (N, 3, H, W), whole or in tiles, in float32."""
-    with torch.autocast(batch.device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
+    with mixed_precision(settings.precision, batch.device):
         if settings.tile is None:
             restored: torch.Tensor = restorer(batch)
         else:

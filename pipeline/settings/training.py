@@ -184,12 +184,13 @@ class Restore(Settings):
     Attributes:
         tile: side of the tiles that larger images are cut into, in pixels; None: images stay whole.
         overlap: pixels that neighbouring tiles share and blend; at most half a tile.
-        precision: of the restorer: full, or bf16, which is faster if the hardware multiplies bfloat16.
+        precision: of the restorer: full (float32); bf16, which is many times slower on a processor that does not
+            multiply it; or auto: bf16 if the processor multiplies it.
     """
 
     tile: Annotated[int, Field(ge=32)] | None
     overlap: NonNegative
-    precision: Literal["full", "bf16"] = "full"
+    precision: Literal["auto", "full", "bf16"] = "full"
 
     @model_validator(mode="after")
     def _fits(self) -> "Restore":
