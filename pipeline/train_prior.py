@@ -22,7 +22,8 @@ from pipeline.running.atomic_outputs import read_json, replacing, replacing_fold
 from pipeline.running.digests import checkpoint_folder, fingerprint
 from pipeline.running.entry import parse_arguments, run_stage
 from pipeline.running.seeds import choose_device, seed_for
-from pipeline.settings.params import Params, TrainPrior, load_params
+from pipeline.settings.params import Params, load_params
+from pipeline.settings.training import TrainPrior
 from pipeline.tracking import streaming
 from pipeline.tracking.configurations import training_configuration
 from pipeline.training.distributed import TrainingRank, launch_ranks, training_rank

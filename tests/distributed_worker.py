@@ -24,8 +24,7 @@ from models.losses import build_objective
 from models.losses.objective import Objective
 from pipeline.running.entry import run_stage
 from pipeline.settings.grammar import objective_losses
-from pipeline.settings.params import PriorNetwork, Schedule, TrainPrior
-from pipeline.settings.training import TrainRestorer, Validation
+from pipeline.settings.training import PriorNetwork, Schedule, TrainPrior, TrainRestorer, Validation
 from pipeline.train_prior import train_prior
 from pipeline.training.distributed import TrainingRank, launch_ranks, training_rank
 from pipeline.training.loop import Loop

@@ -5,8 +5,8 @@ from ruamel.yaml import YAML
 
 from data.sources import SOURCES
 from pipeline.plan import check_names, check_numbers, needs
-from pipeline.settings.params import Params, ParamsError, TrainPrior, load_params
-from pipeline.settings.training import TrainRestorer
+from pipeline.settings.params import Params, ParamsError, load_params
+from pipeline.settings.training import TrainPrior, TrainRestorer
 from pipeline.tracking.configurations import row_configuration
 
 ROOT = Path(__file__).parents[1]

@@ -13,7 +13,7 @@ from data.samples import Sample, write_sample
 from models.diffusion.prior import DiffusionPrior
 from models.diffusion.unet import NetworkError, build_scheduler, build_unet
 from pipeline import train_prior
-from pipeline.settings.params import PriorNetwork, Schedule, TrainPrior
+from pipeline.settings.training import PriorNetwork, Schedule, TrainPrior
 from pipeline.training.distributed import TrainingRank
 from pipeline.training.loop import Loop
 

@@ -1,10 +1,10 @@
-"""The sections train_restorer and restore of params.yaml."""
+"""The sections train_prior, train_restorer, retraining and restore of params.yaml."""
 
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from models.settings import Count, NonNegative, Positive, Settings
+from models.settings import Count, NonNegative, Positive, Settings, Share
 from pipeline.settings.data import Name
 from pipeline.settings.grammar import CHECKPOINT, is_mixture_name, mixture_name, same_losses
 from pipeline.settings.plugins import PluginSections, plugin_modules
@@ -12,6 +12,87 @@ from pipeline.settings.plugins import PluginSections, plugin_modules
 NonNegativeFloat = Annotated[float, Field(ge=0)]
 Decay = Annotated[float, Field(gt=0, lt=1)]
 Members = Annotated[tuple[str, ...], Field(min_length=2)]  # names of degradations
+
+
+class PriorNetwork(Settings):
+    """The U-Net of the diffusion prior.
+
+    Attributes:
+        size: side of the training images, in pixels.
+        channels: channels of each level, from fine to coarse; each level after the first halves the size.
+        blocks: residual blocks at each level.
+        attention: sizes in pixels at which a level has attention.
+    """
+
+    size: Annotated[int, Field(ge=8)]
+    channels: Annotated[list[Annotated[int, Field(ge=8)]], Field(min_length=2)]
+    blocks: Count
+    attention: list[Count]
+
+
+class Schedule(Settings):
+    """The noise schedule of the diffusion prior.
+
+    Attributes:
+        steps: number of timesteps.
+        kind: how the noise grows over the timesteps, in the names of diffusers.
+    """
+
+    steps: Count
+    kind: Literal["linear", "squaredcos_cap_v2", "scaled_linear"]
+
+
+class TrainPrior(Settings):
+    """The diffusion model of the clean images, in which DiffLoss compares noise and h-space features.
+
+    Attributes:
+        pretrained: a diffusers folder or hub id, or an ADM checkpoint, instead of training; None: train.
+        adm_settings: JSON file with the settings of an ADM checkpoint.
+        network: the U-Net.
+        schedule: the noise schedule.
+        crop: side of the square crops in pixels, which are resized to network.size.
+        steps: training steps.
+        batch: crops in a training step.
+        learning_rate: learning rate of AdamW.
+        ema: decay of the running mean of the weights; the mean is saved.
+        samples: images that are drawn from the trained prior.
+        precision: precision of the U-Net in training: full (float32), bf16, or auto: bf16 if the processor
+            multiplies it.
+        warm_up: steps in which the learning rate rises.
+        decay: of the learning rate afterwards.
+        min_snr: largest signal-to-noise ratio that counts (Hang et al., ICCV 2023), such as 5; None: all alike.
+        held_out: images of the split val on which the denoising error is measured; 0: none.
+        null_class: index of the class "none" of a class-conditional pretrained prior.
+    """
+
+    pretrained: str | None
+    adm_settings: str | None
+    network: PriorNetwork
+    schedule: Schedule
+    crop: Count
+    steps: Count
+    batch: Count
+    learning_rate: Positive
+    ema: Share
+    samples: Count
+    precision: Literal["auto", "full", "bf16"] = "full"
+    warm_up: NonNegative = 0
+    decay: Literal["constant", "cosine"] = "constant"
+    min_snr: Positive | None = None
+    held_out: NonNegative = 16
+    null_class: NonNegative | None = None
+
+    @model_validator(mode="after")
+    def _warms_up_in_time(self) -> "TrainPrior":
+        if self.warm_up >= self.steps:
+            raise ValueError(f"warm_up must be less than steps ({self.steps}), got {self.warm_up}. Lower it.")
+        return self
+
+    @model_validator(mode="after")
+    def _has_a_null_class_only_if_pretrained(self) -> "TrainPrior":
+        if self.null_class is not None and self.pretrained is None:
+            raise ValueError("null_class is of a pretrained prior, and pretrained is null. Remove null_class.")
+        return self
 
 
 class Validation(Settings):

@@ -3,7 +3,8 @@
 import torch
 
 from models.diffusion.prior import DiffusionPrior
-from pipeline.settings.params import PARAMS_FILE, ParamsError, TrainPrior
+from pipeline.settings.params import PARAMS_FILE, ParamsError
+from pipeline.settings.training import TrainPrior
 
 SIDE = 32  # pixels of a trial image, rounded up to the prior's multiple
 
