@@ -1,6 +1,7 @@
 """Severity as an axis: rows for each severity, mPC and rPC, against the formulas computed by hand."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from pipeline.reporting import score_rows, severity_tables
 from pipeline.running.artifacts import RECORDS_FILE
 from pipeline.settings.params import Params, load_params
 from pipeline.statistics.scores import read_cells
+from pipeline.statistics.systems import System
 
 ROOT = Path(__file__).parents[1]
 IDS = [f"i{n:02}" for n in range(20)]
@@ -55,6 +57,34 @@ def test_copies_for_each_severity_are_averaged_and_listed(params: Params, tmp_pa
     whole = {r["variant"]: r for r in score_rows.result_rows("t", "fog", cells.whole, 0.95)}
     mean = np.mean([values["degraded", f"test@{s}"].mean() for s in (1, 3, 5)])
     assert whole["degraded"]["value"] == pytest.approx(mean)
+
+
+def test_clean_images_are_scored_once_for_all_copies_and_degradations(
+    params: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for degradation in ("fog", "rain"):
+        _write(tmp_path / degradation, "clean", "test", _scores(0, 0.9))
+        for severity in (1, 3):
+            _write(tmp_path / degradation, "degraded", f"test@{severity}", _scores(severity, 0.5))
+    levels = {f"test@{s}": dict.fromkeys(IDS, s) for s in (1, 3)}
+    scored: list[float] = []
+    from_tables = System.from_tables
+
+    def counted(tables: Any, *args: Any, **options: Any) -> System:
+        system = from_tables(tables, *args, **options)
+        scored.append(round(float(next(iter(system.values.values()))[0]), 1))
+        return system
+
+    monkeypatch.setattr(System, "from_tables", counted)
+    clean: dict[Any, System] = {}
+    cells = [read_cells(params, _folders(tmp_path / d), levels, clean=clean) for d in ("fog", "rain")]
+    assert scored.count(0.9) == 1 and scored.count(0.5) == 4
+    read_cells(params, _folders(tmp_path / "fog"), levels, groups={id: id[-1] for id in IDS}, clean=clean)
+    assert scored.count(0.9) == 2  # other groups have other resamples
+    monkeypatch.undo()
+    alone = read_cells(params, _folders(tmp_path / "rain"), levels)
+    for metric, values in alone.whole["clean"].resampled.items():
+        np.testing.assert_array_equal(values, cells[1].whole["clean"].resampled[metric])
 
 
 def test_a_severity_drawn_for_each_image_splits_the_images(params: Params, tmp_path: Path) -> None:

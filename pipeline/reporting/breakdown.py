@@ -25,6 +25,7 @@ from pipeline.settings.params import Params
 from pipeline.statistics import correlations
 from pipeline.statistics.resampling import Resamples, percentile_interval
 from pipeline.statistics.scores import NO_GROUPS, read_cells, read_trainings, shared_resamples
+from pipeline.statistics.systems import System
 
 _ROW = ["task", "degradation", "variant"]
 _CHANGES = ["invented", "cleared", "lost", "found_again"]
@@ -56,6 +57,7 @@ def write_breakdown(
     """
     rows: dict[str, Rows] = {name: [] for name in COLUMNS}
     pairs = list(product([*params.tasks, QUALITY], params.degradations))
+    scored: dict[str, dict[Any, System]] = {task: {} for task in params.tasks}  # clean images, by size
     for task, degradation in with_progress(pairs, "report: sizes and images", "table"):
         records = folders.records(params, task, degradation)
         if not records:
@@ -67,7 +69,7 @@ def write_breakdown(
         if issubclass(scoring, ObjectScoring):
             degraded = Dataset.open(folders.degraded / degradation)
             runs = ObjectRuns(scoring, task, clean, degraded, folders.predictions)
-            rows["sizes"] += size_rows(params, task, degradation, records, groups[degradation])
+            rows["sizes"] += size_rows(params, task, degradation, records, groups[degradation], scored[task])
             rows["objects"] += object_rows(params, task, degradation, records, runs, groups[degradation])
     tables = {name: write_table(rows[name], columns, out / f"{name}.csv") for name, columns in COLUMNS.items()}
     correlation_rows = correlations.correlation_rows(params, tables["images"], gains, groups)
@@ -81,9 +83,10 @@ def size_rows(
     degradation: str,
     folders: Mapping[str, Path],
     groups: Mapping[str, str] = NO_GROUPS,
+    clean: dict[Any, System] | None = None,
 ) -> Rows:
-    """Rows of sizes.csv, for a task that finds objects."""
-    cell = read_cells(params, folders, load=RecordsBySize.load, groups=groups).whole
+    """Rows of sizes.csv, for a task that finds objects; `clean` as in `read_cells`."""
+    cell = read_cells(params, folders, load=RecordsBySize.load, groups=groups, clean=clean).whole
     rows = value_rows(task, degradation, cell, params.statistics.level)
     objects = next(iter(read_trainings(folders[DEGRADED], RecordsBySize.load).values()))[0].objects()
     for row in rows:

@@ -25,6 +25,7 @@ from pipeline.running.progress import with_progress
 from pipeline.settings.grammar import CLEAN, DEGRADED, is_retrained, mixture_name
 from pipeline.settings.params import Params
 from pipeline.statistics.scores import Cells, ScoresWithClasses, class_objects, missing_truth, read_cells
+from pipeline.statistics.systems import System
 from pipeline.statistics.verdicts import verdict_table
 
 COLUMNS = {
@@ -93,13 +94,15 @@ def write_tables(params: Params, folders: RunFolders, groups: Groups, out: Path)
     severities = {name: _read_severities(folders.degraded / name) for name in params.degradations}
     tasks = [*params.tasks, QUALITY]
     cells_of: dict[str, list[Cells]] = {task: [] for task in tasks}
+    clean: dict[str, dict[Any, System]] = {task: {} for task in tasks}
     pairs = list(product(tasks, params.degradations))
     for task, degradation in with_progress(pairs, "report: scores", "table"):
         records = folders.records(params, task, degradation)
         if not records:  # real photos without clean counterparts have no quality
             continue
         load = load_records if task == QUALITY else ScoresWithClasses.load
-        cells = read_cells(params, records, severities[degradation], load, groups[degradation])
+        of_images = severities[degradation], load, groups[degradation]
+        cells = read_cells(params, records, *of_images, clean=clean[task])
         cells_of[task].append(cells)
         cell = task, degradation, cells.whole
         missing = missing_truth(records[DEGRADED])

@@ -12,7 +12,7 @@ from pipeline.metrics import Scores, load_records
 from pipeline.metrics.records import Metrics
 from pipeline.running.artifacts import record_files
 from pipeline.running.seeds import seed_for
-from pipeline.settings.grammar import DEGRADED, FROZEN, parse_arm
+from pipeline.settings.grammar import CLEAN, DEGRADED, FROZEN, parse_arm
 from pipeline.settings.params import Params
 from pipeline.statistics.resampling import Resamples
 from pipeline.statistics.systems import System
@@ -69,6 +69,7 @@ def read_cells(
     load: Callable[[Path], Scores] = load_records,
     groups: Mapping[str, str] = NO_GROUPS,
     splits_of: str = DEGRADED,
+    clean: dict[Any, System] | None = None,
 ) -> Cells:
     """Read the records of every variant and score them in the same resamples.
 
@@ -82,17 +83,26 @@ def read_cells(
         load: reads other scores than the tables', from a file of records or what lies beside it.
         groups: of the images that are not independent, by their ids.
         splits_of: the variant whose splits and images are scored.
+        clean: what has been scored of the same clean images before, with the same `load`. It is filled, so that all
+            copies of a split, and all degradations that share it, score them once.
     """
+    known: dict[Any, System] = {} if clean is None else clean
     records = {variant: read_trainings(folder, load) for variant, folder in folders.items()}
     splits = list(records[splits_of])
     image_ids = records[splits_of][splits[0]][0].image_ids
     resamples = shared_resamples(params, image_ids, groups)
 
+    def score(variant: str, split: str, ids: Sequence[str] | None) -> System:
+        tables = _of_split(records[variant], split)
+        if variant != CLEAN:
+            return System.from_tables(tables, resamples, is_trained(variant, params), ids)
+        drawn = tables[0].image_ids, resamples.labels.tobytes(), None if ids is None else tuple(ids)
+        if drawn not in known:
+            known[drawn] = System.from_tables(tables, resamples, ids=ids)
+        return known[drawn]
+
     def cell(split: str, ids: Sequence[str] | None = None) -> Cell:
-        return {
-            variant: System.from_tables(_of_split(by_split, split), resamples, is_trained(variant, params), ids)
-            for variant, by_split in records.items()
-        }
+        return {variant: score(variant, split, ids) for variant in records}
 
     cells = {split: cell(split) for split in splits}
     by_severity: dict[int | None, Cell] = {}
