@@ -105,16 +105,10 @@ class _BoxWriter:
         self._rows, self.image_ids = rows, list[str]()
 
     def write(self, image_id: str, prediction: DetectionPrediction, /) -> None:
-        boxes = prediction.boxes.tolist()
-        for (x0, y0, x1, y1), score, category in zip(boxes, prediction.scores, prediction.classes, strict=True):
-            self._rows.write(
-                {
-                    "image_id": image_id,
-                    "category_id": int(category),
-                    "bbox": [round(value, 3) for value in (x0, y0, x1 - x0, y1 - y0)],
-                    "score": round(float(score), 6),
-                }
-            )
+        boxes = np.round(np.array(_xywh(prediction.boxes)).reshape(-1, 4), 3).tolist()
+        scores = np.round(prediction.scores.astype(np.float64), 6).tolist()
+        for box, score, category in zip(boxes, scores, prediction.classes.tolist(), strict=True):
+            self._rows.write({"image_id": image_id, "category_id": category, "bbox": box, "score": score})
         self.image_ids.append(image_id)
 
 
