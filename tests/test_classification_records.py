@@ -34,7 +34,7 @@ def test_both_accuracies_equal_those_of_copied_images(seed: int) -> None:
 
 def test_absent_classes_and_empty_resamples_are_undefined(tmp_path: Path) -> None:
     records = _records(0)
-    assert np.isnan(records.per_class()["never"]["recall"]).all()
+    assert np.isnan(records.scores()[1]["never"]["recall"]).all()
     assert np.isnan(records.metrics(np.zeros((1, 40)))["accuracy"]).all()
     records.save(tmp_path / "records.npz")
     loaded = load_records(tmp_path / "records.npz")

@@ -1,6 +1,8 @@
 """Objects by size against faster-coco-eval's own summary; invented and lost ones against a hand-made example."""
 
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,7 +10,7 @@ from test_detection_records import CLASSES, SIDE, coco_evaluator, random_split, 
 
 from data.dataset import Dataset
 from models.tasks.predictions import DetectionPrediction, InstancePrediction, encode_masks
-from pipeline.metrics import MeanRecords
+from pipeline.metrics import MeanRecords, RecordsError
 from pipeline.metrics.classification import ClassificationRecords
 from pipeline.metrics.detection import Boxes, coco_predictions, coco_truth, match_detections
 from pipeline.metrics.detection_records import RecordsBySize
@@ -34,6 +36,14 @@ def test_precision_by_size_is_cocos(seed: int) -> None:
     counts = rng.integers(0, 3, len(ids))
     copied = coco_evaluator(replicate(found, counts), replicate(truth, counts)).stats
     assert records.metrics(counts[None])["small mAP50-95"] == pytest.approx([copied[3]], abs=1e-9)
+
+
+def test_records_without_sizes_are_named(tmp_path: Path) -> None:
+    found, truth = random_split(0, ties=False)
+    whole = match_detections(found, truth, CLASSES, dict.fromkeys(truth, (SIDE, SIDE)))
+    replace(whole, sizes={}).save(tmp_path / "records.npz")
+    with pytest.raises(RecordsError, match=r"records\.npz: records of an earlier version, without the sizes"):
+        RecordsBySize.load(tmp_path / "records.npz")
 
 
 def _grown(found: DetectionPrediction, factor: float) -> DetectionPrediction:

@@ -117,7 +117,7 @@ class ClassificationRecords:
         return cls(ids, tuple(class_names), *columns)
 
     def scores(self, weights: ArrayLike | None = None) -> tuple[Metrics, dict[str, Metrics]]:
-        """What `metrics` and `per_class` return, in one pass over the resamples."""
+        """`metrics`, and by class name {"recall"}; NaN if no image of it is taken. Each (R,)."""
         taken = check_weights(weights, len(self.image_ids))
         right = self.truth == self.predicted
         member = np.eye(len(self.class_names))[self.truth]
@@ -144,10 +144,6 @@ class ClassificationRecords:
             RecordsError: weights of another shape, negative or not finite.
         """
         return self.scores(weights)[0]
-
-    def per_class(self, weights: ArrayLike | None = None) -> dict[str, Metrics]:
-        """{class name: {"recall": (R,)}}, NaN where no image of the class is taken."""
-        return self.scores(weights)[1]
 
     def class_objects(self) -> dict[str, int]:
         """How many images of each class there are."""

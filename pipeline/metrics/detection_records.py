@@ -12,7 +12,17 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pipeline.metrics.matching import ALL, IOU_THRESHOLDS, ByArea, Matches
-from pipeline.metrics.records import Metrics, check_weights, mean_of_defined, names_of, ratio, read_kind, write_arrays
+from pipeline.metrics.records import (
+    Metrics,
+    RecordsError,
+    check_weights,
+    mean_of_defined,
+    names_of,
+    ratio,
+    read_kind,
+    write_arrays,
+)
+from pipeline.running.atomic_outputs import ADVICE
 
 SURE = 0.25  # confidence from which a detection counts if a single threshold is needed; ultralytics' default
 MATCHED = ("truth", "image", "category", "score", "correct", "ignored")  # fields of records, and their stored arrays
@@ -50,7 +60,7 @@ class DetectionRecords:
         return self.class_names[rarest], int(counts[rarest])
 
     def scores(self, weights: ArrayLike | None = None) -> tuple[Metrics, dict[str, Metrics]]:
-        """What `metrics` and `per_class` return, in one pass over the resamples."""
+        """`metrics`, and by class name {"AP50-95", "AP50"}; NaN if a resample has no object of it. Each (R,)."""
         precision = self._average_precision(weights)
         metrics = {
             "mAP50-95": mean_of_defined(precision.mean(axis=2)),
@@ -79,10 +89,6 @@ class DetectionRecords:
             RecordsError: weights of another shape, negative or not finite.
         """
         return self.scores(weights)[0]
-
-    def per_class(self, weights: ArrayLike | None = None) -> dict[str, Metrics]:
-        """{class name: {"AP50-95": (R,), "AP50": (R,)}}, NaN where the class has no object in a resample."""
-        return self.scores(weights)[1]
 
     def class_objects(self) -> dict[str, int]:
         """How many objects of each class there are to be found."""
@@ -153,8 +159,15 @@ class RecordsBySize:
 
     @classmethod
     def load(cls, path: Path) -> "RecordsBySize":
-        """Those in a file of `DetectionRecords`."""
-        return cls(DetectionRecords.load(path).sizes)
+        """Those in a file of `DetectionRecords`.
+
+        Raises:
+            RecordsError: as there, or an earlier version wrote the file.
+        """
+        sizes = DetectionRecords.load(path).sizes
+        if not sizes:
+            raise RecordsError(f"{path}: records of an earlier version, without the sizes of objects. {ADVICE}")
+        return cls(sizes)
 
     @property
     def image_ids(self) -> tuple[str, ...]:
@@ -166,17 +179,7 @@ class RecordsBySize:
         return {size: int(records.truth.sum()) for size, records in self.sizes.items()}
 
     def metrics(self, weights: ArrayLike | None = None) -> Metrics:
-        """COCO's average precision for each size, each (R,); NaN if a resample has no object of that size.
-
-        Args:
-            weights: (R, N) how often each image is taken; None: each once, R = 1.
-
-        Returns:
-            {"small mAP50-95": (R,), "small mAP50": ..., "medium ...": ..., "large ...": ...}, in [0, 1]
-
-        Raises:
-            RecordsError: weights of another shape, negative or not finite.
-        """
+        """As `Scores.metrics`: COCO's average precision for each size, as "small mAP50-95", "medium mAP50"."""
         return {
             f"{size} {metric}": values
             for size, records in self.sizes.items()

@@ -169,7 +169,7 @@ class SegmentationRecords:
         return cls(tuple(by_id), tuple(class_names), tp, fp, fn)
 
     def scores(self, weights: ArrayLike | None = None) -> tuple[Metrics, dict[str, Metrics]]:
-        """What `metrics` and `per_class` return, in one pass over the resamples."""
+        """`metrics`, and by class name {"IoU"}; NaN if it occurs in neither truth nor prediction. Each (R,)."""
         taken = check_weights(weights, len(self.image_ids))
         iou = ratio(taken @ self.tp, taken @ (self.tp + self.fp + self.fn))  # (R, C)
         return {"mIoU": mean_of_defined(iou)}, {name: {"IoU": iou[:, n]} for n, name in enumerate(self.class_names)}
@@ -187,10 +187,6 @@ class SegmentationRecords:
             {"mIoU": (R,) in [0, 1]}
         """
         return self.scores(weights)[0]
-
-    def per_class(self, weights: ArrayLike | None = None) -> dict[str, Metrics]:
-        """{class name: {"IoU": (R,)}}, NaN where the class occurs in neither truth nor prediction."""
-        return self.scores(weights)[1]
 
     def class_objects(self) -> dict[str, int]:
         """Nothing: index masks have pixels, no objects."""
