@@ -18,7 +18,7 @@ from pipeline.metrics.detection_records import RecordsBySize
 from pipeline.metrics.object_changes import ObjectRuns
 from pipeline.reporting.score_rows import VALUES, Rows, value_rows
 from pipeline.reporting.tables import Groups, RunFolders, write_table
-from pipeline.running.artifacts import DIFFLOSS_FILE
+from pipeline.running.artifacts import DIFFLOSS_FILE, record_files
 from pipeline.running.progress import with_progress
 from pipeline.settings.grammar import CLEAN, DEGRADED, parse_arm
 from pipeline.settings.params import Params
@@ -88,7 +88,8 @@ def size_rows(
     """Rows of sizes.csv, for a task that finds objects; `clean` as in `read_cells`."""
     cell = read_cells(params, folders, load=RecordsBySize.load, groups=groups, clean=clean).whole
     rows = value_rows(task, degradation, cell, params.statistics.level)
-    objects = next(iter(read_trainings(folders[DEGRADED], RecordsBySize.load).values()))[0].objects()
+    first_split = next(iter(record_files(folders[DEGRADED]).values()))
+    objects = RecordsBySize.load(first_split[0]).objects()
     for row in rows:
         row["size"], _, row["metric"] = row["metric"].partition(" ")
         row["n_objects"] = objects[row["size"]]
