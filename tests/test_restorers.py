@@ -183,11 +183,18 @@ def test_nafnet_is_that_of_spandrel_and_reads_its_weights() -> None:
     torch.testing.assert_close(results[1], results[0], rtol=1e-9, atol=1e-12)
 
 
-def test_an_untrained_nafnet_draws_no_grid() -> None:
+@pytest.mark.parametrize("name", ["nafnet", "restormer"])
+def test_an_untrained_pixel_shuffle_draws_no_grid(name: str) -> None:
     torch.manual_seed(0)
-    network = build_restorer("nafnet", SETTINGS["nafnet"]).network
-    features = torch.rand(1, network.ups[0][0].in_channels, 5, 7)
-    enlarged = network.ups[0](features)
-    assert enlarged.shape[1:] == (features.shape[1] // 2, 10, 14)
-    for dy, dx in ((0, 1), (1, 0), (1, 1)):
-        torch.testing.assert_close(enlarged[..., dy::2, dx::2], enlarged[..., ::2, ::2])
+    shuffles = [
+        layers
+        for layers in build_restorer(name, SETTINGS[name]).modules()
+        if isinstance(layers, torch.nn.Sequential) and any(isinstance(layer, torch.nn.PixelShuffle) for layer in layers)
+    ]
+    assert shuffles
+    for layers in shuffles:
+        features = torch.rand(1, layers[0].in_channels, 5, 7)
+        enlarged = layers(features)
+        assert enlarged.shape[1:] == (features.shape[1] // 2, 10, 14)
+        for dy, dx in ((0, 1), (1, 0), (1, 1)):
+            torch.testing.assert_close(enlarged[..., dy::2, dx::2], enlarged[..., ::2, ::2])

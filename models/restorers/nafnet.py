@@ -12,6 +12,7 @@ from ..settings import Count, Counts
 from ..settings import Settings as BaseSettings
 from .contract import Restorer
 from .normalisation import ChannelNorm
+from .upsampling import shuffled
 
 
 class Settings(BaseSettings):
@@ -56,7 +57,7 @@ class _NafNet(nn.Module):
             channels *= 2
         self.middle_blks = _blocks(channels, settings.middle_blocks)
         for count in settings.decoder_blocks:
-            self.ups.append(_doubling(channels))
+            self.ups.append(shuffled(nn.Conv2d(channels, 2 * channels, 1, bias=False)))
             channels //= 2
             self.decoders.append(_blocks(channels, count))
 
@@ -96,19 +97,6 @@ class _Block(nn.Module):
 
 def _blocks(channels: int, count: int) -> nn.Sequential:
     return nn.Sequential(*(_Block(channels) for _ in range(count)))
-
-
-def _doubling(channels: int) -> nn.Sequential:
-    """Doubles the sides and halves the channels.
-
-    It starts as an enlargement without interpolation. With independent weights for the four pixels that come from one,
-    short trainings leave a grid in the image.
-    Source: Aitken et al., "Checkerboard artifact free sub-pixel convolution", 2017.
-    """
-    layer = nn.Conv2d(channels, 2 * channels, 1, bias=False)
-    with torch.no_grad():
-        layer.weight.copy_(layer.weight[::4].repeat_interleave(4, dim=0))
-    return nn.Sequential(layer, nn.PixelShuffle(2))
 
 
 def _gate(features: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from ..settings import Counts, NonNegative
 from ..settings import Settings as BaseSettings
 from .contract import Restorer
 from .normalisation import ChannelNorm
+from .upsampling import shuffled
 
 
 class Settings(BaseSettings):
@@ -160,4 +161,4 @@ def _down(channels: int) -> nn.Sequential:
 
 def _up(channels: int) -> nn.Sequential:
     """Twice the size, half the channels."""
-    return nn.Sequential(nn.Conv2d(channels, 2 * channels, 3, padding=1, bias=False), nn.PixelShuffle(2))
+    return shuffled(nn.Conv2d(channels, 2 * channels, 3, padding=1, bias=False))
