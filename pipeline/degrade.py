@@ -12,7 +12,8 @@ from typing import Any
 
 from data import images
 from data.dataset import Dataset, Split, write_info
-from data.degradations.recipes import Recipe, apply_parameters, draw_parameters, require_still_pixels
+from data.degradations.recipes import Recipe, require_still_pixels
+from data.degradations.records import apply_parameters, draw_parameters
 from data.samples import copy_labels
 from pipeline.datasets import real_photos
 from pipeline.datasets.importing import FAULTS_FILE, import_dataset

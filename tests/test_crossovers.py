@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from data.dataset import Dataset
 from data.degradations import DegradationError, degrade, get_recipe
-from data.degradations.recipes import degrade_and_record
+from data.degradations.records import degrade_and_record
 from pipeline import code
 from pipeline import degrade as stage
 from pipeline.commands.redo_image import redo_image

@@ -21,7 +21,7 @@ from data.degradations import (
     get_effect,
     get_recipe,
 )
-from data.degradations.recipes import apply_parameters
+from data.degradations.records import apply_parameters
 
 ROOT = Path(__file__).parents[1]
 IMAGE = photos.astronaut()[:90, :120].copy()

@@ -15,7 +15,8 @@ from skimage import data as photos
 from skimage.transform import resize
 
 from data.degradations import RECIPES, DegradationError, degrade, degrade_with_parameters, get_recipe
-from data.degradations.recipes import apply_parameters, require_still_pixels
+from data.degradations.recipes import require_still_pixels
+from data.degradations.records import apply_parameters
 
 ROOT = Path(__file__).parents[1]
 COCO128 = ROOT.parent / "shared" / "coco128" / "images"

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from .effects import Effect
-    from .recipes import Degraded, Recipe
+    from .recipes import Recipe
+    from .records import Degraded
 
 __all__ = [
     "EFFECTS",
@@ -181,9 +182,9 @@ def degrade_with_parameters(
 ) -> "Degraded":
     """Degrade one image like `degrade`, and return the image with its record.
 
-    `recipes.apply_parameters` makes the same image from the record.
+    `records.apply_parameters` makes the same image from the record.
     """
-    from .recipes import degrade_and_record
+    from .records import degrade_and_record
 
     return degrade_and_record(image, get_recipe(recipe), severity, seed, depth)
 

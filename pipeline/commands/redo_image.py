@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from data import images
 from data.dataset import Dataset
 from data.degradations import RECIPES, DegradationError, build_chain, get_recipe
-from data.degradations.recipes import Recipe, apply_parameters
+from data.degradations.recipes import Recipe
+from data.degradations.records import apply_parameters
 from pipeline.datasets.manifests import FIRST_COLUMNS, MANIFEST, STEPS, ManifestError, is_plain_name, read_manifest
 from pipeline.running.entry import run_command
 from pipeline.settings.params import RUN_IN_ROOT, read_yaml
