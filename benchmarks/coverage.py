@@ -1,15 +1,17 @@
 """How often do intervals and verdicts err? Simulated studies with a known truth, through `pipeline.statistics.compare`.
 
-    python -m benchmarks.coverage [--repeats 2000] [--resamples 500] [--seed 0] [--part null|unequal|family|power]
+    python -m benchmarks.coverage [--repeats 2000] [--resamples 500] [--seed 0] [--part PART]
 
-A study has G groups of 4 images, two objectives and K trainings of each. Images of one group are alike (intra-group
-correlation), trainings of one objective differ by their seeds. q is the standard deviation of a training's gain over
-the standard error that the choice of images alone gives. Prints Markdown tables for docs/explanation/statistics.md:
+A study has G groups of images (4 each, but in `sizes`), two objectives and K trainings of each. Images of one group are
+alike (intra-group correlation), trainings of one objective differ by their seeds. q is the standard deviation of a
+training's gain over the standard error that the choice of images alone gives. Prints Markdown tables for
+docs/explanation/statistics.md:
 
     null      how often the 95 % interval excludes the truth, where the two objectives are equally good
     unequal   the same for a variant that is better and noisier, with skewed errors
     family    how often one of 12 Holm-corrected comparisons has a verdict although nothing differs
     power     how often a gain is found
+    sizes     as null, with groups of very different sizes
 """
 
 import argparse
@@ -29,6 +31,7 @@ TRAININGS = (1, 3, 5, 10)
 SEED_SPREADS = (0, 1, 2, 4)
 GROUPS = (8, 20, 50)
 CORRELATIONS = (0.0, 0.6)
+UNEQUAL_GROUPS = ((30, 20, 10, 10, 5, 5, 5, 5), (80, *[20] * 9), (40, 30, 20, 20, *[10] * 4, *[5] * 6))
 FAMILY = 12
 LEVEL = 0.95
 Floats = NDArray[np.float64]
@@ -52,7 +55,7 @@ class Study:
     """What is simulated.
 
     Attributes:
-        groups: G.
+        sizes: the number of images in each of G groups.
         trainings: K of each objective.
         seed_spread: q.
         correlation: of two images of one group.
@@ -60,7 +63,7 @@ class Study:
         unequal: the variant's errors are skewed and twice as large as the baseline's.
     """
 
-    groups: int
+    sizes: tuple[int, ...]
     trainings: int
     seed_spread: float
     correlation: float
@@ -70,12 +73,13 @@ class Study:
     @property
     def standard_error(self) -> float:
         """Of the gain, from the choice of images alone."""
-        variance = (2.5 if self.unequal else 1.0) * (self.correlation + (1 - self.correlation) / IMAGES)
-        return float(np.sqrt(variance / self.groups))
+        images, pairs = sum(self.sizes), sum(size**2 for size in self.sizes)
+        of_mean = (self.correlation * pairs + (1 - self.correlation) * images) / images**2
+        return float(np.sqrt((2.5 if self.unequal else 1.0) * of_mean))
 
     def run(self, generator: np.random.Generator, resamples: int) -> Comparison:
         """One study: simulated tables of both objectives, compared."""
-        labels = np.repeat(np.arange(self.groups), IMAGES)
+        labels = np.repeat(np.arange(len(self.sizes)), self.sizes)
         image_ids = tuple(f"{image:04d}" for image in range(len(labels)))
         variant_errors = (np.sqrt(2.0) if self.unequal else np.sqrt(0.5)) * self._errors(generator, self.unequal)
         baseline_errors = np.sqrt(0.5) * self._errors(generator, False)
@@ -95,8 +99,8 @@ class Study:
             if skewed
             else (lambda size: generator.normal(size=size))
         )
-        shared = np.sqrt(self.correlation) * np.repeat(draw(self.groups), IMAGES)
-        return shared + np.sqrt(1 - self.correlation) * draw(self.groups * IMAGES)
+        shared = np.sqrt(self.correlation) * np.repeat(draw(len(self.sizes)), self.sizes)
+        return shared + np.sqrt(1 - self.correlation) * draw(sum(self.sizes))
 
 
 def exclusion(study: Study, repeats: int, resamples: int, seed: int) -> float:
@@ -139,6 +143,7 @@ PARTS = {
     "null": ("exclusion of the truth, no gain, %", exclusion, 0.0, False),
     "unequal": ("exclusion of the truth, unequal and skewed, %", exclusion, 2.0, True),
     "family": ("families of 12 with a false verdict, %", family_error, 0.0, False),
+    "sizes": ("exclusion of the truth, groups of unequal size, no gain, %", exclusion, 0.0, False),
     "power": ("intervals above 0 for a gain of 3 standard errors, %", power, 3.0, False),
 }
 
@@ -147,18 +152,19 @@ def simulate(part: str, repeats: int, resamples: int, seed: int) -> str:
     """The table of one part."""
     title, measure, gain, unequal = PARTS[part]
     columns = list(product(TRAININGS, SEED_SPREADS))
-    rows = list(product(GROUPS, CORRELATIONS))
+    sizes = UNEQUAL_GROUPS if part == "sizes" else [(IMAGES,) * groups for groups in GROUPS]
+    rows = list(product(sizes, CORRELATIONS))
     cells: list[list[float]] = []
     with tqdm(total=len(rows) * len(columns), desc=part, unit="cell", mininterval=30) as bar:
-        for groups, correlation in rows:
+        for of_groups, correlation in rows:
             cells.append([])
             for trainings, spread in columns:
-                study = Study(groups, trainings, spread, correlation, gain, unequal)
+                study = Study(of_groups, trainings, spread, correlation, gain, unequal)
                 cells[-1].append(measure(study, repeats, resamples, seed))
                 bar.update()
     return table(
         title,
-        [f"{groups} groups, correlation {correlation}" for groups, correlation in rows],
+        [f"{len(of_groups)} groups, correlation {correlation}" for of_groups, correlation in rows],
         [f"K={trainings}, q={spread}" for trainings, spread in columns],
         cells,
     )

@@ -99,6 +99,9 @@ def test_the_only_class_and_size_gain_what_the_task_gains(
         row = own[own.metric.str.endswith("AP50")].iloc[0]
         assert (row.gain, row.gain_low, row.gain_high) == pytest.approx((wanted.gain, wanted.ci_low, wanted.ci_high))
         assert row.n_objects == 6
+    assert (
+        classes.ci_low.isna().all() and sizes.ci_low.isna().all()
+    )  # 6 objects are too few for the interval of a score
     assert classes.loc[("bar", "pixel")].value.isna().all() and (classes.loc["bar"].n_objects == 0).all()
     assert sizes.loc[("large", "pixel")].value.isna().all()
     assert classes.loc[("square", "degraded")].gain.isna().all()

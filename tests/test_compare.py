@@ -79,6 +79,8 @@ def _write(folder: Path, scores: Mapping[str, np.ndarray], labels: str) -> None:
         shared = variant == "clean" and CLEAN_STAGE in (folder / "dvc.yaml").read_text()
         place = "clean/detection" if shared else f"detection/fog/clean-trained/{variant}"
         records.save(folder / f"artifacts/evaluations/{place}/test/{RECORDS_FILE}")
+        if variant == "pixel":  # what a retrained arm makes of the clean images is none of the fog's scores
+            records.save(folder / f"artifacts/evaluations/detection/fog/pixel-retrained/on-clean/test/{RECORDS_FILE}")
         if variant != "clean":
             records = MeanRecords.from_values({f"i{n:02}": {"PSNR": 30 + float(v)} for n, v in enumerate(values)})
             records.save(folder / f"artifacts/quality/fog/{variant}/test/{RECORDS_FILE}")
@@ -139,6 +141,7 @@ def test_gains_change_like_scores_where_the_degraded_images_did_not() -> None:
 def test_what_did_not_change_is_no_part_of_the_family() -> None:
     changes = _changes("A", "B")
     assert changes["detection", "pixel", SCORE].same and np.isnan(changes["detection", "pixel", SCORE].adjusted)
+    assert {variant for _, variant, _ in changes} == set(SCORES["A"])
     moved = [change for change in changes.values() if not change.same]
     assert {(change.task, change.variant) for change in moved} == {("detection", "diffloss"), ("quality", "diffloss")}
     assert all(change.adjusted == pytest.approx(2 * change.p_value) for change in moved)  # two in each family
@@ -172,7 +175,6 @@ def test_a_clean_split_with_other_labels_is_not_the_same() -> None:
         (0.2, False, 0.1, "rose, not sure after correction"),
         (0.2, False, 0.01, "within noise"),
         (float("nan"), True, 0.0, "unchanged"),
-        (float("nan"), False, float("nan"), "undefined"),
     ],
 )
 def test_verdicts(adjusted: float, same: bool, change: float, words: str) -> None:
@@ -191,6 +193,12 @@ def test_verdicts_depend_on_the_number_of_trainings(trainings: int, words: str) 
         "detection", "fog", "pixel", "mAP50", SCORE, 0.5, 0.6, 0.05, 0.15, 0.0, True, False, 0.01, trainings, True
     )
     assert compare.verdict(change, 0.95) == words
+
+
+def test_without_an_interval_the_reason_is_given() -> None:
+    nothing = (float("nan"),) * 3
+    found = Change("detection", "fog", "pixel", "mAP50", SCORE, 0.5, 0.6, *nothing, True, False, reason="4 groups")
+    assert compare.verdict(found, 0.95) == "no verdict: 4 groups"
 
 
 def test_the_command_prints_and_writes_a_table(

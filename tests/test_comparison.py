@@ -11,6 +11,7 @@ from scipy import stats
 from benchmarks.intervals import detection_pair
 from pipeline.metrics.detection_records import DetectionRecords
 from pipeline.statistics.comparison import (
+    NO_SPREAD,
     ONE_TRAINING,
     TWO_TRAININGS,
     UNDEFINED,
@@ -22,7 +23,7 @@ from pipeline.statistics.comparison import (
 )
 from pipeline.statistics.planning import groups_needed, plan, trainings_needed
 from pipeline.statistics.recovered import NO_LOSS, NOTHING_LOST, recovered_share, recovered_shares
-from pipeline.statistics.resampling import Resamples, group_weights
+from pipeline.statistics.resampling import Resamples, effective_groups, group_weights
 from pipeline.statistics.systems import System
 
 Floats = NDArray[np.float64]
@@ -111,6 +112,58 @@ def test_one_training_against_a_fixed_baseline_has_the_interval_of_that_training
     assert compare([trained], fixed) == compare(trained, fixed)
 
 
+def test_a_single_training_on_either_side_gives_no_interval() -> None:
+    drawn = Resamples.draw(np.arange(20), 200, 0)
+    five = System.from_tables([_table(_draws(index, 20)) for index in range(5)], drawn, trained=True)
+    one = System.from_tables([_table(_draws(100, 20))], drawn, trained=True)
+    for pair in ((five, one), (one, five)):
+        result = compare_systems(*pair)["score"]
+        assert result.reason == ONE_TRAINING and math.isnan(result.p_value)
+    fixed = System.from_tables([_table(_draws(100, 20))], drawn)
+    assert math.isfinite(compare_systems(five, fixed)["score"].p_value)
+
+
+def test_groups_of_very_different_sizes_are_worth_fewer() -> None:
+    equal = np.repeat(np.arange(20), 5)
+    drawn = Resamples.draw(equal, 10, 0)
+    assert drawn.groups == drawn.effective_groups == 20
+    one_video = np.r_[np.zeros(80, int), np.arange(1, 21)]  # and 20 single images
+    assert Resamples.draw(one_video, 10, 0).effective_groups == pytest.approx(100**2 / (80**2 + 20))
+    result = compare(_table(_draws(0, 100)), _table(_draws(1, 100)), groups=one_video)["score"]
+    assert result.n_groups == 21 and math.isnan(result.low) and "tell as much as 1.6 equal ones" in result.reason
+
+
+@pytest.mark.parametrize(("trainings", "spread"), [(1, 0.0), (5, 0.0), (5, 1.0), (5, 2.0)])
+@pytest.mark.parametrize("sizes", [[4] * 20, [40, 30, 20, 20, 10, 10, 10, 10, 5, 5, 5, 5, 5, 5]])
+def test_intervals_hold_the_truth_as_often_as_they_say(trainings: int, spread: float, sizes: list[int]) -> None:
+    """Studies with a true gain of 0: images alike within a group (0.5), trainings with luck of their own."""
+    generator, counts, studies = np.random.default_rng(trainings), np.array(sizes), 1500
+    weights = group_weights(np.arange(len(sizes)), 400, 0)
+    resampled_images = weights @ counts
+    excluded = 0
+    for _ in range(studies):
+        of_groups = np.sqrt(0.5) * generator.normal(size=len(sizes))
+        of_images = np.sqrt(0.5 / counts) * generator.normal(size=len(sizes))  # their mean in each group
+        sums = counts * (of_groups + of_images)
+        luck = spread * np.sqrt((counts**2).sum() * 0.5) / counts.sum() * generator.normal(size=trainings)
+        resampled = (weights @ sums / resampled_images)[None] + luck[:, None]
+        parts = variance_components(
+            sums.sum() / counts.sum() + luck, resampled, effective_groups(np.repeat(np.arange(len(sizes)), counts))
+        )
+        low, high = parts.interval()
+        excluded += not low < 0 < high
+    assert 0.02 < excluded / studies < 0.075
+
+
+def test_equal_gains_are_significant_as_in_a_sign_test() -> None:
+    """Without any spread, only the number of groups says how sure a gain is."""
+    few = compare(_table(np.ones(5)), _table(np.zeros(5)))["score"]
+    assert few.gain == 1 and math.isnan(few.low) and few.reason == NO_SPREAD
+    more = compare(_table(np.ones(6)), _table(np.zeros(6)))["score"]
+    assert (more.low, more.high) == (1, 1)
+    assert more.p_value == pytest.approx(stats.binomtest(6, 6).pvalue)
+
+
 def test_few_groups_give_no_interval() -> None:
     result = compare(_table(_draws(0, 20)), _table(_draws(1, 20)), groups=np.arange(20) // 5)["score"]
     assert math.isnan(result.p_value) and "4 independent" in result.reason and result.n_groups == 4
@@ -145,7 +198,7 @@ def test_tables_that_do_not_fit_are_refused() -> None:
 def test_average_precision_of_few_objects_has_no_interval_but_its_gain_has(images: int, interval: bool) -> None:
     variant, baseline = detection_pair(np.random.default_rng(0), images)
     assert isinstance(variant, DetectionRecords)
-    name, objects = variant.rarest_class
+    name, objects = variant.rarest_class(np.ones(images, int))
     assert (name, objects) == ("sign", variant.truth[:, 2].sum()) and (objects >= 25) == interval
     systems = [
         System.from_tables([records], Resamples.draw(np.arange(images), 200, 0)) for records in (variant, baseline)
@@ -156,6 +209,9 @@ def test_average_precision_of_few_objects_has_no_interval_but_its_gain_has(image
         "" if interval else f"class 'sign' has {objects} object(s): an interval of a score needs at least 25"
     )
     assert math.isfinite(compare_systems(*systems)["mAP50-95"].low)
+    first = System.from_tables([variant], Resamples.draw(np.arange(images), 200, 0), ids=variant.image_ids[:20])
+    assert first.rarest_class == ("sign", variant.truth[:20, 2].sum())  # counted in the chosen images only
+    assert math.isnan(score_intervals(first)["mAP50-95"].low)
 
 
 def test_the_same_seed_gives_the_same_numbers() -> None:

@@ -3,7 +3,7 @@
 import re
 import shlex
 import shutil
-from itertools import pairwise
+from itertools import groupby, pairwise
 from pathlib import Path
 
 import pytest
@@ -189,9 +189,12 @@ def test_an_issue_form_asks_for_parameters_lock_file_and_message(form: Path) -> 
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_rows_of_a_table_have_as_many_cells(page: Path) -> None:
-    cells = 0
-    for line in FENCE.sub("", page.read_text()).splitlines():
-        count = len(re.findall(r"(?<!\\)\|", line)) if line.lstrip().startswith("|") else 0
-        assert not (cells and count) or count == cells, f"{page}: {line}"
-        cells = count
+def test_tables_are_whole(page: Path) -> None:
+    """A blank line ends a table in Markdown: every block of rows has its header and its delimiters."""
+    lines = FENCE.sub("", page.read_text()).splitlines()
+    for is_table, block in groupby(lines, key=lambda line: line.lstrip().startswith("|")):
+        if is_table:
+            header, delimiters, *rows = block
+            assert re.fullmatch(r"\s*\|(:?-+:?\|)+", delimiters), f"{page}: no header above {header}"
+            cells = {len(re.findall(r"(?<!\\)\|", row)) for row in (header, delimiters, *rows)}
+            assert len(cells) == 1, f"{page}: {header}"

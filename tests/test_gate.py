@@ -43,8 +43,8 @@ def _cases(count: int, seed: int, gain: Callable[[np.ndarray], np.ndarray]) -> p
     before = rng.uniform(0.3, 0.7, count)
     after = before + gain(brightness) + 0.05 * rng.normal(size=count)
     names = [f"{number:04}" for number in range(count)]
-    columns = {"image": names, "before": before, "after": after, "brightness": brightness, "noise": noise}
-    return pd.DataFrame(columns)
+    columns = {"image": names, "group": names, "before": before, "after": after}
+    return pd.DataFrame({**columns, "brightness": brightness, "noise": noise})
 
 
 def _score(cases: pd.DataFrame, restored: np.ndarray) -> float:
@@ -110,9 +110,10 @@ def test_a_gate_is_never_worse_than_a_constant_where_it_was_fitted(seed: int) ->
         assert fitted.gate.threshold == (ALWAYS if shift > 0 else NEVER)
 
 
-def test_predictions_are_of_other_images() -> None:
+def test_predictions_are_of_other_groups() -> None:
     cases = _cases(30, 3, lambda light: 0.0 * light)
-    doubled = pd.concat([cases, cases], ignore_index=True)  # each image twice: in one fold, or it would know itself
+    doubled = pd.concat([cases, cases], ignore_index=True)  # each frame twice: in one fold, or it would know itself
+    doubled = doubled.assign(image=[f"{number:04}" for number in range(60)])
     gains = (doubled.after - doubled.before).to_numpy()
     wide = doubled.assign(**{f"x{n}": np.random.default_rng(n).normal(size=30)[np.arange(60) % 30] for n in range(29)})
     names = [name for name in wide if name.startswith("x")]
@@ -137,6 +138,9 @@ def test_thresholds() -> None:
 def test_few_images_are_refused_and_constant_features_do_no_harm() -> None:
     with pytest.raises(GateError, match="needs at least 10 images to be fitted on, there are 9"):
         fit(_cases(9, 0, lambda light: light), FEATURES, 0)
+    videos = _cases(20, 0, lambda light: light).assign(group=lambda cases: cases.index % 4)
+    with pytest.raises(GateError, match=r"images of at least 5 groups \(videos, sites\) to be fitted on, there are 4"):
+        fit(videos, FEATURES, 0)
     cases = _cases(20, 0, lambda light: light).assign(same=1.0)
     assert np.isfinite(fit(cases, [*FEATURES, "same"], 0).predicted).all()
 

@@ -65,7 +65,10 @@ def _images(gains: NDArray[np.float64]) -> pd.DataFrame:
 def test_a_video_without_groups_is_pointed_out(params: Params) -> None:
     images = _images(0.1 * _series(0.6, 101, 3))
     (text,) = video_cautions(params, images, {"fog": {}})
-    assert text.startswith("The images look like video frames: gains of neighbouring images correlate (0.")
+    assert text.startswith("Images gain like their neighbours (correlation 0.")
     assert "by about a factor" in text and text.endswith("Set data.scenes.groups.")
-    assert video_cautions(params, images, {"fog": {"i000": "a"}}) == []
+    single = {"fog": {f"i{n:03d}": f"i{n:03d}" for n in range(101)}}
+    (text,) = video_cautions(params, images, single)
+    assert text.startswith("Groups gain like their neighbours (") and "Make the groups larger: data.scenes." in text
+    assert video_cautions(params, images, {"fog": {f"i{n:03d}": str(n // 50) for n in range(101)}}) == []  # too few
     assert video_cautions(params, _images(0.1 * _series(0.0, 101, 3)), {"fog": {}}) == []

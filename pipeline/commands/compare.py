@@ -47,6 +47,7 @@ class Change:
         adjusted: the p-value after Holm's correction; NaN if nothing changed or there is no verdict.
         trainings: how many trainings of each revision are compared.
         trained: whether another seed of the training would give another change.
+        reason: why there is no interval; "" if there is one.
     """
 
     task: str
@@ -64,6 +65,7 @@ class Change:
     adjusted: float = float("nan")
     trainings: int = 1
     trained: bool = False
+    reason: str = ""
 
     @property
     def withheld(self) -> bool:
@@ -221,6 +223,7 @@ def _changes(key: tuple[str, str], before: Cell, after: Cell, paired: bool, leve
                     *(*key, variant, metric, kind, *values, change.low, change.high, change.p_value, paired, same),
                     trainings=trainings,
                     trained=variant not in (CLEAN, DEGRADED),
+                    reason=change.reason,
                 )
 
 
@@ -263,8 +266,8 @@ def verdict(change: Change, level: float) -> str:
         return "unchanged"
     if change.withheld:
         return f"no verdict: {change.trainings} trainings"
-    if np.isnan(change.adjusted):
-        return "undefined"
+    if change.reason:
+        return f"no verdict: {change.reason}"
     direction = "rose" if change.after > change.before else "fell"
     if change.adjusted < 1 - level:
         return f"{direction}, more than noise{' (these trainings)' if change.trained and change.trainings == 1 else ''}"

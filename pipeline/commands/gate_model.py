@@ -177,31 +177,35 @@ def fit(cases: pd.DataFrame, features: Sequence[str], seed: int) -> Fitted:
     is never worse than either on these images, and does not follow noise.
 
     Args:
-        cases: columns image, before, after (scores of the degraded and of the restored image) and the features. Rows
-            of the same image stay in one fold.
+        cases: columns image, group, before, after (scores of the degraded and of the restored image) and the features.
+            Rows of the same group, such as the frames of one video, stay in one fold.
         features: names of the feature columns.
         seed: of the folds.
 
     Raises:
-        GateError: fewer than ten images.
+        GateError: fewer than ten images, or than five groups.
     """
     from sklearn.model_selection import GroupKFold
 
-    images = cases.image.to_numpy()
-    count = len(np.unique(images))
+    count, groups = cases.image.nunique(), cases.group.to_numpy()
     if count < FEWEST_IMAGES:
         raise GateError(
             f"the gate needs at least {FEWEST_IMAGES} images to be fitted on, there are {count}. Enlarge the split."
         )
+    if (group_count := len(np.unique(groups))) < FOLDS:
+        raise GateError(
+            f"the gate needs images of at least {FOLDS} groups (videos, sites) to be fitted on, there are "
+            f"{group_count}. Enlarge the split."
+        )
     values, gains = cases[list(features)].to_numpy(dtype=np.float64), (cases.after - cases.before).to_numpy()
     predicted = np.empty(len(cases))
     folds = GroupKFold(FOLDS, shuffle=True, random_state=seed % 2**32)
-    for rest, held_out in folds.split(values, gains, images):
+    for rest, held_out in folds.split(values, gains, groups):
         predicted[held_out] = _ridge(values[rest], gains[rest]).predict(values[held_out])
     model = _ridge(values, gains)
     scaler, ridge = model[0], model[1]
     gate = Gate(
-        threshold=choose_threshold(predicted, gains, images),
+        threshold=choose_threshold(predicted, gains, groups),
         features=tuple(features),
         mean=tuple(scaler.mean_.tolist()),
         scale=tuple(scaler.scale_.tolist()),
@@ -212,13 +216,13 @@ def fit(cases: pd.DataFrame, features: Sequence[str], seed: int) -> Fitted:
     return Fitted(gate, predicted)
 
 
-def choose_threshold(predicted: Floats, gains: Floats, images: NDArray[Any]) -> float | str:
+def choose_threshold(predicted: Floats, gains: Floats, groups: NDArray[Any]) -> float | str:
     """The threshold with the largest mean score, or a constant if that is not clearly better.
 
     Args:
         predicted: (N,) predicted gains.
         gains: (N,) true gains.
-        images: (N,) the image that each gain belongs to; the standard error is that of the images' means.
+        groups: (N,) the group that each gain belongs to; the standard error is that of the groups' means.
     """
     constant = better_constant(gains)
     levels = np.unique(predicted)
@@ -230,8 +234,8 @@ def choose_threshold(predicted: Floats, gains: Floats, images: NDArray[Any]) -> 
     with_best = np.where(above_threshold(predicted, best), gains, 0)
     with_constant = np.where(above_threshold(predicted, constant), gains, 0)
     advantage = with_best - with_constant
-    by_image = pd.Series(advantage).groupby(images).mean()
-    is_better = by_image.mean() > by_image.std() / np.sqrt(len(by_image)) and advantage.mean() > 0
+    by_group = pd.Series(advantage).groupby(groups).mean()
+    is_better = by_group.mean() > by_group.std() / np.sqrt(len(by_group)) and advantage.mean() > 0
     return best if is_better else constant
 
 

@@ -124,7 +124,7 @@ def risk_coverage(
         threshold = thresholds[restored - 1] if restored else np.nan
         row = {"split": split, "coverage": coverage, "threshold": threshold}
         for name in ("risk", "score"):
-            low, high = percentile_interval(resampled[name][:, index], resamples.groups, level)
+            low, high = percentile_interval(resampled[name][:, index], resamples.effective_groups, level)
             row |= {name: by_gate[name][0, index], f"{name}_low": low, f"{name}_high": high}
             row[f"oracle_{name}"] = by_oracle[name][0, index]
         rows.append({**row, "random_score": float((before + coverage * gains).mean())})

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from data.dataset import Dataset, Split
+from data.dataset import Dataset, Split, group_labels
 from models.restorers import RESTORERS
 from models.restorers.contract import Restorer
 from models.tasks import get_task
@@ -24,12 +24,12 @@ from pipeline.running.digests import checkpoint_folder, fingerprint
 from pipeline.running.restoring import open_restorer, restored_image
 from pipeline.running.seeds import choose_device
 from pipeline.settings.grammar import CLEAN, CLEAN_RESTORED, DEGRADED
-from pipeline.statistics.comparison import compare_systems, estimate
+from pipeline.statistics.comparison import compare_systems, score_intervals
 from pipeline.statistics.resampling import Resamples
 from pipeline.statistics.systems import System
 
 GATE, ORACLE = "gate", "oracle"
-NO_FEATURES = ["part", "id", "image", "before", "after"]  # the columns of a table of cases beside the features
+NO_FEATURES = ["part", "id", "image", "group", "before", "after"]  # the columns of a table of cases beside the features
 POLICY_COLUMNS = [
     *("split", "policy", "restored", "metric", "value", "ci_low", "ci_high"),
     *("over_never", "over_never_low", "over_never_high", "over_always", "over_always_low", "over_always_high"),
@@ -63,8 +63,8 @@ class Cases:
     Attributes:
         split: name of the split of the clean dataset.
         parts: in the order of the rows.
-        table: columns part, id, image (the same for all versions of one image), before and after (the scores of the
-            single image), and the features.
+        table: columns part, id, image (the same for all versions of one image), group (of images that are not
+            independent), before and after (the scores of the single image), and the features.
         image_metric: name of the score in `before` and `after`.
     """
 
@@ -104,15 +104,17 @@ class GatePredictions:
         """
         rows: list[dict[str, Any]] = []
         image_metric = ""
-        parts = self._parts(split)
+        parts, groups = self._parts(split), self.groups(split)
         for part in parts:
+            labels = dict(zip(part.truth.ids, group_labels(part.truth.ids, groups).tolist(), strict=True))
             image_metric, before = _image_scores(part.before)
             _, after = _image_scores(part.after)
             predictions = self._read(part.before)
             for image_id in part.truth.ids:
                 scores = (before[image_id], after[image_id])
                 defined = scores if np.isfinite(scores).all() else (0.0, 0.0)
-                row = {"part": part.name, "id": image_id, "image": image_id, "before": defined[0], "after": defined[1]}
+                row = {"part": part.name, "id": image_id, "image": image_id, "group": labels[image_id]}
+                row |= {"before": defined[0], "after": defined[1]}
                 features = image_features(part.truth.image(image_id)) | output_features(predictions[image_id])
                 rows.append(row | features)
         return Cases(split, parts, pd.DataFrame(rows), image_metric)
@@ -223,7 +225,7 @@ def policy_rows(
     for policy, kinds in scores.items():
         for kind, system in enumerate(kinds):
             gains = {constant: compare_systems(system, scores[constant][kind], level) for constant in (NEVER, ALWAYS)}
-            for name, score in estimate(system, level).items():
+            for name, score in score_intervals(system, level).items():
                 row = {"split": cases.split, "policy": policy, "restored": restored[policy].mean(), "metric": name}
                 row |= {"value": score.gain, "ci_low": score.low, "ci_high": score.high}
                 for constant in (NEVER, ALWAYS):

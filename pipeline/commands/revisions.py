@@ -9,7 +9,7 @@ from ruamel.yaml import YAML
 
 from data.dataset import INFO_FILE, Dataset
 from pipeline.metrics import QUALITY
-from pipeline.running.artifacts import RECORDS_FILE
+from pipeline.running.artifacts import ON_CLEAN_FOLDER, RECORDS_FILE
 from pipeline.settings.grammar import CLEAN
 
 WORKSPACE = "workspace"  # DVC's name for the files as they are now
@@ -67,7 +67,7 @@ class Revision:
             root = self._folder(stage)
             for path in self._find(root):
                 parts = path.removeprefix(f"{root}/").split("/")
-                if parts[-1] != RECORDS_FILE:
+                if parts[-1] != RECORDS_FILE or ON_CLEAN_FOLDER in parts:  # of arms: clean_harm.csv has them
                     continue
                 if task is None and parts[0] == CLEAN:
                     clean.setdefault(parts[1], []).append(path)

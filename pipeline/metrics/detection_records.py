@@ -50,10 +50,13 @@ class DetectionRecords:
     ignored: NDArray[np.bool_]  # (D, T) matched a crowd: neither right nor wrong
     sizes: Mapping[str, "DetectionRecords"] = field(default_factory=dict)  # the same, matched for each size of objects
 
-    @property
-    def rarest_class(self) -> tuple[str, int]:
-        """Name and number of objects of the class with the fewest, among those with any; ("", 0) if none has any."""
-        counts = self.truth.sum(axis=0)
+    def rarest_class(self, taken: NDArray[np.int64]) -> tuple[str, int]:
+        """Name and number of objects of the class with the fewest, among those with any; ("", 0) if none has any.
+
+        Args:
+            taken: (N,) 1 for images that count, 0 for the others.
+        """
+        counts = taken @ self.truth
         if not counts.any():
             return "", 0
         rarest = int(np.where(counts > 0, counts, counts.max() + 1).argmin())

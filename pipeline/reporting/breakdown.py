@@ -3,6 +3,7 @@
 Everything is resampled with the weights of the other tables, so that gains are paired in the same way.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from itertools import product
 from pathlib import Path
@@ -23,6 +24,7 @@ from pipeline.running.progress import with_progress
 from pipeline.settings.grammar import CLEAN, DEGRADED, parse_arm
 from pipeline.settings.params import Params
 from pipeline.statistics import correlations
+from pipeline.statistics.comparison import too_little
 from pipeline.statistics.resampling import Resamples, percentile_interval
 from pipeline.statistics.scores import NO_GROUPS, read_cells, read_trainings, shared_resamples
 from pipeline.statistics.systems import System
@@ -87,12 +89,12 @@ def size_rows(
 ) -> Rows:
     """Rows of sizes.csv, for a task that finds objects; `clean` as in `read_cells`."""
     cell = read_cells(params, folders, load=RecordsBySize.load, groups=groups, clean=clean).whole
-    rows = value_rows(task, degradation, cell, params.statistics.level)
     first_split = next(iter(record_files(folders[DEGRADED]).values()))
-    objects = RecordsBySize.load(first_split[0]).objects()
+    of_size = RecordsBySize.load(first_split[0]).objects()
+    objects = {metric: of_size[metric.partition(" ")[0]] for metric in cell[DEGRADED].values}
+    rows = value_rows(task, degradation, cell, params.statistics.level, objects)
     for row in rows:
         row["size"], _, row["metric"] = row["metric"].partition(" ")
-        row["n_objects"] = objects[row["size"]]
     return rows
 
 
@@ -144,8 +146,9 @@ def object_rows(
 ) -> Rows:
     """Rows of objects.csv: how many objects each variant invented, cleared, lost and found again, with intervals.
 
-    Counts are sums over the images and over the severities, and means over the trainings of a restorer. Variants are
-    compared with the degraded images, restored clean images with the clean ones.
+    Counts are sums over the images and over the severities, and means over the trainings of a restorer. Intervals cover
+    the choice of images, not the seeds of the trainings. Variants are compared with the degraded images, restored clean
+    images with the clean ones.
     """
     image_ids = runs.degraded.split(runs.degraded.evaluation_splits[0]).ids
     resamples = shared_resamples(params, image_ids, groups)
@@ -167,6 +170,8 @@ def object_rows(
 
 def _total(name: str, counts: NDArray[np.float64], resamples: Resamples, level: float) -> dict[str, float]:
     """The sum of counts (N,) with its interval; a resample of groups of other sizes is scaled to N images."""
-    scale = len(counts) / resamples.weights.sum(axis=1)
-    low, high = percentile_interval(scale * (resamples.weights @ counts), resamples.groups, level)
+    scale, groups = len(counts) / resamples.weights.sum(axis=1), resamples.effective_groups
+    low, high = math.nan, math.nan
+    if not too_little(1, groups):
+        low, high = percentile_interval(scale * (resamples.weights @ counts), groups, level)
     return {name: float(counts.sum()), f"{name}_low": low, f"{name}_high": high}

@@ -8,7 +8,14 @@ from typing import Any
 from pipeline.metrics import QUALITY, main_metric
 from pipeline.settings.grammar import CLEAN, DEGRADED, ON, RETRAINED, is_joint, mixture_name, parse_arm, specialist
 from pipeline.settings.params import Statistics
-from pipeline.statistics.comparison import ONE_TRAINING, Comparison, compare_systems, estimate, score_intervals
+from pipeline.statistics.comparison import (
+    ONE_TRAINING,
+    Comparison,
+    compare_systems,
+    estimate,
+    score_intervals,
+    too_few_objects,
+)
 from pipeline.statistics.planning import plan
 from pipeline.statistics.recovered import Recovered, recovered_shares
 from pipeline.statistics.scores import OF_CLASS, Cell, Cells
@@ -36,7 +43,7 @@ PLANNING = [
     *("groups_needed", "trainings_needed"),
 ]
 ADVICE = "train it for longer (train_task), or check the labels"
-ONE_RETRAINING = "one training each: task networks are retrained once"
+RETRAINED_ONCE = "a task network is retrained only once: its seed may be the reason for the difference"
 
 Rows = list[dict[str, Any]]
 
@@ -108,7 +115,7 @@ def gain_rows(
                     "recovered_high": recovered.high if recovered else math.nan,
                     "n_groups": gain.n_groups,
                     "n_trainings": gain.n_trainings,
-                    "reason": _reason(variant, gain, recovered),
+                    "reason": _reason((variant, baseline), gain, recovered),
                 }
             )
     return rows
@@ -130,10 +137,10 @@ def _recovered(cell: Cell, variant: str, level: float) -> dict[str, Recovered]:
     return recovered_shares(cell[variant], cell[DEGRADED], cell[CLEAN], level) if CLEAN in cell else {}
 
 
-def _reason(variant: str, gain: Comparison, recovered: Recovered | None) -> str:
+def _reason(pair: tuple[str, str], gain: Comparison, recovered: Recovered | None) -> str:
     """Why cells of a row of gains.csv are empty: the interval, or that of the recovered share."""
-    if gain.reason == ONE_TRAINING and parse_arm(variant):
-        return ONE_RETRAINING
+    if gain.reason == ONE_TRAINING and any(parse_arm(name) for name in pair):
+        return RETRAINED_ONCE
     return gain.reason or (recovered.reason if recovered else "")
 
 
@@ -212,21 +219,33 @@ def class_rows(task: str, degradation: str, classes: Cell, level: float, objects
         level: of confidence.
         objects: the number of each class, empty if it cannot be counted.
     """
-    rows = value_rows(task, degradation, classes, level)
+    of_metric = {metric: objects.get(metric.partition(OF_CLASS)[2]) for metric in classes[DEGRADED].values}
+    rows = value_rows(task, degradation, classes, level, of_metric)
     for row in rows:
         row["metric"], _, row["class"] = row["metric"].partition(OF_CLASS)
-        row["n_objects"] = objects.get(row["class"])
     return rows
 
 
-def value_rows(task: str, degradation: str, cell: Cell, level: float) -> Rows:
-    """Every metric of every variant with its interval, and its gain over the degraded images."""
+def value_rows(task: str, degradation: str, cell: Cell, level: float, objects: Mapping[str, int | None]) -> Rows:
+    """Every metric of every variant with its interval, and its gain over the degraded images.
+
+    Args:
+        task: its name.
+        degradation: its name.
+        cell: the scores of every variant.
+        level: of confidence.
+        objects: the number of objects behind each metric; of too few, a score has no interval. None: not counted.
+    """
     rows: Rows = []
     for variant, system in cell.items():
         gains = {} if variant == DEGRADED else compare_systems(system, cell[DEGRADED], level)
-        for metric, score in estimate(system, level).items():
+        for metric, estimated in estimate(system, level).items():
+            count = objects[metric]
+            few = "" if count is None else too_few_objects(metric, count)
+            score = _without_interval(estimated, few) if few else estimated
             row: dict[str, Any] = {"task": task, "degradation": degradation, "variant": variant, "metric": metric}
             row |= {"value": score.gain, "ci_low": score.low, "ci_high": score.high, "n_groups": score.n_groups}
+            row["n_objects"] = count
             if gain := gains.get(metric):
                 row |= {"gain": gain.gain, "gain_low": gain.low, "gain_high": gain.high}
             rows.append(row)

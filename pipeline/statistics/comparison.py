@@ -24,6 +24,7 @@ FEWEST_FOR_VERDICTS = 5  # trainings for a verdict that is corrected for several
 
 ONE_TRAINING = "one training each: set train_restorer.repeats to 5 or more"
 TWO_TRAININGS = "two trainings: an interval needs at least 3, a verdict 5; raise train_restorer.repeats"
+NO_SPREAD = "every resample of the images has the same gain, and they are too few to say how much others would gain"
 UNDEFINED = "the metric is undefined on these images, or in more than 5 % of their resamples"
 
 Tables = Scores | Sequence[Scores]
@@ -62,14 +63,14 @@ class VarianceComponents:
         gain: the estimate.
         between_groups: variance of the gain from the choice of G groups.
         between_trainings: variance of the gain from the seeds of K trainings; 0 if the seeds are not in question.
-        groups: G.
+        groups: G, as the number of equal groups that tell as much.
         trainings: K; 1 if the seeds are not in question.
     """
 
     gain: float
     between_groups: float
     between_trainings: float
-    groups: int
+    groups: float
     trainings: int
 
     @property
@@ -87,7 +88,7 @@ class VarianceComponents:
         """
         total = self.between_groups + self.between_trainings
         if not total:
-            return float(self.groups - 1)
+            return self.groups - 1
         parts = self.between_groups**2 / (self.groups - 1)
         if self.between_trainings:
             counted = (1 + (self.between_trainings / total) ** 10) / 2  # of the trainings' degrees of freedom
@@ -101,9 +102,9 @@ class VarianceComponents:
 
     @property
     def p_value(self) -> float:
-        """Two-sided p-value of "no gain"."""
+        """Two-sided p-value of "no gain". Without any spread it is that of the sign test of G equal signs."""
         if not self.standard_error:
-            return 1.0 if not self.gain else 0.0
+            return float(2 ** (1 - self.groups)) if self.gain else 1.0
         return float(2 * stats.t.sf(abs(self.gain) / self.standard_error, self.degrees_of_freedom))
 
 
@@ -123,7 +124,7 @@ def compare(
             (N ids) and `metrics(weights=None) -> {name: (R,)}`, where weights (R, N) says how often each image counts.
         baseline: as `variant`. Two sequences are paired by position: training k of one with training k of the other.
         groups: (N,) labels of images that belong together (a video, a site); None: every image is independent.
-        resamples: R, number of bootstrap resamples of the groups.
+        resamples: R, number of bootstrap resamples of the groups, at least 2.
         level: of confidence, between 0 and 1.
         seed: of the resamples.
 
@@ -132,8 +133,10 @@ def compare(
         `reason` says why.
 
     Raises:
-        ValueError: the tables differ in images, metrics or number, or groups do not fit the images.
+        ValueError: the tables differ in images, metrics or number, or groups or resamples do not fit.
     """
+    if resamples < 2:
+        raise ValueError(f"resamples: expected at least 2, got {resamples}")
     ours, theirs = _as_list(variant), _as_list(baseline)
     if not ours or not theirs:
         raise ValueError("expected at least one table of scores, got none")
@@ -161,12 +164,12 @@ def compare_systems(variant: System, baseline: System, level: float = LEVEL) -> 
         metrics = ", ".join(variant.values), ", ".join(baseline.values)
         raise ValueError("expected the same metrics of both, got {} and {}".format(*metrics))
     difference = variant.minus(baseline)
-    return estimate(difference, level, ONE_TRAINING if one_training_each(variant, baseline) else "")
+    return estimate(difference, level, ONE_TRAINING if trained_once(variant, baseline) else "")
 
 
-def one_training_each(variant: System, baseline: System) -> bool:
-    """Whether two trained systems are compared of which nobody knows what other seeds would give."""
-    return variant.trained and baseline.trained and variant.trainings == baseline.trainings == 1
+def trained_once(variant: System, baseline: System) -> bool:
+    """Whether two trained systems are compared, and nobody knows what other seeds would give of at least one."""
+    return variant.trained and baseline.trained and min(variant.trainings, baseline.trainings) == 1
 
 
 def estimate(difference: System, level: float = LEVEL, reason: str = "") -> dict[str, Comparison]:
@@ -179,18 +182,22 @@ def estimate(difference: System, level: float = LEVEL, reason: str = "") -> dict
     """
     result = {}
     count = (len(difference.image_ids), difference.groups, difference.trainings)
+    groups = difference.effective_groups
     for metric, values in difference.values.items():
         resampled = difference.resampled[metric]
-        objection = reason or too_little(count[2], count[1]) or undefined(values, resampled)
+        gain, objection = float(values.mean()), reason or too_little(count[2], groups) or undefined(values, resampled)
+        if not objection:
+            parts = variance_components(values, resampled, groups)
+            contradicts = not parts.standard_error and gain and parts.p_value > 1 - level
+            objection = NO_SPREAD if contradicts else ""
         if objection:
-            result[metric] = Comparison(float(values.mean()), math.nan, math.nan, math.nan, *count, objection)
+            result[metric] = Comparison(gain, math.nan, math.nan, math.nan, *count, objection)
         else:
-            parts = variance_components(values, resampled, count[1])
-            result[metric] = Comparison(parts.gain, *parts.interval(level), parts.p_value, *count)
+            result[metric] = Comparison(gain, *parts.interval(level), parts.p_value, *count)
     return result
 
 
-def variance_components(gains: Floats, resampled: Floats, groups: int) -> VarianceComponents:
+def variance_components(gains: Floats, resampled: Floats, groups: float) -> VarianceComponents:
     """A gain with its variance between groups and between trainings.
 
     The variance between groups is that of the mean gain over resamples of the groups, times G / (G - 1), because a
@@ -200,7 +207,7 @@ def variance_components(gains: Floats, resampled: Floats, groups: int) -> Varian
     Args:
         gains: (K,) gain of each training on the images themselves.
         resampled: (K, R) the same in each resample of the groups.
-        groups: G.
+        groups: G, as the number of equal groups that tell as much.
     """
     mean = resampled.mean(axis=0)
     between_groups = float(np.var(mean[np.isfinite(mean)], ddof=1)) * groups / (groups - 1)
@@ -212,20 +219,35 @@ def _as_list(tables: Tables) -> list[Scores]:
     return list(tables) if isinstance(tables, Sequence) else [tables]
 
 
-def too_little(trainings: int, groups: int) -> str:
-    """Why trainings or groups are too few for an interval; "" if they are not."""
+def too_little(trainings: int, groups: float) -> str:
+    """Why trainings or groups are too few for an interval; "" if they are not.
+
+    Args:
+        trainings: K.
+        groups: the number of equal groups that tell as much.
+    """
     if 1 < trainings < FEWEST_TRAININGS:
         return TWO_TRAININGS
-    if groups < FEWEST_GROUPS:
-        return f"{groups} independent group(s) of images: an interval needs at least {FEWEST_GROUPS}"
-    return ""
+    if groups >= FEWEST_GROUPS:
+        return ""
+    if groups == int(groups):
+        return f"{groups:.0f} independent group(s) of images: an interval needs at least {FEWEST_GROUPS}"
+    return (
+        f"groups of very different sizes, which tell as much as {groups:.1f} equal ones: "
+        f"an interval needs at least {FEWEST_GROUPS}"
+    )
 
 
 def score_intervals(system: System, level: float = LEVEL) -> dict[str, Comparison]:
     """A system's scores with their intervals, as `estimate`; none for average precision of too few objects."""
     name, objects = system.rarest_class or ("", FEWEST_OBJECTS)
-    few = f"class {name!r} has {objects} object(s): an interval of a score needs at least {FEWEST_OBJECTS}"
-    return estimate(system, level, few if objects < FEWEST_OBJECTS else "")
+    return estimate(system, level, too_few_objects(f"class {name!r}", objects))
+
+
+def too_few_objects(of: str, objects: int) -> str:
+    """Why the score of a class or size has no interval; "" if it has enough objects."""
+    few = f"{of} has {objects} object(s): an interval of a score needs at least {FEWEST_OBJECTS}"
+    return few if objects < FEWEST_OBJECTS else ""
 
 
 def undefined(values: Floats, resampled: Floats) -> str:

@@ -3,9 +3,10 @@
 Both sides are gains over the degraded images: the difficulty of a degradation or of an image cancels.
 """
 
+import math
 from collections import ChainMap
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -65,6 +66,8 @@ def correlation_rows(
             groups_of = ChainMap(*map(dict, groups.values())) if degradation == ALL else groups.get(degradation, {})
             for metrics, points in _metric_pairs(_within(variants, degradation)):
                 estimate = over_variants(points.gain_x.to_numpy(), points.gain_y.to_numpy(), params.seed)
+                if degradation == ALL:  # variants of one degradation are alike: their ranks are not exchangeable
+                    estimate = replace(estimate, p_value=math.nan)
                 rows.append(_row(task, degradation, VARIANTS, metrics, estimate, points))
             for metrics, points in _metric_pairs(_within(every_image, degradation)):
                 image_ids, image = np.unique(_image_ids(points), return_inverse=True)
@@ -168,10 +171,11 @@ def _over_images(points: pd.DataFrame, resamples: Resamples, image: NDArray[np.i
     """
     quality, task = points.gain_x.to_numpy(), points.gain_y.to_numpy()
     resampled = resampled_spearman(quality, task, resamples.weights[:, image])
-    if resamples.groups < FEWEST_GROUPS:
+    groups = resamples.effective_groups
+    if groups < FEWEST_GROUPS:
         resampled = np.full_like(resampled, np.nan)
-    low, high = percentile_interval(resampled, resamples.groups, level)
-    return Correlation(spearman(quality, task), low, high, bootstrap_p_value(resampled, resamples.groups))
+    low, high = percentile_interval(resampled, groups, level)
+    return Correlation(spearman(quality, task), low, high, bootstrap_p_value(resampled, groups))
 
 
 def _image_ids(points: pd.DataFrame) -> NDArray[Any]:

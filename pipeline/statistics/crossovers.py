@@ -57,7 +57,7 @@ def helpful_range(gains: Sequence[System], metric: str, level: float = LEVEL) ->
     """
     values = np.stack([gain.values[metric] for gain in gains])  # (S, K)
     resampled = np.stack([gain.resampled[metric] for gain in gains])  # (S, K, R)
-    groups = min(gain.groups for gain in gains)
+    groups = min(gain.effective_groups for gain in gains)
     positions = np.linspace(0, len(gains) - 1, PLACES * (len(gains) - 1) + 1)
     starts, stops = positive_range(positions, interpolated(values.mean(axis=1), positions))
     reason = too_little(values.shape[1], groups) or next(

@@ -1,4 +1,4 @@
-"""Do neighbouring images gain alike, as the frames of a video do? Serial correlation and its effect on intervals."""
+"""Do neighbouring images, or groups, gain alike, as those of one video do? Serial correlation and design effect."""
 
 import math
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from pipeline.settings.params import Params
 from pipeline.statistics.correlations import image_gains
 from pipeline.statistics.systems import Floats
 
-FEWEST_IMAGES = 10
+FEWEST_VALUES = 10  # images or groups
 LARGEST_CORRELATION = 0.95  # above it, a design effect from one number is a guess
 SIGNIFICANCE = 0.01  # of all tests of a report together
 
@@ -49,17 +49,17 @@ def serial_correlation(series: Floats) -> SerialCorrelation:
     """
     centred = series - series.mean() if len(series) else series
     total = float(centred @ centred)
-    if len(series) < FEWEST_IMAGES or not total > 0:
+    if len(series) < FEWEST_VALUES or not total > 0:
         return SerialCorrelation(math.nan, math.nan)
     value = float(centred[1:] @ centred[:-1]) / total
     return SerialCorrelation(value, float(stats.norm.sf((value + 1 / len(series)) * math.sqrt(len(series)))))
 
 
 def video_cautions(params: Params, images: pd.DataFrame, groups: Mapping[str, Mapping[str, str]]) -> list[str]:
-    """A caution if images without groups gain like their neighbours.
+    """A caution if images, or groups of them, gain like their neighbours.
 
     The gain of an image is the mean over objectives and severities, so that the noise of single restorers does not
-    hide the correlation. Images are in the order of their ids.
+    hide the correlation. Images are in the order of their ids, groups in that of their first images.
 
     Args:
         params: the objectives and the data's source.
@@ -69,17 +69,19 @@ def video_cautions(params: Params, images: pd.DataFrame, groups: Mapping[str, Ma
     gains = image_gains(images[images.task != QUALITY], params.objectives)
     gains = gains.assign(id=gains.id.astype(str).str.split("/").str[-1])
     series = gains.groupby(["task", "degradation", "metric", "id"]).gain.mean().dropna()
-    correlations = [
-        serial_correlation(np.asarray(values, dtype=np.float64))
-        for (_, degradation, _), values in series.groupby(level=["task", "degradation", "metric"])
-        if not groups.get(degradation)
-    ]
-    similar = [found for found in correlations if found.p_value * len(correlations) < SIGNIFICANCE]
+    correlations: list[tuple[SerialCorrelation, bool]] = []  # and whether it is that of groups
+    for (_, degradation, _), values in series.groupby(level=["task", "degradation", "metric"]):
+        of_images = values.droplevel(["task", "degradation", "metric"])
+        if group_of := groups.get(degradation):
+            of_images = of_images.groupby([group_of.get(id, id) for id in of_images.index], sort=False).mean()
+        correlations.append((serial_correlation(of_images.to_numpy(dtype=np.float64)), bool(group_of)))
+    similar = [found for found in correlations if found[0].p_value * len(correlations) < SIGNIFICANCE]
     if not similar:
         return []
-    strongest = max(similar, key=lambda found: found.value)
+    strongest, grouped = max(similar, key=lambda found: found[0].value)
+    key = f"data.{params.data.source}.groups"
     return [
-        f"The images look like video frames: gains of neighbouring images correlate ({strongest.value:.2f}). "
-        f"The design effect is {strongest.design_effect:.1f}: intervals are too narrow by about a factor "
-        f"{math.sqrt(strongest.design_effect):.1f}. Set data.{params.data.source}.groups."
+        f"{'Groups' if grouped else 'Images'} gain like their neighbours (correlation {strongest.value:.2f}), as parts "
+        f"of one video do. The design effect is {strongest.design_effect:.1f}: intervals are too narrow by about a "
+        f"factor {math.sqrt(strongest.design_effect):.1f}. {'Make the groups larger:' if grouped else 'Set'} {key}."
     ]

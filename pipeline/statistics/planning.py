@@ -10,7 +10,8 @@ from pipeline.statistics.comparison import (
     FEWEST_FOR_VERDICTS,
     FEWEST_GROUPS,
     VarianceComponents,
-    one_training_each,
+    too_little,
+    trained_once,
     undefined,
     variance_components,
 )
@@ -59,27 +60,27 @@ def plan(variant: System, baseline: System, metric: str, gain: float, level: flo
         also for one training of each of two trained systems, whose seeds decide.
     """
     difference = variant.minus(baseline)
-    if one_training_each(variant, baseline):
+    if trained_once(variant, baseline):
         return None
     values, resampled = difference.values[metric], difference.resampled[metric]
-    if gain <= 0 or difference.groups < FEWEST_GROUPS or undefined(values, resampled):
+    if gain <= 0 or too_little(1, difference.effective_groups) or undefined(values, resampled):
         return None
-    parts = variance_components(values, resampled, difference.groups)
+    parts = variance_components(values, resampled, difference.effective_groups)
     if not parts.standard_error:
         return None
     several = difference.trainings > 1
     return Plan(
         math.sqrt(parts.between_groups),
         math.sqrt(parts.between_trainings) if several else None,
-        parts.groups,
+        difference.groups,
         parts.trainings,
-        groups_needed(parts, gain, level=level),
+        _groups_needed(difference, parts, gain, level),
         trainings_needed(parts, gain, level=level) if several else None,
     )
 
 
 def groups_needed(parts: VarianceComponents, gain: float, power: float = 0.8, level: float = LEVEL) -> int | None:
-    """The fewest groups with which a true gain is found with this power, at the present number of trainings.
+    """The fewest equal groups with which a true gain is found with this power, at the present number of trainings.
 
     Args:
         parts: the observed variance components.
@@ -93,12 +94,18 @@ def groups_needed(parts: VarianceComponents, gain: float, power: float = 0.8, le
     return _fewest(lambda count: _scaled(parts, count, parts.trainings), gain, power, level, FEWEST_GROUPS)
 
 
+def _groups_needed(difference: System, parts: VarianceComponents, gain: float, level: float) -> int | None:
+    """The fewest groups of such sizes as the present ones; None also with two trainings, which give no interval."""
+    needed = None if too_little(parts.trainings, FEWEST_GROUPS) else groups_needed(parts, gain, level=level)
+    return None if needed is None else math.ceil(needed * difference.groups / difference.effective_groups)
+
+
 def trainings_needed(parts: VarianceComponents, gain: float, power: float = 0.8, level: float = LEVEL) -> int | None:
     """As `groups_needed`: the fewest trainings, at the present number of groups."""
     return _fewest(lambda count: _scaled(parts, parts.groups, count), gain, power, level, FEWEST_FOR_VERDICTS)
 
 
-def _scaled(parts: VarianceComponents, groups: int, trainings: int) -> VarianceComponents:
+def _scaled(parts: VarianceComponents, groups: float, trainings: int) -> VarianceComponents:
     """The components that as many groups and trainings would have."""
     return VarianceComponents(
         parts.gain,

@@ -11,6 +11,7 @@ from pipeline.statistics.resampling import LEVEL
 from pipeline.statistics.systems import Floats, System
 
 NOTHING_LOST = "clean images score no better than degraded ones: there is no loss to recover"
+UNBOUNDED = "the interval of the share has no end: the loss is small beside its uncertainty"
 NO_LOSS = "clean and degraded images cannot be told apart: there is no loss to recover"
 
 
@@ -40,7 +41,7 @@ def recovered_shares(variant: System, degraded: System, clean: System, level: fl
             won.resampled[metric],
             float(lost.values[metric].mean()),
             lost.resampled[metric].mean(axis=0),
-            won.groups,
+            won.effective_groups,
             level,
         )
         for metric in won.values
@@ -48,7 +49,7 @@ def recovered_shares(variant: System, degraded: System, clean: System, level: fl
 
 
 def recovered_share(
-    won: Floats, won_resampled: Floats, lost: float, lost_resampled: Floats, groups: int, level: float = LEVEL
+    won: Floats, won_resampled: Floats, lost: float, lost_resampled: Floats, groups: float, level: float = LEVEL
 ) -> Recovered:
     """The recovered share of a loss with Fieller's interval.
 
@@ -62,7 +63,7 @@ def recovered_share(
         won_resampled: (K, R) the same in each resample of the groups.
         lost: clean - degraded.
         lost_resampled: (R,) the same in the same resamples.
-        groups: G.
+        groups: G, as the number of equal groups that tell as much.
         level: of confidence.
     """
     reason = too_little(1, groups) or undefined(np.array([lost]), lost_resampled)
@@ -85,8 +86,8 @@ def recovered_share(
     (won_variance, covariance), (_, lost_variance) = inflation * np.cov(both[:, np.isfinite(both).all(axis=0)])
     gain = float(won.mean())
     square = lost**2 - critical * lost_variance
-    if square <= 0:
-        return Recovered(math.nan, math.nan, math.nan, NO_LOSS)
+    if square <= 0:  # fewer degrees of freedom than the test of the loss above has
+        return Recovered(share, math.nan, math.nan, UNBOUNDED)
     middle = gain * lost - critical * covariance
     rest = gain**2 - critical * (won_variance + parts.between_trainings)
     root = math.sqrt(max(middle**2 - square * rest, 0.0))

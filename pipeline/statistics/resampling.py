@@ -38,6 +38,22 @@ class Resamples:
         """G."""
         return int(self.labels.max()) + 1
 
+    @property
+    def effective_groups(self) -> float:
+        """See `effective_groups`."""
+        return effective_groups(self.labels)
+
+
+def effective_groups(labels: NDArray[np.intp]) -> float:
+    """The number of equal groups that tell as much as those with these labels (N,): N² / Σ n², at most G.
+
+    A group with most of the images decides the mean nearly alone, however many small ones there are beside it.
+    Source: Carter, Schnepel and Steigerwald, "Asymptotic behavior of a t-test robust to cluster heterogeneity", The
+    Review of Economics and Statistics 99 (2017), for images that are alike within a group.
+    """
+    sizes = np.unique(labels, return_counts=True)[1]
+    return float(sizes.sum()) ** 2 / float((sizes**2).sum())
+
 
 def group_weights(labels: NDArray[np.intp], resamples: int, seed: int) -> NDArray[np.int64]:
     """How often each image is taken when its group is drawn with replacement: (R, N).
@@ -61,7 +77,7 @@ def _drawn_groups(groups: int, resamples: int, seed: int) -> NDArray[np.int64]:
     return np.random.default_rng(seed).multinomial(groups, np.full(groups, 1 / groups), size=resamples)
 
 
-def percentile_interval(resampled: NDArray[np.float64], groups: int, level: float = LEVEL) -> tuple[float, float]:
+def percentile_interval(resampled: NDArray[np.float64], groups: float, level: float = LEVEL) -> tuple[float, float]:
     """Expanded percentile interval from a bootstrap distribution (R,) over G groups of images.
 
     For numbers whose distribution is skewed or bounded: counts, risks and correlations. Gains and scores have the
@@ -82,7 +98,7 @@ def percentile_interval(resampled: NDArray[np.float64], groups: int, level: floa
     return float(low), float(high)
 
 
-def bootstrap_p_value(resampled: NDArray[np.float64], groups: int) -> float:
+def bootstrap_p_value(resampled: NDArray[np.float64], groups: float) -> float:
     """Two-sided p-value of 0 from the bootstrap distribution (R,) of a number over G groups of images.
 
     q = (1 + min(#{g <= 0}, #{g >= 0})) / (R + 1), at most 1/2, is the smaller tail; the added 1 keeps it
@@ -117,7 +133,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted.tolist()
 
 
-def _inflation(groups: int) -> float:
+def _inflation(groups: float) -> float:
     """The factor by which a bootstrap's spread is too small: it follows the population formula."""
     return float(np.sqrt(groups / (groups - 1)))
 

@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from numpy.typing import ArrayLike
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from data.dataset import group_labels
 from pipeline.metrics import Scores, load_records
@@ -49,11 +50,10 @@ class ScoresWithClasses:
         image_ids: tuple[str, ...] = self.records.image_ids
         return image_ids
 
-    @property
-    def rarest_class(self) -> tuple[str, int] | None:
-        """As `System.rarest_class`."""
-        rarest: tuple[str, int] | None = getattr(self.records, "rarest_class", None)
-        return rarest
+    def rarest_class(self, taken: NDArray[np.int64]) -> tuple[str, int] | None:
+        """As `DetectionRecords.rarest_class`; None for other records."""
+        of_records = getattr(self.records, "rarest_class", None)
+        return of_records(taken) if of_records else None
 
     def metrics(self, weights: ArrayLike | None = None) -> Metrics:
         """As `Scores.metrics`; the score of a class is NaN if a resample has nothing of it."""

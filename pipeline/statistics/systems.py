@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from pipeline.metrics import Scores
 from pipeline.metrics.records import Metrics
-from pipeline.statistics.resampling import Resamples
+from pipeline.statistics.resampling import Resamples, effective_groups
 
 Floats = NDArray[np.float64]
 
@@ -20,14 +20,17 @@ class System:
     Attributes:
         image_ids: N ids.
         groups: G, the number of independent groups of these images.
+        effective_groups: the number of equal groups that tell as much.
         trained: whether another seed would give another system: an objective, not the degraded images.
         values: each metric on the images themselves, (K,).
         resampled: each metric in each resample, (K, R).
-        rarest_class: name and number of objects of the rarest class, if average precision is among the metrics.
+        rarest_class: name and number of objects of the rarest class in these images, if average precision is among
+            the metrics.
     """
 
     image_ids: tuple[str, ...]
     groups: int
+    effective_groups: float
     trained: bool
     values: Metrics
     resampled: Metrics
@@ -47,14 +50,17 @@ class System:
             raise ValueError("all tables must be of the same images in the same order")
         chosen = set(image_ids if ids is None else ids)
         taken = np.array([image_id in chosen for image_id in image_ids], dtype=np.int64)
+        rarest_class = getattr(tables[0], "rarest_class", None)  # records of average precision have it
+        labels = resamples.labels[taken > 0]
         whole, weights = (None, resamples.weights) if taken.all() else (taken[None], resamples.weights * taken)
         return cls(
             tuple(image_id for image_id in image_ids if image_id in chosen),
-            len(np.unique(resamples.labels[taken > 0])),
+            len(np.unique(labels)),
+            effective_groups(labels),
             trained,
             _stacked([{name: value[0] for name, value in table.metrics(whole).items()} for table in tables]),
             _stacked([table.metrics(weights) for table in tables]),
-            getattr(tables[0], "rarest_class", None),
+            rarest_class(taken) if rarest_class else None,
         )
 
     @classmethod
@@ -107,6 +113,7 @@ class System:
         return replace(
             self,
             groups=min(self.groups, other.groups),
+            effective_groups=min(self.effective_groups, other.effective_groups),
             values={name: operation(self.values[name], other.values[name]) for name in names},
             resampled={name: operation(self.resampled[name], other.resampled[name]) for name in names},
         )
