@@ -8,11 +8,8 @@ from argparse import Namespace
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from data.batches import PairBatches
-from data.dataset import Dataset, Split
+from data.dataset import Dataset
 from models.restorers import save_restorer
 from models.restorers.contract import Restorer
 from models.tasks import get_task
@@ -26,6 +23,7 @@ from pipeline.running.restoring import restored_image
 from pipeline.running.seeds import choose_device, seed_for
 from pipeline.settings.grammar import parse_arm
 from pipeline.settings.params import Params, load_params
+from pipeline.settings.plugins import plugin_modules
 from pipeline.settings.training import Restore, restorer_modules
 from pipeline.training.joint import LabelledPairs, joint_objective, train_jointly
 from pipeline.training.loop import Loop
@@ -70,12 +68,8 @@ def _evaluate_all(
     """Evaluate on all evaluation splits of a dataset, through the restorer of a joint arm."""
     for name in images.evaluation_splits:
         split = images.split(name)
-        read = partial(_read_restored, restorer, split, settings) if restorer else split.image
-        evaluate(task, split, read, out / name, f"{text} {name}")
-
-
-def _read_restored(restorer: Restorer, split: Split, settings: Restore, image_id: str) -> NDArray[np.uint8]:
-    return restored_image(restorer, split.image(image_id), settings)
+        restore = partial(restored_image, restorer, settings=settings) if restorer else None
+        evaluate(task, split, split.image, out / name, f"{text} {name}", restore=restore)
 
 
 def _retrain(options: Namespace, params: Params, images: Dataset) -> tuple[Task, Loop]:
@@ -104,7 +98,8 @@ def _train_jointly(options: Namespace, params: Params, objective: str) -> tuple[
     pairs = PairBatches(
         degraded, clean, settings.crop, settings.batch, seed, clean_share=settings.clean_share, labels=task.labels
     )
-    code = ["pipeline.training.joint", *restorer_modules(settings.restorer)]
+    tasks = plugin_modules("tasks")
+    code = ["pipeline.training.joint", tasks[options.task], *restorer_modules(settings.restorer)]
     identity = [params.seed, settings.used, joint.model_dump(), section, description, Path(options.plan).read_text()]
     data = fingerprint(degraded.folder, clean.folder, Path(options.network))
     loop = Loop(

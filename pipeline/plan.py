@@ -138,7 +138,23 @@ def _check_photos(params: Params, name: str) -> None:
     if not folder.is_dir():
         raise ParamsError(f"{PARAMS_FILE}: degrade.real.{name}: there is no folder {folder}. Correct the path.")
     if isinstance(photos, Unpaired):
-        _check_recipe(params, f"degrade.real.{name}.recipe", photos.recipe)
+        _check_unpaired(params, name, photos)
+
+
+def _check_unpaired(params: Params, name: str, photos: Unpaired) -> None:
+    key = f"degrade.real.{name}"
+    if photos.recipe in params.degrade.sweeps:
+        recipe = params.degrade.sweeps[photos.recipe].recipe
+        raise ParamsError(
+            f"{PARAMS_FILE}: {key}.recipe: {photos.recipe!r} is a sweep, which only evaluation images have. "
+            f"Name a recipe, such as {recipe}."
+        )
+    _check_recipe(params, f"{key}.recipe", photos.recipe)
+    if not Path(photos.data.root).resolve().is_relative_to(Path(params.data.root).resolve()):
+        print(
+            f"note: {key}.data.root: {photos.data.root} lies outside data.root, so DVC does not see changes of its "
+            f"content. After a change, run `dvc repro -f degrade@{name}` first."
+        )
 
 
 def _check_recipe(params: Params, key: str, name: str) -> None:
@@ -250,7 +266,7 @@ def main() -> None:
     foreign_networks.try_losses(params, watched)
     needed = needs(params)
     if needed["prior"]:
-        pretrained_priors.try_prior(params.train_prior)
+        pretrained_priors.try_prior(params)
     _write(Path(options.needs), needed)
     _write(Path(options.checked), {"names": "checked"})
     _write(Path(options.restorer), restorer)

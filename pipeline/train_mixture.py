@@ -16,7 +16,7 @@ from pipeline.running.atomic_outputs import read_json
 from pipeline.running.entry import parse_arguments, run_stage
 from pipeline.settings.params import Params, load_params
 from pipeline.tracking import streaming
-from pipeline.tracking.configurations import training_configuration
+from pipeline.tracking.configurations import mixture_settings, training_configuration
 
 if TYPE_CHECKING:
     from pipeline.training.repeats import Stream
@@ -40,18 +40,16 @@ def _train(options: Namespace, params: Params, description: dict[str, Any]) -> N
         Path(options.tasks),
         None,
         f"{STAGE} {description['objective']}",
-        partial(_live, params, description),
+        partial(_live, params, description["objective"], Path(options.objective)),
     )
     with training_rank(train_restorer=params.train_restorer.batch) as rank:
         train_all(training, Path(options.out), Path(options.costs), rank)
 
 
-def _live(params: Params, description: dict[str, Any], dataset: str, training: str) -> "AbstractContextManager[Stream]":
+def _live(params: Params, name: str, file: Path, dataset: str, training: str) -> "AbstractContextManager[Stream]":
     """The context in which a training's curve streams to MLflow."""
-    name = description["objective"]
-    settings = {**params.train_restorer.of(name).used, "description": description}
-    configuration = training_configuration(params, STAGE, name, settings)
-    return streaming.live(dataset, name, {"stage": STAGE}, configuration, training, params.tracking.system_metrics)
+    configuration = training_configuration(params, STAGE, name, mixture_settings(params, file))
+    return streaming.live(dataset, name, {"stage": STAGE}, configuration, training, **params.tracking.model_dump())
 
 
 def main() -> None:

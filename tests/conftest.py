@@ -6,6 +6,7 @@ os.environ["YOLO_CONFIG_DIR"] = _SCRATCH
 os.environ["MPLCONFIGDIR"] = _SCRATCH
 os.environ["DO_NOT_TRACK"] = "1"
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+os.environ["HF_HUB_OFFLINE"] = "1"  # or a missing model is looked for six times, with pauses
 os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
 os.environ["GOMP_SPINCOUNT"] = "10000"
 os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"

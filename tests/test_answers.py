@@ -116,6 +116,12 @@ def test_one_training_each_cannot_tell_which_loss_is_better() -> None:
     assert text.startswith("Each restorer was trained once") and "cannot compare losses" in text
 
 
+def test_choosing_the_best_of_several_losses_is_owned_up_to() -> None:
+    two = table(HELPS, {**HELPS, "variant": "diffloss"})
+    assert caveats(two, TWO)[-1].startswith("The gain of the best loss is shown. It was chosen on these images")
+    assert not any("best loss" in text for text in caveats(table(HELPS), TWO))
+
+
 def test_verdicts_that_are_all_withheld_hold_for_nothing() -> None:
     reason = {"n_trainings": 1, "reason": "no object is labelled"}
     without = [withheld("pixel", 0.0) | reason, withheld("diffloss", 0.0) | reason]

@@ -68,6 +68,7 @@ def _run_stage(folder: Path, weights: Path, monkeypatch: pytest.MonkeyPatch, res
         ("restorer: nafnet", f"restorer: {restorer}"),
         ("checkpoint: {weights: null}", f"checkpoint: {{weights: {weights}}}"),
         ("objectives: [pixel, diffloss]", "objectives: [frozen, pixel]"),
+        ("repeats: 1", "repeats: 3"),
     ):
         assert old in text
         text = text.replace(old, new, 1)
@@ -89,6 +90,7 @@ def test_frozen_is_the_file_itself(restorer: str, tmp_path: Path, monkeypatch: p
     some = torch.rand(1, 3, 20, 30)
     assert torch.equal(load_restorer("out/restorer.safetensors")(some), load_restorer(file)(some))
     assert (tmp_path / "out" / "curve.csv").read_text() == "step\n"
+    assert len(list((tmp_path / "out").glob("*.safetensors"))) == 1  # whatever `repeats` is: nothing is random in it
     costs: dict[str, Any] = json.loads((tmp_path / "costs.json").read_text())
     assert costs["training_seconds"] == 0 and costs["parameters"] > 1000
 

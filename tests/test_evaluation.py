@@ -1,13 +1,16 @@
 """Predictions on a whole split: stored one by one, and never all in memory."""
 
 import json
+import threading
 import tracemalloc
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from models.tasks.predictions import DetectionPrediction
 from pipeline.metrics import load_records
@@ -48,6 +51,23 @@ def _some(generator: np.random.Generator, count: int) -> DetectionPrediction:
     corner = generator.uniform(0, 40, (count, 2)).round(3)
     boxes = np.hstack([corner, corner + generator.uniform(5, 20, (count, 2)).round(3)])
     return DetectionPrediction(boxes, generator.uniform(0, 1, count).round(6), generator.integers(0, 3, count))
+
+
+def test_images_are_restored_one_by_one_and_not_in_the_threads_that_read(tmp_path: Path) -> None:
+    """A restorer in many threads at once would take as many times its memory."""
+    truth: Any = SimpleNamespace(ids=tuple("abcd"), mask=lambda name: np.zeros((SIDE, SIDE), np.uint8))
+    task: Any = _Segmenter()
+    threads = set()
+
+    def restore(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        threads.add(threading.get_ident())
+        return image + np.uint8(1)
+
+    evaluate(task, truth, lambda name: np.zeros((1, 1, 3), np.uint8), tmp_path, "test", restore=restore)
+    assert threads == {threading.get_ident()}
+    assert all(
+        (cv2.imread(str(path), cv2.IMREAD_UNCHANGED) == 1).all() for path in (tmp_path / "predictions").glob("*.png")
+    )
 
 
 def test_stored_boxes_come_back(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from models.tasks.predictions import DetectionPrediction
 from pipeline.commands import export_coco
 from pipeline.commands.completed_runs import CompletedRunError
 from pipeline.metrics import get_scoring
+from pipeline.running.atomic_outputs import OutputError
 from pipeline.settings.params import Params, ParamsError, load_params
 
 ROOT = Path(__file__).parents[1]
@@ -78,6 +79,13 @@ def test_another_evaluator_finds_the_same_scores(
     assert [category["name"] for category in labels["categories"]] == dataset.info.classes["detection"]
     files = [Path(labels["info"]["images"], image["file_name"]) for image in labels["images"]]
     assert len(files) == 12 and all(file.is_file() for file in files)
+    export_coco.main()  # replaces its own folder
+    Path("mine").mkdir()
+    Path("mine/thesis.txt").write_text("years of work")
+    monkeypatch.setattr("sys.argv", ["export_coco", "--out", "mine"])
+    with pytest.raises(OutputError, match="--out mine: has other files in it"):
+        export_coco.main()
+    assert Path("mine/thesis.txt").read_text() == "years of work"
 
 
 def test_mistakes(make_dataset: Callable[..., Dataset], tmp_path: Path) -> None:

@@ -31,6 +31,7 @@ from pipeline.settings.grammar import (
     variant_kind,
 )
 from pipeline.settings.params import Params, ParamsError, load_params
+from pipeline.tracking.comparison_rows import Folders, trainings
 from pipeline.training.validation import Validator
 
 ROOT = Path(__file__).parents[1]
@@ -180,6 +181,11 @@ def test_one_training_serves_every_degradation(
         assert Path("fog", MIXED, file).read_bytes() != Path("fog/pixel", file).read_bytes()
     batch = torch.rand(1, 3, 20, 24)
     assert not torch.equal(load_restorer(f"fog/{MIXED}/restorer.safetensors")(batch), batch)
+
+    params = _params().model_copy(update={"objectives": ["pixel", MIXED], "degradations": ["fog", "lowlight"]})
+    folders = Folders(Path(sets), Path(), Path(), Path(), Path("prior"), Path("tasks"), Path())
+    published = {training.name: training for training in trainings(params, folders)}  # its curve, if streaming failed
+    assert published[MIXED].tags == {"stage": "train_mixture"} and len(published[MIXED].curve) > 0
 
     # The price is stated once, with the mixture.
     Path("costs/tasks").mkdir()

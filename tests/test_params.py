@@ -159,12 +159,19 @@ def test_a_mistake_in_an_own_chain(tmp_path: Path, chain: str, message: str) -> 
             "things: [], min_pixels: 1}}}",
             "degrade.real.cam.recipe: there is no recipe 'smog'. Choose from",
         ),
+        (
+            "{kind: unpaired, recipe: thick, data: {source: masks, root: ., masks: {name: x, classes: [a], "
+            "things: [], min_pixels: 1}}}",
+            "degrade.real.cam.recipe: 'thick' is a sweep, which only evaluation images have. Name a recipe, such as "
+            "fog.",
+        ),
     ],
 )
 def test_a_mistake_about_real_photos(tmp_path: Path, section: str, message: str) -> None:
     text = (ROOT / "params.yaml").read_text().replace("real: {}", f"real: {{cam: {section}}}", 1)
     path = tmp_path / "params.yaml"
-    path.write_text(text.replace("[lowlight, fog]", "[cam]", 1))
+    sweep = "sweeps: {thick: {recipe: fog, setting: visibility_metres, values: [90, 30]}}"
+    path.write_text(text.replace("[lowlight, fog]", "[cam]", 1).replace("sweeps: {}", sweep, 1))
     with pytest.raises(ParamsError) as caught:
         check_names(load_params(path))
     assert message in str(caught.value)

@@ -139,6 +139,11 @@ def test_a_pretrained_prior_is_tried(project: Path, monkeypatch: pytest.MonkeyPa
         _run(monkeypatch)
     unet = build_unet({"size": 16, "channels": [32, 64], "blocks": 1, "attention": []})
     DiffusionPrior(unet, build_scheduler({"steps": 10, "kind": "linear"})).save("weights/prior")
+    with pytest.raises(
+        ParamsError, match=r"losses\.diffloss: does not fit train_prior\.pretrained: timestep range 5\.\.300"
+    ):
+        _run(monkeypatch)
+    DiffusionPrior(unet, build_scheduler({"steps": 1000, "kind": "linear"})).save("weights/prior")
     _run(monkeypatch)
     torch.nn.init.constant_(unet.conv_out.bias, float("nan"))  # type: ignore[arg-type]
     DiffusionPrior(unet, build_scheduler({"steps": 10, "kind": "linear"})).save("weights/prior")

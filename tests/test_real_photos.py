@@ -145,6 +145,19 @@ def test_photos_of_other_classes_are_refused(make_dataset: Callable[..., Dataset
     assert not (tmp_path / "out").exists()
 
 
+def test_labels_of_other_classes_are_left_out_if_no_task_needs_them(
+    make_dataset: Callable[..., Dataset], tmp_path: Path
+) -> None:
+    """A task that is added later must not be scored with them: the stage does not run again for it."""
+    photos, params = _unpaired(_labelled(make_dataset(), tmp_path / "night"))
+    clean = make_dataset()
+    changed = {**clean.info.classes, "segmentation": ["ground", "bar", "square"]}
+    clean = replace(clean, info=replace(clean.info, classes=changed))
+    params = params.model_copy(update={"tasks": []})
+    degrade.degrade_for_photos(clean, photos, params.degrade, params, tmp_path / "out")
+    assert "segmentation" not in Dataset.open(tmp_path / "out").info.classes
+
+
 def test_quality_of_photos_without_clean_counterparts(
     make_dataset: Callable[..., Dataset], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -286,9 +286,10 @@ def _load_latent_network(source: str | Path) -> LatentNetwork:
 
 def _read_config(kind: Any, source: str | Path, part: str) -> tuple[dict[str, Any], str | None]:
     """The configuration of a part and its sub-folder, which is None for older hub models."""
+    is_folder = isinstance(source, Path) or Path(source).absolute().parent.is_dir()  # and no hub id: <owner>/<name>
     for subfolder in (part, None):
         try:
-            config = kind.load_config(source, subfolder=subfolder, local_files_only=isinstance(source, Path))
+            config = kind.load_config(source, subfolder=subfolder, local_files_only=is_folder)
         except OSError as error:
             failure = error
         else:

@@ -20,7 +20,7 @@ from .term import LossInputs, Term, TermSettings, check_images, full_precision
 
 
 class Settings(TermSettings):
-    """Options of DiffLoss; docs/reference/losses.md explains each.
+    """Options of DiffLoss: docs/explanation/diffloss.md and docs/reference/parameters.md.
 
     Attributes:
         natural_weight, semantic_weight: raw weights for [-1,1] images, as the method's authors released them.

@@ -6,6 +6,7 @@ It writes, for every task with boxes or masks of objects and every degradation:
 
     <out>/<task>/<degradation>/labels-<split>.json      images, categories and annotations
     <out>/<task>/<degradation>/<variant>-<split>.json   results of one variant, with the same ids
+    <out>/files.json                                    the list of these files
 
 The second training of a restorer has the split `<split>~2`, and so on. Images have their file's name alone, because the
 degraded and all restored ones have the same; `info.images` in the labels is the folder of the degraded ones.
@@ -21,10 +22,12 @@ from data.dataset import Dataset, Split
 from pipeline.commands.completed_runs import ADVICE, DAG, CompletedRunError
 from pipeline.metrics import ObjectScoring, get_scoring
 from pipeline.running.artifacts import variant_folder
-from pipeline.running.atomic_outputs import replacing_folder
+from pipeline.running.atomic_outputs import replacing_output
 from pipeline.running.entry import run_command
 from pipeline.settings.grammar import CLEAN, DEGRADED
 from pipeline.settings.params import RUN_IN_ROOT, Params, ParamsError, load_params, read_yaml
+
+LIST = "files.json"
 
 
 def export(params: Params, degraded: Path, evaluations: Path, out: Path) -> list[Path]:
@@ -86,7 +89,7 @@ def _folders() -> Iterator[Path]:
 
 def _options() -> Namespace:
     parser = ArgumentParser(prog="python -m pipeline.commands.export_coco", description=__doc__)
-    parser.add_argument("--out", type=Path, default=Path("exported"), help="output folder, replaced (%(default)s)")
+    parser.add_argument("--out", type=Path, default=Path("exported"), help="output folder (%(default)s)")
     return parser.parse_args()
 
 
@@ -94,8 +97,9 @@ def main() -> None:
     """Command line."""
     options = _options()
     degraded, evaluations = _folders()
-    with replacing_folder(options.out) as folder:
+    with replacing_output(options.out, LIST) as folder:
         files = export(load_params(), degraded, evaluations, folder)
+        _write(folder / LIST, [file.relative_to(folder).as_posix() for file in files])
     print(f"{options.out}: {len(files)} files")
 
 

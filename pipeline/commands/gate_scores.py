@@ -36,8 +36,6 @@ POLICY_COLUMNS = [
     *("n_images", "n_groups"),
 ]
 
-ReadImage = Callable[[str], Image]
-
 
 @dataclass(frozen=True)
 class Part:
@@ -145,11 +143,13 @@ class GatePredictions:
         return Part(
             f"{before}/{split}",
             truth,
-            self._predicted(before, split, truth, truth.image),
-            self._predicted(after, restored_split, truth, lambda image_id: self._restore(truth.image(image_id))),
+            self._predicted(before, split, truth),
+            self._predicted(after, restored_split, truth, self._restore),
         )
 
-    def _predicted(self, variant: str, split: str, truth: Split, read: ReadImage) -> Path:
+    def _predicted(
+        self, variant: str, split: str, truth: Split, restore: Callable[[Image], Image] | None = None
+    ) -> Path:
         """The folder with predictions and records of a variant: the run's, or one that is made now."""
         run = self.run
         evaluations = run.folder("evaluate", task=self.task).parents[2]
@@ -161,7 +161,7 @@ class GatePredictions:
             scratch = folder.with_name(f"{folder.name}.unfinished")
             shutil.rmtree(scratch, ignore_errors=True)
             scratch.mkdir(parents=True)
-            evaluate(self._network, truth, read, scratch, f"{self.task} on {variant} {split}")
+            evaluate(self._network, truth, truth.image, scratch, f"{self.task} on {variant} {split}", restore=restore)
             scratch.rename(folder)
         return folder
 

@@ -101,8 +101,13 @@ def _restore_photos(
                     _write(target / name, restored)
                     record.add(path, photo.conversions)
                     result.restored += 1
-                    result.conversions.update(photo.conversions)
+                    result.conversions.update(_kind(text) for text in photo.conversions)
             bar.update()
+
+
+def _kind(conversion: str) -> str:
+    """The kind of a conversion. Advice about a key of params.yaml, and the numbers of one image, are left out."""
+    return conversion.partition(":")[0] if "{key}" in conversion else conversion
 
 
 def _target_names(source: Path, photos: list[Path], result: FolderResult) -> dict[Path, Path]:

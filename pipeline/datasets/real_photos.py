@@ -68,13 +68,15 @@ def without_evaluation(clean: Dataset) -> Dataset:
 def join_unpaired(folder: Path, clean: Dataset, tasks: Sequence[str]) -> None:
     """One dataset from <folder>/made (degraded training images) and <folder>/photos (labelled, no clean images).
 
-    The photos' split test, or else val or train, becomes the evaluation split. Both sub-folders are removed.
+    The photos' split test, or else val or train, becomes the evaluation split. Both sub-folders are removed. The
+    dataset has the kinds of labels whose classes the photos share with the clean data, so that a task that is added
+    later is not scored with other classes.
 
     Raises:
         RealPhotosError: the photos lack labels of a task, or their classes are not those of the clean data.
     """
     made, photos = Dataset.open(folder / "made"), Dataset.open(folder / "photos")
-    _check_classes(clean, photos, tasks)
+    classes = _common_classes(clean, photos, tasks)
     photo_split = next(split for split in ("test", "val", "train") if split in photos.info.splits)
     photo_ids = photos.split(photo_split).ids
     for split in made.info.splits:
@@ -89,13 +91,13 @@ def join_unpaired(folder: Path, clean: Dataset, tasks: Sequence[str]) -> None:
     if photo_split in photos.info.groups:
         groups[clean.evaluation_split] = photos.info.groups[photo_split]
     source = {**photos.info.source, UNPAIRED: True}
-    write_info(folder, DatasetInfo(name, clean.info.classes, counts, source, groups=groups))
+    write_info(folder, DatasetInfo(name, classes, counts, source, groups=groups))
     shutil.rmtree(made.folder)
     shutil.rmtree(photos.folder)
 
 
-def _check_classes(clean: Dataset, photos: Dataset, tasks: Sequence[str]) -> None:
-    """The classes of the labels that the tasks are scored with must be those of the clean data."""
+def _common_classes(clean: Dataset, photos: Dataset, tasks: Sequence[str]) -> dict[str, list[str]]:
+    """The kinds of labels with the same classes in both; those that the tasks are scored with must be among them."""
     if set(tasks) <= set(LABELS):
         kinds = [kind for kind in LABELS if kind in tasks]
     else:  # a task of another name may be scored with any labels: all kinds that the photos have must fit
@@ -108,6 +110,7 @@ def _check_classes(clean: Dataset, photos: Dataset, tasks: Sequence[str]) -> Non
                 f"those of the clean data are {', '.join(expected)}. Give both the same classes in the same order "
                 "(`map` in docs/how-to/datasets.md)."
             )
+    return {kind: classes for kind, classes in clean.info.classes.items() if photos.info.classes.get(kind) == classes}
 
 
 def find_photos(clean: Dataset, root: Path, replace: Mapping[str, str]) -> dict[str, dict[str, Path]]:

@@ -25,6 +25,7 @@ def evaluate(
     folder: Path,
     description: str,
     load_on_cluster: Callable[[], Task[Any]] | None = None,
+    restore: Callable[[Image], Image] | None = None,
 ) -> None:
     """Predict on every image of a split, store the predictions, and score the stored predictions.
 
@@ -39,6 +40,7 @@ def evaluate(
         description: text of the progress bar.
         load_on_cluster: loads the same network in the workers of a Ray cluster, which then predict; None: this
             process predicts.
+        restore: restores an image before the prediction, in the thread of the network; None: nothing does.
     """
     scoring = get_scoring(task.name)
     stored = folder / "predictions"
@@ -48,7 +50,12 @@ def evaluate(
     batches = [truth.ids[start : start + BATCH] for start in range(0, len(truth.ids), BATCH)]
     jobs = ((image_ids,) for image_ids in batches)
     predicted: Iterator[list[Any]] = through_network(
-        load_on_cluster or (lambda: task), partial(_read_all, read), predict_images, list, jobs, engine
+        load_on_cluster or (lambda: task),
+        partial(_read_all, read),
+        partial(predict_images, restore),
+        list,
+        jobs,
+        engine,
     )
     with scoring.writer(stored) as writer, progress(len(truth.ids), description, "image") as bar:
         for image_ids, predictions in zip(batches, predicted, strict=True):
@@ -69,8 +76,9 @@ def _read_all(read: Callable[[str], Image], image_ids: Sequence[str]) -> list[Im
     return [read(image_id) for image_id in image_ids]
 
 
-def predict_images(task: Task[Any], images: Sequence[Image]) -> list[Any]:
+def predict_images(restore: Callable[[Image], Image] | None, task: Task[Any], images: Sequence[Image]) -> list[Any]:
     """The predictions on images of any sizes, in their order; those of equal size are one batch."""
+    images = [restore(image) for image in images] if restore else images
     predictions: dict[int, Any] = {}
     for places in same_sizes(images):
         predictions |= zip(places, task.predict_batch([images[place] for place in places]), strict=True)

@@ -30,6 +30,7 @@ from pipeline.reporting.method_section import method_section
 from pipeline.reporting.origin import Origin
 from pipeline.reporting.severity_section import severity_section
 from pipeline.reporting.tables import Groups
+from pipeline.running.atomic_outputs import read_table
 from pipeline.settings.data import RandomSeverity
 from pipeline.settings.params import Params
 
@@ -66,7 +67,7 @@ def describe_report(
         pictures: those that lie in the folder's pictures/.
         left_out: metrics of image quality that could not be measured, with the reason.
     """
-    numbers = {path.stem: pd.read_csv(path, dtype={"id": str, "reason": str}) for path in sorted(report.glob("*.csv"))}
+    numbers = {path.stem: read_table(path, dtype={"id": str, "reason": str}) for path in sorted(report.glob("*.csv"))}
     texts = table_views.read_texts(report)
     drawn = figures.draw_figures(numbers)
     summary = _summary(params, clean, numbers["results"])

@@ -206,7 +206,7 @@ def write_curves(restorers: Path, degradations: Iterable[str], objectives: Itera
         for objective in objectives:
             path = restorers / degradation / objective / "curve.csv"
             if path.exists():
-                curve = read_table(path, dtype=str, keep_default_na=False)
+                curve = read_table(path, dtype=str, na_values=[])
                 curve = curve.assign(degradation=degradation, variant=objective)
                 parts.append(curve[CURVES])
                 components = [name for name in curve.columns if name.endswith(RATIO)]

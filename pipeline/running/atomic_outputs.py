@@ -22,7 +22,7 @@ def replacing(path: Path) -> Iterator[Path]:
         yield scratch
         path.parent.mkdir(parents=True, exist_ok=True)
         _remove(path)
-        scratch.rename(path)
+        shutil.move(scratch, path)  # which copies if the outputs lie on another disk
     finally:
         _remove(scratch.parent)
 
@@ -37,7 +37,7 @@ def replacing_folder(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def resuming_folder(path: Path, identity: str) -> Iterator[Path]:
-    """As `replacing_folder`, but the scratch folder survives a kill. The same identity continues in it.
+    """As `replacing_folder`, but the scratch folder survives kills and errors. The same identity continues in it.
 
     Args:
         path: the output.
@@ -49,14 +49,10 @@ def resuming_folder(path: Path, identity: str) -> Iterator[Path]:
         if folder != scratch:
             _remove(folder)
     scratch.mkdir(parents=True, exist_ok=True)
-    try:
-        yield scratch
-    except Exception:
-        _remove(scratch.parent)
-        raise
+    yield scratch
     path.parent.mkdir(parents=True, exist_ok=True)
     _remove(path)
-    scratch.rename(path)
+    shutil.move(scratch, path)
     _remove(scratch.parent)
 
 
@@ -92,7 +88,7 @@ def read_json(path: Path, *keys: str) -> dict[str, Any]:
 
 
 def read_table(path: Path, **options: Any) -> Any:
-    """A CSV file as a pandas DataFrame.
+    """A CSV file as a pandas DataFrame. Only an empty cell is missing: a class may be called NA.
 
     Args:
         path: the file.
@@ -104,7 +100,7 @@ def read_table(path: Path, **options: Any) -> Any:
     import pandas as pd
 
     try:
-        return pd.read_csv(path, **options)
+        return pd.read_csv(path, **{"keep_default_na": False, "na_values": [""], **options})
     except (OSError, ValueError) as error:
         raise StageFileError(f"{path}: damaged or missing ({' '.join(str(error).split())}). {ADVICE}") from error
 

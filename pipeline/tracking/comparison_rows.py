@@ -12,9 +12,18 @@ from pipeline.reporting import pictures
 from pipeline.running.artifacts import trained_file
 from pipeline.running.atomic_outputs import read_json, read_table
 from pipeline.running.digests import data_digest
-from pipeline.settings.grammar import CLEAN, DEGRADED, is_clean_restored, objective_of, variant_kind
+from pipeline.settings.grammar import (
+    CHECKPOINT,
+    CLEAN,
+    DEGRADED,
+    FROZEN,
+    is_clean_restored,
+    mixture_name,
+    objective_of,
+    variant_kind,
+)
 from pipeline.settings.params import Params
-from pipeline.tracking.configurations import row_configuration, training_configuration
+from pipeline.tracking.configurations import mixture_settings, row_configuration, training_configuration
 from pipeline.tracking.logged_model import RestorerFile
 from pipeline.tracking.runs import DataUsed, Row, Training
 from pipeline.tracking.view import ENDS, gain_metric, recovered_metric, score_metric
@@ -163,8 +172,8 @@ class ComparisonTables:
         weights = trained_file(self._restorer_folder(degradation, variant))
         if variant not in self.params.objectives or not weights.exists():
             return None
-        restore = self.params.restore
-        return RestorerFile(weights, self.params.train_restorer.restorer, restore.tile, restore.overlap)
+        restore, trained = self.params.restore, self.params.train_restorer.restorer
+        return RestorerFile(weights, CHECKPOINT if variant == FROZEN else trained, restore.tile, restore.overlap)
 
     def _restorer_folder(self, degradation: str | None, variant: str) -> Path:
         return self.folders.restorers / str(degradation) / variant
@@ -183,9 +192,13 @@ class ComparisonTables:
 
 
 def trainings(params: Params, folders: Folders) -> Iterator[Training]:
-    """The curves of the prior and of the task networks that this pipeline has trained."""
+    """The curves of the prior, the task networks and the mixtures' restorers that this pipeline has trained."""
     stages = [("prior", "train_prior", folders.prior, params.train_prior.model_dump(mode="json"))]
     stages += [(task, "train_task", folders.tasks / task, params.task_settings(task)) for task in params.tasks]
+    for name in params.objectives:
+        if mixture_name(name):
+            copy = folders.restorers / params.degradations[0] / name  # the same for every degradation
+            stages.append((name, "train_mixture", copy, mixture_settings(params, folders.objectives / f"{name}.json")))
     for name, stage, folder, settings in stages:
         if curve := read_curve(folder):
             yield Training(training_configuration(params, stage, name, settings), name, {"stage": stage}, curve)

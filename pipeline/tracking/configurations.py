@@ -3,8 +3,10 @@
 import hashlib
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+from pipeline.running.atomic_outputs import read_json
 from pipeline.settings.grammar import objective_of, parse_arm
 from pipeline.settings.params import ELSEWHERE, Params
 
@@ -34,15 +36,26 @@ def row_configuration(params: Params, degradation: str | None, variant: str, nee
 
 
 def training_configuration(params: Params, stage: str, name: str, settings: Mapping[str, Any]) -> str:
-    """A digest of the parameters behind the training of a prior or a task network.
+    """A digest of the parameters behind the training of a prior, a task network or a mixture's restorer.
 
     Args:
         params: for the seed.
-        stage: `train_prior` or `train_task`.
-        name: of the run: `prior`, or the task's name.
+        stage: `train_prior`, `train_task` or `train_mixture`.
+        name: of the run: `prior`, the task's name or the objective's.
         settings: the section of params.yaml that the training depends on.
     """
     return _digest([stage, name, params.seed, settings])
+
+
+def mixture_settings(params: Params, description: Path) -> dict[str, Any]:
+    """The settings behind a restorer on a mixture, for `training_configuration`.
+
+    Args:
+        params: the settings of restorers.
+        description: the file that the stage `objective` wrote.
+    """
+    content = read_json(description, "objective")
+    return {**params.train_restorer.of(content["objective"]).used, "description": content}
 
 
 def _digest(parts: list[Any]) -> str:

@@ -6,6 +6,7 @@ A model has the weights, a script that loads them (no pickle), and the source fi
 import hashlib
 import json
 import logging
+import re
 import shutil
 import tempfile
 import warnings
@@ -137,5 +138,6 @@ def _example() -> "np.ndarray[Any, np.dtype[np.uint8]]":
 
 
 def _requirements(restorer: RestorerFile) -> list[str]:
-    packages = [*PACKAGES, *(["spandrel"] if restorer.architecture == CHECKPOINT else [])]
+    uses_spandrel = any(re.search(r"^\s*(from|import) spandrel", path.read_text(), re.M) for path in restorer.code())
+    packages = [*PACKAGES, *(["spandrel"] if uses_spandrel else [])]
     return [f"{package}=={version(package).partition('+')[0]}" for package in packages]

@@ -86,11 +86,15 @@ class RestorerTraining:
 
 
 def train_all(training: RestorerTraining, out: Path, costs: Path, rank: TrainingRank) -> None:
-    """Run all trainings of a restorer. The first rank writes the weights, the curves and the costs."""
+    """Run all trainings of a restorer. The first rank writes the weights, the curves and the costs.
+
+    The frozen restorer is not trained, so that there is one of it.
+    """
     settings, loops = training.params.train_restorer, list[Loop]()
+    is_frozen = training.description["objective"] == FROZEN
     with replacing_folder(out) if rank.is_first else nullcontext() as folder:
-        for number in range(1, settings.repeats + 1):
-            if training.description["objective"] == FROZEN:
+        for number in range(1, 2 if is_frozen else settings.repeats + 1):
+            if is_frozen:
                 restorer = load_restorer(settings.sections[CHECKPOINT]["weights"])
                 loop = Loop("frozen", WORK / "frozen", training.params.seed, rank.device)
             else:
@@ -99,7 +103,7 @@ def train_all(training: RestorerTraining, out: Path, costs: Path, rank: Training
             if folder:
                 save_restorer(trained_file(folder, number), restorer)
                 loop.write_curve(folder / ("curve.csv" if number == 1 else f"curve-{number}.csv"))
-        if folder and training.description["objective"] == FROZEN:
+        if folder and is_frozen:
             # Restoring depends on the code behind a checkpoint, which its weights do not show.
             (folder / "code.txt").write_text(f"{training.description['code']}\n")
     if rank.is_first:

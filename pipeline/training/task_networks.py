@@ -11,6 +11,7 @@ from models.tasks.contract import Task
 from pipeline.running.digests import checkpoint_folder, fingerprint
 from pipeline.running.seeds import choose_device, seed_for
 from pipeline.settings.params import Params
+from pipeline.settings.plugins import plugin_modules
 from pipeline.training.loop import Loop
 
 
@@ -20,14 +21,13 @@ def task_checkpoint_folder(params: Params, name: str, plan: Path, dataset: Datas
     Args:
         params: seed and the task's section.
         name: of the task.
-        plan: what the stage `plan` wrote about the task's code and pretrained weights.
+        plan: what the stage `plan` wrote about the files of the task's network.
         dataset: its split `train` is the training data.
         start: folder of a saved network that the training starts from; None: what the task's section says.
     """
     inputs = fingerprint(dataset.split("train").folder, *([start] if start else []))
-    return checkpoint_folder(
-        ["pipeline.training.task_networks"], params.seed, params.task_settings(name), plan.read_text(), inputs
-    )
+    code = ["pipeline.training.task_networks", plugin_modules("tasks")[name]]
+    return checkpoint_folder(code, params.seed, params.task_settings(name), plan.read_text(), inputs)
 
 
 def train_task_network(
