@@ -170,13 +170,13 @@ def _check_loss_names(params: Params) -> None:
             _check_exists(f"losses.{name}.{BASE}", kind, kinds)
             if not is_loss_name(name):
                 raise ParamsError(
-                    f"{PARAMS_FILE}: losses.{name}: not a name for a variant. Choose one of letters, digits, '.', '_' "
+                    f"{PARAMS_FILE}: losses.{name}: not a name for a loss. Choose one of letters, digits, '.', '_' "
                     "and '-' that has no other meaning."
                 )
         elif kind not in kinds:
             raise ParamsError(
                 f"{PARAMS_FILE}: losses: {name!r} is unknown. Choose one of {', '.join(kinds)}, or name one of them in "
-                f"losses.{name}.{BASE} to define a variant."
+                f"losses.{name}.{BASE} to define a named loss."
             )
 
 

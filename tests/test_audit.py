@@ -21,7 +21,7 @@ NO_NETWORK = "requests.exceptions.ConnectionError: HTTPSConnectionPool(host='ind
     [
         ([GOOD], "", 0, "0 of 1 packages have known weaknesses"),
         ([GOOD, SKIPPED], "", 0, "not known to the database: zipp"),
-        ([GOOD, WEAK, SKIPPED], "", 1, "pillow 1.0: CVE-1, mended in 1.1"),
+        ([GOOD, WEAK, SKIPPED], "", 1, "pillow 1.0: CVE-1, fixed in 1.1"),
         ([SKIPPED, SKIPPED], "", 0, "NOT DONE: the database answers for none of 2 packages"),
         (None, NO_NETWORK, 0, "NOT DONE: the database of known weaknesses cannot be reached"),
         (None, "pip-audit: error: unrecognized arguments: --x", 2, "BROKEN: pip-audit ended with 1"),

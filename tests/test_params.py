@@ -261,7 +261,7 @@ def test_a_variant_takes_over_what_it_does_not_say() -> None:
     [
         ("late", {"base": "difloss"}, r"losses\.late\.base: 'difloss' is unknown. Choose one of pixel, natural"),
         ("late", {"base": "pixel", "strength": 1}, r"losses\.late\.strength: unknown key. Known keys: kind, weight"),
-        ("late", {"timesteps": [4, 9]}, r"losses: 'late' is unknown\. .* losses\.late\.base to define a variant"),
+        ("late", {"timesteps": [4, 9]}, r"losses: 'late' is unknown\. .* losses\.late\.base to define a named loss"),
         ("late", {"base": "diffloss", "strenght": 1}, r"losses\.late\.strenght: unknown key. Known keys: weighting"),
         ("late", {"base": "diffloss", "timesteps": [400, 2000]}, r"losses\.late\.timesteps: expected 0 <= low < high"),
         ("late", {"base": "diffloss", "from_step": "5"}, r"losses\.late\.from_step: .* valid integer, got '5'"),
@@ -276,10 +276,10 @@ def test_a_variant_takes_over_what_it_does_not_say() -> None:
             {"base": "diffloss", "every": 0},
             r"losses\.late.*(every and calibrate_every >= 1|than or equal to 1)",
         ),
-        ("lpips", {"base": "diffloss"}, r"losses\.lpips: not a name for a variant"),
-        ("degraded", {"base": "diffloss"}, r"losses\.degraded: not a name for a variant"),
-        ("pixel-retrained", {"base": "diffloss"}, r"losses\.pixel-retrained: not a name for a variant"),
-        ("a/b", {"base": "diffloss"}, r"losses\.a/b: not a name for a variant"),
+        ("lpips", {"base": "diffloss"}, r"losses\.lpips: not a name for a loss"),
+        ("degraded", {"base": "diffloss"}, r"losses\.degraded: not a name for a loss"),
+        ("pixel-retrained", {"base": "diffloss"}, r"losses\.pixel-retrained: not a name for a loss"),
+        ("a/b", {"base": "diffloss"}, r"losses\.a/b: not a name for a loss"),
     ],
 )
 def test_a_mistake_about_a_variant(name: str, section: dict[str, object], message: str) -> None:

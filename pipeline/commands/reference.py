@@ -17,7 +17,7 @@ from pydantic import BaseModel
 
 from pipeline.metrics import METRICS, Metric, get_scoring
 from pipeline.running.entry import run_command
-from pipeline.settings.grammar import VARIANTS
+from pipeline.settings.grammar import NAMED_LOSSES
 from pipeline.settings.plugins import plugin_modules
 from pipeline.settings.schema import Schema, model_schema, params_schema
 
@@ -49,7 +49,7 @@ def parameter_tables() -> str:
             continue
         parts += [f"### {section}", _capital(schema["description"])]
         kind = PLUGIN_KEYS.get(section)
-        plugins = {*plugin_modules(kind), *VARIANTS} if kind else set()
+        plugins = {*plugin_modules(kind), *NAMED_LOSSES} if kind else set()
         own = {name: part for name, part in schema["properties"].items() if name not in plugins}
         if own:
             parts.append(_table(_rows({**schema, "properties": own})))

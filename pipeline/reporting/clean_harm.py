@@ -26,7 +26,7 @@ COLUMNS = [
 ]
 NOTE = (
     "score: the arm's network, behind its restorer if it has one, on the clean images. clean: the network that was "
-    "trained on clean images, without a restorer. A negative gain is the price on clear days; the gain on degraded "
+    "trained on clean images, without a restorer. A negative gain is the cost on clean images; the gain on degraded "
     "images stands beside it. clean-restored-...: the gain on degraded images is that of the objective. Each network "
     "was trained once: intervals cover other test images, not other seeds."
 )
@@ -102,4 +102,4 @@ def clean_harm_section(texts: Texts) -> Section | None:
     if not len(texts.get("clean_harm", ())):
         return None
     table = complete_table("clean_harm", "Arms on clean images", texts["clean_harm"])
-    return Section("The price on clean images", [Paragraph(NOTE, note=True), table])
+    return Section("Cost on clean images", [Paragraph(NOTE, note=True), table])

@@ -36,8 +36,8 @@ def losses_section(params: Params, numbers: Mapping[str, pd.DataFrame], texts: t
     others = table_views.baseline_table(texts, "Gains over all other baselines", gains[~between])
     if others:
         parts.append(Section("Other metrics and baselines", [Bullets(_baseline_notes(params), note=True), others]))
-    if price := clean_harm_section(texts):
-        parts.append(price)
+    if cost := clean_harm_section(texts):
+        parts.append(cost)
     if len(texts.get("planning", ())):
         parts.append(_planning(texts["planning"], params.statistics))
     return Section("Loss against loss", blocks, "losses", parts)

@@ -2,8 +2,8 @@
 
 An objective is what a restorer is trained on:
     pixel, diffloss, pixel + task   a sum of losses; the pixel loss is part of each
-    longer                          a variant of a loss: a section of params.yaml, `losses.longer: {base: pixel}`
-    paper                           a variant that needs no section, see VARIANTS
+    longer                          a named loss: a section of params.yaml, `losses.longer: {base: pixel}`
+    paper                           a named loss that needs no section, see NAMED_LOSSES
     frozen                          the weights of a checkpoint are used as they are; nothing is trained
     diffloss-on-all                 trained once, on a mixture of degradations: `train_restorer.mixtures.all`; the other
                                     objectives are trained for each degradation
@@ -29,13 +29,13 @@ DEGRADED = "degraded"
 FROZEN = "frozen"  # as an objective
 PIXEL = "pixel"  # the loss that is part of every objective
 CHECKPOINT = "checkpoint"  # as a restorer: the network that a file holds
-BASE = "base"  # in the section of a loss: the name of the loss that it is a variant of
+BASE = "base"  # in the section of a loss: the name of the loss that it takes its settings from
 SUM = "+"
 RETRAINED = "-retrained"
 JOINT = "-joint"
 CLEAN_RESTORED = "clean-restored-"
 DEGRADED_RETRAINED = f"{DEGRADED}{RETRAINED}"
-VARIANTS: Mapping[str, Mapping[str, Any]] = {  # a section of the same name in params.yaml changes single settings
+NAMED_LOSSES: Mapping[str, Mapping[str, Any]] = {  # a section of the same name in params.yaml changes single settings
     "l2": {BASE: PIXEL, "kind": "l2"},
     "paper": {  # DiffLoss as published (Tan et al., ACCV 2024): raw weights, all timesteps, an L2 pixel loss
         BASE: "diffloss",
@@ -73,7 +73,7 @@ def objective_losses(objective: str, losses: Mapping[str, Mapping[str, Any]]) ->
     known = plugin_modules("losses")
     for name in names:
         if loss_kind(name, losses) not in known:
-            choices = ", ".join(dict.fromkeys([*known, *losses, *VARIANTS]))
+            choices = ", ".join(dict.fromkeys([*known, *losses, *NAMED_LOSSES]))
             raise GrammarError(
                 f"objective {objective!r}: {name!r} is unknown. Choose one of {choices}, a sum of them, or {FROZEN}."
             )
@@ -82,18 +82,18 @@ def objective_losses(objective: str, losses: Mapping[str, Mapping[str, Any]]) ->
     pixel = [name for name in names if is_pixel_objective(name, losses)]
     if len(pixel) > 1:
         raise GrammarError(f"objective {objective!r}: {' and '.join(pixel)} are both pixel losses. Choose one of them.")
-    implied = next((str(VARIANTS[name][PIXEL]) for name in names if PIXEL in VARIANTS.get(name, {})), PIXEL)
+    implied = next((str(NAMED_LOSSES[name][PIXEL]) for name in names if PIXEL in NAMED_LOSSES.get(name, {})), PIXEL)
     ordered = [*(pixel or [implied]), *(name for name in names if name not in pixel)]
     return {name: (loss_kind(name, losses), loss_settings(name, losses)) for name in ordered}
 
 
 def loss_kind(name: str, losses: Mapping[str, Mapping[str, Any]]) -> str:
-    """The plug-in behind the name of a loss: for a variant its base, otherwise the loss itself."""
+    """The plug-in behind the name of a loss: for a named loss its base, otherwise the loss itself."""
     return str(_section(name, losses).get(BASE, name))
 
 
 def loss_settings(name: str, losses: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """The settings of a loss, those of a variant's base included."""
+    """The settings of a loss, those of a named loss's base included."""
     section = _section(name, losses)
     merged = {**losses.get(section.get(BASE, ""), {}), **section}
     return {key: value for key, value in merged.items() if key not in (BASE, PIXEL)}
@@ -101,17 +101,17 @@ def loss_settings(name: str, losses: Mapping[str, Mapping[str, Any]]) -> dict[st
 
 def _section(name: str, losses: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Any]:
     section = losses.get(name, {})
-    return {**VARIANTS.get(name, {}), **(section if isinstance(section, Mapping) else {})}
+    return {**NAMED_LOSSES.get(name, {}), **(section if isinstance(section, Mapping) else {})}
 
 
 def is_loss_name(name: str) -> bool:
-    """Whether a name may be given to a variant of a loss: it must have no other meaning."""
+    """Whether a name may be given to a named loss: it must have no other meaning."""
     taken = {*plugin_modules("losses"), CLEAN, DEGRADED, FROZEN}
     return name not in taken and parse_arm(name) is None and ON not in name and LOSS_NAME.fullmatch(name) is not None
 
 
 def is_pixel_objective(objective: str, losses: Mapping[str, Mapping[str, Any]]) -> bool:
-    """Whether an objective is the pixel loss alone, or a variant of it; False on a mixture."""
+    """Whether an objective is the pixel loss alone, also under another name; False on a mixture."""
     return loss_kind(objective.strip(), losses) == PIXEL
 
 

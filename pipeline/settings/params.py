@@ -143,7 +143,7 @@ class Params(Settings):
         degrade: how clean images are degraded.
         train_prior: the diffusion prior.
         train_task: the networks of the tasks.
-        losses: settings of the losses, and variants of them under other names.
+        losses: settings of the losses, and named losses: a name of your own, with the key base.
         train_restorer: the restorer and its training.
         restore: tiles of large images.
         quality: image quality.
@@ -254,5 +254,5 @@ class Params(Settings):
 
     @property
     def pixel_objectives(self) -> list[str]:
-        """The objectives that are the pixel loss alone, or a variant of it: baselines of all other objectives."""
+        """The objectives that are the pixel loss alone, also under another name: baselines of all other objectives."""
         return [name for name in self.objectives if is_pixel_objective(name, self.losses)]

@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema
 
 from data.degradations import RECIPES
-from pipeline.settings.grammar import BASE, CLEAN_RESTORED, FROZEN, JOINT, LOSS_NAME, RETRAINED, VARIANTS
+from pipeline.settings.grammar import BASE, CLEAN_RESTORED, FROZEN, JOINT, LOSS_NAME, NAMED_LOSSES, RETRAINED
 from pipeline.settings.params import Params
 from pipeline.settings.plugins import plugin_modules
 
@@ -32,7 +32,7 @@ def params_schema() -> Schema:
     keys = schema["properties"]
     recipes = {"anyOf": [{"enum": list(RECIPES)}, {"type": "string"}]}
     keys["degradations"]["items"] = recipes
-    objectives = [*plugin_modules("losses"), *VARIANTS, FROZEN]
+    objectives = [*plugin_modules("losses"), *NAMED_LOSSES, FROZEN]
     keys["objectives"]["items"] = {"anyOf": [{"enum": objectives}, {"type": "string"}]}
     keys["tasks"]["items"] = {"enum": list(plugin_modules("tasks"))}
     keys["arms"]["items"] = {"type": "string", "pattern": f".({RETRAINED}|{JOINT})$|^{CLEAN_RESTORED}."}
@@ -40,7 +40,7 @@ def params_schema() -> Schema:
     _add_plugins(keys["train_restorer"], "restorers", choice="restorer")
     _add_plugins(keys["train_task"], "tasks")
     _add_plugins(keys["losses"], "losses")
-    keys["losses"]["properties"] |= {name: plugin_schema("losses", kind[BASE]) for name, kind in VARIANTS.items()}
+    keys["losses"]["properties"] |= {name: plugin_schema("losses", kind[BASE]) for name, kind in NAMED_LOSSES.items()}
     keys["losses"]["patternProperties"] = _variants()
     degrade = keys["degrade"]["properties"]
     _named(degrade["severity_of"])
@@ -164,9 +164,12 @@ def _variants() -> Schema:
     choices = []
     for name in plugin_modules("losses"):
         section = plugin_schema("losses", name)
-        base = {"const": name, "description": "The loss that this is a variant of."}
+        base = {
+            "const": name,
+            "description": "The loss whose settings this one takes, but for those that it has itself.",
+        }
         choices.append({**section, "properties": {BASE: base, **section["properties"]}, "required": [BASE]})
-    names = "|".join([*plugin_modules("losses"), *VARIANTS])
+    names = "|".join([*plugin_modules("losses"), *NAMED_LOSSES])
     return {f"^(?!({names})$){LOSS_NAME.pattern}$": {"oneOf": choices}}
 
 
