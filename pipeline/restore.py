@@ -13,7 +13,7 @@ from pathlib import Path
 from data.dataset import Dataset, Split
 from models.restorers.contract import Restorer
 from pipeline.running import costs
-from pipeline.running.artifacts import TRAINING, trained_files
+from pipeline.running.artifacts import trained_files, training_split
 from pipeline.running.atomic_outputs import replacing, resuming_folder
 from pipeline.running.digests import checkpoint_folder, fingerprint
 from pipeline.running.entry import parse_arguments, run_stage
@@ -51,7 +51,7 @@ def main() -> None:
     with resuming_folder(Path(options.out), _identity(settings, files, degraded)) as folder:
         for number, file in enumerate(files, start=1):
             for split in degraded.evaluation_splits:
-                name = split if number == 1 else f"{split}{TRAINING}{number}"
+                name = training_split(split, number)
                 text, load = f"restore {options.out} {name}", partial(open_restorer, file)
                 seconds += restore_split(load, degraded.split(split), settings, folder / name, text, params.engine)
         restorer, first = open_restorer(files[-1]), degraded.split(degraded.evaluation_splits[0])

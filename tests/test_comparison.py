@@ -22,7 +22,7 @@ from pipeline.statistics.comparison import (
     variance_components,
 )
 from pipeline.statistics.planning import groups_needed, plan, trainings_needed
-from pipeline.statistics.recovered import NO_LOSS, NOTHING_LOST, recovered_share, recovered_shares
+from pipeline.statistics.recovered import NO_LOSS, NOTHING_LOST, UNBOUNDED, recovered_share, recovered_shares
 from pipeline.statistics.resampling import Resamples, effective_groups, group_weights
 from pipeline.statistics.systems import System
 
@@ -258,6 +258,35 @@ def test_fiellers_interval_covers_where_the_loss_is_small() -> None:
             covered += result.low <= 0.5 <= result.high
     assert printed > 300
     assert covered / printed > 0.92
+
+
+@pytest.mark.parametrize("spread", [0.0, 0.1])
+def test_the_recovered_share_of_several_trainings_covers_their_seeds(spread: float) -> None:
+    """At both ends of the interval, won - share * lost is as many standard errors from 0 as Student's t allows."""
+    images, trainings = 60, 5
+    lost = 1 + 0.2 * _draws(0, images)
+    won = 0.6 * lost + 0.1 * _draws(2, trainings, images) + spread * _draws(3, trainings)[:, None]
+    weights = group_weights(np.arange(images), 4000, seed=0)
+    resampled = [np.asarray(weights @ scores.T / images).T for scores in (won, lost)]
+    result = recovered_share(won.mean(axis=1), resampled[0], lost.mean(), resampled[1], images)
+    at_share = variance_components(
+        won.mean(axis=1) - result.share * lost.mean(), resampled[0] - result.share * resampled[1], images
+    )
+    critical = stats.t.ppf(0.975, at_share.degrees_of_freedom)
+    for share in (result.low, result.high):
+        residual = won.mean(axis=0) - share * lost
+        error = np.sqrt(residual.var(ddof=1) / images + won.mean(axis=1).var(ddof=1) / trainings)
+        assert abs(residual.mean()) / error == pytest.approx(critical, rel=0.03)
+    assert result.low < result.share < result.high and (result.high - result.low > 0.15) == bool(spread)
+
+
+def test_a_loss_that_is_real_but_small_has_a_share_without_an_end() -> None:
+    """With fewer degrees of freedom than the test of the loss, that of the share can be unbounded."""
+    lost = 0.13 + 0.25 * _draws(2, 20)
+    weights = group_weights(np.arange(20), 2000, seed=0)
+    won = lost.mean() / 2 + np.array([-0.5, 0.0, 0.5])
+    result = recovered_share(won, np.repeat(won[:, None], 2000, axis=1), lost.mean(), weights @ lost / 20, 20)
+    assert result.share == pytest.approx(0.5) and math.isnan(result.low) and result.reason == UNBOUNDED
 
 
 def test_without_a_loss_there_is_nothing_to_recover() -> None:

@@ -10,9 +10,8 @@ from data.dataset import Dataset
 from pipeline.running.artifacts import trained_files
 from pipeline.running.atomic_outputs import read_json
 from pipeline.settings.grammar import objective_losses
-from pipeline.settings.params import PARAMS_FILE, RUN_IN_ROOT, Params, ParamsError, load_params, read_yaml
+from pipeline.settings.params import DAG, PARAMS_FILE, RUN_IN_ROOT, Params, ParamsError, load_params, read_yaml
 
-DAG = Path("dvc.yaml")
 LOCK = Path("dvc.lock")  # the parameters that DVC ran each stage with
 ADVICE = "Run `uv run dvc repro` first."
 

@@ -26,7 +26,7 @@ from models.restorers.contract import Restorer
 from models.restorers.onnx_file import export_onnx, load_onnx
 from pipeline.commands.completed_runs import ADVICE, CompletedRun, CompletedRunError, add_restorer_options
 from pipeline.commands.model_card import TOLERANCE, Exported, Latency, Parity, model_card
-from pipeline.running.artifacts import TRAINING
+from pipeline.running.artifacts import training_split
 from pipeline.running.atomic_outputs import replacing_output
 from pipeline.running.entry import run_command
 from pipeline.running.restoring import restore_batch
@@ -76,7 +76,7 @@ def check_scored_weights(restorer: Restorer, run: CompletedRun, split: Split) ->
     Raises:
         CompletedRunError: they differ: the report's scores belong to other weights.
     """
-    name = split.folder.name if run.training == 1 else f"{split.folder.name}{TRAINING}{run.training}"
+    name = training_split(split.folder.name, run.training)
     path = run.folder("restore") / name / f"{split.ids[0]}.png"
     with torch.inference_mode():
         restored = restore_batch(restorer, images.to_tensor(split.image(split.ids[0]))[None], run.params.restore)[0]

@@ -19,13 +19,13 @@ from pathlib import Path
 from typing import Any
 
 from data.dataset import Dataset, Split
-from pipeline.commands.completed_runs import ADVICE, DAG, CompletedRunError
+from pipeline.commands.completed_runs import ADVICE, CompletedRunError
 from pipeline.metrics import ObjectScoring, get_scoring
 from pipeline.running.artifacts import variant_folder
 from pipeline.running.atomic_outputs import replacing_output
 from pipeline.running.entry import run_command
 from pipeline.settings.grammar import CLEAN, DEGRADED
-from pipeline.settings.params import RUN_IN_ROOT, Params, ParamsError, load_params, read_yaml
+from pipeline.settings.params import DAG, RUN_IN_ROOT, Params, ParamsError, load_params, read_yaml
 
 LIST = "files.json"
 

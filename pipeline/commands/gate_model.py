@@ -11,13 +11,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from pipeline.metrics.detection_records import SURE
+
 GATE_FILE = "gate.json"
 ALWAYS, NEVER = "always", "never"  # thresholds of a constant gate, which needs no features
 FOLDS = 5
 FEWEST_IMAGES = 10
 PENALTIES = np.logspace(-1, 4, 11)
 LEAST_CONFIDENCE = 0.05  # detections below it are left out
-SURE_CONFIDENCE = 0.25  # detections from it on count as objects if a single threshold is needed
 TOP = 10  # detections
 TINY = 1e-8
 
@@ -77,8 +78,8 @@ def _object_features(scores: NDArray[np.float64]) -> Features:
     top = np.sort(scores)[::-1][:TOP]
     entropy = -(scores * np.log(scores + TINY) + (1 - scores) * np.log(1 - scores + TINY))
     return {
-        "sure objects": float(np.log1p((scores >= SURE_CONFIDENCE).sum())),
-        "unsure objects": float(np.log1p((scores < SURE_CONFIDENCE).sum())),
+        "sure objects": float(np.log1p((scores >= SURE).sum())),
+        "unsure objects": float(np.log1p((scores < SURE).sum())),
         "best confidence": float(top[0]) if len(top) else 0.0,
         "mean confidence": float(top.sum()) / TOP,
         "doubt": float(entropy.mean()) if len(scores) else 0.0,

@@ -19,7 +19,7 @@ from pipeline.commands.completed_runs import CompletedRun
 from pipeline.commands.gate_model import ALWAYS, NEVER, Bools, GateError, image_features, output_features
 from pipeline.metrics import MeanRecords, Metric, Records, get_scoring, load_records
 from pipeline.metrics.evaluation import evaluate
-from pipeline.running.artifacts import RECORDS_FILE, TRAINING, variant_folder
+from pipeline.running.artifacts import RECORDS_FILE, training_split, variant_folder
 from pipeline.running.digests import checkpoint_folder, fingerprint
 from pipeline.running.restoring import open_restorer, restored_image
 from pipeline.running.seeds import choose_device
@@ -138,8 +138,7 @@ class GatePredictions:
         return parts
 
     def _part(self, dataset: Dataset, split: str, before: str, after: str) -> Part:
-        truth, training = dataset.split(split), self.run.training
-        restored_split = split if training == 1 else f"{split}{TRAINING}{training}"
+        truth, restored_split = dataset.split(split), training_split(split, self.run.training)
         return Part(
             f"{before}/{split}",
             truth,

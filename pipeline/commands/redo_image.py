@@ -21,9 +21,7 @@ from data.degradations.recipes import Recipe
 from data.degradations.records import apply_parameters
 from pipeline.datasets.manifests import FIRST_COLUMNS, MANIFEST, STEPS, ManifestError, is_plain_name, read_manifest
 from pipeline.running.entry import run_command
-from pipeline.settings.params import RUN_IN_ROOT, read_yaml
-
-DAG = Path("dvc.yaml")
+from pipeline.settings.params import DAG, RUN_IN_ROOT, read_yaml
 
 
 def redo_image(clean: Dataset, row: Mapping[str, Any]) -> NDArray[np.uint8]:

@@ -11,9 +11,9 @@ from data.dataset import INFO_FILE, Dataset
 from pipeline.metrics import QUALITY
 from pipeline.running.artifacts import ON_CLEAN_FOLDER, RECORDS_FILE
 from pipeline.settings.grammar import CLEAN
+from pipeline.settings.params import DAG
 
 WORKSPACE = "workspace"  # DVC's name for the files as they are now
-DAG = "dvc.yaml"
 RECORDED = {
     "evaluate": None,
     "quality": QUALITY,
@@ -157,7 +157,7 @@ class Revision:
 
     def _read_stages(self) -> dict[str, Any]:
         try:
-            content: dict[str, Any] = YAML(typ="safe").load(self._files.read_text(DAG))
+            content: dict[str, Any] = YAML(typ="safe").load(self._files.read_text(str(DAG)))
         except FileNotFoundError as error:
             raise RevisionError(f"{self.name}: this revision has no {DAG}. Choose a revision that has it.") from error
         return content["stages"]

@@ -6,7 +6,18 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from pipeline.metrics import QUALITY, main_metric
-from pipeline.settings.grammar import CLEAN, DEGRADED, ON, RETRAINED, is_joint, mixture_name, parse_arm, specialist
+from pipeline.settings.grammar import (
+    CLEAN,
+    DEGRADED,
+    DEGRADED_RETRAINED,
+    ON,
+    PIXEL,
+    RETRAINED,
+    is_joint,
+    mixture_name,
+    parse_arm,
+    specialist,
+)
 from pipeline.settings.params import Statistics
 from pipeline.statistics.comparison import (
     ONE_TRAINING,
@@ -21,8 +32,6 @@ from pipeline.statistics.recovered import Recovered, recovered_shares
 from pipeline.statistics.scores import OF_CLASS, Cell, Cells
 from pipeline.statistics.systems import System
 
-PIXEL = "pixel"
-DEGRADED_RETRAINED = f"{DEGRADED}{RETRAINED}"  # the strongest baseline in the literature
 _ROW = ["task", "degradation", "variant"]
 _COUNTS = ["n_groups", "n_trainings"]
 RESULTS = [*_ROW, "metric", "value", "ci_low", "ci_high", "n_images", *_COUNTS, "reason"]

@@ -21,6 +21,11 @@ NETWORKS_FOLDER = "networks"  # beside the evaluation of a joint arm: its restor
 LEFT_OUT_FILE = "left_out.json"  # metrics of image quality that could not be measured, with the reason
 
 
+def training_split(split: str, number: int) -> str:
+    """The name of a split as restored by one training of a restorer: <split>, <split>~2, <split>~3, ..."""
+    return split if number == 1 else f"{split}{TRAINING}{number}"
+
+
 def trainings(folder: Path, split: str) -> list[Path]:
     """The folders with the images of a split as each training restored them: <split>, <split>~2, <split>~3, ..."""
     further = sorted(folder.glob(f"{split}{TRAINING}*"), key=lambda path: int(path.name.rpartition(TRAINING)[2]))

@@ -22,12 +22,12 @@ from typing import Any, Literal, TypeVar
 from joblib import Parallel, cpu_count, delayed
 
 from pipeline.running.entry import FOLDERS, QUIET, quieten
+from pipeline.settings.plugins import PROJECT
 
 CHUNK = 8  # jobs for each message to a worker
 AHEAD = 2  # jobs in threads, or chunks sent, for each core
 RETRIES = 5  # of a chunk whose worker or machine died
 PATIENCE = 20  # seconds that cancelled chunks get to end
-PROJECT = Path(__file__).parents[2]
 
 Kind = Literal["local", "ray"]
 Network = TypeVar("Network")

@@ -19,6 +19,7 @@ from pipeline.settings.training import Restore, Retraining, TrainPrior, TrainRes
 
 __all__ = ["ELSEWHERE", "PARAMS_FILE", "RUN_IN_ROOT", "Params", "ParamsError", "load_params", "read_yaml"]
 
+DAG = Path("dvc.yaml")
 RUN_IN_ROOT = "Run this in the project's root."
 ELSEWHERE = {"tracking", "engine", "processes"}  # no result depends on these keys: changing them re-runs nothing
 

@@ -19,13 +19,13 @@ import numpy as np
 
 from models.restorers import CHECKPOINT, RESTORERS
 from pipeline.running.digests import imported_files
+from pipeline.settings.plugins import PROJECT
 from pipeline.settings.training import restorer_modules
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import LoggedModel, Run
 
-PROJECT = Path(__file__).parents[2]
 SCRIPT = "pipeline.tracking.served_restorer"
 NAME = "restorer"  # of the logged model and of its weights
 DIGEST = "digest"  # the tag of a model with the digest of its weights, code and settings
