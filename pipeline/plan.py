@@ -251,7 +251,7 @@ def _check_exists(key: str, name: str, choices: Iterable[str]) -> None:
 
 def main() -> None:
     """Command line."""
-    options = parse_arguments("needs", "checked", "tasks", "restorer", "weights", "dag")
+    options = parse_arguments("needs", "checked", "tasks", "restorer", "quality", "weights", "dag")
     params = load_params()
     check_complete(read_yaml(Path(options.dag), hint=RUN_IN_ROOT)["stages"])
     check_root(read_yaml(PARAMS_FILE, hint=RUN_IN_ROOT)["data"]["root"], Path(options.needs).parents[1])
@@ -265,11 +265,12 @@ def main() -> None:
     restorer = foreign_networks.describe_restorer(params.train_restorer, watched)
     foreign_networks.try_losses(params, watched)
     needed = needs(params)
-    if needed["prior"]:
-        pretrained_priors.try_prior(params)
+    if needed["prior"] and params.train_prior.pretrained is not None:
+        foreign_networks.check_diffusion_losses(params, pretrained_priors.try_prior(params.train_prior))
     _write(Path(options.needs), needed)
     _write(Path(options.checked), {"names": "checked"})
     _write(Path(options.restorer), restorer)
+    _write(Path(options.quality), foreign_networks.describe_quality(params))
     with replacing_folder(Path(options.tasks)) as folder:
         for task, description in tasks.items():
             (folder / f"{task}.json").write_text(json.dumps(description, indent=1) + "\n")

@@ -41,7 +41,7 @@ def _edit(old: str, new: str) -> None:
 
 
 def _run(monkeypatch: pytest.MonkeyPatch) -> dict[str, dict[str, object]]:
-    outs = "--needs out/plan/n.json --checked out/c.json --tasks out/tasks --restorer out/r.json"
+    outs = "--needs out/plan/n.json --checked out/c.json --tasks out/tasks --restorer out/r.json --quality out/q.json"
     monkeypatch.setattr("sys.argv", ["plan", *outs.split(), "--weights", "weights", "--dag", str(ROOT / "dvc.yaml")])
     plan.main()
     return {path.stem: json.loads(path.read_text()) for path in Path("out/tasks").iterdir()}
@@ -122,6 +122,7 @@ def test_the_files_of_objectives_are_tried(project: Path, monkeypatch: pytest.Mo
     _weights(Path("weights/theirs.pth"), 0)
     _run(monkeypatch)
     assert json.loads(Path("out/r.json").read_text()) == {"restorer": "nafnet", "files": {}}
+    assert list(json.loads(Path("out/q.json").read_text())["files"]) == ["weights/squeeze.pth"]
     _edit("backbone: squeeze", "backbone: alex")
     with pytest.raises(ParamsError, match=r"losses\.lpips: lpips: weights/squeeze\.pth: not the weights of"):
         _run(monkeypatch)
@@ -139,9 +140,7 @@ def test_a_pretrained_prior_is_tried(project: Path, monkeypatch: pytest.MonkeyPa
         _run(monkeypatch)
     unet = build_unet({"size": 16, "channels": [32, 64], "blocks": 1, "attention": []})
     DiffusionPrior(unet, build_scheduler({"steps": 10, "kind": "linear"})).save("weights/prior")
-    with pytest.raises(
-        ParamsError, match=r"losses\.diffloss: does not fit train_prior\.pretrained: timestep range 5\.\.300"
-    ):
+    with pytest.raises(ParamsError, match=r"losses\.diffloss: the timesteps \[5, 300\] do not fit .*, which has 10\."):
         _run(monkeypatch)
     DiffusionPrior(unet, build_scheduler({"steps": 1000, "kind": "linear"})).save("weights/prior")
     _run(monkeypatch)

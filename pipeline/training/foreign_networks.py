@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from models.diffusion.prior import DiffusionPrior, PriorError
 from models.losses import LossError, get_loss, read_settings
 from models.restorers import RestorerError
 from models.restorers.checkpoint import try_restorer
@@ -99,6 +100,38 @@ def try_losses(params: Params, watched: Path) -> None:
             raise ParamsError(f"{PARAMS_FILE}: losses.{name}: {error}") from error
         for path in getattr(settings, "files", []):
             _note_if_untracked(f"losses.{name}", path, watched)
+
+
+def check_diffusion_losses(params: Params, prior: DiffusionPrior) -> None:
+    """Check that the timesteps and layers of the objectives' losses are those of a pretrained prior.
+
+    Raises:
+        ParamsError: it has fewer timesteps, or lacks a layer; one line that names the key.
+    """
+    for objective in params.objectives:
+        for name, (kind, section) in objective_losses(objective, params.losses).items():
+            if get_loss(kind).needs_prior:
+                _check_diffusion_loss(name, read_settings(name, kind, section), prior)
+
+
+def _check_diffusion_loss(name: str, settings: Any, prior: DiffusionPrior) -> None:
+    steps = prior.schedule.steps
+    for low, high in (settings.timesteps, *settings.timesteps_of.values()):
+        if high > steps:
+            raise ParamsError(
+                f"{PARAMS_FILE}: losses.{name}: the timesteps [{low}, {high}] do not fit train_prior.pretrained, which "
+                f"has {steps}. Choose others."
+            )
+    try:
+        prior.check_layers(settings.layers)
+    except PriorError as error:
+        raise ParamsError(f"{PARAMS_FILE}: losses.{name}.layers: {error}") from error
+
+
+def describe_quality(params: Params) -> dict[str, Any]:
+    """The digest of the file with LPIPS's weights, which image quality is measured with, if params.yaml names one."""
+    weights = params.losses.get(LPIPS, {}).get("weights")
+    return {"files": {str(weights): digest_files(Path(weights))} if weights else {}}
 
 
 def _digests(key: str, files: list[Path], watched: Path) -> dict[str, str]:

@@ -1,14 +1,9 @@
 """A diffusion prior from elsewhere: loaded, and tried before any work."""
 
-from typing import Any
-
 import torch
 
-from models.diffusion.prior import DiffusionPrior, PriorError
-from models.losses import LossError, get_loss, read_settings
-from models.losses.diffusion_terms import DiffLossWithOptions
-from pipeline.settings.grammar import objective_losses
-from pipeline.settings.params import PARAMS_FILE, Params, ParamsError
+from models.diffusion.prior import DiffusionPrior
+from pipeline.settings.params import PARAMS_FILE, ParamsError
 from pipeline.settings.training import TrainPrior
 
 SIDE = 32  # pixels of a trial image, rounded up to the prior's multiple
@@ -28,15 +23,12 @@ def load_prior(settings: TrainPrior) -> DiffusionPrior:
     )
 
 
-def try_prior(params: Params) -> None:
-    """Load the pretrained prior that the settings name, if any, predict the noise of one image, and try the losses.
+def try_prior(settings: TrainPrior) -> DiffusionPrior:
+    """Load the pretrained prior that the settings name, and predict the noise of one image.
 
     Raises:
-        ParamsError: it cannot be read, what it predicts is not finite, or a loss's window or layer does not fit it.
+        ParamsError: it cannot be read, or what it predicts is not finite.
     """
-    settings = params.train_prior
-    if settings.pretrained is None:
-        return
     key = f"{PARAMS_FILE}: train_prior.pretrained"
     try:
         prior = load_prior(settings)
@@ -48,15 +40,4 @@ def try_prior(params: Params) -> None:
         raise ParamsError(f"{key}: {' '.join(str(error).split())}") from error
     if not torch.isfinite(features.noise).all():
         raise ParamsError(f"{key}: {settings.pretrained}: the predicted noise is not finite. Choose another prior.")
-    for objective in params.objectives:
-        for name, (kind, section) in objective_losses(objective, params.losses).items():
-            if get_loss(kind).needs_prior:
-                _try_loss(prior, name, read_settings(name, kind, section))
-
-
-def _try_loss(prior: DiffusionPrior, name: str, settings: Any) -> None:
-    for window in (settings.timesteps, *settings.timesteps_of.values()):
-        try:
-            DiffLossWithOptions(prior, settings.model_copy(update={"timesteps": window}))
-        except (LossError, PriorError) as error:
-            raise ParamsError(f"{PARAMS_FILE}: losses.{name}: does not fit train_prior.pretrained: {error}") from error
+    return prior
