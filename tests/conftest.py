@@ -7,6 +7,7 @@ os.environ["MPLCONFIGDIR"] = _SCRATCH
 os.environ["DO_NOT_TRACK"] = "1"
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 os.environ["HF_HUB_OFFLINE"] = "1"  # or a missing model is looked for six times, with pauses
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # also in stages: the workers of xdist already take all cores
 os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
 os.environ["GOMP_SPINCOUNT"] = "10000"
 os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
@@ -70,6 +71,16 @@ def make_dataset(tmp_path: Path) -> Callable[..., Dataset]:
 def shared_dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     """A small canonical dataset for tests that do not change it."""
     return write_dataset(tmp_path_factory.mktemp("shared"))
+
+
+@pytest.fixture(scope="session")
+def finished_run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run for tests to copy: see `finished_run`."""
+    import finished_run
+
+    folder = tmp_path_factory.mktemp("finished")
+    finished_run.make(folder, partial(write_dataset, folder))
+    return folder
 
 
 @pytest.fixture(scope="session")

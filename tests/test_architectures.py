@@ -15,12 +15,14 @@ from models.tasks.smp_networks import build_network
 pytestmark = pytest.mark.filterwarnings("ignore")  # of the libraries behind the task
 CPU = torch.device("cpu")
 CHANNELS = [64, 48, 32, 24, 16]  # of the decoder, coarse to fine
-ENCODERS = {"segformer": "mit_b0", "dpt": "tu-vit_tiny_patch16_224"}
+# The library's own encoder where it is dilated, and in one more architecture; a smaller one elsewhere.
+ENCODERS = dict.fromkeys(("unet", "deeplabv3", "deeplabv3plus", "pan"), "resnet18")
+ENCODERS |= {"segformer": "mit_b0", "dpt": "tu-vit_tiny_patch16_224"}
 
 
 @pytest.mark.parametrize("architecture", [*smp.MODEL_ARCHITECTURES_MAPPING, "yolo26n-sem.yaml"])
 def test_any_size_features_and_storage(architecture: str, tmp_path: Path) -> None:
-    encoder = ENCODERS.get(architecture, "resnet18")
+    encoder = ENCODERS.get(architecture, "tu-test_resnet")
     task = _task(architecture, encoder)
     for height, width in ((45, 70), (33, 97)):
         image = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)

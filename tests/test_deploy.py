@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +15,7 @@ import torch
 from data.dataset import Dataset
 from models.restorers import load_restorer
 from models.restorers.contract import Restorer
-from models.restorers.onnx_file import load_onnx
+from models.restorers.onnx_file import export_onnx, load_onnx
 from pipeline.commands import deploy
 from pipeline.commands.completed_runs import CompletedRunError
 from pipeline.commands.deploy import ParityError, check_parity
@@ -25,13 +26,30 @@ WEIGHTS = Path("artifacts/restorers/fog/pixel/restorer.safetensors")
 OUT = Path("deployed/fog-pixel")
 
 
+Exporter = Callable[[Restorer, Path], None]
+
+
+@pytest.fixture(scope="module")
+def export_once(tmp_path_factory: pytest.TempPathFactory) -> Exporter:
+    """Exports the first restorer that it gets, and writes that file again for the others: all are the same here."""
+    file = tmp_path_factory.mktemp("exported") / deploy.ONNX
+
+    def export(restorer: Restorer, path: Path) -> None:
+        if not file.exists():
+            export_onnx(restorer, file)
+        shutil.copyfile(file, path)
+
+    return export
+
+
 @pytest.fixture
 def run(
-    make_dataset: Callable[..., Dataset], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    finished_run_folder: Path, export_once: Exporter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., dict[str, bytes]]:
     """Runs the command in a finished run; returns what it wrote."""
-    finished_run.make(tmp_path, make_dataset)
+    shutil.copytree(finished_run_folder, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(deploy, "export_onnx", export_once)
 
     def do(*words: str) -> dict[str, bytes]:
         given = ["deploy", "--degradation", "fog", "--objective", "pixel", *words]
@@ -74,7 +92,6 @@ def test_a_file_a_card_and_what_was_measured(
     assert "differs from PyTorch by" in capsys.readouterr().out
     finished_run.add_harm(Path("artifacts/report"))
     again = run("--licence", "CC-BY-4.0")
-    assert again[deploy.ONNX] == found[deploy.ONNX]
     assert "CC-BY-4.0" in again[deploy.CARD].decode() and "-0.0321" in again[deploy.CARD].decode()
 
 

@@ -28,7 +28,8 @@ def _digests(folder: Path) -> dict[str, str]:
 
 
 @pytest.mark.slow
-def test_two_runs_with_one_seed_give_identical_files(tmp_path: Path) -> None:
+def test_two_runs_with_one_seed_give_identical_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS")  # as many threads as in a user's run
     found = []
     for name in ("first", "second"):
         folder = clone(tmp_path / name / "project", "params.tiny.yaml")

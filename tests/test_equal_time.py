@@ -1,17 +1,16 @@
 """Steps for equal training times: exact with a clock that counts work, and without any file written."""
 
 import json
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import finished_run
 import pytest
 from ruamel.yaml import YAML
 from test_prior import tiny_prior
 
-from data.dataset import Dataset
 from pipeline.commands import equal_time
 from pipeline.commands.completed_runs import CompletedRunError
 from pipeline.commands.equal_time import StepTimes, Trainee, equal_steps, measure, phase_losses
@@ -37,12 +36,12 @@ class Clock:
 
 
 @pytest.fixture
-def run(make_dataset: Callable[..., Dataset], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
+def run(finished_run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
     """Runs the command where the stages before train_restorer have run. Every step has a price.
 
     It is 1 second, 2 more with DiffLoss, and 4 more with a measurement of its gradient norms.
     """
-    finished_run.make(tmp_path, make_dataset)
+    shutil.copytree(finished_run_folder, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
     _change_params(objectives=OBJECTIVES, losses=LOSSES, tasks=["segmentation"], degradations=["fog", "snow"])
     tiny_prior().save(tmp_path / "artifacts" / "prior")

@@ -1,6 +1,7 @@
 """Whether to restore an image: features, the fit, the curve, and the command on a finished run."""
 
 import json
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -175,11 +176,9 @@ def test_the_curve_by_hand() -> None:
 
 
 @pytest.fixture
-def run(
-    make_dataset: Callable[..., Dataset], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Callable[..., dict[str, Any]]:
+def run(finished_run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, Any]]:
     """Runs the command in a finished run; returns its tables."""
-    finished_run.make(tmp_path, make_dataset)
+    shutil.copytree(finished_run_folder, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
 
     def do(*words: str) -> dict[str, Any]:

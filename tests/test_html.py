@@ -54,10 +54,10 @@ class Page(HTMLParser):
         return (attributes for name, attributes in self.elements if name == tag)
 
 
-@pytest.fixture
-def report(tmp_path: Path) -> Path:
-    folder = tmp_path / "report"
-    folder.mkdir()
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tables of a report. Tests do not change them."""
+    folder = tmp_path_factory.mktemp("report")
     write_tables(folder, NAMES_IN_REPORT)
     return folder
 
@@ -66,9 +66,19 @@ def render(report: Path) -> str:
     return html.render(describe(report, NAMES_IN_REPORT))
 
 
-def test_the_page_needs_nothing_from_elsewhere(report: Path) -> None:
-    text = render(report)
-    page = Page(text)
+@pytest.fixture(scope="module")
+def text(report: Path) -> str:
+    """The page."""
+    return render(report)
+
+
+@pytest.fixture(scope="module")
+def page(text: str) -> Page:
+    """The elements of the page."""
+    return Page(text)
+
+
+def test_the_page_needs_nothing_from_elsewhere(text: str, page: Page) -> None:
     for tag, attributes in page.elements:
         for name in ("src", "href", "action", "data", "srcset", "poster"):
             if name in attributes:
@@ -83,9 +93,7 @@ def test_the_page_needs_nothing_from_elsewhere(report: Path) -> None:
     assert {attributes["href"][1:] for attributes in page.all("a")} <= targets
 
 
-def test_names_from_the_data_are_text_and_never_markup(report: Path) -> None:
-    text = render(report)
-    page = Page(text)
+def test_names_from_the_data_are_text_and_never_markup(text: str, page: Page) -> None:
     assert len(list(page.all("script"))) == 1  # ours
     assert EVIL not in text
     assert f"Does restoring help on {EVIL}?" in page.words
@@ -95,8 +103,7 @@ def test_names_from_the_data_are_text_and_never_markup(report: Path) -> None:
     assert any(EVIL in attributes.get("alt", "") for attributes in page.all("img"))
 
 
-def test_pictures_have_words_and_headings_are_in_order(report: Path) -> None:
-    page = Page(render(report))
+def test_pictures_have_words_and_headings_are_in_order(page: Page) -> None:
     pictures = list(page.all("img"))
     assert len(pictures) >= 6 and all(attributes["alt"] for attributes in pictures)
     levels = [int(tag[1]) for tag, _ in page.elements if re.fullmatch("h[1-6]", tag)]
@@ -110,8 +117,7 @@ def test_pictures_have_words_and_headings_are_in_order(report: Path) -> None:
     assert boxes and all(attributes["tabindex"] == "0" and attributes["aria-label"] for attributes in boxes)
 
 
-def test_numbers_are_those_of_the_csv_files(report: Path) -> None:
-    page = Page(render(report))
+def test_numbers_are_those_of_the_csv_files(report: Path, page: Page) -> None:
     written = {
         name: pd.read_csv(report / f"{name}.csv", dtype=str, keep_default_na=False) for name in ("results", "gains")
     }
@@ -127,9 +133,7 @@ def test_numbers_are_those_of_the_csv_files(report: Path) -> None:
             assert shown == pytest.approx(share * float(value), abs=0.5 * 10.0 ** -len(text.partition(".")[2]) + 1e-9)
 
 
-def test_the_first_section_has_no_heading_to_see_and_the_links_stay(report: Path) -> None:
-    text = render(report)
-    page = Page(text)
+def test_the_first_section_has_no_heading_to_see_and_the_links_stay(text: str, page: Page) -> None:
     headings = list(page.all("h2"))
     assert headings[0] == {"id": "answer", "tabindex": "-1", "class": "unseen"}
     assert [attributes.get("class") for attributes in headings[1:]] == [None] * (len(headings) - 1)
@@ -140,13 +144,14 @@ def test_the_first_section_has_no_heading_to_see_and_the_links_stay(report: Path
     assert any(attributes.get("data-label") == "degraded" for attributes in page.all("td"))  # of the cards
 
 
-def test_same_inputs_give_the_same_bytes_and_a_small_file(report: Path) -> None:
-    first = render(report)
-    assert first == render(report)
-    assert len(first) < 1_000_000
+def test_same_inputs_give_the_same_bytes_and_a_small_file(report: Path, text: str) -> None:
+    assert text == render(report)
+    assert len(text) < 1_000_000
 
 
-def test_what_a_report_does_not_have_is_left_out(report: Path) -> None:
+def test_what_a_report_does_not_have_is_left_out(tmp_path: Path) -> None:
+    report = tmp_path
+    write_tables(report, NAMES_IN_REPORT)
     for name in ("curves", "images", "classes"):
         (report / f"{name}.csv").unlink()
     results, gains = (pd.read_csv(report / f"{name}.csv") for name in ("results", "gains"))

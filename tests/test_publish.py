@@ -4,12 +4,12 @@ import hashlib
 import json
 import shutil
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import torch
+from conftest import write_dataset
 
 from data.dataset import Dataset
 from models.restorers import build_restorer, save_restorer
@@ -70,13 +70,14 @@ def _write_tables(folder: Path) -> None:
     pd.DataFrame([{"stage": "train_prior"}, *costs]).to_csv(folder / "costs.csv", index=False)
 
 
-@pytest.fixture
-def finished(make_dataset: Callable[..., Dataset], tmp_path: Path) -> Dataset:
-    """A finished run in tmp_path/artifacts; returns its clean dataset."""
-    artifacts = tmp_path / "artifacts"
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a finished run. Tests do not change it."""
+    root = tmp_path_factory.mktemp("finished")
+    artifacts = root / "artifacts"
     _write_tables(artifacts / "report")
-    made = {name: make_dataset(name) for name in ("clean", "fog")}
-    made["haze"] = make_dataset("haze", test=2)
+    made = {name: write_dataset(root, name) for name in ("clean", "fog")}
+    made["haze"] = write_dataset(root, "haze", test=2)
     for name, dataset in made.items():
         to = artifacts / "clean" if name == "clean" else artifacts / "degraded" / name
         shutil.move(dataset.folder, to)
@@ -94,7 +95,7 @@ def finished(make_dataset: Callable[..., Dataset], tmp_path: Path) -> Dataset:
         (artifacts / "objectives" / f"{objective}.json").write_text(json.dumps({"prior": prior}))
     (artifacts / "tasks" / "detection").mkdir(parents=True)
     (artifacts / "tasks" / "detection" / "curve.csv").write_text("step,box_loss\n1,2\n2,1\n")
-    return Dataset.open(artifacts / "clean")
+    return root
 
 
 def _folders(folder: Path) -> Folders:
@@ -102,10 +103,10 @@ def _folders(folder: Path) -> Folders:
     return Folders(**{name: folder / "artifacts" / name for name in names}, scratch=folder)
 
 
-@pytest.fixture
-def rows(finished: Dataset, tmp_path: Path) -> dict[str, Row]:
-    folders = _folders(tmp_path)
-    return {row.name: row for row in ComparisonTables(_params(), finished, folders).rows({"git.commit": "1234"})}
+@pytest.fixture(scope="module")
+def rows(finished: Path) -> dict[str, Row]:
+    tables = ComparisonTables(_params(), Dataset.open(finished / "artifacts" / "clean"), _folders(finished))
+    return {row.name: row for row in tables.rows({"git.commit": "1234"})}
 
 
 def test_every_variant_of_the_table_is_a_row(rows: dict[str, Row]) -> None:
@@ -167,23 +168,25 @@ def test_tags_to_filter_by(rows: dict[str, Row]) -> None:
     assert all(row.tags["task.detection"] == "yes" and row.tags["git.commit"] == "1234" for row in rows.values())
 
 
-def test_data_are_named_with_the_digest_of_their_files(rows: dict[str, Row], tmp_path: Path) -> None:
+def test_data_are_named_with_the_digest_of_their_files(rows: dict[str, Row], finished: Path, tmp_path: Path) -> None:
     used = {name: [(data.name, data.use, data.images) for data in row.data] for name, row in rows.items()}
     assert used["clean"] == [("clean-test", "evaluation", 3)]
     assert used["fog · degraded"] == [("fog-fog-test", "evaluation", 3)]
     assert used["fog · pixel"] == [("fog-fog-test", "evaluation", 3), ("fog-fog-train", "training", 5)]
     assert used["haze · pixel"] == [("haze-haze-test", "evaluation", 2)]
     assert used[f"fog · clean-restored-{SUM}"][0] == ("clean-test", "evaluation", 3)
-    folder = tmp_path / "artifacts" / "degraded" / "fog" / "test"
+    folder = finished / "artifacts" / "degraded" / "fog" / "test"
     expected = hashlib.sha256()
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         content = hashlib.sha256(path.read_bytes()).hexdigest()
         expected.update(f"{path.relative_to(folder).as_posix()}\0{content}\n".encode())
     assert rows["fog · degraded"].data[0].digest == expected.hexdigest()[:16]
-    label = next((folder / "labels").iterdir())
+    changed = shutil.copytree(folder, tmp_path / "changed")
+    assert data_digest(changed) == expected.hexdigest()[:16]
+    label = next((changed / "labels").iterdir())
     label.write_text(label.read_text() + "0 0.5 0.5 0.1 0.1\n")
     data_digest.cache_clear()
-    assert data_digest(folder) != expected.hexdigest()[:16]
+    assert data_digest(changed) != expected.hexdigest()[:16]
 
 
 def test_pictures_of_the_own_degradation_and_variant(rows: dict[str, Row]) -> None:
@@ -194,8 +197,8 @@ def test_pictures_of_the_own_degradation_and_variant(rows: dict[str, Row]) -> No
     assert rows["fog · pixel"].curve == {1: {"loss": 0.5}, 2: {"loss": 0.25, "validation": 30.0}}
 
 
-def test_curves_of_the_prior_and_the_tasks(finished: Dataset, tmp_path: Path) -> None:
-    curves = {training.name: training for training in trainings(_params(), _folders(tmp_path))}
+def test_curves_of_the_prior_and_the_tasks(finished: Path) -> None:
+    curves = {training.name: training for training in trainings(_params(), _folders(finished))}
     assert list(curves) == ["detection"]  # this prior was not trained here
     assert curves["detection"].tags == {"stage": "train_task"}
     assert curves["detection"].curve == {1: {"box_loss": 2.0}, 2: {"box_loss": 1.0}}
@@ -203,8 +206,9 @@ def test_curves_of_the_prior_and_the_tasks(finished: Dataset, tmp_path: Path) ->
 
 @pytest.mark.filterwarnings("ignore")
 def test_the_stage_writes_where_its_runs_are(
-    finished: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    shutil.copytree(finished / "artifacts", tmp_path / "artifacts")
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.delenv("DVC_ROOT", raising=False)

@@ -2,6 +2,8 @@
 
 import json
 from collections.abc import Callable
+from copy import deepcopy
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +26,19 @@ OTHER_ORDER = {0: "BAR", 1: "tree", 2: "Square"}  # for the data's square, bar
 
 def _yolo(kind: str, names: dict[int, str], bias: list[float]) -> Any:
     """A network of fixed random weights that is sure enough to be scored; `bias` makes each class likelier."""
+    network = deepcopy(_network(kind, len(names)))
+    for branch in network.model[-1].cv3:
+        branch[-1].bias.data = torch.tensor(bias)
+    network.names = names
+    return network
+
+
+@cache
+def _network(kind: str, classes: int) -> Any:
     from models.tasks.yolo_library import parts
 
     torch.manual_seed(0)
-    network = parts(kind).model(
-        "yolo11n-seg.yaml" if kind == "segment" else "yolo11n.yaml", nc=len(names), verbose=False
-    )
+    network = parts(kind).model("yolo11n-seg.yaml" if kind == "segment" else "yolo11n.yaml", nc=classes, verbose=False)
     for module in network.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.momentum = 0.5
@@ -38,8 +47,6 @@ def _yolo(kind: str, names: dict[int, str], bias: list[float]) -> Any:
             network.train()(torch.rand(4, 3, 64, 64))
     for branch in network.model[-1].cv3:
         torch.nn.init.normal_(branch[-1].weight, std=0.005)
-        branch[-1].bias.data = torch.tensor(bias)
-    network.names = names
     return network
 
 

@@ -1,12 +1,12 @@
 """The claims that a comparison of objectives rests on: a gradient that arrives, and nothing else that differs."""
 
 import json
+import shutil
 from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import finished_run
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -137,9 +137,9 @@ def test_the_stage_trains_for_the_objectives_own_steps_with_the_share_of_clean_p
 
 
 def test_the_stage_with_the_loss_of_a_task_network(
-    make_dataset: Callable[..., Dataset], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    finished_run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    finished_run.make(tmp_path, make_dataset)
+    shutil.copytree(finished_run_folder, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
     params, artifacts = load_params(), Path("artifacts")
     params = params.model_copy(update={"losses": {"recognition": {"network": "segmentation"}}})

@@ -1,13 +1,16 @@
 """The stage train_task on every task, what evaluate makes of its result, and its errors."""
 
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from conftest import write_dataset
 
 from data.dataset import Dataset, DatasetError
 from models.tasks import TASKS, TaskError, get_task
@@ -38,27 +41,51 @@ def _no_stream(*_: Any, **__: Any) -> Iterator[Callable[..., None]]:
     yield lambda step, values: None
 
 
-@pytest.fixture
-def stage(make_dataset: Callable[..., Dataset], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
-    """Runs the stage in a project of its own: (task, its section as YAML, output folder) -> the costs it wrote."""
-    make_dataset()
-    (tmp_path / "plan.json").write_text("{}")
+@contextmanager
+def _project(folder: Path) -> Iterator[Callable[..., None]]:
+    """Runs the stage in a new project in this folder: (task, its section as YAML, output folder)."""
+    write_dataset(folder)
+    (folder / "plan.json").write_text("{}")
     for name in ("pipeline", "models", "data"):
-        (tmp_path / name).symlink_to(ROOT / name)  # whose code the checkpoint's name is made from
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(tracking, "live", _no_stream)
+        (folder / name).symlink_to(ROOT / name)  # whose code the checkpoint's name is made from
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setattr(tracking, "live", _no_stream)
 
-    def run(task: str, section: str, out: str = "out") -> dict[str, float]:
-        text = (ROOT / "params.tiny.yaml").read_text().split("train_task:")
-        rest = text[1][text[1].index("\nlosses:") :]
-        Path("params.yaml").write_text(f"{text[0]}train_task:\n  {task}: {section}\n{rest}")
-        words = f"stage --task {task} --plan plan.json --clean clean --out {out} --costs costs.json"
-        monkeypatch.setattr("sys.argv", words.split())
-        train_task.main()
-        costs: dict[str, float] = json.loads(Path("costs.json").read_text())
-        return costs
+        def run(task: str, section: str, out: str = "out") -> None:
+            text = (ROOT / "params.tiny.yaml").read_text().split("train_task:")
+            rest = text[1][text[1].index("\nlosses:") :]
+            Path("params.yaml").write_text(f"{text[0]}train_task:\n  {task}: {section}\n{rest}")
+            words = f"stage --task {task} --plan plan.json --clean clean --out {out} --costs costs.json"
+            patch.setattr("sys.argv", words.split())
+            train_task.main()
 
-    return run
+        yield run
+
+
+@pytest.fixture
+def stage(tmp_path: Path) -> Iterator[Callable[..., None]]:
+    """Runs the stage in a project of its own."""
+    with _project(tmp_path) as run:
+        yield run
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Trains a task once for all tests; returns the project's folder, with the network in `out`."""
+
+    def train(task: str) -> Path:
+        folder = tmp_path_factory.mktemp(task)
+        with _project(folder) as run:
+            run(task, SECTIONS[task])
+        return folder
+
+    return cache(train)
+
+
+def _costs(folder: Path) -> dict[str, float]:
+    costs: dict[str, float] = json.loads((folder / "costs.json").read_text())
+    return costs
 
 
 def test_the_tasks_exist() -> None:
@@ -66,11 +93,15 @@ def test_the_tasks_exist() -> None:
 
 
 @pytest.mark.parametrize("name", SECTIONS)
-def test_trained_then_frozen_elsewhere_then_evaluated(name: str, stage: Callable[..., Any]) -> None:
-    costs = stage(name, SECTIONS[name])
+def test_trained_then_frozen_elsewhere_then_evaluated(
+    name: str, trained: Callable[[str], Path], stage: Callable[..., None]
+) -> None:
+    costs = _costs(trained(name))
     assert costs["training_seconds"] > 0 and costs["parameters"] > 1000
-    assert [path for path in Path(WORK).rglob("*") if path.is_file()] == []
-    assert stage(name, FROZEN[name], "again")["training_seconds"] == 0
+    assert [path for path in (trained(name) / WORK).rglob("*") if path.is_file()] == []
+    shutil.copytree(trained(name) / "out", "out")
+    stage(name, FROZEN[name], "again")
+    assert _costs(Path())["training_seconds"] == 0
     split = Dataset.open(Path("clean")).split("test")
     for folder in ("out", "again"):
         task = get_task(name).load(Path(folder), torch.device("cpu"))
@@ -82,7 +113,7 @@ def test_trained_then_frozen_elsewhere_then_evaluated(name: str, stage: Callable
 
 
 @pytest.mark.parametrize("name", SECTIONS)
-def test_data_without_classes_for_the_task(name: str, stage: Callable[..., Any]) -> None:
+def test_data_without_classes_for_the_task(name: str, stage: Callable[..., None]) -> None:
     path = Path("clean/dataset.json")
     info = json.loads(path.read_text())
     del info["classes"][name]
@@ -93,8 +124,10 @@ def test_data_without_classes_for_the_task(name: str, stage: Callable[..., Any])
 
 
 @pytest.mark.parametrize("name", SECTIONS)
-def test_frozen_classes_that_do_not_match_leave_nothing(name: str, stage: Callable[..., Any]) -> None:
-    stage(name, SECTIONS[name])
+def test_frozen_classes_that_do_not_match_leave_nothing(
+    name: str, trained: Callable[[str], Path], stage: Callable[..., None]
+) -> None:
+    shutil.copytree(trained(name) / "out", "out")
     path = Path("clean/dataset.json")
     path.write_text(path.read_text().replace('"bar"', '"lorry"'))
     with pytest.raises(TaskError, match=r"does not know 'lorry'; it has: .*bar; the data have: .*lorry"):

@@ -171,7 +171,7 @@ def test_published_detectors_are_tried(name: str) -> None:
     assert len(known) == 80 and known[2] == "car"
 
 
-TINY = {"encoder_name": "tu-mobilenetv3_small_050", "encoder_weights": None}
+TINY = {"encoder_name": "tu-test_efficientnet", "encoder_weights": None}
 
 
 def _smp(folder: Path, **settings: Any) -> Any:
@@ -188,7 +188,7 @@ def _frozen(path: Path, *names: str, **settings: Any) -> dict[str, Any]:
     return {"weights": str(path), "frozen": True, "model_classes": names, **settings}
 
 
-FOREIGN = {"architecture": "unet", "encoder": "tu-mobilenetv3_small_050"}
+FOREIGN = {"architecture": "unet", "encoder": "tu-test_efficientnet"}
 MEAN = torch.tensor([0.1, 0.2, 0.3]).view(1, 3, 1, 1)
 WANTED = {  # the settings of a network that was trained on such pixels -> what its images must be
     "0 to 1": ({"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}, lambda rgb: rgb),

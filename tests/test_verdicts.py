@@ -38,7 +38,7 @@ def _tables(
         (-0.15, -0.2, -0.1, 0.002, "hurts"),
         (0.001, -0.002, 0.004, 0.6, "doesn't help"),
         (0.02, -0.02, 0.06, 0.3, "can't tell"),
-        (0.0, 0.0, 0.0, 1.0, "can't tell"),  # no image changed, which is no proof that none would
+        (0.0, 0.0, 0.0, 1.0, "doesn't help"),
     ],
 )
 def test_verdicts_follow_the_numbers(gain: float, low: float, high: float, p: float, verdict: str) -> None:

@@ -1,11 +1,15 @@
 """A YOLO training that is killed goes on to the very weights that it would have had."""
 
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from conftest import write_dataset
 
 from data.dataset import Dataset
 from models.tasks import get_task, yolo_resume
@@ -13,8 +17,9 @@ from models.tasks.contract import Task
 from pipeline.training.loop import Loop
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of the library behind the task
-EPOCHS = 5  # mosaic closes in the last one
+EPOCHS = 4  # mosaic closes in the last one
 IMAGES = {"yolo11n.yaml": 12, "yolo11n-seg.yaml": 9, "yolo26n.yaml": 5}  # 12: a whole number of batches
+EPOCHS_DONE = {"yolo11n.yaml": 1, "yolo11n-seg.yaml": 3, "yolo26n.yaml": 2}
 
 
 class KilledError(Exception):
@@ -42,19 +47,45 @@ def _train(dataset: Dataset, work: Path, model: str, dies_at: int = 0) -> tuple[
     return get_task(name).fit(dataset.split("train"), batches, classes, settings, loop), loop
 
 
-@pytest.mark.parametrize(("model", "epochs_done"), [("yolo11n.yaml", 2), ("yolo11n-seg.yaml", 4), ("yolo26n.yaml", 3)])
-def test_a_killed_training_ends_with_the_same_weights(
-    model: str, epochs_done: int, make_dataset: Callable[..., Dataset], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(yolo_resume, "CHECKPOINT_SECONDS", 0.0)
-    dataset = make_dataset(train=IMAGES[model], test=1)
-    whole, loop = _train(dataset, tmp_path / "whole", model)
-    steps = loop.steps_run // EPOCHS
-    with pytest.raises(KilledError):
-        _train(dataset, tmp_path / "killed", model, dies_at=epochs_done * steps + 2)
-    assert (tmp_path / "killed" / "yolo-checkpoint.pt").exists()
-    torch.rand(7)  # another process would not have this one's random state either
-    resumed, resumed_loop = _train(dataset, tmp_path / "killed", model)
+@dataclass(frozen=True)
+class Case:
+    """A training that ran through, and the work folder of one with the same settings that was killed."""
+
+    dataset: Dataset
+    whole: Task[Any]
+    loop: Loop
+    killed: Path
+
+    def resume(self, model: str, work: Path) -> tuple[Task[Any], Loop]:
+        """Finish the killed training in a copy of its work folder."""
+        shutil.copytree(self.killed, work)
+        torch.rand(7)  # another process would not have this one's random state either
+        return _train(self.dataset, work, model)
+
+
+@pytest.fixture(scope="module")
+def case(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Case]]:
+    """Trains each network once for all tests."""
+
+    def make(model: str) -> Case:
+        folder = tmp_path_factory.mktemp("case")
+        dataset = write_dataset(folder, train=IMAGES[model], test=1)
+        whole, loop = _train(dataset, folder / "whole", model)
+        steps = loop.steps_run // EPOCHS
+        with pytest.raises(KilledError):
+            _train(dataset, folder / "killed", model, dies_at=EPOCHS_DONE[model] * steps + 2)
+        assert (folder / "killed" / "yolo-checkpoint.pt").exists()
+        return Case(dataset, whole, loop, folder / "killed")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(yolo_resume, "CHECKPOINT_SECONDS", 0.0)
+        yield cache(make)
+
+
+@pytest.mark.parametrize("model", IMAGES)
+def test_a_killed_training_ends_with_the_same_weights(model: str, case: Callable[[str], Case], tmp_path: Path) -> None:
+    whole, loop = case(model).whole, case(model).loop
+    resumed, resumed_loop = case(model).resume(model, tmp_path / "killed")
     for name, value in whole.network.state_dict().items():
         assert torch.equal(resumed.network.state_dict()[name], value), name
     assert resumed_loop.curve == loop.curve
@@ -62,16 +93,9 @@ def test_a_killed_training_ends_with_the_same_weights(
     assert list((tmp_path / "killed").iterdir()) == []
 
 
-def test_the_checkpoint_matters(
-    make_dataset: Callable[..., Dataset], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_checkpoint_matters(case: Callable[[str], Case], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the state of the random generators the weights would differ: the comparison above sees it."""
-    monkeypatch.setattr(yolo_resume, "CHECKPOINT_SECONDS", 0.0)
-    dataset = make_dataset(train=5, test=1)
-    whole, _ = _train(dataset, tmp_path / "whole", "yolo11n.yaml")
-    with pytest.raises(KilledError):
-        _train(dataset, tmp_path / "killed", "yolo11n.yaml", dies_at=5)
+    model, name = "yolo26n.yaml", "model.0.conv.weight"
     monkeypatch.setattr(yolo_resume, "_set_random_state", lambda saved, generator: None)
-    resumed, _ = _train(dataset, tmp_path / "killed", "yolo11n.yaml")
-    name = "model.0.conv.weight"
-    assert not torch.equal(whole.network.state_dict()[name], resumed.network.state_dict()[name])
+    resumed, _ = case(model).resume(model, tmp_path / "killed")
+    assert not torch.equal(case(model).whole.network.state_dict()[name], resumed.network.state_dict()[name])

@@ -52,7 +52,7 @@ def evaluate(
     predicted: Iterator[list[Any]] = through_network(
         load_on_cluster or (lambda: task),
         partial(_read_all, read),
-        partial(predict_images, restore),
+        partial(predict_images, restore=restore),
         list,
         jobs,
         engine,
@@ -76,7 +76,9 @@ def _read_all(read: Callable[[str], Image], image_ids: Sequence[str]) -> list[Im
     return [read(image_id) for image_id in image_ids]
 
 
-def predict_images(restore: Callable[[Image], Image] | None, task: Task[Any], images: Sequence[Image]) -> list[Any]:
+def predict_images(
+    task: Task[Any], images: Sequence[Image], restore: Callable[[Image], Image] | None = None
+) -> list[Any]:
     """The predictions on images of any sizes, in their order; those of equal size are one batch."""
     images = [restore(image) for image in images] if restore else images
     predictions: dict[int, Any] = {}

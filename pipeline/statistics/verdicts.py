@@ -27,7 +27,7 @@ def verdict_table(results: pd.DataFrame, gains: pd.DataFrame, settings: Statisti
     - no verdict: there is no interval, or there are 2 to 4 trainings, too few for corrected p-values. `reason` says so.
     - helps, hurts: the corrected p-value is below 1 - level.
     - doesn't help: the interval ends below the margin. A gain worth having is ruled out. This is not corrected for the
-      number of comparisons, and needs images whose scores change: those that never do cannot say how rare changes are.
+      number of comparisons. If no score changes at all, it says nothing about rare changes.
     - can't tell: none of these.
 
     With one training, a verdict holds for this training. Comparisons without a verdict are no part of the correction.
@@ -63,7 +63,7 @@ def _objection(row: dict[str, Any]) -> str:
 def _verdict(row: dict[str, Any], settings: Statistics) -> str:
     if row["p_holm"] < 1 - settings.level and row["gain"] != 0:
         return HELPS if row["gain"] > 0 else HURTS
-    return NO_HELP if row["ci_low"] < row["ci_high"] < settings.margin else UNKNOWN
+    return NO_HELP if row["ci_high"] < settings.margin else UNKNOWN
 
 
 def cautions(gains: pd.DataFrame) -> list[str]:
