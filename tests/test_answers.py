@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from pipeline.reporting.answers import caveats, cell_answers, overall_answer, overall_tone, which_loss
+from pipeline.reporting.answers import caveats, cell_answers, chosen_here, overall_answer, overall_tone, which_loss
 from pipeline.statistics.comparison import ONE_TRAINING, UNDEFINED
 from pipeline.statistics.verdicts import COLUMNS
 
@@ -118,8 +118,9 @@ def test_one_training_each_cannot_tell_which_loss_is_better() -> None:
 
 def test_choosing_the_best_of_several_losses_is_owned_up_to() -> None:
     two = table(HELPS, {**HELPS, "variant": "diffloss"})
-    assert caveats(two, TWO)[-1].startswith("The gain of the best loss is shown. It was chosen on these images")
-    assert not any("best loss" in text for text in caveats(table(HELPS), TWO))
+    (text,) = chosen_here(cell_answers(two, TWO))
+    assert text.startswith("The gain of the best loss is shown. It was chosen on these images")
+    assert chosen_here(cell_answers(table(HELPS), TWO)) == []
 
 
 def test_verdicts_that_are_all_withheld_hold_for_nothing() -> None:

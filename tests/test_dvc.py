@@ -92,10 +92,10 @@ def test_a_downloaded_archive_needs_no_git_and_a_clone_uses_it(tmp_path: Path) -
         shutil.copyfile(ROOT / name, repository / name)
     (repository / "dvc.yaml").write_text("stages: {copy: {cmd: cp params.tiny.yaml out, outs: [out]}}\n")
     git = ["git", "-c", "user.name=me", "-c", "user.email=me@example.com"]
-    for command in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "x"], ["archive", "-o", "../archive.tar", "HEAD"]):
+    for command in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "x"], ["archive", "-o", "../archive.zip", "HEAD"]):
         subprocess.run([*git, *command], cwd=repository, check=True)
     archive.mkdir(parents=True)
-    shutil.unpack_archive(tmp_path / "archive.tar", archive, filter="data")
+    shutil.unpack_archive(tmp_path / "archive.zip", archive)
     assert dvc(repository, "config", "core.no_scm").stdout == ""
     assert dvc(archive, "config", "core.no_scm").stdout == "true\n"
     done = dvc(archive, "repro")

@@ -13,6 +13,7 @@ from pipeline.reporting.answers import (
     CellAnswer,
     caveats,
     cell_answers,
+    chosen_here,
     overall_answer,
     overall_tone,
     which_loss,
@@ -81,7 +82,7 @@ def answer_section(
     strip = choose_strip(comparisons, numbers.get("images"), params.objectives)
     if strip:
         blocks.append(strip)
-    limits = [Item(text) for text in caveats(numbers["verdicts"], params.objectives)]
+    limits = [Item(text) for text in (*caveats(numbers["verdicts"], params.objectives), *chosen_here(cells))]
     blocks += [Paragraph(summary, note=True), *([Bullets(limits, note=True)] if limits else [])]
     parts = [Section("In words", [Bullets([Item(cell.sentence, cell.tone) for cell in cells], verdicts=True)])]
     cautions = [*verdicts.unequal_steps(params), *verdicts.cautions(numbers["gains"])]

@@ -190,11 +190,15 @@ def caveats(verdicts: pd.DataFrame, objectives: Sequence[str]) -> list[str]:
         limit = f"verdicts hold for these trainings{between}" if any_verdict else "losses cannot be compared"
         if any_verdict or uncompared:
             texts.append(f"Each restorer was trained once: {limit}. Set train_restorer.repeats to 5 or more.")
-    helpful = trained[(trained.versus == DEGRADED) & (trained.verdict == HELPS)]
-    if len(helpful.variant.unique()) > 1:
-        texts.append("The gain of the best loss is shown. It was chosen on these images, which flatters it a little.")
     reasons = rows[(rows.verdict == WITHHELD) & (rows.reason != ONE_TRAINING)].reason
     return [*texts, *(f"No verdict ({reason})." for reason in dict.fromkeys(reasons) if reason)]
+
+
+def chosen_here(cells: Sequence[CellAnswer]) -> list[str]:
+    """That the best of several losses was chosen on the images that it is reported on, if it was."""
+    if not any(sum(row["verdict"] == HELPS for row in cell.gains.values()) > 1 for cell in cells):
+        return []
+    return ["The gain of the best loss is shown. It was chosen on these images, which flatters it a little."]
 
 
 def _largest(rows: Iterable[Row]) -> Row:
