@@ -40,15 +40,16 @@ def _train(options: Namespace, params: Params, description: dict[str, Any]) -> N
         Path(options.tasks),
         None,
         f"{STAGE} {description['objective']}",
-        partial(_live, params, description["objective"], Path(options.objective)),
+        partial(_live, params, description),
     )
     with training_rank(train_restorer=params.train_restorer.batch) as rank:
         train_all(training, Path(options.out), Path(options.costs), rank)
 
 
-def _live(params: Params, name: str, file: Path, dataset: str, training: str) -> "AbstractContextManager[Stream]":
+def _live(params: Params, description: dict[str, Any], dataset: str, training: str) -> "AbstractContextManager[Stream]":
     """The context in which a training's curve streams to MLflow."""
-    configuration = training_configuration(params, STAGE, name, mixture_settings(params, file))
+    name = description["objective"]
+    configuration = training_configuration(params, STAGE, name, mixture_settings(params, description))
     return streaming.live(dataset, name, {"stage": STAGE}, configuration, training, **params.tracking.model_dump())
 
 

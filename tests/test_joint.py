@@ -17,7 +17,7 @@ from models.restorers import build_restorer, load_restorer, save_restorer
 from models.tasks import get_task
 from pipeline import arm, arm_images
 from pipeline.plan import check_names
-from pipeline.reporting.score_rows import comparisons
+from pipeline.reporting.compared_pairs import compared_pairs
 from pipeline.running.artifacts import ON_CLEAN_FOLDER, RECORDS_FILE
 from pipeline.settings.grammar import Arm, arm_error, is_retrained, objective_of, parse_arm, variant_kind
 from pipeline.settings.params import Params, ParamsError, load_params
@@ -105,7 +105,7 @@ def test_names() -> None:
 
 def test_it_is_compared_with_both_retrained_networks() -> None:
     variants = ["clean", "degraded", "pixel", "degraded-retrained", "pixel-retrained", NAME, "task-joint"]
-    pairs = [baseline for variant, baseline in comparisons(variants, ["pixel"], []) if variant == NAME]
+    pairs = [baseline for variant, baseline in compared_pairs(variants, ["pixel"], []) if variant == NAME]
     assert pairs == ["degraded", "degraded-retrained", "pixel-retrained"]
 
 

@@ -16,7 +16,7 @@ from data.dataset import Dataset
 from models.restorers import load_restorer
 from pipeline import train_mixture, train_restorer
 from pipeline.objective import describe
-from pipeline.reporting.score_rows import comparisons
+from pipeline.reporting.compared_pairs import compared_pairs
 from pipeline.reporting.tables import write_costs
 from pipeline.settings.grammar import (
     arm_error,
@@ -205,7 +205,7 @@ def test_one_training_serves_every_degradation(
 
 def test_a_mixture_is_compared_with_the_specialist_and_with_the_pixel_loss_on_it() -> None:
     variants = ["clean", "degraded", "pixel", "diffloss", MIXED, "diffloss-on-all", "task-on-wet"]
-    pairs = comparisons(variants, ["pixel"], ["diffloss"])
+    pairs = compared_pairs(variants, ["pixel"], ["diffloss"])
     mixed = [(variant, baseline) for variant, baseline in pairs if "-on-" in variant and baseline != "degraded"]
     assert mixed == [(MIXED, "pixel"), ("diffloss-on-all", "diffloss"), ("diffloss-on-all", MIXED)]
     assert ("diffloss", "pixel") in pairs and (MIXED, "degraded") in pairs

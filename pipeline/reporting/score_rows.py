@@ -6,17 +6,12 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from pipeline.metrics import QUALITY, main_metric
+from pipeline.reporting.compared_pairs import compared_pairs
 from pipeline.settings.grammar import (
     CLEAN,
     DEGRADED,
-    DEGRADED_RETRAINED,
-    ON,
     PIXEL,
-    RETRAINED,
-    is_joint,
-    mixture_name,
     parse_arm,
-    specialist,
 )
 from pipeline.settings.params import Statistics
 from pipeline.statistics.comparison import (
@@ -103,7 +98,7 @@ def gain_rows(
     """
     shares = {variant: _recovered(cell, variant, level) for variant in cell}
     rows: Rows = []
-    for variant, baseline in comparisons(list(cell), pixel_objectives, baselines):
+    for variant, baseline in compared_pairs(list(cell), pixel_objectives, baselines):
         for metric, compared in compare_systems(cell[variant], cell[baseline], level).items():
             objection = missing or (task != QUALITY and never_right(cell, metric)) or ""
             gain = _without_interval(compared, objection) if objection else compared
@@ -151,53 +146,6 @@ def _reason(pair: tuple[str, str], gain: Comparison, recovered: Recovered | None
     if gain.reason == ONE_TRAINING and any(parse_arm(name) for name in pair):
         return RETRAINED_ONCE
     return gain.reason or (recovered.reason if recovered else "")
-
-
-def comparisons(
-    variants: Sequence[str], pixel_objectives: Sequence[str], baselines: Sequence[str]
-) -> list[tuple[str, str]]:
-    """(variant, baseline) of every comparison, in the order of gains.csv."""
-    arms = {name: arm for name in variants if (arm := parse_arm(name))}
-    clean_restored = [name for name, arm in arms.items() if not arm.retrained]
-    retrained = [name for name, arm in arms.items() if arm.retrained and name != DEGRADED_RETRAINED]
-    objectives = [name for name in variants if name not in (CLEAN, DEGRADED, *arms)]
-
-    pairs = [(variant, DEGRADED) for variant in variants if variant not in (DEGRADED, *clean_restored)]
-    pairs += _objective_comparisons(objectives, pixel_objectives, baselines)
-    if DEGRADED_RETRAINED in variants:
-        pairs += [(variant, DEGRADED_RETRAINED) for variant in (*objectives, *retrained)]
-    pairs += [
-        (name, f"{arm.source}{RETRAINED}")
-        for name, arm in arms.items()
-        if is_joint(name) and f"{arm.source}{RETRAINED}" in arms
-    ]
-    if CLEAN in variants:
-        pairs += [(variant, CLEAN) for variant in clean_restored]
-    return pairs
-
-
-def _objective_comparisons(
-    objectives: Sequence[str], pixel_objectives: Sequence[str], baselines: Sequence[str]
-) -> list[tuple[str, str]]:
-    """Each objective against the pixel losses, then against each baseline; a baseline only against earlier ones.
-
-    Several pixel losses are compared with the first of them. An objective on a mixture is compared with the same losses
-    trained for each degradation, and with the pixel losses on the same mixture.
-    """
-    pixel = [name for name in pixel_objectives if name in objectives]
-    mixed = [name for name in objectives if mixture_name(name) is not None]
-    compared = [name for name in objectives if name not in (*pixel, *mixed)]
-    pairs = [(variant, baseline) for baseline in pixel for variant in compared]
-    pairs += [(variant, pixel[0]) for variant in pixel[1:]]
-    for baseline in baselines:
-        if baseline in compared:
-            compared.remove(baseline)
-            pairs += [(variant, baseline) for variant in compared]
-    pairs += [(variant, specialist(variant)) for variant in mixed if specialist(variant) in objectives]
-    for variant in mixed:
-        on_pixel = [f"{name}{ON}{mixture_name(variant)}" for name in pixel_objectives]
-        pairs += [(variant, baseline) for baseline in on_pixel if baseline in mixed and baseline != variant]
-    return pairs
 
 
 def training_rows(task: str, degradation: str, cell: Cell) -> Rows:
@@ -281,7 +229,7 @@ def planning_rows(
     """
     metric = main_metric(task).name
     rows: Rows = []
-    for variant, baseline in comparisons(list(cell), pixel_objectives, baselines):
+    for variant, baseline in compared_pairs(list(cell), pixel_objectives, baselines):
         if variant == CLEAN or parse_arm(variant) or parse_arm(baseline) or never_right(cell, metric):
             continue
         plans = plan(cell[variant], cell[baseline], metric, settings.margin, settings.level)

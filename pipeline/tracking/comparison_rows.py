@@ -198,7 +198,8 @@ def trainings(params: Params, folders: Folders) -> Iterator[Training]:
     for name in params.objectives:
         if mixture_name(name):
             copy = folders.restorers / params.degradations[0] / name  # the same for every degradation
-            stages.append((name, "train_mixture", copy, mixture_settings(params, folders.objectives / f"{name}.json")))
+            description = read_json(folders.objectives / f"{name}.json", "objective")
+            stages.append((name, "train_mixture", copy, mixture_settings(params, description)))
     for name, stage, folder, settings in stages:
         if curve := read_curve(folder):
             yield Training(training_configuration(params, stage, name, settings), name, {"stage": stage}, curve)

@@ -3,10 +3,8 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-from pipeline.running.atomic_outputs import read_json
 from pipeline.settings.grammar import objective_of, parse_arm
 from pipeline.settings.params import ELSEWHERE, Params
 
@@ -47,15 +45,14 @@ def training_configuration(params: Params, stage: str, name: str, settings: Mapp
     return _digest([stage, name, params.seed, settings])
 
 
-def mixture_settings(params: Params, description: Path) -> dict[str, Any]:
+def mixture_settings(params: Params, description: Mapping[str, Any]) -> dict[str, Any]:
     """The settings behind a restorer on a mixture, for `training_configuration`.
 
     Args:
         params: the settings of restorers.
-        description: the file that the stage `objective` wrote.
+        description: what the stage `objective` wrote.
     """
-    content = read_json(description, "objective")
-    return {**params.train_restorer.of(content["objective"]).used, "description": content}
+    return {**params.train_restorer.of(description["objective"]).used, "description": description}
 
 
 def _digest(parts: list[Any]) -> str:
