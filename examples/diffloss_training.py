@@ -29,6 +29,7 @@ def load_pair(path: Path, seed: int) -> torch.Tensor:
     return torch.from_numpy(pair).permute(0, 3, 1, 2) / 255
 
 
+torch.manual_seed(0)
 network = nn.Sequential(nn.Conv2d(3, 32, 3, padding=1), nn.ReLU(), nn.Conv2d(32, 3, 3, padding=1)).to(device)
 optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3)
 diffloss = DiffLoss(DiffusionPrior.load(options.prior), timestep_range=(5, 300)).to(device)

@@ -8,6 +8,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -148,7 +149,7 @@ def test_diffloss_in_your_own_training_loop(tmp_path: Path) -> None:
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     variables = {**os.environ, "PATH": path, "PYTHONPATH": str(tmp_path / "installed")}
     done = subprocess.run(
-        [*command, "--size", "32", "--steps", "21", "--batch", "2"],
+        [*command, "--size", "32", "--steps", "81", "--batch", "4"],
         cwd=tmp_path,
         env=variables,
         capture_output=True,
@@ -157,5 +158,5 @@ def test_diffloss_in_your_own_training_loop(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     pixel = [float(value) for value in re.findall(r"pixel ([\d.]+), DiffLoss [\d.]+", done.stdout)]
-    assert len(pixel) == 3 and pixel[-1] < pixel[0]
+    assert len(pixel) == 9 and np.mean(pixel[-4:]) < 0.9 * np.mean(pixel[:2])  # each value is of another batch
     assert set(torch.load(tmp_path / "network.pth")) == {"0.weight", "0.bias", "2.weight", "2.bias"}
