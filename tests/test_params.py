@@ -10,7 +10,7 @@ from pipeline.settings.training import TrainPrior, TrainRestorer
 from pipeline.tracking.configurations import row_configuration
 
 ROOT = Path(__file__).parents[1]
-FILES = ["params.yaml", "params.tiny.yaml", "params.photos.yaml", "params.camvid.yaml"]
+FILES = ["params.yaml", "params.tiny.yaml", "params.photos.yaml", "params.camvid.yaml", "params.coco.yaml"]
 
 
 @pytest.mark.parametrize("name", FILES)
