@@ -14,36 +14,30 @@ import argparse
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
-SPLIT_OF = ["train", "test", "test", "train", "test", "test", "train", "test"]  # of eight neighbouring COCO photos
-STREETS = {"train": ("train", 3, None), "val": ("test", 10, 8)}  # split: folder, every n-th photo, at most so many
+Record = dict[str, Any]  # of a photo or label in COCO's format
+
+FOR_TRAINING = (0, 3, 6)  # of eight neighbouring COCO photos
+VAL_EVERY = 6  # of the COCO photos to train on, the first of every six is for validation
+STREET_PHOTOS = {"train": ("train", slice(0, None, 3)), "val": ("test", slice(0, 80, 10))}  # split: folder, which
 
 
-def coco_photos(photos: list[dict[str, object]]) -> dict[str, list[dict[str, object]]]:
-    """The records of COCO's photos, divided. Every sixth photo of those to train on is for validation."""
+def divide(photos: list[Record]) -> dict[str, list[Record]]:
+    """COCO's photos by split."""
     ordered = sorted(photos, key=lambda photo: str(photo["file_name"]))
-    split = {name: [photo for n, photo in enumerate(ordered) if SPLIT_OF[n % 8] == name] for name in ("train", "test")}
-    train = split["train"]
-    return {
-        "train": [photo for n, photo in enumerate(train) if n % 6],
-        "val": train[::6],
-        "test": split["test"],
-    }
+    train = [photo for number, photo in enumerate(ordered) if number % 8 in FOR_TRAINING]
+    test = [photo for number, photo in enumerate(ordered) if number % 8 not in FOR_TRAINING]
+    val = train[::VAL_EVERY]
+    return {"train": [photo for photo in train if photo not in val], "val": val, "test": test}
 
 
-def street_photos(streets: Path, first_id: int) -> dict[str, list[tuple[Path, dict[str, object]]]]:
-    """Files and records of the street photos of each split. Their ids count from `first_id`."""
-    chosen = {}
-    for split, (folder, step, limit) in STREETS.items():
-        files = sorted((streets / folder).iterdir())[::step][:limit]
-        chosen[split] = []
-        for number, file in enumerate(files, start=first_id):
-            width, height = Image.open(file).size
-            record = {"id": number, "file_name": file.name, "width": width, "height": height}
-            chosen[split].append((file, record))
-    return chosen
+def describe(file: Path, number: int) -> Record:
+    """The record of a photo without labels."""
+    with Image.open(file) as photo:
+        return {"id": number, "file_name": file.name, "width": photo.width, "height": photo.height}
 
 
 def main() -> None:
@@ -54,19 +48,22 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     options = parser.parse_args()
     labels = json.loads((options.coco / "instances.json").read_text())
+    first_id = 1 + max(photo["id"] for photo in labels["images"])
     (options.out / "images").mkdir(parents=True)
-    streets = street_photos(options.streets, 1 + max(photo["id"] for photo in labels["images"]))
-    for split, photos in coco_photos(labels["images"]).items():
-        files = [options.coco / "images" / str(photo["file_name"]) for photo in photos]
-        files += [file for file, _ in streets.get(split, [])]
+    for split, photos in divide(labels["images"]).items():
+        ids = {photo["id"] for photo in photos}
+        files = [options.coco / "images" / photo["file_name"] for photo in photos]
+        if split in STREET_PHOTOS:
+            folder, chosen = STREET_PHOTOS[split]
+            streets = sorted((options.streets / folder).iterdir())[chosen]
+            files += streets
+            photos += [describe(file, number) for number, file in enumerate(streets, start=first_id)]
         for file in files:
             shutil.copyfile(file, options.out / "images" / file.name)
-        ids = {photo["id"] for photo in photos}
-        images = photos + [record for _, record in streets.get(split, [])]
         annotations = [label for label in labels["annotations"] if label["image_id"] in ids]
-        written = {"categories": labels["categories"], "images": images, "annotations": annotations}
+        written = {"categories": labels["categories"], "images": photos, "annotations": annotations}
         (options.out / f"{split}.json").write_text(json.dumps(written))
-        print(f"{split}: {len(images)} photos, {len(annotations)} labels")
+        print(f"{split}: {len(photos)} photos, {len(annotations)} labels")
 
 
 if __name__ == "__main__":

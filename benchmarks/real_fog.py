@@ -5,7 +5,9 @@
 PHOTOS holds images and instances.json, DETECTOR is a trusted .pt file of ultralytics whose classes include those of the
 photos, and each RESTORER a checkpoint or a folder with the trainings of one objective, such as
 artifacts/restorers/fog/diffloss. Photos are reduced to `--longest-side` pixels. OUT/gains.csv has the gain of each
-restorer over the photos as they are; finished restorers in OUT are not run again. Every photo counts as a group.
+restorer over the photos as they are, and over each restorer that was named before it. Finished restorers in OUT are
+not run again. Every photo counts as a group, and a checkpoint as a network that nobody trained: its intervals hold for
+this network, those of a folder for the objective.
 """
 
 import argparse
@@ -73,16 +75,18 @@ def main() -> None:
     classes = dataset.info.classes_of(TASK, TASK)
     task = get_task(TASK).load_weights({"model": "", **section}, classes, torch.device("cpu"))
     degraded = score(task, photos, photos.image, options.out / "degraded" / "1")
+    scored: dict[str, Records | list[Records]] = {"none": degraded}
     rows = []
     for path in options.restorers:
-        files = trained_files(path) if path.is_dir() else [path]
         records = []
-        for number, file in enumerate(files, start=1):
+        for number, file in enumerate(trained_files(path) if path.is_dir() else [path], start=1):
             read = partial(read_restored, photos, open_restorer(file))
             records.append(score(task, photos, read, options.out / path.stem / str(number)))
-        for metric, gain in compare(records, degraded).items():
-            plain = degraded.metrics()[metric][0]
-            rows.append({"restorer": path.stem, "metric": metric, "plain": plain, **vars(gain)})
+        restored = records if path.is_dir() else records[0]
+        for versus, others in scored.items():
+            for metric, gain in compare(restored, others).items():
+                rows.append({"restorer": path.stem, "versus": versus, "metric": metric, **vars(gain)})
+        scored[path.stem] = restored
     table = pd.DataFrame(rows)
     table.to_csv(options.out / "gains.csv", index=False)
     print(table.to_string(index=False))
