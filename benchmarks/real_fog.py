@@ -6,8 +6,8 @@ PHOTOS holds images and instances.json, DETECTOR is a trusted .pt file of ultral
 photos, and each RESTORER a checkpoint or a folder with the trainings of one objective, such as
 artifacts/restorers/fog/diffloss. Photos are reduced to `--longest-side` pixels. OUT/gains.csv has the gain of each
 restorer over the photos as they are, and over each restorer that was named before it. Finished restorers in OUT are
-not run again. Every photo counts as a group, and a checkpoint as a network that nobody trained: its intervals hold for
-this network, those of a folder for the objective.
+not run again. Every photo counts as a group. The intervals of a checkpoint hold for this one network, those of a
+folder for its objective; all folders need equally many trainings.
 """
 
 import argparse
@@ -69,6 +69,8 @@ def main() -> None:
     options = parser.parse_args()
     if len({path.stem for path in options.restorers}) < len(options.restorers):
         parser.error("two restorers have the same name, under which OUT keeps their results. Copy one to another name.")
+    if len({len(trained_files(path)) for path in options.restorers if path.is_dir()}) > 1:
+        parser.error("the folders have different numbers of trainings, which are compared in pairs. Name others.")
     dataset = open_photos(options.photos, options.longest_side, options.out / "photos")
     photos = dataset.split("test")
     section = {"weights": str(options.detector), "trust_pickle": True, "frozen": True, "image_size": 640}
