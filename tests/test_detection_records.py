@@ -159,6 +159,25 @@ def test_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
         np.testing.assert_array_equal(values, whole[name])
 
 
+@pytest.mark.parametrize("objects", [50, 100])
+def test_recalls_that_equal_a_recall_point_are_cocos(objects: int) -> None:
+    """With 100 objects every recall is a multiple of 0.01, which 0.01 * n is not quite for all n."""
+    generator = np.random.default_rng(0)
+    truth, found = {}, {}
+    for image, name in enumerate("ab"):
+        boxes = random_boxes(generator, objects // 2)
+        truth[name] = Boxes(boxes, np.zeros(len(boxes), int))
+        right = 1 - (2 * np.arange(len(boxes)) + image) / 200
+        wrong = right - 0.001  # after each right one, so that precision falls with every object that is found
+        found[name] = DetectionPrediction(
+            np.concatenate([boxes, boxes + 1000]), np.concatenate([right, wrong]), np.zeros(2 * len(boxes), int)
+        )
+    stats = coco_evaluator(found, truth).stats
+    metrics = match(found, truth).metrics()
+    assert metrics["mAP50-95"] == pytest.approx([stats[0]], abs=1e-9)
+    assert metrics["mAP50"] == pytest.approx([stats[1]], abs=1e-9)
+
+
 def test_map_of_images_without_objects_is_undefined() -> None:
     nothing = np.zeros((0, 4))
     truth = {"a": Boxes(nothing, np.zeros(0, int)), "b": Boxes(np.array([[5.0, 5, 50, 50]]), np.array([0]))}
