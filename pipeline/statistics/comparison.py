@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import stats
+from scipy import special
 
 from pipeline.metrics import Scores
 from pipeline.statistics.resampling import LEVEL, MOST_UNDEFINED, Resamples
@@ -97,7 +97,7 @@ class VarianceComponents:
 
     def interval(self, level: float = LEVEL) -> tuple[float, float]:
         """(low, high) at a level of confidence."""
-        half = float(stats.t.ppf((1 + level) / 2, self.degrees_of_freedom)) * self.standard_error
+        half = float(special.stdtrit(self.degrees_of_freedom, (1 + level) / 2)) * self.standard_error
         return self.gain - half, self.gain + half
 
     @property
@@ -105,7 +105,7 @@ class VarianceComponents:
         """Two-sided p-value of "no gain". Without any spread it is that of the sign test of G equal signs."""
         if not self.standard_error:
             return float(2 ** (1 - self.groups)) if self.gain else 1.0
-        return float(2 * stats.t.sf(abs(self.gain) / self.standard_error, self.degrees_of_freedom))
+        return float(2 * special.stdtr(self.degrees_of_freedom, -abs(self.gain) / self.standard_error))
 
 
 def compare(

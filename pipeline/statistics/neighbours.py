@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+from scipy import special
 
 from pipeline.metrics import QUALITY
 from pipeline.settings.params import Params
@@ -52,7 +52,7 @@ def serial_correlation(series: Floats) -> SerialCorrelation:
     if len(series) < FEWEST_VALUES or not total > 0:
         return SerialCorrelation(math.nan, math.nan)
     value = float(centred[1:] @ centred[:-1]) / total
-    return SerialCorrelation(value, float(stats.norm.sf((value + 1 / len(series)) * math.sqrt(len(series)))))
+    return SerialCorrelation(value, float(special.ndtr(-(value + 1 / len(series)) * math.sqrt(len(series)))))
 
 
 def video_cautions(params: Params, images: pd.DataFrame, groups: Mapping[str, Mapping[str, str]]) -> list[str]:

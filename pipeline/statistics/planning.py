@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from scipy import stats
+from scipy import special
 
 from pipeline.statistics.comparison import (
     FEWEST_FOR_VERDICTS,
@@ -126,8 +126,8 @@ def _fewest(
         if not parts.standard_error:
             return True
         freedom = parts.degrees_of_freedom
-        critical = stats.t.ppf((1 + level) / 2, freedom)
-        return float(stats.nct.sf(critical, freedom, gain / parts.standard_error)) >= power
+        critical = special.stdtrit(freedom, (1 + level) / 2)
+        return float(1 - special.nctdtr(freedom, gain / parts.standard_error, critical)) >= power
 
     if not enough(MOST_PLANNED):
         return None

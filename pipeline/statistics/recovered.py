@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 from pipeline.statistics.comparison import too_little, undefined, variance_components
 from pipeline.statistics.resampling import LEVEL
@@ -96,4 +96,4 @@ def recovered_share(
 
 def _critical(level: float, degrees_of_freedom: float) -> float:
     """The square of Student's t that an estimate must exceed to differ from 0."""
-    return float(stats.t.ppf((1 + level) / 2, degrees_of_freedom)) ** 2
+    return float(special.stdtrit(degrees_of_freedom, (1 + level) / 2)) ** 2
