@@ -154,7 +154,8 @@ def test_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     records = match(*random_split(1))
     weights = np.random.default_rng(0).integers(0, 3, (50, len(records.image_ids)))
     whole = records.metrics(weights)
-    monkeypatch.setattr("pipeline.metrics.detection_records.CHUNK_ELEMENTS", 400)
+    for limit in ("CHUNK_ELEMENTS", "FEWEST_IN_CHUNK"):
+        monkeypatch.setattr(f"pipeline.metrics.average_precision.{limit}", 7)
     for name, values in records.metrics(weights).items():
         np.testing.assert_array_equal(values, whole[name])
 

@@ -1,18 +1,18 @@
 """Records of matched objects, from which COCO's average precision is computed on any resample of the images.
 
-faster-coco-eval matches the objects (`matching`); the average precision of a resample is computed here.
+faster-coco-eval matches the objects (`matching`).
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from pipeline.metrics.matching import ALL, IOU_THRESHOLDS, ByArea, Matches
+from pipeline.metrics.average_precision import average_precision
+from pipeline.metrics.matching import ALL, ByArea, Matches
 from pipeline.metrics.records import (
     Metrics,
     RecordsError,
@@ -26,8 +26,6 @@ from pipeline.running.atomic_outputs import ADVICE
 
 SURE = 0.25  # confidence from which a detection counts if a single threshold is needed; ultralytics' default
 MATCHED = ("truth", "image", "category", "score", "correct", "ignored")  # fields of records, and their stored arrays
-RECALL_POINTS = np.linspace(0, 1, 101)  # COCO interpolates precision at these recalls
-CHUNK_ELEMENTS = 2**17  # of an array (correct detections, resamples): 1 MiB, so that a few fit into the caches
 
 
 @dataclass(frozen=True)
@@ -65,10 +63,10 @@ class DetectionRecords:
     def scores(self, weights: ArrayLike | None = None) -> tuple[Metrics, dict[str, Metrics]]:
         """`metrics`, and by class name {"AP50-95", "AP50"}; NaN if a resample has no object of it. Each (R,)."""
         precision = self._average_precision(weights)
-        mean = precision.mean(axis=1)  # over the thresholds
-        metrics = {"mAP50-95": mean_of_defined(mean.T), "mAP50": mean_of_defined(precision[:, 0].T)}
+        mean = precision.mean(axis=0)  # over the thresholds
+        metrics = {"mAP50-95": mean_of_defined(mean.T), "mAP50": mean_of_defined(precision[0].T)}
         classes = {
-            name: {"AP50-95": mean[index], "AP50": precision[index, 0]} for index, name in enumerate(self.class_names)
+            name: {"AP50-95": mean[index], "AP50": precision[0, index]} for index, name in enumerate(self.class_names)
         }
         return metrics, classes
 
@@ -112,20 +110,9 @@ class DetectionRecords:
         return {"F1": np.divide(2.0 * right, objects, out=np.ones(images), where=objects > 0)}
 
     def _average_precision(self, weights: ArrayLike | None) -> NDArray[np.float64]:
-        """(C, T, R)."""
-        taken = check_weights(weights, len(self.image_ids)).T
-        resamples = taken.shape[1]
-        result = np.empty((len(self.class_names), len(IOU_THRESHOLDS), resamples))
-        counts = np.asarray(taken.any(axis=1))[self.image]  # (D,) of an image that some resample takes
-        for index in range(len(self.class_names)):
-            rows = (self.category == index) & counts
-            detections = self.image[rows], self.correct[rows], self.ignored[rows]
-            step = max(1, CHUNK_ELEMENTS // max(1, int(detections[1].any(axis=1).sum())))
-            for start in range(0, resamples, step):
-                chunk = np.ascontiguousarray(taken[:, start : start + step])
-                objects = self.truth[:, index] @ chunk
-                result[index, :, start : start + step] = average_precision(chunk, objects, *detections)
-        return result
+        """(T, C, R)."""
+        taken = check_weights(weights, len(self.image_ids))
+        return average_precision(taken.T, self.truth, self.image, self.category, self.correct, self.ignored)
 
     def save(self, path: Path) -> None:
         """Write an .npz file; the same records give the same bytes."""
@@ -214,99 +201,3 @@ def _pruned(records: DetectionRecords) -> DetectionRecords:
     kept = ~records.ignored.all(axis=1)
     rows = {name: getattr(records, name)[kept] for name in MATCHED if name != "truth"}
     return replace(records, **rows)
-
-
-def average_precision(
-    taken: NDArray[np.float64],
-    objects: NDArray[np.float64],
-    image: NDArray[np.int64],
-    correct: NDArray[np.bool_],
-    ignored: NDArray[np.bool_],
-) -> NDArray[np.float64]:
-    """COCO's average precision of one class in each of R resamples of N images, at each of T IoU thresholds.
-
-    Only correct detections are visited, because a wrong one raises neither recall nor the envelope.
-
-    Args:
-        taken: (N, R) how often each image is in each resample.
-        objects: (R,) objects to be found in each resample.
-        image: (D,) index of each detection's image; detections by falling score.
-        correct: (D, T) the detection matched an object.
-        ignored: (D, T) the detection matched a crowd and does not count.
-
-    Returns:
-        (T, R) in [0, 1], NaN where there is no object.
-    """
-    result = np.zeros((correct.shape[1], len(objects)))
-    hits = np.flatnonzero(correct.any(axis=1))  # at any threshold
-    listed = _count_up_to(hits, np.arange(len(image)), image, taken)
-    for threshold, (right, skip) in enumerate(zip(correct.T, ignored.T, strict=True)):
-        places = np.flatnonzero(right[hits])  # in `hits`
-        if places.size:
-            counted = listed[places]
-            if skip.any():
-                counted -= _count_up_to(hits[places], np.flatnonzero(skip), image, taken)
-            true_positives = _running_sum(taken[image[hits[places]]])
-            result[threshold] = _area_under_envelope(true_positives, counted, objects)
-    return np.where(objects > 0, result, np.nan)
-
-
-def _count_up_to(
-    hits: NDArray[np.int64], detections: NDArray[np.int64], image: NDArray[np.int64], taken: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """(H, R) how many of some detections come no later than each of H detections, in each resample.
-
-    Detections between two hits are counted for each image first. Most detections are wrong: their number would make a
-    sum over each of them in each resample slow.
-
-    Args:
-        hits: (H,) ascending indices of detections.
-        detections: ascending indices of those that count.
-        image: (D,) index of each detection's image.
-        taken: (N, R) how often each image is in each resample.
-    """
-    from scipy.sparse import csr_array
-
-    following = np.searchsorted(hits, detections)  # the first hit that is no earlier
-    detections, following = detections[following < len(hits)], following[following < len(hits)]
-    counts = csr_array(  # (H, N); equal places are added up
-        (np.ones(len(detections)), (following, image[detections])), shape=(len(hits), len(taken))
-    )
-    return _running_sum(counts @ taken)
-
-
-def _running_sum(rows: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Add to each row (R,) the one before it, in place: `np.cumsum` takes three times as long along this axis."""
-    for before, row in pairwise(rows):
-        np.add(row, before, out=row)
-    return rows
-
-
-def _area_under_envelope(
-    true_positives: NDArray[np.float64], counted: NDArray[np.float64], objects: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """(R,) the average of the interpolated precision over the recall points.
-
-    Args:
-        true_positives: (H, R) up to each correct detection.
-        counted: (H, R) all detections up to it.
-        objects: (R,) to be found.
-    """
-    envelope = true_positives / np.maximum(counted, np.finfo(np.float64).tiny)  # 0 where none is counted
-    for after, row in pairwise(envelope[::-1]):
-        np.maximum(row, after, out=row)
-    reached = _points_reached(true_positives, np.where(objects > 0, objects, 1))
-    # Each correct detection supplies the recall points that it is the first to reach.
-    reached[1:] -= reached[:-1].copy()
-    return np.einsum("hr,hr->r", envelope, reached) / len(RECALL_POINTS)
-
-
-def _points_reached(true_positives: NDArray[np.float64], objects: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(H, R) how many recall points are no higher than the recall.
-
-    They are 0.01 apart up to rounding, so that only the last of them is compared: a search takes three times as long.
-    """
-    recall = true_positives / objects
-    below = np.floor(true_positives * 100 / objects)
-    below += RECALL_POINTS[below.astype(np.intp)] <= recall
-    return below
