@@ -6,21 +6,18 @@ objective on a mixture of degradations it also writes the digests of their train
 """
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from data.dataset import Dataset
-from models.losses import get_loss, needs_prior
-from models.tasks import TASKS, get_task
+from models.losses import needs_prior
 from pipeline.running.atomic_outputs import StageFileError, replacing
 from pipeline.running.digests import data_digest, digest_files
 from pipeline.running.entry import parse_arguments, run_stage
 from pipeline.settings.grammar import CHECKPOINT, FROZEN, objective_losses
-from pipeline.settings.params import PARAMS_FILE, Params, ParamsError, load_params
+from pipeline.settings.params import Params, load_params
 from pipeline.settings.plugins import check_section
-
-Losses = Mapping[str, tuple[str, Mapping[str, Any]]]  # name -> kind and settings, as `objective_losses` returns them
+from pipeline.training.needed_networks import Losses, task_network
 
 
 def describe(objective: str, params: Params, prior: Path, tasks: Path, code: Path, degraded: Path) -> dict[str, Any]:
@@ -40,7 +37,7 @@ def describe(objective: str, params: Params, prior: Path, tasks: Path, code: Pat
         StageFileError: the stage `code` has not run.
     """
     losses = objective_losses(objective, params.losses)
-    network = _task_network(losses, params.tasks)
+    network = task_network(losses, params.tasks)
     return {
         "objective": objective,
         "losses": {name: {"kind": kind, "settings": settings} for name, (kind, settings) in losses.items()},
@@ -53,25 +50,6 @@ def describe(objective: str, params: Params, prior: Path, tasks: Path, code: Pat
         "files": {str(path): digest_files(path) for path in _files(objective, losses, params)},
         "mixture": {name: _image_digests(degraded / name) for name in params.train_restorer.mixture(objective)},
     }
-
-
-def _task_network(losses: Losses, tasks: list[str]) -> str | None:
-    """The task whose trained network the losses need; None if no loss needs one."""
-    networks: dict[str, str] = {}
-    for name, (kind, settings) in losses.items():
-        if get_loss(kind).needs_task:
-            key = f"{PARAMS_FILE}: losses.{name}.network"
-            network: str = check_section("losses", kind, settings, f"losses.{name}").network
-            if network not in tasks:
-                raise ParamsError(f"{key}: {network!r} is not among the tasks. Choose one of {', '.join(tasks)}.")
-            if get_loss(kind).needs_labels and not get_task(network).has_training_loss:
-                choices = ", ".join(task for task in TASKS if get_task(task).has_training_loss)
-                raise ParamsError(f"{key}: {network!r} has no training loss for crops. Choose one of {choices}.")
-            networks[name] = network
-    if len(set(networks.values())) > 1:
-        both = ", ".join(f"losses.{name}.network is {network!r}" for name, network in networks.items())
-        raise ParamsError(f"{PARAMS_FILE}: {both}. Choose the same task: an objective has one task network.")
-    return next(iter(networks.values()), None)
 
 
 def _files(objective: str, losses: Losses, params: Params) -> list[Path]:

@@ -33,6 +33,7 @@ from pipeline.settings.grammar import (
 )
 from pipeline.settings.params import PARAMS_FILE, RUN_IN_ROOT, Params, ParamsError, load_params, read_yaml
 from pipeline.settings.plugins import check_section, plugin_modules
+from pipeline.training.needed_networks import task_network
 
 Value = TypeVar("Value")
 Result = TypeVar("Result")
@@ -184,6 +185,8 @@ def _check_losses(params: Params) -> None:
     for name, section in params.losses.items():
         settings = {key: value for key, value in section.items() if key != BASE}
         check_section("losses", loss_kind(name, params.losses), settings, f"losses.{name}")
+    for objective in params.objectives:
+        task_network(objective_losses(objective, params.losses), params.tasks)
 
 
 def _check_objectives(params: Params) -> None:

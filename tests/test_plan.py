@@ -181,6 +181,18 @@ def test_a_mistake_is_one_line_and_leaves_nothing(
     assert not Path("out").exists()
 
 
+def test_a_loss_that_needs_another_task_network_stops_the_plan(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before prior, task networks and degradations are made: the stage `objective` would find out after them."""
+    _edit("objectives: [pixel, diffloss]", "objectives: [pixel, recognition]")
+    _edit("  pixel: {kind: l1}", "  pixel: {kind: l1}\n  recognition: {network: classification}")
+    with pytest.raises(ParamsError, match=r"losses\.recognition\.network: 'classification' has no training loss for"):
+        _run(monkeypatch)
+    _edit("network: classification", "network: depth")
+    with pytest.raises(ParamsError, match=r"losses\.recognition\.network: 'depth' is not among the tasks\. Choose one"):
+        _run(monkeypatch)
+    assert not Path("out").exists()
+
+
 def test_sections_are_as_they_stand_in_the_file(project: Path) -> None:
     _edit("  classification: {model: resnet10t", "  classification: {model: resnet18")
     assert load_params().task_settings("classification")["model"] == "resnet18"

@@ -1,6 +1,6 @@
 """A restorer as MLflow loads it. This file is part of the logged model, and runs wherever the model is loaded.
 
-Inputs and outputs are uint8 RGB (N, H, W, 3). The pixels are those that the stage `restore` writes.
+Inputs and outputs are uint8 RGB (N, H, W, 3). The pixels are those of the stage `restore` in float32.
 It imports only what is logged beside it, so that it runs without this project.
 """
 
