@@ -5,7 +5,7 @@ The batch of the next step is read while a step runs.
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -27,6 +27,8 @@ CLEAN_DRAW, MIXTURE_DRAW = 1, 2  # separate these draws from the other random dr
 CROP_LABELS = ("detection", "segmentation")  # kinds of labels that can be cut out together with an image
 SMALLEST_BOX = 2.0  # pixels; smaller remnants of boxes in a crop are dropped
 SMALLEST_SHARE = 0.1  # of a box's area in a crop; smaller remnants are dropped
+
+KEPT_BYTES = 2**27  # of the decoded images of a split: a small one is read once, and not in every epoch
 
 Labels = torch.Tensor | list[torch.Tensor]  # masks (B, crop, crop) int64; or the boxes (K, 5) of each crop
 
@@ -63,14 +65,16 @@ class PairBatches:
         clean_share: float = 0.0,
         labels: str | None = None,
     ) -> None:
-        self._degraded = [degraded] if isinstance(degraded, Split) else list(degraded)
-        for split in self._degraded:
+        splits = [degraded] if isinstance(degraded, Split) else list(degraded)
+        for split in splits:
             if split.ids != clean.ids:
                 raise ValueError(f"{split.folder}: its ids differ from those of {clean.folder}. Run degrade again")
         import albumentations
 
         self._draw = _Draw(clean.ids, batch, seed, rank)
         self._clean, self._clean_share = clean, clean_share
+        self._clean_image, self._clean_mask = _kept(clean, clean.image), _kept(clean, clean.mask)
+        self._degraded_images = [_kept(split, split.image) for split in splits]
         if labels not in (None, *CROP_LABELS):
             raise ValueError(f"crops have no labels for {labels}, only for {', '.join(CROP_LABELS)}")
         self._labels = labels
@@ -113,7 +117,7 @@ class PairBatches:
                 self._transform,
                 seed,
                 image=self._input(image_id, seed),
-                clean=self._clean.image(image_id),
+                clean=self._clean_image(image_id),
                 **self._labels_of(image_id),
             )
             for image_id, seed in self._draw(step)
@@ -121,7 +125,7 @@ class PairBatches:
 
     def _labels_of(self, image_id: str) -> dict[str, NDArray[Any]]:
         if self._labels == "segmentation":
-            return {"mask": self._clean.mask(image_id)}
+            return {"mask": self._clean_mask(image_id)}
         if self._labels == "detection":
             boxes = self._clean.boxes(image_id)
             return {"bboxes": boxes[:, 1:], "classes": boxes[:, 0]}
@@ -134,12 +138,12 @@ class PairBatches:
     def _input(self, image_id: str, seed: int) -> Array:
         """The degraded image, or the clean image for `clean_share` of the pairs."""
         is_clean = np.random.default_rng([seed, CLEAN_DRAW]).random() < self._clean_share
-        return (self._clean if is_clean else self._drawn_split(seed)).image(image_id)
+        return self._clean_image(image_id) if is_clean else self._drawn_images(seed)(image_id)
 
-    def _drawn_split(self, seed: int) -> Split:
-        if len(self._degraded) == 1:
-            return self._degraded[0]
-        return self._degraded[np.random.default_rng([seed, MIXTURE_DRAW]).integers(len(self._degraded))]
+    def _drawn_images(self, seed: int) -> Callable[[str], Array]:
+        if len(self._degraded_images) == 1:
+            return self._degraded_images[0]
+        return self._degraded_images[np.random.default_rng([seed, MIXTURE_DRAW]).integers(len(self._degraded_images))]
 
 
 class MaskBatches:
@@ -152,7 +156,7 @@ class MaskBatches:
         import albumentations
 
         self._draw = _Draw(split.ids, batch, seed)
-        self._split = split
+        self._image, self._mask = _kept(split, split.image), _kept(split, split.mask)
         self._transform = albumentations.Compose(
             [
                 albumentations.RandomScale((-0.25, 0.33), p=0.8),
@@ -168,7 +172,7 @@ class MaskBatches:
 
     def _read(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:
         views = [
-            _transformed(self._transform, seed, image=self._split.image(image_id), mask=self._split.mask(image_id))
+            _transformed(self._transform, seed, image=self._image(image_id), mask=self._mask(image_id))
             for image_id, seed in self._draw(step)
         ]
         masks = torch.from_numpy(np.stack([view["mask"] for view in views]).astype(np.int64))
@@ -187,7 +191,7 @@ class CropBatches:
         import albumentations
 
         self._draw = _Draw(split.ids, batch, seed, rank)
-        self._split = split
+        self._image = _kept(split, split.image)
         self._transform = albumentations.Compose(
             [
                 _random_crop(crop),
@@ -202,8 +206,7 @@ class CropBatches:
 
     def _read(self, step: int) -> torch.Tensor:
         views = [
-            _transformed(self._transform, seed, image=self._split.image(image_id))
-            for image_id, seed in self._draw(step)
+            _transformed(self._transform, seed, image=self._image(image_id)) for image_id, seed in self._draw(step)
         ]
         return _stack(view["image"] for view in views)
 
@@ -227,6 +230,18 @@ class _Draw:
 
     def _permutation(self, epoch: int) -> NDArray[np.int64]:
         return np.random.default_rng([self._seed, epoch]).permutation(len(self._ids))
+
+
+def _kept(split: Split, read: Callable[[str], Array]) -> Callable[[str], Array]:
+    """`read` of a split's images or masks by id, which keeps as many of them as fit into KEPT_BYTES, read-only."""
+
+    def read_only(image_id: str) -> Array:
+        array = read(image_id)
+        array.setflags(write=False)
+        return array
+
+    height, width = split.size(split.ids[0]) if split.ids else (1, 1)
+    return lru_cache(maxsize=KEPT_BYTES // (3 * height * width))(read_only)
 
 
 def _random_crop(size: int) -> Any:

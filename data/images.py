@@ -10,7 +10,7 @@ import shutil
 import struct
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import cv2
 import numpy as np
@@ -34,8 +34,8 @@ def read_image(path: Path) -> NDArray[np.uint8]:
     Raises:
         ImageError: the file is missing or not an image.
     """
-    image = _decode(path, cv2.IMREAD_COLOR)
-    return np.ascontiguousarray(image[:, :, ::-1])
+    image: Any = _decode(path, cv2.IMREAD_COLOR)
+    return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), dtype=np.uint8)
 
 
 def png_size(path: Path) -> tuple[int, int]:
@@ -82,7 +82,7 @@ def read_depth(path: Path) -> NDArray[np.float32]:
 
 def write_image(path: Path, image: NDArray[np.uint8]) -> None:
     """Write uint8 RGB (H, W, 3) losslessly as PNG."""
-    _encode(path, image[:, :, ::-1])
+    _encode(path, np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2BGR), dtype=np.uint8))
 
 
 def write_mask(path: Path, mask: NDArray[np.uint8]) -> None:

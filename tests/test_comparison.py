@@ -347,6 +347,26 @@ def test_plans_use_the_trainings_only_if_there_are_several() -> None:
     assert plan(trained[0], trained[1], "score", 0.05) is None  # one training each
 
 
+@pytest.mark.parametrize(
+    ("groups", "error", "trainings", "between"),
+    [(293, 0.00192, 1, 0.0), (9, 0.00067, 1, 0.0), (46, 0.01337, 1, 0.0), (40, 0.004, 5, 0.0005)],
+)
+def test_a_plan_has_the_power_by_the_noncentral_t_distribution(
+    groups: int, error: float, trainings: int, between: float
+) -> None:
+    parts = VarianceComponents(0.01, error**2, between**2, groups, trainings)
+    needed = groups_needed(parts, 0.005)
+    assert needed is not None
+
+    def power(count: int) -> float:
+        planned = VarianceComponents(0.01, error**2 * groups / count, between**2, count, trainings)
+        critical = stats.t.ppf(0.975, planned.degrees_of_freedom)
+        return float(stats.nct.sf(critical, planned.degrees_of_freedom, 0.005 / planned.standard_error))
+
+    assert power(needed) >= 0.8
+    assert needed == 5 or power(needed - 1) < 0.8
+
+
 def test_the_recovered_share_of_systems_is_a_ratio_of_gains() -> None:
     degraded = _draws(0, 60) * 0.1
     clean, restored = degraded + 0.6 + 0.05 * _draws(1, 60), degraded + 0.3 + 0.05 * _draws(2, 60)

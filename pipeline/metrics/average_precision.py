@@ -36,13 +36,14 @@ def average_precision(
     Returns:
         (T, C, R) in [0, 1], NaN where there is no object.
     """
-    counts = np.asarray(taken.any(axis=1))[image]  # (D,) of an image that some resample takes
+    drawn = np.asarray(taken.any(axis=1))[image]  # (D,) of an image that some resample takes
     at_thresholds = [
-        _Hits.find(image[counts], category[counts], right[counts], ~skip[counts], len(taken))
+        _Hits.find(image[drawn], category[drawn], right[drawn], ~skip[drawn], len(taken))
         for right, skip in zip(correct.T, ignored.T, strict=True)
     ]
     result = np.zeros((len(at_thresholds), truth.shape[1], taken.shape[1]))
-    step = max(FEWEST_IN_CHUNK, CHUNK_ELEMENTS // max(1, *(len(hits.image) for hits in at_thresholds)))
+    most = max(len(hits.image) for hits in at_thresholds)
+    step = max(FEWEST_IN_CHUNK, CHUNK_ELEMENTS // max(1, most))
     for start in range(0, taken.shape[1], step):
         chunk = np.ascontiguousarray(taken[:, start : start + step])
         objects = truth.T @ chunk
@@ -61,12 +62,13 @@ class _Hits:
     Attributes:
         image: (H,) index of each one's image.
         category: (H,) its class.
-        counted: (H, N) sparse: the detections of each image that count, after the hit before it in its class.
+        listed: (H, N) sparse: the detections of each image that count, after the hit before it in its class and up to
+            it. The running sum over the hits of a class is the number of detections up to each.
     """
 
     image: Indices
     category: Indices
-    counted: Any  # scipy's csr_array
+    listed: Any  # scipy's csr_array
 
     @classmethod
     def find(
@@ -74,19 +76,19 @@ class _Hits:
         image: Indices,
         category: Indices,
         correct: NDArray[np.bool_],
-        counts: NDArray[np.bool_],
+        valid: NDArray[np.bool_],
         images: int,
     ) -> "_Hits":
         """Those among D detections, by class and falling score, of N images; crowds' detections do not count."""
         from scipy.sparse import csr_array
 
-        hits, listed = np.flatnonzero(correct), np.flatnonzero(counts)
-        following = np.searchsorted(hits, listed)  # the first hit that is no earlier, of any class
-        listed, following = listed[following < len(hits)], following[following < len(hits)]
-        same = category[listed] == category[hits[following]]
-        places = following[same], image[listed[same]]
-        counted = csr_array((np.ones(len(places[0])), places), shape=(len(hits), images))  # equal places are added up
-        return cls(image[hits], category[hits], counted)
+        hits, counted = np.flatnonzero(correct), np.flatnonzero(valid)
+        following = np.searchsorted(hits, counted)  # the first hit that is no earlier, of any class
+        counted, following = counted[following < len(hits)], following[following < len(hits)]
+        same = category[counted] == category[hits[following]]
+        places = following[same], image[counted[same]]
+        listed = csr_array((np.ones(len(places[0])), places), shape=(len(hits), images))  # equal places are added up
+        return cls(image[hits], category[hits], listed)
 
     @cached_property
     def classes(self) -> Indices:
@@ -109,7 +111,7 @@ class _Hits:
         Returns:
             (K, R) in [0, 1]
         """
-        found, counted = self._running_sum(taken[self.image]), self._running_sum(self.counted @ taken)
+        found, counted = self._running_sum(taken[self.image]), self._running_sum(self.listed @ taken)
         envelope = found / np.maximum(counted, np.finfo(np.float64).tiny)  # (H, R); 0 where none is counted
         for row, after, continues in zip(envelope[-2::-1], envelope[:0:-1], self._continues[::-1], strict=True):
             if continues:
@@ -130,11 +132,11 @@ class _Hits:
 
 
 def _points_reached(found: Floats, objects: Floats) -> Floats:
-    """How many recall points are no higher than the recall.
+    """(H, R) how many recall points are no higher than the recall: `found` (H, R) of `objects` (H, R), at most all.
 
     They are 0.01 apart up to rounding, so that only the last of them is compared: a search takes three times as long.
     """
     recall = found / objects
-    below = np.floor(found * 100 / objects)
-    below += RECALL_POINTS[below.astype(np.intp)] <= recall
-    return below
+    reached = np.floor(found * 100 / objects)
+    reached += RECALL_POINTS[reached.astype(np.intp)] <= recall
+    return reached

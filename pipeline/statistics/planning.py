@@ -127,7 +127,8 @@ def _fewest(
             return True
         freedom = parts.degrees_of_freedom
         critical = special.stdtrit(freedom, (1 + level) / 2)
-        return float(1 - special.nctdtr(freedom, gain / parts.standard_error, critical)) >= power
+        missed = special.nctdtr(freedom, gain / parts.standard_error, critical)
+        return not missed > 1 - power  # NaN if it is too small for a float
 
     if not enough(MOST_PLANNED):
         return None
