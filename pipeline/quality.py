@@ -63,10 +63,15 @@ def _measure_image(
 ) -> dict[Variant, dict[str, float]]:
     reference = clean.image(image_id)
     versions = {variant: read(image_id) for variant, read in variants.items()}
-    return {
-        variant: {name: measure(image, reference) for name, measure in measures.items()}
-        for variant, image in versions.items()
-    }
+    return {variant: _measured(image, reference, measures) for variant, image in versions.items()}
+
+
+def _measured(image: Image, clean: Image, measures: Mapping[str, Measure]) -> dict[str, float]:
+    scores: dict[str, float] = {}
+    for name, measure in measures.items():
+        value = measure(image, clean)
+        scores |= value if isinstance(value, Mapping) else {name: value}
+    return scores
 
 
 def measure_all(

@@ -13,7 +13,7 @@ from torchmetrics.functional.image import multiscale_structural_similarity_index
 
 from data.dataset import Dataset
 from data.degradations import degrade
-from pipeline.metrics.fidelity import LARGEST_PSNR, SMALLEST_SIDE, ms_ssim, psnr, ssim
+from pipeline.metrics.fidelity import LARGEST_PSNR, SMALLEST_SIDE, ms_ssim, psnr, ssim, ssim_at_all_scales
 from pipeline.metrics.image_quality import ImageQuality, blur, image_measures, network_measures
 from pipeline.metrics.piqe import piqe
 from pipeline.quality import measure
@@ -214,6 +214,7 @@ LARGE_PAIRS = {
 def test_ms_ssim_is_torchmetrics(pair: tuple[np.ndarray, np.ndarray]) -> None:
     expected = multiscale_structural_similarity_index_measure(_batch(pair[1]), _batch(pair[0]), data_range=255.0)
     assert ms_ssim(pair[1], pair[0]) == pytest.approx(float(expected), abs=1e-4)
+    assert ssim_at_all_scales(pair[1], pair[0])["SSIM"] == ssim(pair[1], pair[0])
 
 
 def test_what_cannot_be_measured_is_left_out_by_name(
@@ -227,7 +228,8 @@ def test_what_cannot_be_measured_is_left_out_by_name(
     measures, missing = image_measures(make_dataset("narrow", size=(SMALLEST_SIDE - 1, 180)).split("test"))
     assert "MS-SSIM" not in measures and set(missing) == {"MS-SSIM"}
     measures, missing = image_measures(make_dataset("large", size=(SMALLEST_SIDE, 180)).split("test"))
-    assert set(measures) == {*ImageQuality.measures, "MS-SSIM"} and not missing
+    assert set(measures) == set(ImageQuality.measures) and not missing
+    assert measures["SSIM"] is ssim_at_all_scales  # which measures MS-SSIM, too
 
 
 @pytest.mark.parametrize("upright", [True, False])

@@ -1,13 +1,14 @@
 """PSNR, SSIM and MS-SSIM: how near an image is to its clean counterpart."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 Image = NDArray[np.uint8]  # (H, W, 3)
-Measure = Callable[[Image, Image], float]  # of an image and its clean counterpart
+# Of an image and its clean counterpart. A measure that computes several metrics at once returns them by name.
+Measure = Callable[[Image, Image], float | Mapping[str, float]]
 Floats = NDArray[np.float32]
 
 LARGEST_PSNR = 100.0  # of equal images, for which the formula gives infinity
@@ -39,11 +40,16 @@ def ssim(image: Image, clean: Image) -> float:
 
 
 def ms_ssim(image: Image, clean: Image) -> float:
-    """Multi-scale structural similarity with the five weights of Wang et al. 2003; 0 to 1.
+    """Multi-scale structural similarity: see `ssim_at_all_scales`."""
+    return ssim_at_all_scales(image, clean)["MS-SSIM"]
 
-    Contrast and structure at each scale, luminance at the coarsest. As in torchmetrics, the window reaches over the
-    mirrored borders at the coarsest scale alone. The value is that of its
-    `multiscale_structural_similarity_index_measure` to 1e-4.
+
+def ssim_at_all_scales(image: Image, clean: Image) -> dict[str, float]:
+    """{"SSIM": as `ssim`, "MS-SSIM": multi-scale structural similarity, 0 to 1}. The finest scale serves both.
+
+    MS-SSIM has the five weights of Wang et al. 2003: contrast and structure at each scale, luminance at the coarsest.
+    As in torchmetrics, the window reaches over the mirrored borders at the coarsest scale alone. The value is that of
+    its `multiscale_structural_similarity_index_measure` to 1e-4.
 
     Raises:
         ValueError: a side is shorter than SMALLEST_SIDE.
@@ -51,14 +57,14 @@ def ms_ssim(image: Image, clean: Image) -> float:
     if min(clean.shape[:2]) < SMALLEST_SIDE:
         raise ValueError(f"MS-SSIM needs at least {SMALLEST_SIDE} pixels on each side, got {clean.shape[:2]}")
     x, y = _around_grey(image), _around_grey(clean)
-    product = 1.0
-    for scale, weight in enumerate(SCALE_WEIGHTS, start=1):
+    luminance, contrast = _similarity(x, y)
+    single, product = _mean(luminance * contrast), max(_mean(contrast), 0.0) ** SCALE_WEIGHTS[0]
+    for scale, weight in enumerate(SCALE_WEIGHTS[1:], start=2):
+        x, y = _halved(x), _halved(y)
         is_coarsest = scale == len(SCALE_WEIGHTS)
         luminance, contrast = _similarity(x, y, margin=0 if is_coarsest else MARGIN)
         product *= max(_mean(luminance * contrast if is_coarsest else contrast), 0.0) ** weight
-        if not is_coarsest:
-            x, y = _halved(x), _halved(y)
-    return product
+    return {"SSIM": single, "MS-SSIM": product}
 
 
 def _around_grey(image: Image) -> Floats:
@@ -100,4 +106,4 @@ def _mean(values: Floats) -> float:
     return float(values.mean(dtype=np.float64))
 
 
-FIDELITY: dict[str, Measure] = {"PSNR": psnr, "SSIM": ssim}
+FIDELITY: dict[str, Callable[[Image, Image], float]] = {"PSNR": psnr, "SSIM": ssim}

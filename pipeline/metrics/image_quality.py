@@ -12,7 +12,7 @@ import numpy as np
 
 from data import images
 from data.dataset import Split
-from pipeline.metrics.fidelity import FIDELITY, SMALLEST_SIDE, Image, Measure, ms_ssim
+from pipeline.metrics.fidelity import FIDELITY, SMALLEST_SIDE, Image, Measure, ssim_at_all_scales
 from pipeline.metrics.piqe import piqe
 from pipeline.metrics.scoring import Metric
 
@@ -55,7 +55,7 @@ def image_measures(clean: Split, chosen: Sequence[str] = ()) -> tuple[dict[str, 
     sides = {image_id: min(clean.size(image_id)) for image_id in clean.ids}
     smallest = min(sides, key=lambda image_id: sides[image_id])
     if sides[smallest] >= SMALLEST_SIDE:
-        return {**measures, "MS-SSIM": ms_ssim}, {}
+        return {**measures, "SSIM": ssim_at_all_scales}, {}
     reason = f"needs at least {SMALLEST_SIDE} pixels on each side, and {smallest!r} has {sides[smallest]}"
     return measures, {"MS-SSIM": reason}
 
