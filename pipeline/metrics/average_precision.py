@@ -138,5 +138,5 @@ def _points_reached(found: Floats, objects: Floats) -> Floats:
     """
     recall = found / objects
     reached = np.floor(found * 100 / objects)
-    reached += RECALL_POINTS[reached.astype(np.intp)] <= recall
+    reached += RECALL_POINTS.take(reached.astype(np.intp), mode="clip") <= recall
     return reached
