@@ -207,6 +207,8 @@ def write_curves(restorers: Path, degradations: Iterable[str], objectives: Itera
             path = restorers / degradation / objective / "curve.csv"
             if path.exists():
                 curve = read_table(path, dtype=str, na_values=[])
+                if curve.empty:  # of a checkpoint that is used as it is
+                    continue
                 curve = curve.assign(degradation=degradation, variant=objective)
                 parts.append(curve[CURVES])
                 components = [name for name in curve.columns if name.endswith(RATIO)]
