@@ -141,6 +141,16 @@ def test_losses_are_counted_over_tasks_and_degradations() -> None:
     assert which_loss(table(HELPS), ["pixel"]) == ""
 
 
+def test_pairs_of_losses_with_a_winner_come_first() -> None:
+    names = ["frequency", "task", "natural", "semantic"]
+    pairs = [verdict(name, 0.02, -0.01, 0.03, "can't tell", versus="pixel") for name in names]
+    pairs[3]["verdict"] = "helps"
+    assert which_loss(table(*pairs), ["pixel", *names]) == (
+        "Of the losses, semantic beats pixel in 1 of 1 case; frequency and pixel cannot be told apart; "
+        "task and pixel cannot be told apart, and 1 more comparison."
+    )
+
+
 def test_a_limit_is_said_once_however_many_rows_have_it() -> None:
     reason = "3 trainings: a verdict needs 5; raise train_restorer.repeats"
     rows = [withheld("pixel", 0.1, reason, degradation=name, n_trainings=3) for name in ("fog", "rain", "snow")]

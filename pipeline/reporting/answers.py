@@ -155,7 +155,10 @@ def overall_tone(cells: Sequence[CellAnswer]) -> str:
 
 
 def which_loss(verdicts: pd.DataFrame, objectives: Sequence[str]) -> str:
-    """Which loss is ahead over all tasks and degradations, in one sentence; "" if no two losses are compared."""
+    """Which loss is ahead over all tasks and degradations, in one sentence; "" if no two losses are compared.
+
+    Pairs with a winner come first.
+    """
     rows = main_rows(verdicts, objectives)
     between = rows[rows.versus != DEGRADED]
     if between.empty:
@@ -165,17 +168,21 @@ def which_loss(verdicts: pd.DataFrame, objectives: Sequence[str]) -> str:
         if reasons == [ONE_TRAINING]:
             return "One training each cannot tell which loss is better."
         return f"There is no verdict on which loss is better ({'; '.join(reasons)})."
-    texts = []
+    decided, undecided = [], []
     for (variant, versus), pair in between.groupby(["variant", "versus"], sort=False):
         wins, defeats = (int((pair.verdict == verdict).sum()) for verdict in (HELPS, HURTS))
         if wins or defeats:
             beaten = f", is beaten in {defeats}" if defeats else ""
             rest = len(pair) - wins - defeats
             unsure = f", and {rest} cannot be told" if rest else ""
-            texts.append(f"{variant} beats {versus} in {wins} of {len(pair)} cases{beaten}{unsure}")
+            decided.append(
+                f"{variant} beats {versus} in {wins} of {len(pair)} case{'s' if len(pair) > 1 else ''}{beaten}{unsure}"
+            )
         else:
-            texts.append(f"{variant} and {versus} cannot be told apart")
-    more = f", and {len(texts) - MOST_PAIRS} more comparisons" if len(texts) > MOST_PAIRS else ""
+            undecided.append(f"{variant} and {versus} cannot be told apart")
+    texts = [*decided, *undecided]
+    left_out = len(texts) - MOST_PAIRS
+    more = f", and {left_out} more comparison{'s' if left_out > 1 else ''}" if left_out > 0 else ""
     return f"Of the losses, {'; '.join(texts[:MOST_PAIRS])}{more}."
 
 
