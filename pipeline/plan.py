@@ -125,6 +125,8 @@ def _check_degradations(params: Params) -> None:
                 f"{PARAMS_FILE}: degrade.severity_of: {name!r} is a sweep, without severities. Remove it."
             )
         _check_degradation(params, "degrade.severity_of", name)
+        if name in params.degradations and not isinstance(degrade.severity, int):
+            print(f"note: degrade.severity_of.{name} overrides the severities in degrade.severity.")
 
 
 def _check_degradation(params: Params, key: str, name: str) -> None:

@@ -217,6 +217,15 @@ def _weights(path: Path, seed: int) -> str:
     return str(path)
 
 
+def test_a_severity_that_overrides_a_list_is_said(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _edit("severity_of: {}", "severity_of: {fog: 2}")
+    plan.check_names(load_params())
+    assert not capsys.readouterr().out
+    _edit("severity: 3", "severity: [1, 3]")
+    plan.check_names(load_params())
+    assert capsys.readouterr().out == "note: degrade.severity_of.fog overrides the severities in degrade.severity.\n"
+
+
 def test_the_content_of_a_checkpoint_counts(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     inside, outside = (Path(_weights(project / place, 0)) for place in ("weights/a.pth", "a.pth"))
     before = describe_restorer(_settings("checkpoint", str(inside)), project / "weights")
