@@ -25,7 +25,7 @@ from models.tasks import get_task
 from models.tasks.contract import Task
 from models.tasks.smp_networks import start_network
 from pipeline.metrics.diffloss_terms import DiffLossTerms, fixed_steps
-from pipeline.metrics.fidelity import Image, ms_ssim, ssim
+from pipeline.metrics.fidelity import Image, ssim, ssim_at_all_scales
 from pipeline.reporting.pictures import jpeg
 from pipeline.running.restoring import restore_batch, to_batch
 from pipeline.settings.params import Params, load_params
@@ -59,7 +59,7 @@ def quality_ways(params: Params, images: list[Image], versions: list[Image]) -> 
         "MS-SSIM": (
             {
                 "torchmetrics": lambda: by_torch(batch, clean_batch, data_range=255.0),
-                "ours": lambda: ms_ssim(large, large_clean),
+                "ours": lambda: ssim_at_all_scales(large, large_clean)["MS-SSIM"],
             },
             1,
         ),

@@ -73,8 +73,8 @@ class PairBatches:
 
         self._draw = _Draw(clean.ids, batch, seed, rank)
         self._clean, self._clean_share = clean, clean_share
-        self._clean_image, self._clean_mask = _kept(clean, clean.image), _kept(clean, clean.mask)
-        self._degraded_images = [_kept(split, split.image) for split in splits]
+        self._clean_image, self._clean_mask = _kept(clean.image), _kept(clean.mask)
+        self._degraded_images = [_kept(split.image) for split in splits]
         if labels not in (None, *CROP_LABELS):
             raise ValueError(f"crops have no labels for {labels}, only for {', '.join(CROP_LABELS)}")
         self._labels = labels
@@ -156,7 +156,7 @@ class MaskBatches:
         import albumentations
 
         self._draw = _Draw(split.ids, batch, seed)
-        self._image, self._mask = _kept(split, split.image), _kept(split, split.mask)
+        self._image, self._mask = _kept(split.image), _kept(split.mask)
         self._transform = albumentations.Compose(
             [
                 albumentations.RandomScale((-0.25, 0.33), p=0.8),
@@ -191,7 +191,7 @@ class CropBatches:
         import albumentations
 
         self._draw = _Draw(split.ids, batch, seed, rank)
-        self._image = _kept(split, split.image)
+        self._image = _kept(split.image)
         self._transform = albumentations.Compose(
             [
                 _random_crop(crop),
@@ -232,16 +232,26 @@ class _Draw:
         return np.random.default_rng([self._seed, epoch]).permutation(len(self._ids))
 
 
-def _kept(split: Split, read: Callable[[str], Array]) -> Callable[[str], Array]:
-    """`read` of a split's images or masks by id, which keeps as many of them as fit into KEPT_BYTES, read-only."""
+def _kept(read: Callable[[str], Array]) -> Callable[[str], Array]:
+    """`read` of images or masks by id, which keeps the first KEPT_BYTES of them, read-only.
 
-    def read_only(image_id: str) -> Array:
+    An epoch visits each image once: whatever the last ones replaced would be read again before it is used.
+    """
+    kept: dict[str, Array] = {}
+    free = KEPT_BYTES
+
+    def read_or_kept(image_id: str) -> Array:
+        nonlocal free
+        if image_id in kept:
+            return kept[image_id]
         array = read(image_id)
         array.setflags(write=False)
+        if array.nbytes <= free:
+            kept[image_id] = array
+            free -= array.nbytes
         return array
 
-    height, width = split.size(split.ids[0]) if split.ids else (1, 1)
-    return lru_cache(maxsize=KEPT_BYTES // (3 * height * width))(read_only)
+    return read_or_kept
 
 
 def _random_crop(size: int) -> Any:

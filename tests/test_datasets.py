@@ -166,6 +166,21 @@ def test_crops_are_resized(make_dataset: Callable[..., Dataset]) -> None:
     assert views.min() >= 0 and views.max() <= 1
 
 
+@pytest.mark.parametrize("kept", [0, 2, 5])
+def test_images_are_kept_up_to_their_bytes(
+    make_dataset: Callable[..., Dataset], monkeypatch: pytest.MonkeyPatch, kept: int
+) -> None:
+    split = make_dataset(train=5).split("train")
+    read, image = list[str](), type(split).image
+    monkeypatch.setattr(type(split), "image", lambda self, name: (read.append(name), image(self, name))[1])
+    monkeypatch.setattr("data.batches.KEPT_BYTES", kept * split.image(split.ids[0]).nbytes)
+    read.clear()
+    batches = CropBatches(split, crop=16, size=16, batch=5, seed=0)
+    views = [batches._read(epoch) for epoch in range(3)]
+    assert len(read) == 5 + 2 * (5 - kept)
+    assert torch.equal(views[0], CropBatches(split, crop=16, size=16, batch=5, seed=0)(0))
+
+
 def test_groups_of_images_are_kept_where_they_are_known(make_dataset: Callable[..., Dataset]) -> None:
     clean = make_dataset("clean", test=3)
     path = clean.folder / "dataset.json"

@@ -6,7 +6,8 @@ from test_prior import tiny_prior, tiny_unet
 
 from models.diffusion.prior import DiffusionPrior, PriorError
 from models.losses.diffloss import DiffLoss
-from models.losses.diffusion_terms import DISTANCES, DiffLossWithOptions, Settings
+from models.losses.diffusion_terms import DiffLossWithOptions, Settings
+from models.losses.distances import DISTANCES
 
 GENERATOR = torch.Generator().manual_seed(0)
 SEEN, WANTED = (torch.randn(2, 6, 5, 7, generator=GENERATOR, dtype=torch.float64) for _ in range(2))

@@ -39,11 +39,6 @@ def ssim(image: Image, clean: Image) -> float:
     return _mean(luminance * contrast)
 
 
-def ms_ssim(image: Image, clean: Image) -> float:
-    """Multi-scale structural similarity: see `ssim_at_all_scales`."""
-    return ssim_at_all_scales(image, clean)["MS-SSIM"]
-
-
 def ssim_at_all_scales(image: Image, clean: Image) -> dict[str, float]:
     """{"SSIM": as `ssim`, "MS-SSIM": multi-scale structural similarity, 0 to 1}. The finest scale serves both.
 
