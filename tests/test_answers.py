@@ -138,6 +138,11 @@ def test_losses_are_counted_over_tasks_and_degradations() -> None:
     unsure = {**wins, "verdict": "can't tell", "degradation": "dusk"}
     assert which_loss(table(wins, unsure), TWO).endswith("beats pixel in 1 of 2 cases, and 1 cannot be told.")
     assert which_loss(table(unsure), TWO) == "Of the losses, diffloss and pixel cannot be told apart."
+    frozen = {**unsure, "versus": "frozen"}
+    assert (
+        which_loss(table(frozen), ["diffloss", "frozen"])
+        == "Of the restorers, diffloss and frozen cannot be told apart."
+    )
     assert which_loss(table(HELPS), ["pixel"]) == ""
 
 

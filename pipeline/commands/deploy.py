@@ -25,7 +25,7 @@ from models.restorers import load_restorer
 from models.restorers.contract import Restorer
 from models.restorers.onnx_file import export_onnx, load_onnx
 from pipeline.commands.completed_runs import ADVICE, CompletedRun, CompletedRunError, add_restorer_options
-from pipeline.commands.model_card import TOLERANCE, Exported, Latency, Parity, model_card
+from pipeline.commands.model_card import TOLERANCE, Exported, Latency, Parity, model_card, read_report
 from pipeline.running.artifacts import training_split
 from pipeline.running.atomic_outputs import replacing_output
 from pipeline.running.entry import run_command
@@ -55,6 +55,7 @@ def deploy(run: CompletedRun, out: Path, licence: str | None) -> Exported:
         CompletedRunError: a result is missing, or the scores belong to other weights.
     """
     run.check_params()
+    rows = read_report(run)
     restorer = load_restorer(run.weights)
     split = run.degraded.split(run.degraded.evaluation_splits[-1])  # the highest severity if there are several
     check_scored_weights(restorer, run, split)
@@ -64,7 +65,7 @@ def deploy(run: CompletedRun, out: Path, licence: str | None) -> Exported:
         parity = check_parity(restorer, onnx_restorer, split)
         latency = measure_latency(restorer, onnx_restorer, split.image(split.ids[0]))
         exported = Exported(restorer, folder / ONNX, parity, latency, licence)
-        (folder / CARD).write_text(model_card(run, exported))
+        (folder / CARD).write_text(model_card(run, rows, exported))
         measured = {"parity": [asdict(comparison) for comparison in parity], "latency": asdict(latency)}
         (folder / MEASURED).write_text(json.dumps(measured, indent=1) + "\n")
     return exported

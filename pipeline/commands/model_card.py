@@ -64,15 +64,26 @@ class Exported:
     licence: str | None = None
 
 
-def model_card(run: CompletedRun, exported: Exported) -> str:
-    """The model card as Markdown.
+@dataclass(frozen=True)
+class ReportRows:
+    """The rows of results.csv and verdicts.csv about a restorer, and those of clean and degraded images."""
+
+    results: pd.DataFrame
+    verdicts: pd.DataFrame
+
+
+def read_report(run: CompletedRun) -> ReportRows:
+    """The report's rows about the restorer of a run.
 
     Raises:
         CompletedRunError: the report has no row of this restorer.
     """
     report = run.folder("report")
-    results = _read_rows(report / "results.csv", run)
-    verdicts = _read_rows(report / "verdicts.csv", run)
+    return ReportRows(_read_rows(report / "results.csv", run), _read_rows(report / "verdicts.csv", run))
+
+
+def model_card(run: CompletedRun, rows: ReportRows, exported: Exported) -> str:
+    """The model card as Markdown."""
     parts = [
         f"# Restorer `{run.objective}` for `{run.degradation}`",
         f"{_architecture(exported.restorer)}, {_count_weights(exported.restorer):,} weights, trained to undo "
@@ -83,11 +94,11 @@ def model_card(run: CompletedRun, exported: Exported) -> str:
         "## Made of",
         table(["what", "value"], list(_origin(run, exported))),
         "## Scores",
-        *_scores(run, results),
+        *_scores(run, rows.results),
         "## Gains and verdicts",
-        *_verdicts(run, verdicts),
+        *_verdicts(run, rows.verdicts),
         "## Harm on clean images",
-        *_harm(run, verdicts),
+        *_harm(run, rows.verdicts),
         "## The same as PyTorch",
         *_parity(exported.parity),
         "## Time",
@@ -101,7 +112,6 @@ def model_card(run: CompletedRun, exported: Exported) -> str:
 
 
 def _read_rows(path: Path, run: CompletedRun) -> pd.DataFrame:
-    """The rows of a table of the report that are about this restorer, and those of clean and degraded images."""
     try:
         rows = pd.read_csv(path)
     except OSError as error:

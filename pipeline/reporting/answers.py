@@ -155,7 +155,7 @@ def overall_tone(cells: Sequence[CellAnswer]) -> str:
 
 
 def which_loss(verdicts: pd.DataFrame, objectives: Sequence[str]) -> str:
-    """Which loss is ahead over all tasks and degradations, in one sentence; "" if no two losses are compared.
+    """Which loss is ahead over all tasks and degradations, in one sentence; "" if no two objectives are compared.
 
     Pairs with a winner come first.
     """
@@ -183,7 +183,8 @@ def which_loss(verdicts: pd.DataFrame, objectives: Sequence[str]) -> str:
     texts = [*decided, *undecided]
     left_out = len(texts) - MOST_PAIRS
     more = f", and {left_out} more comparison{'s' if left_out > 1 else ''}" if left_out > 0 else ""
-    return f"Of the losses, {'; '.join(texts[:MOST_PAIRS])}{more}."
+    compared = "restorers" if FROZEN in {*between.variant, *between.versus} else "losses"
+    return f"Of the {compared}, {'; '.join(texts[:MOST_PAIRS])}{more}."
 
 
 def caveats(verdicts: pd.DataFrame, objectives: Sequence[str]) -> list[str]:
