@@ -1,9 +1,13 @@
 """Operations against counts by hand, memory against tensors of a known size."""
 
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from data.dataset import Dataset
 from models.restorers import build_restorer
@@ -12,6 +16,7 @@ from pipeline.running.costs import gflops, peak_memory_mib
 from pipeline.settings.training import Restore
 
 CPU = torch.device("cpu")
+ROOT = Path(__file__).parents[1]
 
 
 def test_operations_of_a_convolution_and_a_product() -> None:
@@ -19,6 +24,34 @@ def test_operations_of_a_convolution_and_a_product() -> None:
     convolution = torch.nn.Conv2d(3, 8, 3, padding=1)
     assert gflops(lambda: convolution(image)) == pytest.approx(2 * 20 * 30 * 8 * 3 * 9 / 1e9)
     assert gflops(lambda: torch.zeros(5, 7) @ torch.zeros(7, 11)) == pytest.approx(2 * 5 * 7 * 11 / 1e9)
+
+
+@pytest.mark.parametrize("name", ["nafnet", "restormer"])
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_operations_are_those_of_torchs_own_counter(name: str, mode: type) -> None:
+    settings = {
+        "nafnet": {"width": 8, "encoder_blocks": [1], "middle_blocks": 1, "decoder_blocks": [1]},
+        "restormer": {"width": 8, "blocks": [1, 1], "heads": [1, 2], "refinement": 1, "expansion": 2.0},
+    }
+    restorer, image = build_restorer(name, settings[name]), torch.zeros(2, 3, 32, 32)
+    head = torch.nn.Linear(32, 5)
+
+    def run() -> None:
+        with mode():
+            head(restorer(image))
+
+    with FlopCounterMode(display=False) as counter:
+        run()
+    assert gflops(run) == counter.get_total_flops() / 1e9 > 0
+
+
+def test_counting_operations_does_not_import_the_compiler() -> None:
+    code = (
+        "import sys, torch\nfrom pipeline.running.costs import gflops\n"
+        "assert gflops(lambda: torch.nn.Conv2d(3, 3, 3)(torch.zeros(1, 3, 8, 8))) > 0\n"
+        "sys.exit('torch._dynamo' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
 
 
 def test_memory_is_that_of_the_largest_moment() -> None:

@@ -36,6 +36,26 @@ def _soon(holds: Callable[[], bool]) -> None:
     raise AssertionError("not within half a minute")
 
 
+def test_a_short_training_opens_no_run_and_imports_no_mlflow() -> None:
+    code = (
+        "import sys\nfrom pipeline.tracking.streaming import live\n"
+        "with live('toy', 'a', {}, 'abc', 'first', live_after=60.0) as stream:\n"
+        "    stream(1, {'loss': 1.0})\n"
+        "sys.exit('mlflow' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": str(ROOT)}, check=True)
+    assert statuses() == []
+
+
+def test_a_longer_training_is_live_and_has_its_first_steps() -> None:
+    with live("toy", "a", {}, "abc", "first", live_after=0.2) as stream:
+        stream(1, {"loss": 1.0})
+        _soon(lambda: statuses() == ["RUNNING"])
+        stream(2, {"loss": 0.5})
+    assert losses(Store("toy")) == {1: 1.0, 2: 0.5}
+    assert statuses() == ["FINISHED"]
+
+
 def test_a_resumed_training_streams_no_step_twice() -> None:
     for steps in ((1, 2, 3), (2, 3, 4)):
         with live("toy", "a", {}, "abc", "first") as stream:

@@ -124,10 +124,13 @@ class Tracking(Settings):
     Attributes:
         system_metrics: log processor, memory, disk and GPU beside the curves. Re-runs no stage.
         deleted: an experiment that someone deleted in MLflow is restored, or replaced by a new one.
+        live_after: seconds of a training after which its curve is in MLflow while it grows. Curves of shorter trainings
+            come with the stage `publish`.
     """
 
     system_metrics: bool
     deleted: Literal["restore", "replace"] = "restore"
+    live_after: Annotated[float, Field(ge=0)] = 120.0
 
 
 class Params(Settings):

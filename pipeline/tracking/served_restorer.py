@@ -1,20 +1,19 @@
 """A restorer as MLflow loads it. This file is part of the logged model, and runs wherever the model is loaded.
 
 Inputs and outputs are uint8 RGB (N, H, W, 3). The pixels are those of the stage `restore` in float32.
-It imports only what is logged beside it, so that it runs without this project.
+It imports only what is logged beside it, so that it runs without this project. MLflow runs it also to log a model:
+torch, which that does not need, is imported where it is used.
 """
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from mlflow.models import set_model
 from mlflow.pyfunc import PythonModel
 from numpy.typing import NDArray
 
-from data import images
-from models.restorers import load_restorer
-from models.restorers.contract import Restorer, restore_tiled
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class ServedRestorer(PythonModel):
@@ -22,21 +21,29 @@ class ServedRestorer(PythonModel):
 
     def load_context(self, context: Any) -> None:
         """Read the weights."""
+        from models.restorers import load_restorer
+
         self._restorer = load_restorer(context.artifacts["restorer"])
         self._tile: int | None = context.model_config["tile"]
         self._overlap: int = context.model_config["overlap"]
 
     def predict(self, context: Any, model_input: np.ndarray, params: dict[str, Any] | None = None) -> np.ndarray:
         """Restore uint8 RGB (N, H, W, 3), one image after the other."""
+        import torch
+
+        from data import images
+
         with torch.inference_mode():
             return np.stack([images.to_uint8(self._restore(image)) for image in model_input])
 
-    def _restore(self, image: NDArray[np.uint8]) -> torch.Tensor:
-        restorer: Restorer = self._restorer
+    def _restore(self, image: NDArray[np.uint8]) -> "Tensor":
+        from data import images
+        from models.restorers.contract import restore_tiled
+
         batch = images.to_tensor(image)[None]
         if self._tile is None:
-            return restorer(batch)[0]
-        return restore_tiled(restorer, batch, self._tile, self._overlap)[0]
+            return self._restorer(batch)[0]
+        return restore_tiled(self._restorer, batch, self._tile, self._overlap)[0]
 
 
 set_model(ServedRestorer())

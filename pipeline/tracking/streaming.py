@@ -30,8 +30,11 @@ def live(
     training: str,
     system_metrics: bool = False,
     deleted: Deleted = "restore",
+    live_after: float = 0.0,
 ) -> Iterator[Stream]:
     """Stream a training's curve into a run. A failure of MLflow never stops the training.
+
+    A training that ends within `live_after` seconds opens no run, and does not import MLflow, which takes seconds.
 
     A thread makes all calls of MLflow. The training waits for the last one only. If MLflow cannot be reached, there is
     one warning, and the thread tries again every minute; the stage `publish` sends what is missing.
@@ -44,10 +47,11 @@ def live(
         training: digest of this training. A run with the curve of another training is replaced.
         system_metrics: whether to log the use of processor, memory, disk, network and GPU.
         deleted: what happens to an experiment that someone deleted; see `Store`.
+        live_after: seconds after which the run is opened.
     """
     run_experiment = experiment + TRAININGS if "stage" in tags else experiment
     run = _Run(run_experiment, name, dict(tags), configuration, training)
-    streamer = _Streamer(run, experiment, system_metrics, deleted)
+    streamer = _Streamer(run, experiment, system_metrics, deleted, live_after)
     try:
         yield streamer
         streamer.close("FINISHED")
@@ -74,12 +78,13 @@ class _Streamer:
         waited: seconds that the training has waited for MLflow.
     """
 
-    def __init__(self, run: _Run, comparison: str, system_metrics: bool, deleted: Deleted) -> None:
+    def __init__(self, run: _Run, comparison: str, system_metrics: bool, deleted: Deleted, live_after: float) -> None:
         self.waited = 0.0
         self._run = run
         self._comparison = comparison
         self._system_metrics = system_metrics
         self._deleted = deleted
+        self._live_after = live_after
         self._began = time.perf_counter()
         self._new: Points = {}
         self._unsent: Points = {}  # only the thread uses it
@@ -114,10 +119,11 @@ class _Streamer:
         self.waited += time.perf_counter() - self._closing
 
     def _work(self) -> None:
-        delay = 0.0
-        while not self._ending.wait(delay):
+        if self._live_after and self._ending.wait(self._live_after):
+            return
+        while not self._ending.is_set():
             self._attempt()
-            delay = STREAM_SECONDS
+            self._ending.wait(STREAM_SECONDS)
         self._attempt()
 
     def _attempt(self) -> None:
