@@ -135,6 +135,8 @@ def test_losses_are_counted_over_tasks_and_degradations() -> None:
     wins = verdict("diffloss", 0.02, 0.01, 0.03, "helps", versus="pixel")
     rows = [wins, {**wins, "degradation": "rain"}, {**wins, "degradation": "snow", "verdict": "hurts"}]
     assert which_loss(table(*rows), TWO) == "Of the losses, diffloss beats pixel in 2 of 3 cases, is beaten in 1."
+    loss = {**wins, "gain": -0.02, "ci_low": -0.03, "ci_high": -0.01, "verdict": "hurts"}
+    assert which_loss(table(loss), TWO) == "Of the losses, pixel beats diffloss in 1 of 1 case."
     unsure = {**wins, "verdict": "can't tell", "degradation": "dusk"}
     assert which_loss(table(wins, unsure), TWO).endswith("beats pixel in 1 of 2 cases, and 1 cannot be told.")
     assert which_loss(table(unsure), TWO) == "Of the losses, diffloss and pixel cannot be told apart."

@@ -171,13 +171,10 @@ def which_loss(verdicts: pd.DataFrame, objectives: Sequence[str]) -> str:
     decided, undecided = [], []
     for (variant, versus), pair in between.groupby(["variant", "versus"], sort=False):
         wins, defeats = (int((pair.verdict == verdict).sum()) for verdict in (HELPS, HURTS))
-        if wins or defeats:
-            beaten = f", is beaten in {defeats}" if defeats else ""
-            rest = len(pair) - wins - defeats
-            unsure = f", and {rest} cannot be told" if rest else ""
-            decided.append(
-                f"{variant} beats {versus} in {wins} of {len(pair)} case{'s' if len(pair) > 1 else ''}{beaten}{unsure}"
-            )
+        if wins:
+            decided.append(_wins(str(variant), str(versus), wins, defeats, len(pair)))
+        elif defeats:
+            decided.append(_wins(str(versus), str(variant), defeats, 0, len(pair)))
         else:
             undecided.append(f"{variant} and {versus} cannot be told apart")
     texts = [*decided, *undecided]
@@ -185,6 +182,14 @@ def which_loss(verdicts: pd.DataFrame, objectives: Sequence[str]) -> str:
     more = f", and {left_out} more comparison{'s' if left_out > 1 else ''}" if left_out > 0 else ""
     compared = "restorers" if FROZEN in {*between.variant, *between.versus} else "losses"
     return f"Of the {compared}, {'; '.join(texts[:MOST_PAIRS])}{more}."
+
+
+def _wins(winner: str, loser: str, wins: int, defeats: int, total: int) -> str:
+    """In how many cases one loss beats another."""
+    beaten = f", is beaten in {defeats}" if defeats else ""
+    rest = total - wins - defeats
+    unsure = f", and {rest} cannot be told" if rest else ""
+    return f"{winner} beats {loser} in {wins} of {total} case{'s' if total > 1 else ''}{beaten}{unsure}"
 
 
 def caveats(verdicts: pd.DataFrame, objectives: Sequence[str]) -> list[str]:
