@@ -22,7 +22,7 @@ import argparse
 import time
 import warnings
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from importlib import import_module
 from types import ModuleType
 from typing import Any
@@ -105,9 +105,9 @@ def compare(name: str, corrupt: Callable[..., Image] | None, repeats: int) -> tu
     image, nearest = photo(), NEAREST.get(name, name.removeprefix("coco-c-"))
     times = []
     for severity in SEVERITIES:
-        calls: list[Callable[[], object]] = [lambda s=severity: degrade(image, name, s, 0)]  # type: ignore[misc]
+        calls: list[Callable[[], object]] = [partial(degrade, image, name, severity, 0)]
         if corrupt:
-            calls.append(lambda s=severity: corrupt(image, severity=s, corruption_name=nearest))  # type: ignore[misc]
+            calls.append(partial(corrupt, image, severity=severity, corruption_name=nearest))
         slow = nearest == "glass_blur"
         times.append(fastest(calls, 1 if slow else repeats))
     means = np.mean(times, axis=0)

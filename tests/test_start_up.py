@@ -4,6 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[1]
 HEAVY = {"torch", "torchvision", "diffusers", "ultralytics", "timm", "spandrel", "mlflow", "matplotlib", "skimage"}
 STAGES = ("code", "plan", "prepare", "degrade", "objective", "report", "publish")
@@ -25,6 +27,26 @@ def test_stages_without_networks_import_none_of_their_libraries() -> None:
     command = [sys.executable, "-c", SCRIPT, ",".join(HEAVY), ",".join(STAGES)]
     lines = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
     assert lines == list(STAGES)
+
+
+COUNT_OPERATIONS = """
+import torch
+from pipeline.running.costs import gflops
+assert gflops(lambda: torch.nn.Conv2d(3, 3, 3)(torch.zeros(1, 3, 8, 8))) > 0
+"""
+
+
+@pytest.mark.parametrize(
+    ("code", "absent"),
+    [
+        (COUNT_OPERATIONS, "torch._dynamo"),
+        ("import pipeline.tracking.served_restorer", "torch"),  # which MLflow runs to log a model
+    ],
+    ids=["operations", "a logged model"],
+)
+def test_slow_imports_that_are_not_needed(code: str, absent: str) -> None:
+    command = [sys.executable, "-c", f"{code}\nimport sys; sys.exit({absent!r} in sys.modules)"]
+    subprocess.run(command, cwd=ROOT, check=True)
 
 
 def test_plan_finds_unknown_names_before_it_imports_torch() -> None:

@@ -122,7 +122,8 @@ class Tracking(Settings):
     """MLflow.
 
     Attributes:
-        system_metrics: log processor, memory, disk and GPU beside the curves. Re-runs no stage.
+        system_metrics: log processor, memory, disk and GPU of trainings that are longer than `live_after`. Re-runs no
+            stage.
         deleted: an experiment that someone deleted in MLflow is restored, or replaced by a new one.
         live_after: seconds of a training after which its curve is in MLflow while it grows. Curves of shorter trainings
             come with the stage `publish`.

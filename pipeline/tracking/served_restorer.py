@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from mlflow.models import set_model
 from mlflow.pyfunc import PythonModel
-from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -34,16 +33,16 @@ class ServedRestorer(PythonModel):
         from data import images
 
         with torch.inference_mode():
-            return np.stack([images.to_uint8(self._restore(image)) for image in model_input])
+            restored = [self._restore(images.to_tensor(image)[None])[0] for image in model_input]
+            return np.stack([images.to_uint8(image) for image in restored])
 
-    def _restore(self, image: NDArray[np.uint8]) -> "Tensor":
-        from data import images
+    def _restore(self, batch: "Tensor") -> "Tensor":
+        """Images (N, 3, H, W) in [0, 1], restored."""
         from models.restorers.contract import restore_tiled
 
-        batch = images.to_tensor(image)[None]
         if self._tile is None:
-            return self._restorer(batch)[0]
-        return restore_tiled(self._restorer, batch, self._tile, self._overlap)[0]
+            return self._restorer(batch)
+        return restore_tiled(self._restorer, batch, self._tile, self._overlap)
 
 
 set_model(ServedRestorer())
