@@ -1,6 +1,7 @@
 """The pipeline: DVC stages (pipeline/<name>.py), packages that they share, and commands."""
 
 import ctypes
+import gc
 import os
 import signal
 import sys
@@ -35,6 +36,10 @@ def keep_freed_memory() -> None:
 
 
 keep_freed_memory()
+
+# Python looks for cycles in memory after so many new objects: at each 700 by default, of which an import makes hundreds
+# of thousands.
+gc.set_threshold(10_000, 10, 10)
 
 
 def die_with_parent() -> None:

@@ -127,6 +127,12 @@ class _FixedLengthTrainer:
                 "give a model YAML that it ships, such as yolo11n.yaml, or the path of a file"
             ) from error
 
+    def build_optimizer(self, *args: Any, **options: Any) -> Any:
+        optimizer = super().build_optimizer(*args, **options)  # type: ignore[misc]
+        for group in optimizer.param_groups:
+            group["fused"] = True  # a single pass over the weights, as in the other trainings
+        return optimizer
+
     def validate(self) -> tuple[dict[str, float], float]:
         return {}, 0.0
 
