@@ -1,3 +1,4 @@
+import gc
 import os
 import tempfile
 
@@ -15,6 +16,8 @@ os.environ["YOLO_OFFLINE"] = "true"
 os.environ["YOLO_AUTOINSTALL"] = "false"
 os.environ["YOLO_VERBOSE"] = "false"
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+
+gc.set_threshold(10_000, 10, 10)  # as in `pipeline`
 
 from collections.abc import Callable
 from functools import partial

@@ -71,12 +71,12 @@ FAULTS = [
     ),
     ("steps_of: {}", "steps_of: {frozen: 9}", "train_restorer.steps_of.frozen: 'frozen' is not trained. Remove it"),
     ("clean_share: 0.2", "clean_share: 1.0", "train_restorer.clean_share: Input should be less than 1"),
-    ("timesteps: [5, 300]", "timesteps: [5, 300], from_step: 280", "losses.diffloss.from_step: expected less than 280"),
+    ("timesteps: [5, 300]", "timesteps: [5, 300], from_step: 760", "losses.diffloss.from_step: expected less than 760"),
     ("timesteps: [5, 300]", "timesteps: [5, 3000]", "losses.diffloss.timesteps: expected 0 <= low < high <= 1000"),
     ("size: 64, channels", "size: 62, channels", "train_prior.network: size 62 cannot be halved 2 times"),
     ("attention: [16]", "attention: [12]", "train_prior.network: attention at size 12: the levels have the sizes"),
     ("engine: local", "engine: spark", "engine: Input should be 'local' or 'ray', got 'spark'"),
-    ("processes: 1", "processes: 5", "train_prior.batch: 12 cannot be divided among 5 processes"),
+    ("processes: 1", "processes: 5", "train_prior.batch: 4 cannot be divided among 5 processes"),
     ("image_size: 224", "device: 'gpu', image_size: 224", "train_task.detection.device: String should match pattern"),
     (
         "baselines: []",
@@ -115,16 +115,16 @@ def test_an_objective_with_steps_of_its_own() -> None:
     check_numbers(own)
     with pytest.raises(ValueError, match=r"warm_up must be less than steps_of.pixel \(150\), got 250"):
         TrainRestorer.model_validate({**restorer.model_dump(), "steps": 400, "warm_up": 250})
-    assert [restorer.of(name).steps for name in objectives] == [150, 300, 280]
+    assert [restorer.of(name).steps for name in objectives] == [150, 300, 760]
     assert own.pixel_objectives == ["pixel", "longer"]
     assert row_configuration(own, "fog", "diffloss") == row_configuration(
         own.model_copy(update={"train_restorer": params.train_restorer}), "fog", "diffloss"
     )
     assert len({row_configuration(own, "fog", name) for name in objectives}) == 3
-    late = {**losses, "diffloss": {**losses["diffloss"], "from_step": 290}}
-    with pytest.raises(ParamsError, match=r"from_step: expected less than 280 \(the steps of 'diffloss'\), got 290"):
+    late = {**losses, "diffloss": {**losses["diffloss"], "from_step": 770}}
+    with pytest.raises(ParamsError, match=r"from_step: expected less than 760 \(the steps of 'diffloss'\), got 770"):
         check_numbers(own.model_copy(update={"losses": late}))
-    only = restorer.model_copy(update={"steps_of": {"diffloss": 300}})
+    only = restorer.model_copy(update={"steps_of": {"diffloss": 800}})
     check_numbers(own.model_copy(update={"losses": late, "train_restorer": only}))
 
 
@@ -233,7 +233,7 @@ def test_steps_are_found_however_a_sum_is_written() -> None:
     restorer = load_params(ROOT / "params.yaml").train_restorer.model_copy(update={"steps_of": {"task+ diffloss": 9}})
     assert [restorer.of(name).steps for name in ("diffloss + task", "pixel+diffloss+task", "task", "pixel")] == [
         *(9, 9),
-        *(280, 280),
+        *(760, 760),
     ]
 
 

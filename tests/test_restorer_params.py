@@ -63,7 +63,7 @@ FAULTS = [
             ("clip: 1.0", "warm_up: 900\n  clip: 1.0"),
             ("  warm_up: 0                     # steps in which the learning rate rises; afterwards", "  #"),
         ],
-        "train_restorer: warm_up must be less than steps (280), got 900",
+        "train_restorer: warm_up must be less than steps (760), got 900",
     ),
     ([("keep_best: false", "keep_best: true")], "train_restorer.validation: keep_best and patience need"),
     ([("patience: null", "patience: 3")], "train_restorer.validation: keep_best and patience need validation.every"),

@@ -39,7 +39,7 @@ class DiffLossTerms:
 
     def __init__(self, prior: DiffusionPrior, section: Mapping[str, Any], seed: int, precision: str = "full") -> None:
         self._settings = read_settings("diffloss", "diffloss", section)
-        self._prior = prior.to(memory_format=torch.channels_last)
+        self._prior = prior
         self._steps = torch.tensor(fixed_steps(self._settings.timesteps))
         self._seed, self._precision = seed, {"full": "float32", "bf16": "autocast"}[precision]
         self._device = next(prior.parameters()).device
@@ -105,7 +105,6 @@ class DiffLossTerms:
             for view, draws in zip(encoded, noise, strict=True):
                 repeated = view.expand(len(steps), -1, -1, -1)
                 noisy = self._prior.add_noise(repeated, draws.to(self._device), steps)
-                noisy = noisy.contiguous(memory_format=torch.channels_last)
                 features.append(self._prior.maps(noisy, steps, (MIDDLE, NOISE)))
         return features
 
