@@ -59,7 +59,7 @@ def read_yaml(path: Path, hint: str) -> Any:
         ParamsError: the file is missing or no YAML.
     """
     try:
-        return YAML(typ="safe").load(path)  # YAML 1.2, as DVC reads it
+        return YAML(typ="safe", pure=True).load(path)  # YAML 1.2, as DVC reads it
     except OSError as error:
         raise ParamsError(f"{path}: cannot be read ({error.strerror}). {hint}") from error
     except Exception as error:  # YAMLError, and Python errors about the values of tags (!!int x, 2001-99-99)
