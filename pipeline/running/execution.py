@@ -27,7 +27,7 @@ from pipeline.settings.plugins import PROJECT
 CHUNK = 8  # jobs for each message to a worker
 AHEAD = 2  # jobs in threads, or chunks sent, for each core
 RETRIES = 5  # of a chunk whose worker or machine died
-PATIENCE = 20  # seconds that cancelled chunks get to end
+PATIENCE = 20  # seconds that chunks get to end after an error
 
 Kind = Literal["local", "ray"]
 Network = TypeVar("Network")
@@ -165,7 +165,11 @@ def _through_cluster(
 def _cluster_results(
     ray: Any, function: Callable[..., Result], jobs: Iterable[tuple[Any, ...]], cpus: int, gpus: int, chunk: int = CHUNK
 ) -> Iterator[Result]:
-    """The results in the order of the jobs, of which each message has `chunk`. After an error none keeps running."""
+    """The results in the order of the jobs, of which each message has `chunk`. After an error none keeps running.
+
+    The few chunks that were sent ahead then run to their end. To cancel one that ends at that moment can abort the
+    whole process in Ray (its task manager checks a state that the cancellation has just changed).
+    """
     shared = ray.put((Path.cwd(), function))
     run = ray.remote(_run_chunk).options(num_cpus=cpus, num_gpus=gpus, max_retries=RETRIES)
     waiting: deque[Any] = deque()
@@ -179,8 +183,8 @@ def _cluster_results(
             yield from _fetched(ray, waiting[0])
             waiting.popleft()
     finally:
-        if waiting:
-            _abandon(ray, list(waiting))
+        if waiting:  # they may write into folders that are about to be removed
+            ray.wait(list(waiting), num_returns=len(waiting), timeout=PATIENCE, fetch_local=False)
 
 
 def _chunks(jobs: Iterator[tuple[Any, ...]], size: int) -> Iterator[list[tuple[Any, ...]]]:
@@ -201,13 +205,6 @@ def _fetched(ray: Any, reference: Any) -> list[Any]:
             "kept."
         ) from error
     return results
-
-
-def _abandon(ray: Any, references: list[Any]) -> None:
-    """Cancel chunks, so that they do not write into folders that are about to be removed."""
-    for reference in references:
-        ray.cancel(reference)
-    ray.wait(references, num_returns=len(references), timeout=PATIENCE, fetch_local=False)
 
 
 def _connected() -> Any:
