@@ -37,8 +37,8 @@ def keep_freed_memory() -> None:
 
 keep_freed_memory()
 
-# Python looks for cycles in memory after so many new objects: at each 700 by default, of which an import makes hundreds
-# of thousands.
+# Python looks for cycles in memory after so many new objects. Its default of 700 cost an evaluation 3 to 13 % of
+# its time (docs/reference/benchmarks.md).
 gc.set_threshold(10_000, 10, 10)
 
 
