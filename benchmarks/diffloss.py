@@ -25,6 +25,7 @@ from models.diffusion.adm import build_unet
 from models.diffusion.adm_settings import read_settings
 from models.diffusion.prior import DiffusionPrior
 from models.losses.diffusion_terms import DiffLossWithOptions, Settings
+from pipeline.running.progress import progress
 
 # The terms that a way evaluates, as the beginning of its name, and their weights (natural, semantic).
 TERMS = {"": (1.0, 1.0), "semantic: ": (0.0, 1.0), "natural: ": (1.0, 0.0)}
@@ -62,12 +63,18 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     case = Case(options)
     ways = case.ways()
-    results = {name: step() for name, step in ways.items()}  # warm-up, and what is compared below
-    memory = {name: case.peak_memory(step) for name, step in ways.items()}
+    turns = options.rounds * list(ways)
+    results: dict[str, tuple[float, Tensor]] = {}
+    memory: dict[str, float] = {}
     times: dict[str, list[float]] = {name: [] for name in ways}
-    for _ in range(options.rounds):
+    with progress(2 * len(ways) + len(turns), "diffloss", "step") as bar:
         for name, step in ways.items():
-            times[name].append(case.seconds(step))
+            results[name] = step()  # warm-up, and what is compared below
+            memory[name] = case.peak_memory(step)
+            bar.update(2)
+        for name in turns:
+            times[name].append(case.seconds(ways[name]))
+            bar.update()
     case.describe()
     _print_table(times, memory, results)
 
