@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from data.degradations import RECIPES, DegradationError
 from data.degradations.recipes import require_still_pixels
 from models.diffusion.unet import NetworkError, check_sizes
-from models.losses import needs_prior
+from models.losses import TRAINED, UNTRAINED, needs_prior
 from models.tasks import get_task
 from pipeline.datasets.recipes import recipe_of
 from pipeline.running.atomic_outputs import replacing, replacing_folder
@@ -210,11 +210,13 @@ def check_numbers(params: Params) -> None:
     summed = [name for objective in params.objectives for name in objective_losses(objective, params.losses)]
     for loss in dict.fromkeys([*params.losses, *summed]):
         settings = loss_settings(loss, params.losses)
-        _check_timesteps(params, f"{loss}.timesteps", settings.get("timesteps", (0, 1)))
-        for degradation, window in settings.get("timesteps_of", {}).items():
-            _check_timesteps(params, f"{loss}.timesteps_of.{degradation}", window)
-            _check_degradation(params, f"losses.{loss}.timesteps_of", degradation)
         _check_from_step(params, loss, settings.get("from_step", 0))
+        for degradation in settings.get("timesteps_of", {}):
+            _check_degradation(params, f"losses.{loss}.timesteps_of", degradation)
+        if settings.get("prior", TRAINED) in (TRAINED, UNTRAINED):  # another prior has its own schedule: `try_losses`
+            _check_timesteps(params, f"{loss}.timesteps", settings.get("timesteps", (0, 1)))
+            for degradation, window in settings.get("timesteps_of", {}).items():
+                _check_timesteps(params, f"{loss}.timesteps_of.{degradation}", window)
 
 
 def _check_timesteps(params: Params, key: str, window: tuple[int, int]) -> None:

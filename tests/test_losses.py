@@ -319,6 +319,39 @@ def test_an_untrained_prior_is_a_control_with_the_same_architecture() -> None:
     assert control[1]["natural"] != loss[1]["natural"] and control[1]["natural_ratio"] == pytest.approx(0.5)
 
 
+def test_a_loss_can_have_a_prior_of_its_own(tmp_path: Path) -> None:
+    other = untrained(tiny_prior(), seed=1)
+    other.save(tmp_path / "prior")
+    losses = {"other": {"base": "diffloss", "prior": str(tmp_path / "prior")}}
+    expected = build_objective(objective_losses("diffloss", {}), prior_folder=other)
+    slope = gradient(build("other", losses))[0]
+    assert torch.equal(slope, gradient(expected)[0]) and not torch.equal(slope, gradient(build("diffloss"))[0])
+
+
+@pytest.mark.parametrize(
+    ("settings", "error"),
+    [
+        ({"timesteps": (0, 200)}, "timestep range 0..200: expected 0 <= low < high <= 100"),
+        ({"timesteps": (0, 50), "timesteps_of": {"fog": (50, 101)}}, "timestep range 50..101"),
+        ({"timesteps": (0, 50), "layers": ("up9",)}, "prior: .*up9"),
+    ],
+)
+def test_settings_that_do_not_fit_a_prior_of_its_own(tmp_path: Path, settings: dict[str, Any], error: str) -> None:
+    tiny_prior(num_train_timesteps=100).save(tmp_path)
+    get_loss("diffloss").check(get_settings("diffloss")(prior=str(tmp_path), timesteps=(0, 100)))
+    with pytest.raises(LossError, match=error):
+        get_loss("diffloss").check(get_settings("diffloss")(**{"prior": str(tmp_path), **settings}))
+
+
+def test_a_folder_that_is_no_prior(tmp_path: Path) -> None:
+    with pytest.raises(LossError, match=f"prior: {re.escape(str(tmp_path))}"):
+        get_loss("diffloss").check(get_settings("diffloss")(prior=str(tmp_path)))
+    with pytest.raises(
+        LossError, match=r"loss 'other': prior: there is no folder nowhere\. Put a prior there, or"
+    ):
+        build("other", {"other": {"base": "diffloss", "prior": "nowhere"}})
+
+
 def test_raw_output_may_leave_the_range() -> None:
     restored, clean = pair()
     leaf = (restored * 1.6 - 0.3).requires_grad_()

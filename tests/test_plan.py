@@ -10,6 +10,7 @@ import torchvision
 
 from models.diffusion.prior import DiffusionPrior
 from models.diffusion.unet import build_scheduler, build_unet
+from models.losses.diffusion_terms import Settings
 from models.restorers import build_restorer, save_restorer
 from pipeline import plan
 from pipeline.datasets.importing import open_source
@@ -132,6 +133,21 @@ def test_the_files_of_objectives_are_tried(project: Path, monkeypatch: pytest.Mo
     _edit("objectives: [pixel, lpips, frozen]", "objectives: [pixel]")  # image quality is measured with it
     with pytest.raises(ParamsError, match=r"losses\.lpips: lpips: none\.pth: cannot be read"):
         _run(monkeypatch)
+
+
+def test_the_prior_of_a_loss_is_tried(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    unet = build_unet({"size": 16, "channels": [32, 64], "blocks": 1, "attention": []})
+    DiffusionPrior(unet, build_scheduler({"steps": 10, "kind": "linear"})).save("weights/prior")
+    _edit("diffloss: {strength", "diffloss: {prior: weights/prior, strength")
+    with pytest.raises(ParamsError, match=r"losses\.diffloss: timestep range 5\.\.300: expected 0 <= low < high <= 10"):
+        _run(monkeypatch)
+    DiffusionPrior(unet, build_scheduler({"steps": 4000, "kind": "linear"})).save("weights/prior")
+    _edit("timesteps: [5, 300]", "timesteps: [5, 1200]")  # more than train_prior.schedule.steps
+    _run(monkeypatch)
+    names = [
+        path.name for path in Settings(prior="weights/prior").files
+    ]  # its restorers are trained anew after a change
+    assert names == ["scheduler_config.json", "config.json", "diffusion_pytorch_model.safetensors"]
 
 
 def test_a_pretrained_prior_is_tried(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:

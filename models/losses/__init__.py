@@ -30,6 +30,7 @@ LOSSES = {
     "recognition": ".recognition:Recognition",
 }
 PIXEL = "pixel"  # the loss that is part of every objective
+TRAINED, UNTRAINED = "trained", "untrained"  # values of the key `prior` of losses; any other names a folder
 
 
 class LossError(ValueError):

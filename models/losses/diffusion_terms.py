@@ -3,18 +3,21 @@
 import copy
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 from torch import Tensor
 
 from ..data_parallel import SINGLE_RANK, Rank
+from ..diffusion.networks import PriorError
 from ..diffusion.precision import at_precision
 from ..diffusion.prior import MIDDLE, NOISE, DiffusionPrior
+from ..diffusion.schedule import ScheduleError
 from ..settings import Count
-from . import LossError
+from . import TRAINED, UNTRAINED, LossError
 from .diffloss import DiffLoss, DiffLossTerms, mean_square
 from .distances import DISTANCES
 from .term import LossInputs, Term, TermSettings, check_images, full_precision
@@ -25,7 +28,8 @@ class Settings(TermSettings):
 
     Attributes:
         natural_weight, semantic_weight: raw weights for [-1,1] images, as the method's authors released them.
-        prior: "trained", or "untrained": a control with the same architecture and random weights.
+        prior: "trained": that of the stage train_prior; "untrained": a control, the same with random weights; or a
+            diffusers folder with another prior.
         timesteps: half-open window from which timesteps are drawn.
         timesteps_of: the windows of single degradations, if they differ.
         timestep_sampling: density over the window: uniform, or towards clean or noisy images.
@@ -43,7 +47,7 @@ class Settings(TermSettings):
 
     natural_weight: float = 1e-3
     semantic_weight: float = 1e-6
-    prior: Literal["trained", "untrained"] = "trained"
+    prior: str = TRAINED
     timesteps: tuple[int, int] = (0, 1000)
     timesteps_of: dict[str, tuple[int, int]] = Field(default={})
     timestep_sampling: Literal["uniform", "clean", "noisy"] = "uniform"
@@ -56,6 +60,20 @@ class Settings(TermSettings):
     channels_last: bool = False
     compile: bool = False
     checkpointing: bool = False
+
+    @field_validator("prior")
+    @classmethod
+    def _exists(cls, prior: str) -> str:
+        if prior not in (TRAINED, UNTRAINED) and not Path(prior).is_dir():
+            raise ValueError(f"there is no folder {prior}. Put a prior there, or write {TRAINED} or {UNTRAINED}.")
+        return prior
+
+    @property
+    def files(self) -> list[Path]:
+        """The files that the loss reads: those of another prior's folder."""
+        if self.prior in (TRAINED, UNTRAINED):
+            return []
+        return sorted(path for path in Path(self.prior).rglob("*") if path.is_file())
 
     @model_validator(mode="after")
     def _fits_together(self) -> "Settings":
@@ -209,12 +227,29 @@ class NaturalAndSemantic(Term):
         super().__init__(settings, inputs)
         natural_weight, semantic_weight = (float(name in self.components) for name in ("natural", "semantic"))
         self._pixel_factor = inputs.pixel_factor
-        prior = inputs.prior if settings.prior == "trained" else untrained(inputs.prior)
+        prior = inputs.prior
+        if settings.prior == UNTRAINED:
+            prior = untrained(prior)
+        elif settings.prior != TRAINED:
+            prior = DiffusionPrior.load(Path(settings.prior))
         self.diffloss = DiffLossWithOptions(prior, settings, natural_weight, semantic_weight, inputs.rank)
         if settings.checkpointing:
             prior.checkpoint()
         if settings.compile:
             prior.compile_passes()
+
+    @classmethod
+    def check(cls, settings: Settings) -> None:
+        """Read the folder of another prior, and check that timesteps and layers are its own. See `Loss.check`."""
+        if settings.prior in (TRAINED, UNTRAINED):
+            return
+        try:
+            prior = DiffusionPrior.load(Path(settings.prior))
+            prior.check_layers(settings.layers)
+        except (PriorError, ScheduleError) as error:
+            raise LossError(f"prior: {error}") from error
+        for window in (settings.timesteps, *settings.timesteps_of.values()):
+            DiffLoss(prior, timestep_range=window)
 
     @property
     def raw_weights(self) -> dict[str, float]:
