@@ -346,9 +346,7 @@ def test_settings_that_do_not_fit_a_prior_of_its_own(tmp_path: Path, settings: d
 def test_a_folder_that_is_no_prior(tmp_path: Path) -> None:
     with pytest.raises(LossError, match=f"prior: {re.escape(str(tmp_path))}"):
         get_loss("diffloss").check(get_settings("diffloss")(prior=str(tmp_path)))
-    with pytest.raises(
-        LossError, match=r"loss 'other': prior: there is no folder nowhere\. Put a prior there, or"
-    ):
+    with pytest.raises(LossError, match=r"loss 'other': prior: there is no folder nowhere\. Put a prior there, or"):
         build("other", {"other": {"base": "diffloss", "prior": "nowhere"}})
 
 
