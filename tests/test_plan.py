@@ -144,9 +144,7 @@ def test_the_prior_of_a_loss_is_tried(project: Path, monkeypatch: pytest.MonkeyP
     DiffusionPrior(unet, build_scheduler({"steps": 4000, "kind": "linear"})).save("weights/prior")
     _edit("timesteps: [5, 300]", "timesteps: [5, 1200]")  # more than train_prior.schedule.steps
     _run(monkeypatch)
-    names = [
-        path.name for path in Settings(prior="weights/prior").files
-    ]  # its restorers are trained anew after a change
+    names = [path.name for path in Settings(prior="weights/prior").files]
     assert names == ["scheduler_config.json", "config.json", "diffusion_pytorch_model.safetensors"]
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from ..data_parallel import SINGLE_RANK, Rank
@@ -60,13 +60,6 @@ class Settings(TermSettings):
     channels_last: bool = False
     compile: bool = False
     checkpointing: bool = False
-
-    @field_validator("prior")
-    @classmethod
-    def _exists(cls, prior: str) -> str:
-        if prior not in (TRAINED, UNTRAINED) and not Path(prior).is_dir():
-            raise ValueError(f"there is no folder {prior}. Put a prior there, or write {TRAINED} or {UNTRAINED}.")
-        return prior
 
     @property
     def files(self) -> list[Path]:
@@ -247,7 +240,7 @@ class NaturalAndSemantic(Term):
             prior = DiffusionPrior.load(Path(settings.prior))
             prior.check_layers(settings.layers)
         except (PriorError, ScheduleError) as error:
-            raise LossError(f"prior: {error}") from error
+            raise LossError(f"prior: {error}. Choose another folder, or {TRAINED} or {UNTRAINED}") from error
         for window in (settings.timesteps, *settings.timesteps_of.values()):
             DiffLoss(prior, timestep_range=window)
 
