@@ -62,11 +62,14 @@ class Settings(TermSettings):
     checkpointing: bool = False
 
     @property
+    def own_prior(self) -> Path | None:
+        """The folder of a prior that only this loss uses."""
+        return None if self.prior in (TRAINED, UNTRAINED) else Path(self.prior)
+
+    @property
     def files(self) -> list[Path]:
-        """The files that the loss reads: those of another prior's folder."""
-        if self.prior in (TRAINED, UNTRAINED):
-            return []
-        return sorted(path for path in Path(self.prior).rglob("*") if path.is_file())
+        """The files that the loss reads: those of a prior of its own."""
+        return sorted(path for path in self.own_prior.rglob("*") if path.is_file()) if self.own_prior else []
 
     @model_validator(mode="after")
     def _fits_together(self) -> "Settings":
@@ -223,8 +226,8 @@ class NaturalAndSemantic(Term):
         prior = inputs.prior
         if settings.prior == UNTRAINED:
             prior = untrained(prior)
-        elif settings.prior != TRAINED:
-            prior = DiffusionPrior.load(Path(settings.prior))
+        elif settings.own_prior:
+            prior = DiffusionPrior.load(settings.own_prior)
         self.diffloss = DiffLossWithOptions(prior, settings, natural_weight, semantic_weight, inputs.rank)
         if settings.checkpointing:
             prior.checkpoint()
@@ -234,10 +237,10 @@ class NaturalAndSemantic(Term):
     @classmethod
     def check(cls, settings: Settings) -> None:
         """Read the folder of another prior, and check that timesteps and layers are its own. See `Loss.check`."""
-        if settings.prior in (TRAINED, UNTRAINED):
+        if settings.own_prior is None:
             return
         try:
-            prior = DiffusionPrior.load(Path(settings.prior))
+            prior = DiffusionPrior.load(settings.own_prior)
             prior.check_layers(settings.layers)
         except (PriorError, ScheduleError) as error:
             raise LossError(f"prior: {error}. Choose another folder, or {TRAINED} or {UNTRAINED}") from error

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from models.diffusion.prior import DiffusionPrior, PriorError
-from models.losses import TRAINED, UNTRAINED, LossError, get_loss, read_settings
+from models.losses import LossError, get_loss, read_settings
 from models.restorers import RestorerError
 from models.restorers.checkpoint import try_restorer
 from models.tasks import TaskError, get_task
@@ -111,7 +111,7 @@ def check_diffusion_losses(params: Params, prior: DiffusionPrior) -> None:
     for objective in params.objectives:
         for name, (kind, section) in objective_losses(objective, params.losses).items():
             settings = read_settings(name, kind, section)
-            if get_loss(kind).needs_prior and settings.prior in (TRAINED, UNTRAINED):
+            if get_loss(kind).needs_prior and settings.own_prior is None:
                 _check_diffusion_loss(name, settings, prior)
 
 
