@@ -6,7 +6,7 @@ them too. The images of a joint arm are the degraded and the clean ones: its res
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,13 +14,13 @@ from typing import Any
 from data.dataset import Dataset, Split, write_info
 from data.samples import copy_labels
 from models.restorers.contract import Restorer
-from pipeline.running.artifacts import JOINT_FILE, ON_CLEAN_FOLDER, trained_file
+from pipeline.running.artifacts import JOINT_FILE, ON_CLEAN_FOLDER, arm_images_folder, trained_files
 from pipeline.running.atomic_outputs import read_json, replacing_folder
 from pipeline.running.digests import code_digest, data_digest, digest_files
 from pipeline.running.entry import parse_arguments, run_stage
 from pipeline.running.progress import progress
 from pipeline.running.restoring import open_restorer, restore_split
-from pipeline.settings.grammar import DEGRADED, Arm, arm_error, parse_arm
+from pipeline.settings.grammar import CLEAN, Arm, arm_error, parse_arm
 from pipeline.settings.params import ParamsError, load_params
 from pipeline.settings.plugins import plugin_modules
 from pipeline.settings.training import Restore
@@ -29,13 +29,7 @@ TRAIN = "train"
 
 
 def write_images(
-    arm: Arm,
-    clean: Dataset,
-    degraded: Dataset,
-    restorer: Restorer | None,
-    settings: Restore,
-    joint: Mapping[str, Any] | None,
-    out: Path,
+    arm: Arm, clean: Dataset, degraded: Dataset, restorer: Restorer | None, settings: Restore, folder: Path
 ) -> None:
     """Write a dataset with the splits that the arm needs: `train` if it is retrained, and the evaluation splits.
 
@@ -47,46 +41,46 @@ def write_images(
         degraded: the degraded dataset.
         restorer: applied to the images; None: the images are copied.
         settings: tiles of large images.
-        joint: what a joint arm starts from, written beside the images.
-        out: the folder of the new dataset.
+        folder: of the new dataset.
     """
-    source = degraded if arm.retrained else clean
-    splits = [*([TRAIN] if arm.retrained else []), *source.evaluation_splits]
-    with replacing_folder(out) as folder:
-        _write_splits(arm, source, splits, clean, restorer, settings, folder)
-        if arm.retrained:
-            _write_splits(arm, clean, [clean.evaluation_split], clean, restorer, settings, folder / ON_CLEAN_FOLDER)
-        if joint:
-            (folder / JOINT_FILE).write_text(json.dumps(joint, indent=1) + "\n")
+    tested = degraded if arm.retrained else clean
+    splits = [tested.split(name) for name in tested.evaluation_splits]
+    if arm.retrained:
+        learned = clean if arm.source == CLEAN else degraded
+        splits = [learned.split(TRAIN), *splits]
+    _write_splits(arm, splits, tested, clean, restorer, settings, folder)
+    if arm.retrained:
+        on_clean = [clean.split(clean.evaluation_split)]
+        _write_splits(arm, on_clean, clean, clean, restorer, settings, folder / ON_CLEAN_FOLDER)
 
 
 def _write_splits(
     arm: Arm,
+    splits: Sequence[Split],
     source: Dataset,
-    splits: Sequence[str],
     clean: Dataset,
     restorer: Restorer | None,
     settings: Restore,
     folder: Path,
 ) -> None:
-    """Write some splits of a dataset, restored or copied, as a dataset with the name and classes of the clean one."""
-    for name in splits:
-        split = source.split(name)
+    """Write splits, restored or copied, as a dataset with the name and classes of the clean one, groups of `source`."""
+    for split in splits:
+        name = split.folder.name
         copy_labels(split.folder, folder / name)
         target, text = folder / name / "images", f"{arm.name} {name}"
         if restorer is None:
             _copy_images(split, target, text)
         else:
             _restore(restorer, split, settings, target, text)
-    info = source.info.with_splits({name: source.info.splits[name] for name in splits})
+    info = source.info.with_splits({split.folder.name: len(split.ids) for split in splits})
     write_info(folder, replace(info, name=clean.info.name, classes=clean.info.classes))
 
 
-def describe_joint(objective: Path, restorer: Path, clean: Dataset) -> dict[str, Any]:
-    """What a joint arm starts from: its restorer's objective, and the digests of its weights and the clean images."""
+def describe_joint(objective: Path, restorers: Sequence[Path], clean: Dataset) -> dict[str, Any]:
+    """What a joint arm starts from: its restorers' objective, and the digests of their weights and the clean images."""
     return {
         **read_json(objective, "objective", "losses"),
-        "restorer": digest_files(restorer),
+        "restorer": digest_files(*restorers),
         "clean": data_digest(clean.folder / TRAIN),
         "code of features": code_digest([plugin_modules("losses")["task"]]),  # part of every joint objective
     }
@@ -112,12 +106,18 @@ def main() -> None:
     if arm is None:
         raise ParamsError(f"--arm: {arm_error(options.arm, params.objectives)}")
     clean, degraded = (Dataset.open(Path(path)) for path in (options.clean, options.degraded))
-    weights, restorer, joint = trained_file(Path(options.restorers) / arm.source), None, None
-    if arm.joint:
-        joint = describe_joint(Path(options.objectives) / f"{arm.source}.json", weights, clean)
-    elif arm.source != DEGRADED:
-        restorer = open_restorer(weights)
-    write_images(arm, clean, degraded, restorer, params.restore, joint, Path(options.out))
+    weights = trained_files(Path(options.restorers) / arm.source) if arm.source in params.objectives else []
+    weights = weights[: params.retraining.repeats if arm.retrained else 1]
+    with replacing_folder(Path(options.out)) as folder:
+        if arm.joint or not weights:
+            write_images(arm, clean, degraded, None, params.restore, folder)
+        else:
+            for number, file in enumerate(weights, start=1):
+                into = arm_images_folder(folder, number)
+                write_images(arm, clean, degraded, open_restorer(file), params.restore, into)
+        if arm.joint:
+            joint = describe_joint(Path(options.objectives) / f"{arm.source}.json", weights, clean)
+            (folder / JOINT_FILE).write_text(json.dumps(joint, indent=1) + "\n")
 
 
 if __name__ == "__main__":

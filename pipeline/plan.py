@@ -92,6 +92,9 @@ def _check_task_names(params: Params) -> None:
 def _check_tasks(params: Params) -> None:
     for task, section in params.train_task.items():
         check_section("tasks", task, section, f"train_task.{task}")
+    for task in params.retraining.train_task:
+        _check_exists("retraining.train_task", task, params.train_task)
+        check_section("tasks", task, params.retraining_settings(task), f"retraining.train_task.{task}")
 
 
 def _check_arms(params: Params) -> None:

@@ -8,7 +8,7 @@ from pipeline.running.entry import parse_arguments, run_stage
 from pipeline.settings.params import load_params
 from pipeline.tracking import streaming
 from pipeline.tracking.configurations import training_configuration
-from pipeline.training.task_networks import task_checkpoint_folder, train_task_network
+from pipeline.training.task_networks import task_checkpoint_folder, task_seed, train_task_network
 
 
 def main() -> None:
@@ -17,11 +17,12 @@ def main() -> None:
     params = load_params()
     clean = Dataset.open(Path(options.clean))
     stage, name = "train_task", options.task
-    work = task_checkpoint_folder(params, name, Path(options.plan), clean)
-    configuration = training_configuration(params, stage, name, params.task_settings(name))
+    seed, section = task_seed(params.seed, name), params.task_settings(name)
+    work = task_checkpoint_folder(seed, name, section, Path(options.plan), clean)
+    configuration = training_configuration(params, stage, name, section)
     tracking = params.tracking.model_dump()
     with streaming.live(clean.info.name, name, {"stage": stage}, configuration, work.name, **tracking) as stream:
-        task, loop = train_task_network(params, name, clean, work, stream, f"train_task {name}")
+        task, loop = train_task_network(seed, name, section, clean, work, stream, f"train_task {name}")
     with replacing_folder(Path(options.out)) as folder:
         task.save(folder)
         loop.write_curve(folder / "curve.csv")

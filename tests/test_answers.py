@@ -103,7 +103,21 @@ def test_which_of_two_losses_is_ahead(comparison: dict[str, Any], words: str) ->
     assert f"; {words}" in cell.sentence
 
 
-def test_other_metrics_and_arms_are_no_part_of_the_answer() -> None:
+@pytest.mark.parametrize(
+    ("row", "words"),
+    [
+        (verdict("pixel", -0.05, -0.08, -0.02, "hurts"), "; degraded-retrained beats pixel by 0.050 (0.020 to 0.080)."),
+        (withheld("pixel", 0.05), "; pixel is 0.050 ahead of degraded-retrained (no verdict)."),
+    ],
+)
+def test_restoring_is_compared_with_retraining(row: dict[str, Any], words: str) -> None:
+    rows = table(HELPS, {**row, "versus": "degraded-retrained"})
+    (cell,) = cell_answers(rows, ["pixel"])
+    assert cell.sentence.endswith(words)
+    assert which_loss(rows, ["pixel"]) == "" and caveats(rows, ["pixel"]) == []
+
+
+def test_other_metrics_and_gains_of_arms_are_no_part_of_the_answer() -> None:
     rows = [{**HELPS, "metric": "mAP50"}, {**HELPS, "variant": "degraded-retrained"}]
     assert cell_answers(table(*rows), ["pixel"]) == []
     assert overall_answer([]) == "No objective was compared with the degraded images."

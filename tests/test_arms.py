@@ -11,17 +11,21 @@ import numpy as np
 import pytest
 import torch
 
+from data import images
 from data.dataset import Dataset, write_info
-from models.restorers import RestorerError, build_restorer, save_restorer
+from models.restorers import build_restorer, save_restorer
 from pipeline import arm, arm_images
-from pipeline.metrics import MeanRecords
+from pipeline.metrics import MeanRecords, get_scoring
 from pipeline.reporting import score_rows
-from pipeline.running.artifacts import ON_CLEAN_FOLDER, RECORDS_FILE
-from pipeline.settings.params import ParamsError, load_params
+from pipeline.running.artifacts import ON_CLEAN_FOLDER, RECORDS_FILE, arm_images_folder, record_files
+from pipeline.running.atomic_outputs import StageFileError
+from pipeline.settings.params import Params, ParamsError, load_params
+from pipeline.settings.training import RetrainedTask, Retraining
 from pipeline.statistics.comparison import ONE_TRAINING
 from pipeline.statistics.resampling import Resamples
 from pipeline.statistics.systems import System
 from pipeline.training import task_networks
+from pipeline.training.loop import no_stream
 
 PARAMS = load_params(Path(__file__).parents[1] / "params.tiny.yaml")
 SMALL = {"width": 4, "encoder_blocks": [1], "middle_blocks": 1, "decoder_blocks": [1]}
@@ -39,22 +43,38 @@ def restorers(tmp_path: Path) -> Path:
     return tmp_path / "restorers"
 
 
-def _images(name: str, clean: Dataset, degraded: Dataset, restorers: Path, monkeypatch: pytest.MonkeyPatch) -> Dataset:
+def _images(
+    name: str,
+    clean: Dataset,
+    degraded: Dataset,
+    restorers: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    params: Params = PARAMS,
+) -> Dataset:
     out = clean.folder.parent / "images" / name
     folders = ["--clean", str(clean.folder), "--degraded", str(degraded.folder), "--restorers", str(restorers)]
     folders += ["--objectives", str(restorers.parent / "objectives")]
     monkeypatch.setattr("sys.argv", ["arm_images", "--arm", name, *folders, "--out", str(out)])
-    monkeypatch.setattr(arm_images, "load_params", lambda: PARAMS)
+    monkeypatch.setattr(arm_images, "load_params", lambda: params)
     arm_images.main()
     return Dataset.open(out)
 
 
+def _two_datasets(make_dataset: Callable[..., Dataset], **splits: int) -> tuple[Dataset, Dataset]:
+    """A clean dataset and a degraded one, whose images are darker."""
+    clean, degraded = (make_dataset(name, (64, 64), **splits) for name in ("clean", "degraded"))
+    for path in degraded.folder.glob("*/images/*.png"):
+        images.write_image(path, images.read_image(path) // 3)
+    return clean, degraded
+
+
 @pytest.mark.parametrize(
-    ("name", "source", "splits"),
+    ("name", "copied"),  # the dataset that a split is copied from; "": its images are restored
     [
-        ("degraded-retrained", "degraded", ["train", "test"]),
-        ("pixel-retrained", "degraded", ["train", "test"]),
-        ("clean-restored-pixel", "clean", ["test"]),
+        ("degraded-retrained", {"train": "degraded", "test": "degraded", ON_CLEAN_FOLDER: "clean"}),
+        ("clean-retrained", {"train": "clean", "test": "degraded", ON_CLEAN_FOLDER: "clean"}),
+        ("pixel-retrained", {"train": "", "test": "", ON_CLEAN_FOLDER: ""}),
+        ("clean-restored-pixel", {"test": ""}),
     ],
 )
 def test_images_of_an_arm(
@@ -63,32 +83,49 @@ def test_images_of_an_arm(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     name: str,
-    source: str,
-    splits: list[str],
+    copied: dict[str, str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    clean, degraded = make_dataset("clean"), make_dataset("degraded")
+    clean, degraded = _two_datasets(make_dataset)
     groups = {"train": {"train0": "a"}, "test": {"test0": "b"}}
     for dataset in (clean, degraded):
         write_info(dataset.folder, replace(dataset.info, groups=groups))
     found = _images(name, clean, degraded, restorers, monkeypatch)
-    given = {"clean": clean, "degraded": degraded}[source]
-    assert list(found.info.splits) == splits
-    assert found.info.groups == {split: groups[split] for split in splits}
-    for split in splits:
-        for id in given.split(split).ids:
-            assert np.array_equal(found.split(split).mask(id), given.split(split).mask(id))
-            assert np.array_equal(found.split(split).boxes(id), given.split(split).boxes(id))
-            same = np.array_equal(found.split(split).image(id), given.split(split).image(id))
-            assert same == (name == "degraded-retrained")
-    on_clean = found.folder / ON_CLEAN_FOLDER
-    assert on_clean.exists() == (name != "clean-restored-pixel")
-    if on_clean.exists():
-        test, written = clean.split("test"), Dataset.open(on_clean).split("test")
-        assert Dataset.open(on_clean).info.groups == {"test": groups["test"]} and written.ids == test.ids
-        for id in test.ids:
-            assert np.array_equal(written.mask(id), test.mask(id))
-            assert np.array_equal(written.image(id), test.image(id)) == (name == "degraded-retrained")
+    assert [*found.info.splits] == [split for split in copied if split != ON_CLEAN_FOLDER]
+    assert found.info.groups == {split: groups[split] for split in found.info.splits}
+    assert (found.folder / ON_CLEAN_FOLDER).exists() == (ON_CLEAN_FOLDER in copied)
+    for split, source in copied.items():
+        dataset, name = (Dataset.open(found.folder / split), "test") if split == ON_CLEAN_FOLDER else (found, split)
+        written, given = dataset.split(name), (degraded if source == "degraded" else clean).split(name)
+        assert dataset.info.groups[name] == groups[name] and written.ids == given.ids
+        for id in given.ids:
+            assert np.array_equal(written.mask(id), given.mask(id))
+            assert np.array_equal(written.boxes(id), given.boxes(id))
+            assert np.array_equal(written.image(id), given.image(id)) == bool(source)
+
+
+def test_each_training_has_the_images_of_its_own_restorer(
+    make_dataset: Callable[..., Dataset], restorers: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    clean, degraded = _two_datasets(make_dataset)
+    second = build_restorer("nafnet", SMALL)
+    with torch.no_grad():
+        for parameter in second.parameters():
+            parameter.fill_(0.01)
+    save_restorer(restorers / "pixel" / "restorer-2.safetensors", second.eval())
+    once = _images("pixel-retrained", clean, degraded, restorers, monkeypatch)
+    assert not arm_images_folder(once.folder, 2).exists()
+    twice = PARAMS.model_copy(update={"retraining": Retraining(repeats=2)})
+    first = _images("pixel-retrained", clean, degraded, restorers, monkeypatch, twice)
+    other = Dataset.open(arm_images_folder(first.folder, 2))
+    for split in ("train", "test"):
+        for id in first.split(split).ids:
+            restored = images.to_uint8(second(images.to_tensor(degraded.split(split).image(id))[None])[0])
+            assert np.array_equal(other.split(split).image(id), restored)
+            assert not np.array_equal(first.split(split).image(id), restored)
+    shared = _images("degraded-retrained", clean, degraded, restorers, monkeypatch, twice)
+    assert not arm_images_folder(shared.folder, 2).exists()
 
 
 def test_a_missing_restorer_is_not_passed_over(
@@ -97,7 +134,7 @@ def test_a_missing_restorer_is_not_passed_over(
     monkeypatch.chdir(tmp_path)
     clean, degraded = (make_dataset(name, (64, 64), train=2, test=2) for name in ("clean", "degraded"))
     shutil.rmtree(restorers / "pixel")
-    with pytest.raises(RestorerError, match="no such restorer checkpoint"):
+    with pytest.raises(StageFileError, match=r"restorer\.safetensors is missing"):
         _images("pixel-retrained", clean, degraded, restorers, monkeypatch)
 
 
@@ -106,8 +143,47 @@ def test_a_name_that_is_no_arm_is_one_line(tmp_path: Path, monkeypatch: pytest.M
     names = ("clean", "degraded", "restorers", "objectives", "out")
     folders = [word for name in names for word in (f"--{name}", str(tmp_path))]
     monkeypatch.setattr("sys.argv", ["arm_images", "--arm", "retraind", *folders])
-    with pytest.raises(ParamsError, match=r"--arm: 'retraind' is no arm\. Choose degraded-retrained"):
+    with pytest.raises(ParamsError, match=r"--arm: 'retraind' is no arm\. Choose degraded-retrained, clean-retrained"):
         arm_images.main()
+
+
+def _evaluated(
+    name: str,
+    repeats: int,
+    make_dataset: Callable[..., Dataset],
+    restorers: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> tuple[Dataset, list[int]]:
+    """The images of an arm whose segmenter was evaluated into `out`, and the seeds that it was trained with."""
+    clean, degraded = (make_dataset(kind, (64, 64), train=6, test=2) for kind in ("clean", "degraded"))
+    section = {**PARAMS.train_task["segmentation"], "steps": 90, "batch": 2, "crop": 32}
+    shorter = Retraining(repeats=repeats, train_task={"segmentation": RetrainedTask(steps=2)})
+    params = PARAMS.model_copy(update={"train_task": {"segmentation": section}, "retraining": shorter})
+    found = _images(name, clean, degraded, restorers, monkeypatch, params)
+    Path("segmentation.json").write_text("{}")
+    seeds: list[int] = []
+    fit = task_networks.train_task_network
+
+    def watched(seed: int, task: str, section: dict[str, Any], *rest: Any) -> Any:
+        assert section["steps"] == 2 and section["batch"] == 2  # the changes of `retraining.train_task`
+        seeds.append(seed)
+        return fit(seed, task, section, *rest)
+
+    network, _ = fit(0, "segmentation", section | {"steps": 2}, clean, Path("work/x"), no_stream, "train x")
+    Path("network").mkdir()
+    network.save(Path("network"))
+    monkeypatch.setattr(arm, "train_task_network", watched)
+    monkeypatch.setattr(arm, "load_params", lambda: params)
+    words = ["--task", "segmentation", "--arm", name, "--plan", "segmentation.json", "--images", str(found.folder)]
+    unread = [
+        word
+        for option in ("degradation", "clean", "degraded", "restorers", "prior")
+        for word in (f"--{option}", "none")
+    ]
+    words += ["--network", "network", "--out", "out", "--costs", "costs.json"]
+    monkeypatch.setattr("sys.argv", ["arm", *words, *unread])
+    arm.main()
+    return found, seeds
 
 
 @pytest.mark.parametrize("name", ["degraded-retrained", "clean-restored-pixel"])
@@ -115,59 +191,40 @@ def test_a_network_is_trained_only_where_the_arm_asks(
     make_dataset: Callable[..., Dataset], restorers: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    clean, degraded = (
-        make_dataset("clean", (64, 64), train=6, test=2),
-        make_dataset("degraded", (64, 64), train=6, test=2),
-    )
-    images = _images(name, clean, degraded, restorers, monkeypatch)
-    section = {**PARAMS.train_task["segmentation"], "steps": 2, "batch": 2, "crop": 32}
-    params = PARAMS.model_copy(update={"train_task": {"segmentation": section}})
-    from pipeline.metrics import get_scoring
-
-    plan = tmp_path / "segmentation.json"
-    plan.write_text(json.dumps({}))
-    trained: list[Path] = []
-    fit = task_networks.train_task_network
-
-    def watched(*args: Any) -> Any:
-        trained.append(args[3])
-        return fit(*args)
-
-    network, _ = fit(params, "segmentation", clean, tmp_path / "work" / "x", lambda s, v: None, "train x")
-    (tmp_path / "network").mkdir()
-    network.save(tmp_path / "network")
-    monkeypatch.setattr(arm, "train_task_network", watched)
-    monkeypatch.setattr(arm, "load_params", lambda: params)
-    words = ["--task", "segmentation", "--arm", name, "--plan", str(plan), "--images", str(images.folder)]
-    unread = [
-        word
-        for option in ("degradation", "clean", "degraded", "restorers", "prior")
-        for word in (f"--{option}", "none")
-    ]
-    words += ["--network", str(tmp_path / "network"), "--out", "out", "--costs", "costs.json"]
-    monkeypatch.setattr("sys.argv", ["arm", *words, *unread])
-    arm.main()
-    assert ("training_seconds" in json.loads(Path("costs.json").read_text())) == (name == "degraded-retrained")
-    assert bool(trained) == (name == "degraded-retrained")
-    assert (tmp_path / "out" / "test" / RECORDS_FILE).exists()
-    on_clean = tmp_path / "out" / ON_CLEAN_FOLDER / "test" / RECORDS_FILE
-    assert on_clean.exists() == (name == "degraded-retrained")
-    assert get_scoring("segmentation").read(tmp_path / "out" / "test" / "predictions").keys() == set(
-        images.split("test").ids
-    )
+    found, seeds = _evaluated(name, 1, make_dataset, restorers, monkeypatch)
+    is_retrained = name == "degraded-retrained"
+    assert ("training_seconds" in json.loads(Path("costs.json").read_text())) == is_retrained
+    assert len(seeds) == is_retrained
+    assert Path("out", "test", RECORDS_FILE).exists()
+    assert Path("out", ON_CLEAN_FOLDER, "test", RECORDS_FILE).exists() == is_retrained
+    assert get_scoring("segmentation").read(Path("out/test/predictions")).keys() == set(found.split("test").ids)
 
 
-def _cell(names: list[str]) -> dict[str, System]:
-    """Each variant scores 1 more than the one before, on each of six images."""
+def test_repeats_are_trained_and_scored_with_different_seeds(
+    make_dataset: Callable[..., Dataset], restorers: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    _, seeds = _evaluated("degraded-retrained", 3, make_dataset, restorers, monkeypatch)
+    assert len(set(seeds)) == 3
+    for folder in (Path("out"), Path("out", ON_CLEAN_FOLDER)):
+        (files,) = record_files(folder).values()
+        assert len(files) == 3 and all(file.exists() for file in files)
+        masks = [b"".join(mask.read_bytes() for mask in sorted(file.parent.rglob("*.png"))) for file in files]
+        assert len(set(masks)) == 3
+
+
+def _cell(names: list[str], trainings: int = 1) -> dict[str, System]:
+    """Each variant scores 1 more than the one before, on each of six images; each training 0.01 more."""
     resamples = Resamples.draw(np.arange(6), 100, 0)
-    return {
-        name: System.from_tables(
-            [MeanRecords.from_values({f"i{k}": {"s": n + k / 9} for k in range(6)})],
-            resamples,
-            trained=name not in ("clean", "degraded", "clean-restored-pixel"),
-        )
-        for n, name in enumerate(names)
-    }
+    cell = {}
+    for n, name in enumerate(names):
+        trained = name not in ("clean", "degraded", "clean-restored-pixel")
+        tables = [
+            MeanRecords.from_values({f"i{k}": {"s": n + k / 9 + number * n / 100} for k in range(6)})
+            for number in range(trainings if trained else 1)
+        ]
+        cell[name] = System.from_tables(tables, resamples, trained=trained)
+    return cell
 
 
 def test_comparisons_have_the_arms_beside_them() -> None:
@@ -194,6 +251,10 @@ def test_comparisons_have_the_arms_beside_them() -> None:
     for variant in ("pixel", "diffloss-retrained"):
         assert reasons[variant, "degraded-retrained"] == score_rows.RETRAINED_ONCE
     assert not any("training" in reasons[pair] for pair in reasons if pair[1] in ("degraded", "clean"))
+    several = _cell(names, trainings=5)
+    for row in score_rows.gain_rows("t", "fog", several, 0.95):
+        if row["versus"] == "degraded-retrained":
+            assert row["n_trainings"] == 5 and row["ci_low"] < row["gain"] < row["ci_high"]
     cell["longer"] = cell["pixel"]
     with_two = score_rows.gain_rows("t", "fog", cell, 0.95, ["pixel", "longer"])
     added = {("longer", "degraded"), ("longer", "degraded-retrained"), ("longer", "pixel"), ("diffloss", "longer")}

@@ -82,7 +82,7 @@ def test_a_network_that_is_never_right_is_no_baseline(tmp_path: Path) -> None:
 
 def test_the_section(tmp_path: Path) -> None:
     _written(tmp_path)
-    section = clean_harm_section(read_texts(tmp_path))
+    section = clean_harm_section(read_texts(tmp_path), 1)
     assert section is not None
     table: Any = section.blocks[1]
     assert table.header[:8] == [
@@ -102,4 +102,4 @@ def test_the_section(tmp_path: Path) -> None:
 
 def test_without_arms_there_is_an_empty_table_and_no_section(tmp_path: Path) -> None:
     assert len(_written(tmp_path, arms=[])) == 0
-    assert clean_harm_section(read_texts(tmp_path)) is None
+    assert clean_harm_section(read_texts(tmp_path), 1) is None

@@ -120,7 +120,10 @@ def test_arms(name: str, arm: Arm | None) -> None:
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("pixel-trained", "is no arm. Choose degraded-retrained, <objective>-retrained, <objective>-joint or"),
+        (
+            "pixel-trained",
+            "is no arm. Choose degraded-retrained, clean-retrained, <objective>-retrained, <objective>-joint or",
+        ),
         ("lpips-retrained", "'lpips' is not among the objectives. Choose one of pixel, diffloss"),
         ("clean-restored-degraded", "'degraded' is not among the objectives"),
     ],

@@ -90,6 +90,11 @@ FAULTS = [
         "rivals: [diffloss]",
         "params.yaml: statistics.rivals: this key is now called statistics.baselines. Rename it",
     ),
+    (
+        "start: scratch",
+        "start: scratch\n  repeats: 3",
+        "params.yaml: retraining.repeats: expected 1 (train_restorer.repeats), got 3. Change either.",
+    ),
     ("resamples: 1000", "resamples: 5", "statistics.resamples: Input should be greater than or equal to 100"),
 ]
 

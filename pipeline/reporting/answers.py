@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from pipeline.metrics import find_metric, main_metric
-from pipeline.settings.grammar import DEGRADED, FROZEN
+from pipeline.settings.grammar import DEGRADED, DEGRADED_RETRAINED, FROZEN
 from pipeline.statistics.comparison import ONE_TRAINING
 from pipeline.statistics.verdicts import HELPS, HURTS, NO_HELP, UNKNOWN, WITHHELD
 
@@ -33,6 +33,7 @@ class CellAnswer:
         best: the row that the answer is about: of the objectives that help the one with the largest gain; if none
             helps, the one with the largest gain of all.
         comparison: the row that says which loss is ahead; None if no two losses are compared.
+        retrained: the row of `best`'s objective against `degraded-retrained`; None without this arm.
     """
 
     task: str
@@ -40,6 +41,7 @@ class CellAnswer:
     gains: Mapping[str, Row]
     best: Row
     comparison: Row | None
+    retrained: Row | None = None
 
     @property
     def verdict(self) -> str:
@@ -53,7 +55,7 @@ class CellAnswer:
 
     @property
     def sentence(self) -> str:
-        """Does restoring help, by how much, how much of the loss is recovered, and which loss is ahead."""
+        """Does restoring help, how much of the loss is recovered, and is another loss, or retraining, ahead."""
         verb = {
             HELPS: "restoring helps",
             HURTS: "restoring hurts",
@@ -69,8 +71,9 @@ class CellAnswer:
         harmful = [name for name, row in self.gains.items() if row["verdict"] == HURTS]
         if harmful and self.verdict != HURTS:
             parts.append(f"{_listed(harmful)} {'hurts' if len(harmful) == 1 else 'hurt'}")
-        if self.comparison is not None and not math.isnan(self.comparison["gain"]):
-            parts.append(comparison_sentence(self.comparison))
+        for row in (self.comparison, self.retrained):
+            if row is not None and not math.isnan(row["gain"]):
+                parts.append(comparison_sentence(row))
         return "; ".join(parts) + "."
 
 
@@ -79,9 +82,11 @@ def cell_answers(verdicts: pd.DataFrame, objectives: Sequence[str]) -> list[Cell
 
     Args:
         verdicts: verdicts.csv.
-        objectives: of the restorers. Arms are no part of the answer.
+        objectives: of the restorers. Of the arms, only `degraded-retrained` is part of the answer.
     """
     rows = main_rows(verdicts, objectives)
+    against = _rows_against([DEGRADED_RETRAINED], verdicts, objectives)
+    retrained = {(row["task"], row["degradation"], row["variant"]): row for row in against.to_dict("records")}
     answers = []
     for (task, degradation), cell in rows.groupby(["task", "degradation"], sort=False):
         gains = {row["variant"]: row for row in cell[cell.versus == DEGRADED].to_dict("records")}
@@ -90,15 +95,20 @@ def cell_answers(verdicts: pd.DataFrame, objectives: Sequence[str]) -> list[Cell
         helpful = [row for row in gains.values() if row["verdict"] == HELPS]
         comparisons = cell[cell.versus != DEGRADED].to_dict("records")
         best = _largest(helpful or gains.values())
-        answers.append(CellAnswer(str(task), str(degradation), gains, best, _decisive(comparisons)))
+        of_best = retrained.get((task, degradation, best["variant"]))
+        answers.append(CellAnswer(str(task), str(degradation), gains, best, _decisive(comparisons), of_best))
     return answers
 
 
 def main_rows(verdicts: pd.DataFrame, objectives: Sequence[str]) -> pd.DataFrame:
     """The rows of verdicts.csv about the main metrics: objectives against the degraded images and each other."""
+    return _rows_against([DEGRADED, *objectives], verdicts, objectives)
+
+
+def _rows_against(baselines: Sequence[str], verdicts: pd.DataFrame, objectives: Sequence[str]) -> pd.DataFrame:
     main = {task: main_metric(task).name for task in verdicts.task.unique()}
     about = (verdicts.metric == verdicts.task.map(main)) & verdicts.variant.isin(objectives)
-    return verdicts[about & verdicts.versus.isin([DEGRADED, *objectives])].fillna({"reason": ""})
+    return verdicts[about & verdicts.versus.isin(baselines)].fillna({"reason": ""})
 
 
 def comparison_sentence(row: Row) -> str:

@@ -27,9 +27,10 @@ COLUMNS = [
 NOTE = (
     "score: the arm's network, behind its restorer if it has one, on the clean images. clean: the network that was "
     "trained on clean images, without a restorer. A negative gain is the cost on clean images; the gain on degraded "
-    "images stands beside it. clean-restored-...: the gain on degraded images is that of the objective. Each network "
-    "was trained once: intervals cover other test images, not other seeds."
+    "images stands beside it. clean-restored-...: the gain on degraded images is that of the objective. "
 )
+SEEDS = "Intervals cover other test images and other seeds of the retrained networks."
+ONE_SEED = "Each network was trained once: intervals cover other test images, not other seeds."
 
 
 def write_clean_harm(params: Params, clean: Dataset, folders: RunFolders, gains: pd.DataFrame, out: Path) -> None:
@@ -97,9 +98,9 @@ def harm_rows(
     return rows
 
 
-def clean_harm_section(texts: Texts) -> Section | None:
-    """What the arms cost on clean images; None if there are no arms."""
+def clean_harm_section(texts: Texts, repeats: int) -> Section | None:
+    """What the arms, each trained `repeats` times, cost on clean images; None if there are no arms."""
     if not len(texts.get("clean_harm", ())):
         return None
     table = complete_table("clean_harm", "Arms on clean images", texts["clean_harm"])
-    return Section("Cost on clean images", [Paragraph(NOTE, note=True), table])
+    return Section("Cost on clean images", [Paragraph(NOTE + (SEEDS if repeats > 1 else ONE_SEED), note=True), table])

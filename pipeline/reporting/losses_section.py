@@ -36,7 +36,7 @@ def losses_section(params: Params, numbers: Mapping[str, pd.DataFrame], texts: t
     others = table_views.baseline_table(texts, "Gains over all other baselines", gains[~between])
     if others:
         parts.append(Section("Other metrics and baselines", [Bullets(_baseline_notes(params), note=True), others]))
-    if cost := clean_harm_section(texts):
+    if cost := clean_harm_section(texts, params.retraining.repeats):
         parts.append(cost)
     if len(texts.get("planning", ())):
         parts.append(_planning(texts["planning"], params.statistics))
@@ -66,7 +66,7 @@ def _baseline_notes(params: Params) -> list[Item]:
     pixel = params.pixel_objectives
     texts = [f"{' and '.join(pixel)}: a restorer with the pixel loss alone."] if pixel else []
     texts += [
-        "degraded-retrained: the task's network trained once on degraded images, without any restorer.",
+        "degraded-retrained: the task's network trained on degraded images, without any restorer.",
         "Empty cells: the data have no interval. The reason is in gains.csv.",
         "clean-restored-... against clean: the harm that a restorer does to clean images.",
     ]

@@ -47,7 +47,7 @@ PLANNING = [
     *("groups_needed", "trainings_needed"),
 ]
 ADVICE = "train it for longer (train_task), or check the labels"
-RETRAINED_ONCE = "a task network is retrained only once: its seed may be the reason for the difference"
+RETRAINED_ONCE = "one training of each task network: set retraining.repeats to train_restorer.repeats, 5 or more"
 
 Rows = list[dict[str, Any]]
 

@@ -79,6 +79,11 @@ def write_not_needed(out: Path, costs: Path, reason: str) -> None:
         scratch.write_text("{}\n")
 
 
+def arm_images_folder(folder: Path, number: int) -> Path:
+    """The folder with the images of one training of an arm: `folder` itself, or a further one in it."""
+    return folder if number == 1 else folder / f"training-{number}"
+
+
 def trained_file(folder: Path, number: int = 1) -> Path:
     """The file with the weights of one training of a restorer. The first training has number 1."""
     return folder / ("restorer.safetensors" if number == 1 else f"restorer-{number}.safetensors")

@@ -11,6 +11,8 @@ An objective is what a restorer is trained on:
 A variant is a row of the tables: clean, degraded, an objective, or an arm.
 An arm is a comparison beside the objectives:
     degraded-retrained              the task network is trained and tested on degraded images
+    clean-retrained                 the task network is trained on clean images once more, and tested on degraded ones:
+                                    the control of degraded-retrained
     <objective>-retrained           the task network is trained and tested on restored images
     <objective>-joint               restorer and task network go on training together, and are tested together
     clean-restored-<objective>      the task network is trained on clean images, and tested on clean images that went
@@ -146,7 +148,7 @@ class Arm:
 
     Attributes:
         name: as in params.yaml.
-        source: the objective of the restorer; "degraded" if there is no restorer.
+        source: the objective of the restorer; without one "degraded" or "clean", the images that are learned from.
         retrained: whether the task network is trained on the arm's images.
         joint: whether the restorer is trained with it.
     """
@@ -172,9 +174,10 @@ def arm_error(name: str, objectives: Collection[str]) -> str | None:
     """What is wrong with the name of an arm, as the text of an error; None if nothing is."""
     arm = parse_arm(name)
     if arm is None:
-        choices = f"{DEGRADED_RETRAINED}, <objective>{RETRAINED}, <objective>{JOINT} or {CLEAN_RESTORED}<objective>"
+        without = f"{DEGRADED_RETRAINED}, {CLEAN}{RETRAINED}"
+        choices = f"{without}, <objective>{RETRAINED}, <objective>{JOINT} or {CLEAN_RESTORED}<objective>"
         return f"{name!r} is no arm. Choose {choices}."
-    known = {*objectives, DEGRADED} if arm.retrained and not arm.joint else {*objectives}
+    known = {*objectives, DEGRADED, CLEAN} if arm.retrained and not arm.joint else {*objectives}
     if arm.joint and arm.source == FROZEN:
         return f"{name!r}: {FROZEN!r} has no losses to train with. Choose another objective."
     if arm.source not in known:

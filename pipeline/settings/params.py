@@ -143,7 +143,7 @@ class Params(Settings):
         degradations: recipes, chains of degrade.recipes, or photos of degrade.real.
         objectives: losses that restorers are trained with: names, or sums such as pixel + task.
         tasks: recognition tasks.
-        arms: further comparisons: degraded-retrained, <objective>-retrained, <objective>-joint,
+        arms: further comparisons: degraded-retrained, clean-retrained, <objective>-retrained, <objective>-joint,
             clean-restored-<objective>.
         degrade: how clean images are degraded.
         train_prior: the diffusion prior.
@@ -223,6 +223,14 @@ class Params(Settings):
         return self
 
     @model_validator(mode="after")
+    def _arms_have_a_restorer_each(self) -> "Params":
+        repeats, restorers = self.retraining.repeats, self.train_restorer.repeats
+        if repeats not in (1, restorers):
+            choices = f"1 or {restorers} (train_restorer.repeats)" if restorers > 1 else "1 (train_restorer.repeats)"
+            raise ValueError(f"retraining.repeats: expected {choices}, got {repeats}. Change either.")
+        return self
+
+    @model_validator(mode="after")
     def _baselines_exist(self) -> "Params":
         for name in self.statistics.baselines:
             if name not in self.objectives or name in self.pixel_objectives or mixture_name(name):
@@ -246,6 +254,11 @@ class Params(Settings):
                 f"{', '.join(self.train_task)}."
             )
         return self.train_task[task]
+
+    def retraining_settings(self, task: str) -> dict[str, Any]:
+        """The section train_task.<task> with the changes of retraining.train_task.<task>: what arms train with."""
+        changes = self.retraining.train_task.get(task)
+        return self.task_settings(task) | (changes.model_dump(exclude_none=True) if changes else {})
 
     def losses_of(self, objective: str) -> dict[str, dict[str, Any]]:
         """The sections of an objective's losses; {} for a variant that is no objective."""

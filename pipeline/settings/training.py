@@ -246,16 +246,37 @@ class Joint(Settings):
     task_rate: Positive = 0.1
 
 
+class RetrainedTask(Settings):
+    """How long and how fast arms train the network of one task; None: as in `train_task.<name>`.
+
+    Attributes:
+        steps: of the optimiser, for tasks that have this key.
+        epochs: passes over the training images, for tasks that have this key.
+        batch: images.
+        learning_rate: the highest of the schedule.
+    """
+
+    steps: Count | None = None
+    epochs: Count | None = None
+    batch: Count | None = None
+    learning_rate: Positive | None = None
+
+
 class Retraining(Settings):
     """How the task networks of arms are trained.
 
     Attributes:
-        start: of arms `<objective>-retrained`: scratch (as in `train_task`), or clean (the network trained on clean
-            images).
+        start: of arms `...-retrained`: scratch (as in `train_task`), or clean (the network trained on clean images).
+        repeats: trainings of each arm, with different seeds: 1, or as many as `train_restorer.repeats`. Training k of
+            `<objective>-retrained` and `<objective>-joint` has the restorer of training k.
+        train_task: settings of single tasks that differ from those in `train_task`, such as
+            `segmentation: {steps: 900}`.
         joint: settings of arms `<objective>-joint`.
     """
 
     start: Literal["scratch", "clean"] = "scratch"
+    repeats: Count = 1
+    train_task: dict[str, RetrainedTask] = Field(default={})
     joint: Joint = Joint()
 
 
