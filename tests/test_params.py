@@ -90,11 +90,6 @@ FAULTS = [
         "rivals: [diffloss]",
         "params.yaml: statistics.rivals: this key is now called statistics.baselines. Rename it",
     ),
-    (
-        "start: scratch",
-        "start: scratch\n  repeats: 3",
-        "params.yaml: retraining.repeats: expected 1 (train_restorer.repeats), got 3. Change either.",
-    ),
     ("resamples: 1000", "resamples: 5", "statistics.resamples: Input should be greater than or equal to 100"),
 ]
 
@@ -108,6 +103,22 @@ def test_a_degradation_with_a_severity_of_its_own() -> None:
     wrong = params.degrade.model_copy(update={"severity_of": {"fgo": 2}})
     with pytest.raises(ParamsError, match=r"degrade\.severity_of: there is no recipe 'fgo'. Choose from .*fog"):
         check_names(params.model_copy(update={"degrade": wrong}))
+
+
+def test_each_retrained_network_has_a_restorer_of_its_own() -> None:
+    params = load_params(ROOT / "params.tiny.yaml").model_dump()
+    params["retraining"]["repeats"] = 3
+    Params(**params)  # without arms the key has no meaning
+    for name in ("degraded-retrained", "pixel-joint"):
+        with pytest.raises(
+            ValueError, match=r"retraining\.repeats: expected 1 \(train_restorer\.repeats\), got 3\. Ch"
+        ):
+            Params(**params | {"arms": [name]})
+    params["train_restorer"]["repeats"] = 5
+    with pytest.raises(ValueError, match=r"retraining\.repeats: expected 1 or 5 \(train_restorer\.repeats\), got 3"):
+        Params(**params | {"arms": ["degraded-retrained"]})
+    params["retraining"]["repeats"] = 5
+    Params(**params | {"arms": ["degraded-retrained"]})
 
 
 def test_an_objective_with_steps_of_its_own() -> None:

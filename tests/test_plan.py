@@ -181,16 +181,20 @@ MISTAKES = [
     ("  classification: {", "  clasification: {", "needs a section train_task.classification. Add it, or choose one"),
     ("train_task:\n", "train_task:\n  depth: {}\n", "train_task: 'depth' is unknown. Choose one of detection"),
     (
-        "start: scratch",
-        "train_task: {segmentation: {epochs: 2}}",
+        "  train_task: {}",
+        "  train_task: {segmentation: {epochs: 2}}",
         "retraining.train_task.segmentation.epochs: unknown key. Known keys: architecture",
     ),
     (
-        "start: scratch",
-        "train_task: {segmantation: {steps: 2}}",
+        "  train_task: {}",
+        "  train_task: {segmantation: {steps: 2}}",
         "retraining.train_task: 'segmantation' is unknown. Choose one of detection",
     ),
-    ("start: scratch", "train_task: {detection: {weights: x.pt}}", "retraining.train_task.detection.weights: unknown"),
+    (
+        "  train_task: {}",
+        "  train_task: {detection: {weights: x.pt}}",
+        "retraining.train_task.detection.weights: unknown",
+    ),
 ]
 
 

@@ -14,7 +14,14 @@ from ruamel.yaml import YAML
 from models.settings import Count, Names, NonNegative, Settings
 from pipeline.settings.data import Data, Degrade
 from pipeline.settings.errors import PARAMS_FILE, ParamsError, one_line
-from pipeline.settings.grammar import BASE, arm_error, is_pixel_objective, mixture_name, objective_losses
+from pipeline.settings.grammar import (
+    BASE,
+    arm_error,
+    is_pixel_objective,
+    is_retrained,
+    mixture_name,
+    objective_losses,
+)
 from pipeline.settings.training import Restore, Retraining, TrainPrior, TrainRestorer
 
 __all__ = ["ELSEWHERE", "PARAMS_FILE", "RUN_IN_ROOT", "Params", "ParamsError", "load_params", "read_yaml"]
@@ -225,7 +232,7 @@ class Params(Settings):
     @model_validator(mode="after")
     def _arms_have_a_restorer_each(self) -> "Params":
         repeats, restorers = self.retraining.repeats, self.train_restorer.repeats
-        if repeats not in (1, restorers):
+        if repeats not in (1, restorers) and any(map(is_retrained, self.arms)):
             choices = f"1 or {restorers} (train_restorer.repeats)" if restorers > 1 else "1 (train_restorer.repeats)"
             raise ValueError(f"retraining.repeats: expected {choices}, got {repeats}. Change either.")
         return self
