@@ -34,7 +34,12 @@ from pipeline.settings.plugins import plugin_modules
 from pipeline.settings.training import Restore, restorer_modules
 from pipeline.training.joint import LabelledPairs, joint_objective, train_jointly
 from pipeline.training.loop import Loop, no_stream
-from pipeline.training.task_networks import task_checkpoint_folder, task_seed, train_task_network
+from pipeline.training.task_networks import (
+    require_own_classes,
+    task_checkpoint_folder,
+    task_seed,
+    train_task_network,
+)
 
 TRAIN = "train"
 
@@ -74,11 +79,13 @@ def _network(
     options: Namespace, params: Params, images: Dataset, number: int, text: str
 ) -> tuple[Task, Restorer | None, Loop | None]:
     """The network that scores the arm, the restorer of a joint arm, and the loop that trained them."""
-    arm = parse_arm(options.arm)
+    arm, clean_trained = parse_arm(options.arm), load_network(options.task, Path(options.network))
+    if arm and arm.retrained:
+        require_own_classes(clean_trained)
     if arm and arm.joint:
         return _train_jointly(options, params, arm.source, number, text)
     if TRAIN not in images.info.splits:
-        return load_network(options.task, Path(options.network)), None, None
+        return clean_trained, None, None
     seed, section = task_seed(params.seed, options.task, number), params.retraining_settings(options.task)
     start = Path(options.network) if params.retraining.start == "clean" else None
     work = task_checkpoint_folder(seed, options.task, section, Path(options.plan), images, start)

@@ -26,7 +26,6 @@ from pipeline.settings.grammar import (
     GrammarError,
     is_joint,
     is_loss_name,
-    is_retrained,
     loss_kind,
     loss_settings,
     objective_losses,
@@ -98,16 +97,10 @@ def _check_tasks(params: Params) -> None:
 
 
 def _check_arms(params: Params) -> None:
-    frozen = [task for task in params.tasks if params.task_settings(task).get("frozen")]
     for arm in params.arms:
         without = [task for task in params.tasks if not get_task(task).has_training_loss]
         if is_joint(arm) and without:
             raise ParamsError(f"{PARAMS_FILE}: arms: {arm!r}: {without[0]} cannot learn from crops. Remove either.")
-        if is_retrained(arm) and frozen:
-            raise ParamsError(
-                f"{PARAMS_FILE}: arms: {arm!r} trains the network of {frozen[0]}, but train_task.{frozen[0]}.frozen is "
-                "true. Remove the arm, or set frozen to false."
-            )
 
 
 def _check_degradations(params: Params) -> None:

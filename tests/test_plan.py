@@ -71,8 +71,7 @@ def _save_detector(path: Path, seed: int, left_out: int = 0) -> None:
 
     torch.manual_seed(seed)
     params = load_params()
-    classes = open_source(params.data, params.seed).classes["detection"]
-    classes = classes[: len(classes) - left_out]
+    classes = [*open_source(params.data, params.seed).classes["detection"], "another"][: -1 - left_out or None]
     network = parts("detect").model("yolo11n.yaml", nc=len(classes), verbose=False)
     network.names = dict(enumerate(classes))
     torch.save({"model": network, "train_args": {}}, path)
@@ -111,6 +110,18 @@ def test_a_frozen_network_must_know_the_classes_of_the_data(project: Path, monke
         _run(monkeypatch)
     _edit(", frozen: true", "")  # as a start of a training, any classes will do
     _run(monkeypatch)
+
+
+def test_arms_train_a_copy_of_a_frozen_network(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _edit("tasks: [detection, instance-segmentation, segmentation, classification]", "tasks: [detection]")
+    _edit("model: yolo11n.yaml, weights: null", "weights: weights/mine.pt, trust_pickle: true, frozen: true")
+    _edit("arms: []", "arms: [degraded-retrained]")
+    _save_detector(Path("weights/mine.pt"), 0)
+    _run(monkeypatch)
+    assert "frozen" not in load_params().retraining_settings("detection")
+    _save_detector(Path("weights/mine.pt"), 0, left_out=-1)  # a class more than the data have
+    with pytest.raises(ParamsError, match=r"detection\.weights: an arm trains this network, which has other classes"):
+        _run(monkeypatch)
 
 
 def test_the_files_of_objectives_are_tried(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:

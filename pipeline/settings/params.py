@@ -263,9 +263,10 @@ class Params(Settings):
         return self.train_task[task]
 
     def retraining_settings(self, task: str) -> dict[str, Any]:
-        """The section train_task.<task> with the changes of retraining.train_task.<task>: what arms train with."""
+        """What arms train with: the section train_task.<task>, changed by retraining.train_task.<task>, not frozen."""
+        section = {key: value for key, value in self.task_settings(task).items() if key != "frozen"}
         changes = self.retraining.train_task.get(task)
-        return self.task_settings(task) | (changes.model_dump(exclude_none=True) if changes else {})
+        return section | (changes.model_dump(exclude_none=True) if changes else {})
 
     def losses_of(self, objective: str) -> dict[str, dict[str, Any]]:
         """The sections of an objective's losses; {} for a variant that is no objective."""

@@ -15,9 +15,10 @@ from models.tasks.imagenet import IMAGENET
 from models.tasks.trial import try_weights
 from pipeline.datasets.importing import open_source
 from pipeline.running.digests import digest_files
-from pipeline.settings.grammar import CHECKPOINT, FROZEN, objective_losses
+from pipeline.settings.grammar import CHECKPOINT, FROZEN, is_retrained, objective_losses
 from pipeline.settings.params import PARAMS_FILE, Params, ParamsError
 from pipeline.settings.training import TrainRestorer
+from pipeline.training.task_networks import require_own_classes
 
 LPIPS = "lpips"
 WEIGHTS_KEY = f"train_restorer.{CHECKPOINT}.weights"
@@ -43,14 +44,22 @@ def describe_task(task: str, settings: Mapping[str, Any], watched: Path) -> dict
     return {"task": task, "files": _digests(f"train_task.{task}", files, watched)}
 
 
-def check_classes(task: str, settings: Mapping[str, Any], classes: list[str]) -> None:
-    """Check that a frozen task network knows the data's classes.
+def check_classes(task: str, settings: Mapping[str, Any], classes: list[str], trains: bool = False) -> None:
+    """Check that a frozen task network knows the data's classes, and that arms can train it.
+
+    Args:
+        task: its name.
+        settings: the section that the network is used with, in arms if they train it.
+        classes: the data's.
+        trains: whether an arm trains it.
 
     Raises:
-        ParamsError: it lacks one; one line that lists the classes of both.
+        ParamsError: it lacks one; one line that lists the classes of both. Or training cannot start from it.
     """
     try:
-        get_task(task).load_weights(settings, classes, torch.device("cpu"))
+        network = get_task(task).load_weights(settings, classes, torch.device("cpu"))
+        if trains:
+            require_own_classes(network)
     except TaskError as error:
         raise ParamsError(f"{PARAMS_FILE}: {error}") from error
 
@@ -154,10 +163,12 @@ def check_frozen_classes(params: Params) -> None:
 
     Raises:
         DatasetError: the source cannot be opened.
-        ParamsError: a network lacks a class.
+        ParamsError: a network lacks a class, or an arm cannot train it.
     """
     frozen = [task for task in params.tasks if params.task_settings(task).get("frozen")]
     classes = open_source(params.data, params.seed).classes if frozen else {}
     for task in frozen:
         if known := classes.get(get_task(task).labels):
             check_classes(task, params.task_settings(task), known)
+            if any(map(is_retrained, params.arms)):
+                check_classes(task, params.retraining_settings(task), known, trains=True)

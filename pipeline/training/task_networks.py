@@ -7,7 +7,7 @@ from typing import Any
 
 from data.batches import MaskBatches
 from data.dataset import Dataset
-from models.tasks import get_task
+from models.tasks import TaskError, get_task
 from models.tasks.contract import Task
 from pipeline.running.digests import checkpoint_folder, fingerprint
 from pipeline.running.seeds import choose_device, seed_for
@@ -31,6 +31,20 @@ def task_checkpoint_folder(
     inputs = fingerprint(dataset.split("train").folder, *([start] if start else []))
     code = ["pipeline.training.task_networks", plugin_modules("tasks")[name]]
     return checkpoint_folder(code, seed, dict(section), plan.read_text(), inputs)
+
+
+def require_own_classes(task: Task[Any]) -> None:
+    """Check that a network from elsewhere can be trained on: its classes are those of the data, in their order.
+
+    Raises:
+        models.tasks.TaskError: they differ, so that its last layer would be lost.
+    """
+    if task.network_classes != task.classes:
+        raise TaskError(
+            f"train_task.{task.name}.weights: an arm trains this network, which has other classes than the data, or "
+            f"another order, so that its last layer would be lost; it has: {', '.join(task.network_classes)}; the data "
+            f"have: {', '.join(task.classes)}. Remove the arm"
+        )
 
 
 def task_seed(seed: int, name: str, number: int = 1) -> int:
