@@ -10,7 +10,8 @@ from pipeline.settings.training import TrainPrior, TrainRestorer
 from pipeline.tracking.configurations import row_configuration
 
 ROOT = Path(__file__).parents[1]
-FILES = ["params.yaml", "params.tiny.yaml", "params.photos.yaml", "params.camvid.yaml", "params.coco.yaml"]
+NAMES = ("", "tiny.", "photos.", "camvid.", "coco.", "dawn.")
+FILES = [f"params.{name}yaml" for name in NAMES]
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -18,7 +19,7 @@ def test_shipped_files_are_valid(name: str) -> None:
     params = load_params(ROOT / name)
     check_names(params)
     check_numbers(params)
-    assert needs(params) == {"prior": True}
+    assert needs(params) == {"prior": name != "params.dawn.yaml"}
 
 
 def _leaves(node: object, prefix: str = "") -> set[str]:
