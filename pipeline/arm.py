@@ -4,6 +4,7 @@ If the arm is a retrained one, the network is trained on these images first; if 
 Such networks are scored on clean images, too. `retraining.repeats` trains and scores them with further seeds.
 """
 
+import shutil
 from argparse import Namespace
 from functools import partial
 from pathlib import Path
@@ -12,7 +13,6 @@ from data.batches import PairBatches
 from data.dataset import Dataset
 from models.restorers import save_restorer
 from models.restorers.contract import Restorer
-from models.tasks import get_task
 from models.tasks.contract import Task
 from pipeline.metrics.evaluation import evaluate, load_network
 from pipeline.running.artifacts import (
@@ -26,10 +26,10 @@ from pipeline.running.artifacts import (
 from pipeline.running.atomic_outputs import read_json, replacing, replacing_folder
 from pipeline.running.digests import checkpoint_folder, fingerprint
 from pipeline.running.entry import parse_arguments, run_stage
-from pipeline.running.restoring import restored_image
-from pipeline.running.seeds import choose_device, seed_for
-from pipeline.settings.grammar import parse_arm
-from pipeline.settings.params import Params, load_params
+from pipeline.running.restoring import open_restorer, restored_image
+from pipeline.running.seeds import seed_for
+from pipeline.settings.grammar import Arm, arm_error, parse_arm
+from pipeline.settings.params import Params, ParamsError, load_params
 from pipeline.settings.plugins import plugin_modules
 from pipeline.settings.training import Restore, restorer_modules
 from pipeline.training.joint import LabelledPairs, joint_objective, train_jointly
@@ -42,55 +42,40 @@ from pipeline.training.task_networks import (
 )
 
 TRAIN = "train"
+FINISHED_FOLDER = "finished"  # beside the checkpoint of a training: its networks and costs, until all are evaluated
+COSTS_FILE = "costs.json"
 
 
 def main() -> None:
     """Command line."""
     names = "task", "arm", "degradation", "plan", "images", "network", "clean", "degraded", "restorers", "prior"
     options = parse_arguments(*names, "out", "costs")
-    params, loops = load_params(), list[Loop]()
-    images = Dataset.open(Path(options.images))
-    repeats = params.retraining.repeats if TRAIN in images.info.splits else 1
+    params, arm = load_params(), parse_arm(options.arm)
+    if arm is None:
+        raise ParamsError(f"--arm: {arm_error(options.arm, params.objectives)}")
+    finished: list[Path] = []
     with replacing_folder(Path(options.out)) as out:
-        for number in range(1, repeats + 1):
-            further = arm_images_folder(Path(options.images), number)
-            images = Dataset.open(further) if further.exists() else images  # without a restorer all have the same
+        for number in range(1, params.retraining.repeats + 1 if arm.retrained else 2):
             text = f"{options.task} on {options.arm}" + (f" {number}" if number > 1 else "")
-            task, restorer, loop = _network(options, params, images, number, f"train {text}")
+            images = Dataset.open(arm_images_folder(Path(options.images), number if arm.images_by_training else 1))
+            if not arm.retrained:
+                task, restorer = load_network(options.task, Path(options.network)), None
+            else:
+                train = _train_jointly if arm.joint else _retrain
+                folder = train(options, params, arm, images, number, f"train {text}")
+                task = load_network(options.task, folder)
+                restorer = open_restorer(trained_file(folder)) if arm.joint else None
+                finished.append(folder)
             _evaluate_all(task, images, restorer, params.restore, out, number, text)
-            if loop:
+            if arm.retrained:
                 on_clean = Dataset.open(images.folder / ON_CLEAN_FOLDER)
                 _evaluate_all(task, on_clean, restorer, params.restore, out / ON_CLEAN_FOLDER, number, f"{text}, clean")
-                loops.append(loop)
-            if restorer and number == 1:
-                (out / NETWORKS_FOLDER).mkdir()
-                save_restorer(trained_file(out / NETWORKS_FOLDER), restorer)
-                task.save(out / NETWORKS_FOLDER)
-    if loops:
-        loops[0].write_costs(Path(options.costs), task.network)
-        for loop in loops:
-            loop.finish()
-    else:
-        with replacing(Path(options.costs)) as scratch:
-            scratch.write_text("{}\n")
-
-
-def _network(
-    options: Namespace, params: Params, images: Dataset, number: int, text: str
-) -> tuple[Task, Restorer | None, Loop | None]:
-    """The network that scores the arm, the restorer of a joint arm, and the loop that trained them."""
-    arm, clean_trained = parse_arm(options.arm), load_network(options.task, Path(options.network))
-    if arm and arm.retrained:
-        require_own_classes(clean_trained)
-    if arm and arm.joint:
-        return _train_jointly(options, params, arm.source, number, text)
-    if TRAIN not in images.info.splits:
-        return clean_trained, None, None
-    seed, section = task_seed(params.seed, options.task, number), params.retraining_settings(options.task)
-    start = Path(options.network) if params.retraining.start == "clean" else None
-    work = task_checkpoint_folder(seed, options.task, section, Path(options.plan), images, start)
-    task, loop = train_task_network(seed, options.task, section, images, work, no_stream, text, start)
-    return task, None, loop
+        if arm.joint:
+            shutil.copytree(finished[0], out / NETWORKS_FOLDER, ignore=shutil.ignore_patterns(COSTS_FILE))
+    with replacing(Path(options.costs)) as scratch:
+        scratch.write_text((finished[0] / COSTS_FILE).read_text() if finished else "{}\n")
+    for folder in finished:
+        shutil.rmtree(folder)
 
 
 def _evaluate_all(
@@ -103,18 +88,37 @@ def _evaluate_all(
         evaluate(task, split, split.image, out / training_split(name, number), f"{text} {name}", restore=restore)
 
 
-def _train_jointly(
-    options: Namespace, params: Params, objective: str, number: int, text: str
-) -> tuple[Task, Restorer, Loop]:
-    """The task's network that was trained on clean images and the objective's restorer, trained together."""
-    joint, description = params.retraining.joint, read_json(Path(options.images) / JOINT_FILE, "losses", "restorer")
+def _retrain(options: Namespace, params: Params, arm: Arm, images: Dataset, number: int, text: str) -> Path:
+    """Train the task's network on the arm's images, unless it is finished. Returns its folder."""
+    network = Path(options.network)
+    if params.task_settings(options.task).get("frozen"):
+        require_own_classes(load_network(options.task, network))
+    seed, section = task_seed(params.seed, options.task, number), params.retraining_settings(options.task)
+    start = network if params.retraining.start == "clean" else None
+    work = task_checkpoint_folder(seed, options.task, section, Path(options.plan), images, start)
+    if not (work / FINISHED_FOLDER).exists():
+        task, loop = train_task_network(seed, options.task, section, images, work, no_stream, text, start)
+        _keep(loop, task)
+    return work / FINISHED_FOLDER
+
+
+def _keep(loop: Loop, task: Task, restorer: Restorer | None = None) -> None:
+    """Write what a training has made beside its checkpoint, so that a kill in a later training costs only that one."""
+    with replacing_folder(loop.work / FINISHED_FOLDER) as folder:
+        task.save(folder)
+        if restorer:
+            save_restorer(trained_file(folder), restorer)
+        loop.write_costs(folder / COSTS_FILE, task.network)
+    loop.finish()
+
+
+def _train_jointly(options: Namespace, params: Params, arm: Arm, images: Dataset, number: int, text: str) -> Path:
+    """Train the clean-trained network and the restorer together, unless they are finished. Returns their folder."""
+    joint, description = params.retraining.joint, read_json(images.folder / JOINT_FILE, "losses", "restorer")
     degraded, clean = (Dataset.open(Path(path)).split(TRAIN) for path in (options.degraded, options.clean))
-    task, section = (
-        get_task(options.task).load(Path(options.network), choose_device()),
-        params.retraining_settings(options.task),
-    )
+    task, section = load_network(options.task, Path(options.network)), params.retraining_settings(options.task)
     chosen = task.parse_settings(section)
-    trained = params.train_restorer.of(objective)
+    trained = params.train_restorer.of(arm.source)
     changes = {"steps": task.training_steps(section, len(clean.ids)), "batch": chosen.batch, "crop": joint.crop}
     changes |= {"learning_rate": trained.learning_rate * joint.restorer_rate, "warm_up": 0, "ema": None}
     settings = trained.model_copy(update=changes)
@@ -127,9 +131,12 @@ def _train_jointly(
     code = ["pipeline.training.joint", tasks[options.task], *restorer_modules(settings.restorer)]
     identity = [params.seed, settings.used, joint.model_dump(), section, description, Path(options.plan).read_text()]
     data = fingerprint(degraded.folder, clean.folder, Path(options.network))
-    loop = Loop(text, checkpoint_folder(code, *identity, data, number), seed % 2**31, task.device)
+    work = checkpoint_folder(code, *identity, data, number)
+    if (work / FINISHED_FOLDER).exists():
+        return work / FINISHED_FOLDER
+    loop = Loop(text, work, seed % 2**31, task.device)
     restorer = train_jointly(
-        trained_file(Path(options.restorers) / objective, number),
+        trained_file(Path(options.restorers) / arm.source, number),
         task,
         LabelledPairs(pairs),
         joint_objective(description, task, joint, Path(options.prior), options.degradation),
@@ -139,7 +146,8 @@ def _train_jointly(
         loop,
         task.view_scale(*clean.image(clean.ids[0]).shape[:2]),
     )
-    return task, restorer, loop
+    _keep(loop, task, restorer)
+    return work / FINISHED_FOLDER
 
 
 if __name__ == "__main__":

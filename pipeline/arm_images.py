@@ -1,8 +1,9 @@
 """Stage arm_images: the images that the task networks of one arm are trained and tested on, with their labels.
 
 The folder of a retrained arm also has the clean evaluation images, as its network would see them: the arm is scored on
-them too. The images of a joint arm are the degraded and the clean ones: its restorer goes on learning in the stage
-`arm`. What it starts from is written as digests, so that only a change there trains the arm again.
+them too. If the restorer was trained several times, further trainings of the network have folders of their own,
+`training-2/` and so on. The images of a joint arm are the degraded and the clean ones: its restorer goes on learning in
+the stage `arm`. What it starts from is written as digests, so that only a change there trains the arm again.
 """
 
 import json
@@ -11,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from data.dataset import Dataset, Split, write_info
+from data.dataset import Dataset, DatasetInfo, Split, write_info
 from data.samples import copy_labels
 from models.restorers.contract import Restorer
 from pipeline.running.artifacts import JOINT_FILE, ON_CLEAN_FOLDER, arm_images_folder, trained_files
@@ -48,17 +49,17 @@ def write_images(
     if arm.retrained:
         learned = clean if arm.source == CLEAN else degraded
         splits = [learned.split(TRAIN), *splits]
-    _write_splits(arm, splits, tested, clean, restorer, settings, folder)
+    _write_splits(arm, splits, tested.info, clean.info, restorer, settings, folder)
     if arm.retrained:
         on_clean = [clean.split(clean.evaluation_split)]
-        _write_splits(arm, on_clean, clean, clean, restorer, settings, folder / ON_CLEAN_FOLDER)
+        _write_splits(arm, on_clean, clean.info, clean.info, restorer, settings, folder / ON_CLEAN_FOLDER)
 
 
 def _write_splits(
     arm: Arm,
     splits: Sequence[Split],
-    source: Dataset,
-    clean: Dataset,
+    source: DatasetInfo,
+    clean: DatasetInfo,
     restorer: Restorer | None,
     settings: Restore,
     folder: Path,
@@ -72,8 +73,8 @@ def _write_splits(
             _copy_images(split, target, text)
         else:
             _restore(restorer, split, settings, target, text)
-    info = source.info.with_splits({split.folder.name: len(split.ids) for split in splits})
-    write_info(folder, replace(info, name=clean.info.name, classes=clean.info.classes))
+    info = source.with_splits({split.folder.name: len(split.ids) for split in splits})
+    write_info(folder, replace(info, name=clean.name, classes=clean.classes))
 
 
 def describe_joint(objective: Path, restorers: Sequence[Path], clean: Dataset) -> dict[str, Any]:
@@ -102,9 +103,9 @@ def main() -> None:
     """Command line."""
     options = parse_arguments("arm", "clean", "degraded", "restorers", "objectives", "out")
     params = load_params()
-    arm = parse_arm(options.arm)
-    if arm is None:
-        raise ParamsError(f"--arm: {arm_error(options.arm, params.objectives)}")
+    arm, error = parse_arm(options.arm), arm_error(options.arm, params.objectives)
+    if arm is None or error:
+        raise ParamsError(f"--arm: {error}")
     clean, degraded = (Dataset.open(Path(path)) for path in (options.clean, options.degraded))
     weights = trained_files(Path(options.restorers) / arm.source) if arm.source in params.objectives else []
     weights = weights[: params.retraining.repeats if arm.retrained else 1]

@@ -22,6 +22,7 @@ from pipeline.settings.dvc_view import check_complete, check_root
 from pipeline.settings.grammar import (
     BASE,
     CHECKPOINT,
+    CLEAN_RETRAINED,
     FROZEN,
     GrammarError,
     is_joint,
@@ -101,6 +102,11 @@ def _check_arms(params: Params) -> None:
         without = [task for task in params.tasks if not get_task(task).has_training_loss]
         if is_joint(arm) and without:
             raise ParamsError(f"{PARAMS_FILE}: arms: {arm!r}: {without[0]} cannot learn from crops. Remove either.")
+        if arm == CLEAN_RETRAINED and params.retraining.start == "scratch":
+            raise ParamsError(
+                f"{PARAMS_FILE}: arms: {arm!r} repeats the stage train_task if retraining.start is scratch. Set it to "
+                "clean, or remove the arm."
+            )
 
 
 def _check_degradations(params: Params) -> None:

@@ -14,6 +14,8 @@ import torch
 from data import images
 from data.dataset import Dataset, write_info
 from models.restorers import build_restorer, save_restorer
+from models.restorers.contract import Restorer
+from models.tasks import TaskError
 from pipeline import arm, arm_images
 from pipeline.metrics import MeanRecords, get_scoring
 from pipeline.reporting import score_rows
@@ -104,16 +106,22 @@ def test_images_of_an_arm(
             assert np.array_equal(written.image(id), given.image(id)) == bool(source)
 
 
+def _second_restorer(folder: Path) -> Restorer:
+    """Another training of the restorer in a folder."""
+    restorer = build_restorer("nafnet", SMALL)
+    with torch.no_grad():
+        for parameter in restorer.parameters():
+            parameter.fill_(0.01)
+    save_restorer(folder / "restorer-2.safetensors", restorer.eval())
+    return restorer
+
+
 def test_each_training_has_the_images_of_its_own_restorer(
     make_dataset: Callable[..., Dataset], restorers: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     clean, degraded = _two_datasets(make_dataset)
-    second = build_restorer("nafnet", SMALL)
-    with torch.no_grad():
-        for parameter in second.parameters():
-            parameter.fill_(0.01)
-    save_restorer(restorers / "pixel" / "restorer-2.safetensors", second.eval())
+    second = _second_restorer(restorers / "pixel")
     once = _images("pixel-retrained", clean, degraded, restorers, monkeypatch)
     assert not arm_images_folder(once.folder, 2).exists()
     twice = PARAMS.model_copy(update={"retraining": Retraining(repeats=2)})
@@ -153,21 +161,30 @@ def _evaluated(
     make_dataset: Callable[..., Dataset],
     restorers: Path,
     monkeypatch: pytest.MonkeyPatch,
-) -> tuple[Dataset, list[int]]:
-    """The images of an arm whose segmenter was evaluated into `out`, and the seeds that it was trained with."""
+    killed_in: int = 0,
+) -> tuple[Dataset, dict[int, Path]]:
+    """The images of an arm whose segmenter was evaluated into `out`; by seed, the images that it was trained on.
+
+    With `killed_in`, the first attempt is killed when it begins this training.
+    """
     clean, degraded = (make_dataset(kind, (64, 64), train=6, test=2) for kind in ("clean", "degraded"))
     section = {**PARAMS.train_task["segmentation"], "steps": 90, "batch": 2, "crop": 32}
     shorter = Retraining(repeats=repeats, train_task={"segmentation": RetrainedTask(steps=2)})
     params = PARAMS.model_copy(update={"train_task": {"segmentation": section}, "retraining": shorter})
     found = _images(name, clean, degraded, restorers, monkeypatch, params)
     Path("segmentation.json").write_text("{}")
-    seeds: list[int] = []
+    trained: dict[int, Path] = {}
     fit = task_networks.train_task_network
 
-    def watched(seed: int, task: str, section: dict[str, Any], *rest: Any) -> Any:
+    def watched(seed: int, task: str, section: dict[str, Any], dataset: Dataset, *rest: Any) -> Any:
+        nonlocal killed_in
         assert section["steps"] == 2 and section["batch"] == 2  # the changes of `retraining.train_task`
-        seeds.append(seed)
-        return fit(seed, task, section, *rest)
+        if len(trained) + 1 == killed_in:
+            killed_in = 0
+            raise KeyboardInterrupt
+        assert seed not in trained
+        trained[seed] = dataset.folder
+        return fit(seed, task, section, dataset, *rest)
 
     network, _ = fit(0, "segmentation", section | {"steps": 2}, clean, Path("work/x"), no_stream, "train x")
     Path("network").mkdir()
@@ -182,8 +199,13 @@ def _evaluated(
     ]
     words += ["--network", "network", "--out", "out", "--costs", "costs.json"]
     monkeypatch.setattr("sys.argv", ["arm", *words, *unread])
+    if killed_in:
+        with pytest.raises(KeyboardInterrupt):
+            arm.main()
+        assert not Path("out").exists()
     arm.main()
-    return found, seeds
+    assert not list(Path("work").rglob(arm.FINISHED_FOLDER))
+    return found, trained
 
 
 @pytest.mark.parametrize("name", ["degraded-retrained", "clean-restored-pixel"])
@@ -191,10 +213,10 @@ def test_a_network_is_trained_only_where_the_arm_asks(
     make_dataset: Callable[..., Dataset], restorers: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    found, seeds = _evaluated(name, 1, make_dataset, restorers, monkeypatch)
+    found, trained = _evaluated(name, 1, make_dataset, restorers, monkeypatch)
     is_retrained = name == "degraded-retrained"
     assert ("training_seconds" in json.loads(Path("costs.json").read_text())) == is_retrained
-    assert len(seeds) == is_retrained
+    assert len(trained) == is_retrained
     assert Path("out", "test", RECORDS_FILE).exists()
     assert Path("out", ON_CLEAN_FOLDER, "test", RECORDS_FILE).exists() == is_retrained
     assert get_scoring("segmentation").read(Path("out/test/predictions")).keys() == set(found.split("test").ids)
@@ -204,13 +226,43 @@ def test_repeats_are_trained_and_scored_with_different_seeds(
     make_dataset: Callable[..., Dataset], restorers: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    _, seeds = _evaluated("degraded-retrained", 3, make_dataset, restorers, monkeypatch)
-    assert len(set(seeds)) == 3
+    _, trained = _evaluated("degraded-retrained", 3, make_dataset, restorers, monkeypatch, killed_in=3)
+    assert len(trained) == 3 and len(set(trained.values())) == 1  # by the second attempt only the third
     for folder in (Path("out"), Path("out", ON_CLEAN_FOLDER)):
         (files,) = record_files(folder).values()
         assert len(files) == 3 and all(file.exists() for file in files)
         masks = [b"".join(mask.read_bytes() for mask in sorted(file.parent.rglob("*.png"))) for file in files]
         assert len(set(masks)) == 3
+
+
+def test_each_network_is_trained_and_scored_on_the_images_of_its_own_restorer(
+    make_dataset: Callable[..., Dataset], restorers: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    _second_restorer(restorers / "pixel")
+    seen: list[Path] = []
+    evaluate = arm.evaluate
+    monkeypatch.setattr(arm, "evaluate", lambda *args, **named: (seen.append(args[1].folder), evaluate(*args, **named)))
+    found, trained = _evaluated("pixel-retrained", 2, make_dataset, restorers, monkeypatch)
+    folders = [arm_images_folder(found.folder, number) for number in (1, 2)]
+    assert list(trained.values()) == folders
+    assert seen == [path for folder in folders for path in (folder / "test", folder / ON_CLEAN_FOLDER / "test")]
+
+
+def test_a_network_with_other_classes_is_not_trained(
+    make_dataset: Callable[..., Dataset], restorers: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clean = make_dataset("clean", (64, 64), train=2, test=2)
+    section = {**PARAMS.train_task["segmentation"], "steps": 2, "batch": 2, "crop": 32}
+    names = clean.info.classes["segmentation"]
+    monkeypatch.chdir(tmp_path)
+    network, _ = task_networks.train_task_network(0, "segmentation", section, clean, Path("work/x"), no_stream, "train")
+    task_networks.require_own_classes(network)
+    kind = type(network)
+    for classes in (names[::-1], names[:-1]):
+        other = kind(network.network, classes, network.description, network.device, names)
+        with pytest.raises(TaskError, match=r"whose outputs are not the data's classes in their order"):
+            task_networks.require_own_classes(other)
 
 
 def _cell(names: list[str], trainings: int = 1) -> dict[str, System]:

@@ -181,6 +181,29 @@ def test_a_killed_arm_goes_on_with_the_same_result(project: Project) -> None:
         assert Path("whole/networks", name).read_bytes() == Path("killed/networks", name).read_bytes()
 
 
+def test_each_training_starts_from_a_restorer_of_its_own(project: Project) -> None:
+    torch.manual_seed(1)
+    save_restorer(Path("restorers/pixel/restorer-2.safetensors"), build_restorer("nafnet", SMALL).eval())
+    project.train_task("segmentation")
+    params = _params()
+    twice = params.model_copy(update={"retraining": params.retraining.model_copy(update={"repeats": 2})})
+    starts: list[str] = []
+    train = arm.train_jointly
+    project.monkeypatch.setattr(arm, "train_jointly", lambda *args: (starts.append(args[0].name), train(*args))[1])
+    project.describe()
+    once = json.loads(Path("images/joint.json").read_text())["restorer"]
+    project._run(arm_images, twice, clean="clean", degraded="degraded", restorers="restorers", out="images")
+    assert json.loads(Path("images/joint.json").read_text())["restorer"] != once
+    project.run(twice, "out")
+    assert starts == ["restorer.safetensors", "restorer-2.safetensors"]
+    for folder in (Path("out"), Path("out", ON_CLEAN_FOLDER)):
+        files = [folder / split / RECORDS_FILE for split in ("test", "test~2")]
+        assert all(file.exists() for file in files) and files[0].read_bytes() != files[1].read_bytes()
+    project.run(params, "first")
+    for file in Path("first/networks").iterdir():
+        assert file.read_bytes() == Path("out/networks", file.name).read_bytes()
+
+
 def test_it_is_scored_on_the_images_of_its_own_restorer(project: Project) -> None:
     project.train_task("segmentation")
     project.describe()

@@ -120,7 +120,7 @@ def test_arms_train_a_copy_of_a_frozen_network(project: Path, monkeypatch: pytes
     _run(monkeypatch)
     assert "frozen" not in load_params().retraining_settings("detection")
     _save_detector(Path("weights/mine.pt"), 0, left_out=-1)  # a class more than the data have
-    with pytest.raises(ParamsError, match=r"detection\.weights: an arm trains this network, which has other classes"):
+    with pytest.raises(ParamsError, match=r"detection\.weights: an arm trains this network, whose outputs are not"):
         _run(monkeypatch)
 
 
@@ -191,6 +191,11 @@ MISTAKES = [
     ("-seg.yaml, weights: null", "-seg.yaml, weigths: null", f"{INSTANCES}.weigths: unknown key. Known keys: model"),
     ("  classification: {", "  clasification: {", "needs a section train_task.classification. Add it, or choose one"),
     ("train_task:\n", "train_task:\n  depth: {}\n", "train_task: 'depth' is unknown. Choose one of detection"),
+    (
+        "arms: []",
+        "arms: [clean-retrained]",
+        "arms: 'clean-retrained' repeats the stage train_task if retraining.start is",
+    ),
     (
         "  train_task: {}",
         "  train_task: {segmentation: {epochs: 2}}",

@@ -17,6 +17,7 @@ from pipeline import publish
 from pipeline.reporting.score_rows import GAINS, RESULTS
 from pipeline.running.digests import data_digest
 from pipeline.settings.params import Params, load_params
+from pipeline.settings.training import RetrainedTask
 from pipeline.statistics.verdicts import COLUMNS
 from pipeline.tracking.comparison_rows import ComparisonTables, Folders, trainings
 from pipeline.tracking.runs import Row
@@ -24,7 +25,7 @@ from pipeline.tracking.store import Store
 
 ROOT = Path(__file__).parents[1]
 SUM = "pixel + diffloss"
-NEW = ["degraded-retrained", f"{SUM}-retrained", f"clean-restored-{SUM}"]
+NEW = ["degraded-retrained", "clean-retrained", f"{SUM}-retrained", f"clean-restored-{SUM}"]
 SCORES = {"clean": 0.5, "degraded": 0.1, "pixel": 0.3, SUM: 0.4, **dict.fromkeys(NEW, 0.45)}
 
 
@@ -103,10 +104,14 @@ def _folders(folder: Path) -> Folders:
     return Folders(**{name: folder / "artifacts" / name for name in names}, scratch=folder)
 
 
+def _rows(finished: Path, params: Params) -> dict[str, Row]:
+    tables = ComparisonTables(params, Dataset.open(finished / "artifacts" / "clean"), _folders(finished))
+    return {row.name: row for row in tables.rows({"git.commit": "1234"})}
+
+
 @pytest.fixture(scope="module")
 def rows(finished: Path) -> dict[str, Row]:
-    tables = ComparisonTables(_params(), Dataset.open(finished / "artifacts" / "clean"), _folders(finished))
-    return {row.name: row for row in tables.rows({"git.commit": "1234"})}
+    return _rows(finished, _params())
 
 
 def test_every_variant_of_the_table_is_a_row(rows: dict[str, Row]) -> None:
@@ -155,12 +160,20 @@ def test_the_numbers_are_those_of_the_tables(rows: dict[str, Row]) -> None:
     assert rows[f"fog · clean-restored-{SUM}"].metrics["cost/gflops"] == 2.5
 
 
+def test_retrained_networks_have_the_settings_that_they_were_trained_with(finished: Path) -> None:
+    shorter = _params().retraining.model_copy(update={"train_task": {"detection": RetrainedTask(epochs=77)}})
+    rows = _rows(finished, _params().model_copy(update={"retraining": shorter}))
+    epochs = {name: row.params["detection.epochs"] for name, row in rows.items()}
+    assert epochs["fog · degraded-retrained"] == 77 != epochs["fog · degraded"]
+
+
 def test_tags_to_filter_by(rows: dict[str, Row]) -> None:
     kinds = {name: (row.tags["kind"], row.tags["objective"]) for name, row in rows.items()}
     assert kinds["clean"] == ("clean", "none")
     assert kinds["fog · degraded"] == ("degraded", "none")
     assert kinds[f"fog · {SUM}"] == ("restored", SUM)
     assert [kinds[f"fog · {variant}"] for variant in NEW] == [
+        ("retrained", "none"),
         ("retrained", "none"),
         ("retrained", SUM),
         ("clean-restored", SUM),
@@ -173,6 +186,7 @@ def test_data_are_named_with_the_digest_of_their_files(rows: dict[str, Row], fin
     assert used["clean"] == [("clean-test", "evaluation", 3)]
     assert used["fog · degraded"] == [("fog-fog-test", "evaluation", 3)]
     assert used["fog · pixel"] == [("fog-fog-test", "evaluation", 3), ("fog-fog-train", "training", 5)]
+    assert used["fog · clean-retrained"] == [("fog-fog-test", "evaluation", 3), ("clean-train", "training", 5)]
     assert used["haze · pixel"] == [("haze-haze-test", "evaluation", 2)]
     assert used[f"fog · clean-restored-{SUM}"][0] == ("clean-test", "evaluation", 3)
     folder = finished / "artifacts" / "degraded" / "fog" / "test"
@@ -227,6 +241,6 @@ def test_the_stage_writes_where_its_runs_are(
     assert training.info.status == "FINISHED" and store.steps(training.info.run_id) == {1, 2}
     store = Store("clean")
     runs = {run.info.run_name: run for run in store.client.search_runs([store.experiment_id])}
-    assert len(runs) == 10
+    assert len(runs) == 11
     assert len(store.client.search_logged_models([store.experiment_id])) == 4
     assert runs[f"fog · {SUM}"].data.metrics["gain_over_pixel/detection_mAP50"] == pytest.approx(0.1)

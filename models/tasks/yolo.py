@@ -92,7 +92,7 @@ class YoloTask(Task[Prediction]):
             raise TaskError(
                 f"train_task.{cls.name}.weights: {settings.weights}: batch normalisation is merged into the "
                 "convolutions, so that training cannot start from it. Give the file before it was fused, or set "
-                "frozen: true"
+                "frozen: true and train it in no arm"
             )
         names = names_of(network)
         return cls(network, classes or names, {"image_size": settings.image_size}, device, names)

@@ -80,7 +80,7 @@ def write_not_needed(out: Path, costs: Path, reason: str) -> None:
 
 
 def arm_images_folder(folder: Path, number: int) -> Path:
-    """The folder with the images of one training of an arm: `folder` itself, or a further one in it."""
+    """The folder with the images of one training of an arm: `folder` itself, or `training-<number>` in it."""
     return folder if number == 1 else folder / f"training-{number}"
 
 

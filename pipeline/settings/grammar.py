@@ -11,7 +11,7 @@ An objective is what a restorer is trained on:
 A variant is a row of the tables: clean, degraded, an objective, or an arm.
 An arm is a comparison beside the objectives:
     degraded-retrained              the task network is trained and tested on degraded images
-    clean-retrained                 the task network is trained on clean images once more, and tested on degraded ones:
+    clean-retrained                 the task network is trained further on clean images, and tested on degraded ones:
                                     the control of degraded-retrained
     <objective>-retrained           the task network is trained and tested on restored images
     <objective>-joint               restorer and task network go on training together, and are tested together
@@ -37,6 +37,7 @@ RETRAINED = "-retrained"
 JOINT = "-joint"
 CLEAN_RESTORED = "clean-restored-"
 DEGRADED_RETRAINED = f"{DEGRADED}{RETRAINED}"
+CLEAN_RETRAINED = f"{CLEAN}{RETRAINED}"
 NAMED_LOSSES: Mapping[str, Mapping[str, Any]] = {  # a section of the same name in params.yaml changes single settings
     "l2": {BASE: PIXEL, "kind": "l2"},
     "paper": {  # DiffLoss as published (Tan et al., ACCV 2024): raw weights, all timesteps, an L2 pixel loss
@@ -158,6 +159,11 @@ class Arm:
     retrained: bool
     joint: bool = False
 
+    @property
+    def images_by_training(self) -> bool:
+        """Whether each training of a retrained network has images of its own, by another training of the restorer."""
+        return self.retrained and not self.joint and self.source not in (CLEAN, DEGRADED, FROZEN)
+
 
 def parse_arm(name: str) -> Arm | None:
     """The arm of a name, or None for any other name."""
@@ -174,7 +180,7 @@ def arm_error(name: str, objectives: Collection[str]) -> str | None:
     """What is wrong with the name of an arm, as the text of an error; None if nothing is."""
     arm = parse_arm(name)
     if arm is None:
-        without = f"{DEGRADED_RETRAINED}, {CLEAN}{RETRAINED}"
+        without = f"{DEGRADED_RETRAINED}, {CLEAN_RETRAINED}"
         choices = f"{without}, <objective>{RETRAINED}, <objective>{JOINT} or {CLEAN_RESTORED}<objective>"
         return f"{name!r} is no arm. Choose {choices}."
     known = {*objectives, DEGRADED, CLEAN} if arm.retrained and not arm.joint else {*objectives}

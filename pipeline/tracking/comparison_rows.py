@@ -15,9 +15,11 @@ from pipeline.running.digests import data_digest
 from pipeline.settings.grammar import (
     CHECKPOINT,
     CLEAN,
+    CLEAN_RETRAINED,
     DEGRADED,
     FROZEN,
     is_clean_restored,
+    is_retrained,
     mixture_name,
     objective_of,
     variant_kind,
@@ -119,7 +121,8 @@ class ComparisonTables:
             sections["train_restorer"] = {**settings.training, **settings.network}
             sections["restore"] = params.restore.model_dump()
             sections["losses"] = params.losses_of(objective)
-        sections |= {task: params.task_settings(task) for task in params.tasks}
+        of_task = params.retraining_settings if is_retrained(variant) else params.task_settings
+        sections |= {task: of_task(task) for task in params.tasks}
         chosen = self._results(degradation, variant)
         return {**dict(_flat(sections)), "n_images": int(chosen.n_images.max())}
 
@@ -165,7 +168,9 @@ class ComparisonTables:
         degraded = Dataset.open(self.folders.degraded / degradation)
         if not is_clean_restored(variant):
             yield from _data_used(degraded, degraded.evaluation_splits, "evaluation", degradation)
-        if variant != DEGRADED and "train" in degraded.info.splits:
+        if variant == CLEAN_RETRAINED:
+            yield from _data_used(self.clean, ["train"], "training")
+        elif variant != DEGRADED and "train" in degraded.info.splits:
             yield from _data_used(degraded, ["train"], "training", degradation)
 
     def _restorer(self, degradation: str | None, variant: str) -> RestorerFile | None:

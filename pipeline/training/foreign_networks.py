@@ -15,7 +15,7 @@ from models.tasks.imagenet import IMAGENET
 from models.tasks.trial import try_weights
 from pipeline.datasets.importing import open_source
 from pipeline.running.digests import digest_files
-from pipeline.settings.grammar import CHECKPOINT, FROZEN, is_retrained, objective_losses
+from pipeline.settings.grammar import CHECKPOINT, FROZEN, is_joint, is_retrained, objective_losses
 from pipeline.settings.params import PARAMS_FILE, Params, ParamsError
 from pipeline.settings.training import TrainRestorer
 from pipeline.training.task_networks import require_own_classes
@@ -170,5 +170,5 @@ def check_frozen_classes(params: Params) -> None:
     for task in frozen:
         if known := classes.get(get_task(task).labels):
             check_classes(task, params.task_settings(task), known)
-            if any(map(is_retrained, params.arms)):
+            if any(is_retrained(arm) and not is_joint(arm) for arm in params.arms):
                 check_classes(task, params.retraining_settings(task), known, trains=True)

@@ -34,16 +34,16 @@ def task_checkpoint_folder(
 
 
 def require_own_classes(task: Task[Any]) -> None:
-    """Check that a network from elsewhere can be trained on: its classes are those of the data, in their order.
+    """Check that a network from elsewhere can be trained further: it has an output for each of the data's classes.
 
     Raises:
-        models.tasks.TaskError: they differ, so that its last layer would be lost.
+        models.tasks.TaskError: it has others, or in another order, so that its last layer would be lost.
     """
-    if task.network_classes != task.classes:
+    if task.outputs != list(range(len(task.network_classes))) or "outputs" in task.description:
         raise TaskError(
-            f"train_task.{task.name}.weights: an arm trains this network, which has other classes than the data, or "
-            f"another order, so that its last layer would be lost; it has: {', '.join(task.network_classes)}; the data "
-            f"have: {', '.join(task.classes)}. Remove the arm"
+            f"train_task.{task.name}.weights: an arm trains this network, whose outputs are not the data's classes in "
+            f"their order, so that its last layer would be lost; it has: {', '.join(task.network_classes)}; the data "
+            f"have: {', '.join(task.classes)}. Remove the arm, or give the data these classes with `map`"
         )
 
 
