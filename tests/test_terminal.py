@@ -77,3 +77,15 @@ def test_many_cells_are_summed_up(degradations: int) -> None:
 )
 def test_what_to_try_next(row: dict[str, object], repeats: int, suggestion: str) -> None:
     assert suggestion in _lines(_params(["pixel"], repeats), table(row))[-1]
+
+
+@pytest.mark.parametrize(
+    ("repeats", "keys"),
+    [
+        (3, "-S train_restorer.repeats=5 -S retraining.repeats=5,"),
+        (5, "dvc exp run -S retraining.repeats=5,"),
+    ],
+)
+def test_retrained_networks_need_as_many_trainings(repeats: int, keys: str) -> None:
+    params = _params(["pixel"], repeats).model_copy(update={"arms": ["degraded-retrained"]})
+    assert keys in _lines(params, table(HELPS))[-1]

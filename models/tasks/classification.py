@@ -29,7 +29,7 @@ class Settings(BaseSettings):
     Attributes:
         model: a name of timm; unused if weights is a folder.
         weights: "imagenet", or a folder that this task saved; None: random weights.
-        frozen: use the weights as they are: no training, classes matched by name.
+        frozen: use the weights as they are, classes matched by name; arms train a copy.
         image_size: side in pixels of the squares that images are resized to.
         steps: training steps.
         batch: images in a training step.

@@ -44,7 +44,7 @@ class Settings(BaseSettings):
         arguments: further arguments of segmentation-models-pytorch, such as {decoder_channels: [64, 48, 32, 24, 16]}.
         weights: "imagenet" (the encoder's), a folder of save_pretrained or of this task, or a file; None: random.
         encoder_weights: a file with the encoder's weights.
-        frozen: use the weights as they are: no training, classes matched by name.
+        frozen: use the weights as they are, classes matched by name; arms train a copy.
         model_classes: class names of weights that hold none, in the order of their indices.
         mean: of the network's channels, for images in [0, 1]; None: as the weights say.
         std: by which they are divided; None: as the weights say.

@@ -30,7 +30,7 @@ class YoloSettings(Settings):
     Attributes:
         model: a YAML file that ultralytics ships, or a path; unused if there are weights.
         weights: a .pt file of ultralytics, or a folder that this task saved; None: random weights.
-        frozen: use the weights as they are: no training, classes matched by name.
+        frozen: use the weights as they are, classes matched by name; arms train a copy.
         trust_pickle: consent to load a .pt file, which can run code.
         image_size: length in pixels that the longer side of an image is resized to.
         epochs: passes over the training images.

@@ -22,14 +22,14 @@ ON_DEGRADED = "gain_on_degraded"
 COLUMNS = [
     *("task", "degradation", "variant", "metric", CLEAN, "score", "gain", "ci_low", "ci_high"),
     *(ON_DEGRADED, f"{ON_DEGRADED}_low", f"{ON_DEGRADED}_high"),
-    *("n_images", "n_groups", "reason"),
+    *("n_images", "n_groups", "n_trainings", "reason"),
 ]
 NOTE = (
     "score: the arm's network, behind its restorer if it has one, on the clean images. clean: the network that was "
     "trained on clean images, without a restorer. A negative gain is the cost on clean images; the gain on degraded "
     "images stands beside it. clean-restored-...: the gain on degraded images is that of the objective. "
 )
-SEEDS = "Intervals cover other test images and other seeds of the retrained networks."
+SEEDS = "Intervals cover other test images, and other seeds of the retrained networks."
 ONE_SEED = "Each network was trained once: intervals cover other test images, not other seeds."
 
 
@@ -90,7 +90,8 @@ def harm_rows(
             row: dict[str, Any] = {"task": task, "degradation": degradation, "variant": arm, "metric": metric}
             row |= {CLEAN: on_clean[CLEAN].values[metric].mean(), "score": system.values[metric].mean()}
             row |= {"gain": harm.gain, "ci_low": harm.low, "ci_high": harm.high}
-            row |= {"n_images": harm.n_images, "n_groups": harm.n_groups, "reason": harm.reason}
+            row |= {"n_images": harm.n_images, "n_groups": harm.n_groups}
+            row |= {"n_trainings": harm.n_trainings, "reason": harm.reason}
             if metric in of_metric.index:
                 gain, low, high = of_metric.loc[metric, ["gain", "ci_low", "ci_high"]]
                 row |= {ON_DEGRADED: gain, f"{ON_DEGRADED}_low": low, f"{ON_DEGRADED}_high": high}

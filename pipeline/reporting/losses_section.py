@@ -67,6 +67,7 @@ def _baseline_notes(params: Params) -> list[Item]:
     texts = [f"{' and '.join(pixel)}: a restorer with the pixel loss alone."] if pixel else []
     texts += [
         "degraded-retrained: the task's network trained on degraded images, without any restorer.",
+        "clean-retrained: the same training on clean images.",
         "Empty cells: the data have no interval. The reason is in gains.csv.",
         "clean-restored-... against clean: the harm that a restorer does to clean images.",
     ]

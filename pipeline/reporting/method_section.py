@@ -6,6 +6,7 @@ import pandas as pd
 
 from pipeline.reporting.document import Bullets, Cell, Figure, Figures, Item, Paragraph, Section, Table, Verbatim
 from pipeline.reporting.origin import Origin
+from pipeline.settings.grammar import is_retrained
 from pipeline.settings.params import Params, Statistics
 from pipeline.statistics.comparison import FEWEST_FOR_VERDICTS
 
@@ -65,6 +66,9 @@ def _origin(params: Params, origin: Origin) -> list[Section]:
     seeds = f"{params.seed} is the only seed: images, weights, batches and resamples draw from streams named after it."
     if repeats > 1:
         seeds += f" Each restorer was trained {repeats} times, with seeds drawn from it."
+    if any(map(is_retrained, params.arms)):
+        count = params.retraining.repeats
+        seeds += f" Each task network of the arms was trained {count} time{'s' if count > 1 else ''}."
     rows = [
         [Cell(part.dataset), Cell(part.split), Cell(f"{part.images}", f"{part.images}"), Cell(part.digest)]
         for part in origin.data

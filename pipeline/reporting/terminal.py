@@ -8,7 +8,7 @@ import pandas as pd
 
 from pipeline.reporting.answers import CellAnswer, caveats, cell_answers, overall_answer, which_loss
 from pipeline.running.entry import project_root
-from pipeline.settings.grammar import FROZEN
+from pipeline.settings.grammar import FROZEN, is_retrained
 from pipeline.settings.params import Params
 from pipeline.statistics.comparison import FEWEST_FOR_VERDICTS
 from pipeline.statistics.verdicts import UNKNOWN, WITHHELD
@@ -62,10 +62,13 @@ def _next(params: Params, verdicts: pd.DataFrame) -> str:
     withheld = bool(cells) and all(cell.verdict == WITHHELD for cell in cells)
     if withheld and not 1 < repeats < FEWEST_FOR_VERDICTS:  # more trainings would not lead to a verdict
         return 'Next: remove what prevents a verdict. It is in the column "reason" of verdicts.csv'
-    if repeats < FEWEST_FOR_VERDICTS and params.objectives != [FROZEN]:
-        change = f"train_restorer.repeats: {FEWEST_FOR_VERDICTS} in params.yaml"
+    of_key = {"train_restorer.repeats": repeats} if params.objectives != [FROZEN] else {}
+    of_key |= {"retraining.repeats": params.retraining.repeats} if any(map(is_retrained, params.arms)) else {}
+    keys = [key for key, trainings in of_key.items() if trainings < FEWEST_FOR_VERDICTS]
+    if keys:
+        change = f"{' and '.join(keys)}: {FEWEST_FOR_VERDICTS} in params.yaml"
         if (project_root() / ".git").exists():  # DVC's experiments need git
-            change = f"uv run dvc exp run -S train_restorer.repeats={FEWEST_FOR_VERDICTS}"
+            change = f"uv run dvc exp run {' '.join(f'-S {key}={FEWEST_FOR_VERDICTS}' for key in keys)}"
         return f"Next: {change}, for verdicts that hold for other seeds"
     if any(cell.verdict == UNKNOWN for cell in cells):
         return 'Next: more test images. The report says how many, under "What it takes to show a gain"'

@@ -12,7 +12,7 @@ from pipeline.running.atomic_outputs import ADVICE, StageFileError, replacing, r
 from pipeline.settings.grammar import CLEAN, DEGRADED
 
 CLEAN_TRAINED_FOLDER = "clean-trained"  # predictions of the task network that was trained on clean images
-TRAINING = "~"  # <split>~2: the same split restored by the second training of a restorer
+TRAINING = "~"  # <split>~2: the same split by the second training of a restorer or of a retrained network
 RECORDS_FILE = "records.npz"  # scores of one variant on one split, in a folder <variant>/<split>
 DIFFLOSS_FILE = "diffloss.npz"  # beside the records of image quality: DiffLoss's terms for some images
 JOINT_FILE = "joint.json"  # beside the images of a joint arm: what it starts from
@@ -22,7 +22,7 @@ LEFT_OUT_FILE = "left_out.json"  # metrics of image quality that could not be me
 
 
 def training_split(split: str, number: int) -> str:
-    """The name of a split as restored by one training of a restorer: <split>, <split>~2, <split>~3, ..."""
+    """The name of a split as one training restored or scored it: <split>, <split>~2, <split>~3, ..."""
     return split if number == 1 else f"{split}{TRAINING}{number}"
 
 
@@ -65,7 +65,7 @@ def variant_folder(evaluations: Path, task: str, degradation: str, variant: str,
 
 
 def record_files(folder: Path) -> dict[str, list[Path]]:
-    """The files of records of a variant, by split: one file for each training of the restorer."""
+    """The files of records of a variant, by split: one file for each training."""
     names = sorted(path.parent.name for path in folder.glob(f"*/{RECORDS_FILE}"))
     splits = dict.fromkeys(name.partition(TRAINING)[0] for name in names)
     return {split: [path / RECORDS_FILE for path in trainings(folder, split)] for split in splits}

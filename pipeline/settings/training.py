@@ -247,7 +247,7 @@ class Joint(Settings):
 
 
 class RetrainedTask(Settings):
-    """How long and how fast arms train the network of one task; None: as in `train_task.<name>`.
+    """How long and how fast arms train the network of one task; null: as in `train_task.<name>`.
 
     Attributes:
         steps: of the optimiser, for tasks that have this key.
@@ -269,7 +269,7 @@ class Retraining(Settings):
         start: of arms `...-retrained`: scratch (as in `train_task`), or clean (the network trained on clean images).
         repeats: trainings of each arm, with different seeds: 1, or as many as `train_restorer.repeats`. Training k of
             `<objective>-retrained` and `<objective>-joint` has the restorer of training k.
-        train_task: settings of single tasks that differ from those in `train_task`, such as
+        train_task: settings of single tasks that differ from those in `train_task` in all arms that train, such as
             `segmentation: {steps: 900}`.
         joint: settings of arms `<objective>-joint`.
     """

@@ -165,5 +165,5 @@ def _of_split(by_split: Mapping[str, list[Scores]], split: str) -> list[Scores]:
 
 
 def read_trainings(folder: Path, load: Callable[[Path], Loaded]) -> dict[str, list[Loaded]]:
-    """What `load` makes of the records of each split, one for each training of the restorer."""
+    """What `load` makes of the records of each split, one for each training."""
     return {split: [load(file) for file in files] for split, files in record_files(folder).items()}
