@@ -121,6 +121,18 @@ def test_what_only_the_network_knows_is_dropped(clean: Dataset, tmp_path: Path) 
     assert len(task.predict(clean.split("test").image("test0")).classes) == 0
 
 
+def test_further_training_moves_no_weight_faster_than_the_learning_rate(clean: Dataset, tmp_path: Path) -> None:
+    """By default ultralytics starts biases at a rate of 0.1, which AdamW makes steps of 0.1: the network is lost."""
+    start = _yolo("detect", dict(enumerate(clean.info.classes["detection"])), [-2.0, -2.0])
+    torch.save({"model": start}, tmp_path / "a.pt")
+    settings = {"weights": str(tmp_path / "a.pt"), "trust_pickle": True, "image_size": 64, "epochs": 4, "batch": 2}
+    task = _fit("detection", clean, tmp_path, learning_rate=1e-4, **settings)
+    steps = task.training_steps({"model": "", **settings}, len(clean.split("train").ids))
+    moved = dict(task.network.named_parameters())
+    farthest = max((moved[name] - weight).abs().max().item() for name, weight in start.named_parameters())
+    assert 0 < farthest < 3 * steps * 1e-4
+
+
 def test_a_frozen_network_survives_saving(clean: Dataset, tmp_path: Path) -> None:
     path, out, again = tmp_path / "a.pt", tmp_path / "out", tmp_path / "again"
     torch.save({"model": _yolo("detect", OTHER_ORDER, [-2.0, -2.0, -2.0])}, path)

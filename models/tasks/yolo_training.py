@@ -165,7 +165,11 @@ def _trainer(
     }
     trainer_class = type("Trainer", (_FixedLengthTrainer, parts.trainer), attributes)
     with same_threads():
-        return trainer_class(overrides=_overrides(settings, loop, dataset, _devices(task, settings, loop)))
+        overrides = _overrides(settings, loop, dataset, _devices(task, settings, loop))
+        if start is not None:
+            # By default biases start at a rate of 0.1, whatever the optimiser: AdamW would move each by 0.1 in a step.
+            overrides["warmup_bias_lr"] = 0.0
+        return trainer_class(overrides=overrides)
 
 
 def _overrides(settings: YoloSettings, loop: TrainingLoop, dataset: Path, devices: str) -> dict[str, Any]:
