@@ -35,7 +35,6 @@ from pipeline.settings.training import Restore, restorer_modules
 from pipeline.training.joint import LabelledPairs, joint_objective, train_jointly
 from pipeline.training.loop import Loop, no_stream
 from pipeline.training.task_networks import (
-    require_own_classes,
     task_checkpoint_folder,
     task_seed,
     train_task_network,
@@ -92,7 +91,7 @@ def _retrain(options: Namespace, params: Params, arm: Arm, images: Dataset, numb
     """Train the task's network on the arm's images, unless it is finished. Returns its folder."""
     network = Path(options.network)
     if params.task_settings(options.task).get("frozen"):
-        require_own_classes(load_network(options.task, network))
+        load_network(options.task, network).require_own_classes()
     seed, section = task_seed(params.seed, options.task, number), params.retraining_settings(options.task)
     start = network if params.retraining.start == "clean" else None
     work = task_checkpoint_folder(seed, options.task, section, Path(options.plan), images, start)

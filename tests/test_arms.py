@@ -257,12 +257,12 @@ def test_a_network_with_other_classes_is_not_trained(
     names = clean.info.classes["segmentation"]
     monkeypatch.chdir(tmp_path)
     network, _ = task_networks.train_task_network(0, "segmentation", section, clean, Path("work/x"), no_stream, "train")
-    task_networks.require_own_classes(network)
+    network.require_own_classes()
     kind = type(network)
     for classes in (names[::-1], names[:-1]):
         other = kind(network.network, classes, network.description, network.device, names)
         with pytest.raises(TaskError, match=r"whose outputs are not the data's classes in their order"):
-            task_networks.require_own_classes(other)
+            other.require_own_classes()
 
 
 def _cell(names: list[str], trainings: int = 1) -> dict[str, System]:

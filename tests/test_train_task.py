@@ -53,7 +53,7 @@ def _project(folder: Path) -> Iterator[Callable[..., None]]:
         patch.setattr(tracking, "live", _no_stream)
 
         def run(task: str, section: str, out: str = "out") -> None:
-            text = (ROOT / "params.tiny.yaml").read_text().split("train_task:")
+            text = (ROOT / "params.tiny.yaml").read_text().split("train_task:", 1)
             rest = text[1][text[1].index("\nlosses:") :]
             Path("params.yaml").write_text(f"{text[0]}train_task:\n  {task}: {section}\n{rest}")
             words = f"stage --task {task} --plan plan.json --clean clean --out {out} --costs costs.json"

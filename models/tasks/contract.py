@@ -110,6 +110,19 @@ class Task(ABC, Generic[Prediction]):
         self.description = description
         self.device = device
 
+    def require_own_classes(self) -> None:
+        """Check that training can go on from this network: it has an output for each of the data's classes.
+
+        Raises:
+            models.tasks.TaskError: it has others, or in another order, so that its last layer would be lost.
+        """
+        if self.outputs != list(range(len(self.network_classes))) or "outputs" in self.description:
+            raise TaskError(
+                f"train_task.{self.name}.weights: an arm trains this network, whose outputs are not the data's classes "
+                f"in their order, so that its last layer would be lost; it has: {', '.join(self.network_classes)}; the "
+                f"data have: {', '.join(self.classes)}. Remove the arm, or give the data these classes with `map`"
+            )
+
     @classmethod
     def parse_settings(cls, section: Mapping[str, Any]) -> Any:
         """The section train_task.<name> of params.yaml as its `Settings`, with defaults filled in.

@@ -18,7 +18,6 @@ from pipeline.running.digests import digest_files
 from pipeline.settings.grammar import CHECKPOINT, FROZEN, is_joint, is_retrained, objective_losses
 from pipeline.settings.params import PARAMS_FILE, Params, ParamsError
 from pipeline.settings.training import TrainRestorer
-from pipeline.training.task_networks import require_own_classes
 
 LPIPS = "lpips"
 WEIGHTS_KEY = f"train_restorer.{CHECKPOINT}.weights"
@@ -59,7 +58,7 @@ def check_classes(task: str, settings: Mapping[str, Any], classes: list[str], tr
     try:
         network = get_task(task).load_weights(settings, classes, torch.device("cpu"))
         if trains:
-            require_own_classes(network)
+            network.require_own_classes()
     except TaskError as error:
         raise ParamsError(f"{PARAMS_FILE}: {error}") from error
 

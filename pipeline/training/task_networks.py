@@ -7,7 +7,7 @@ from typing import Any
 
 from data.batches import MaskBatches
 from data.dataset import Dataset
-from models.tasks import TaskError, get_task
+from models.tasks import get_task
 from models.tasks.contract import Task
 from pipeline.running.digests import checkpoint_folder, fingerprint
 from pipeline.running.seeds import choose_device, seed_for
@@ -31,20 +31,6 @@ def task_checkpoint_folder(
     inputs = fingerprint(dataset.split("train").folder, *([start] if start else []))
     code = ["pipeline.training.task_networks", plugin_modules("tasks")[name]]
     return checkpoint_folder(code, seed, dict(section), plan.read_text(), inputs)
-
-
-def require_own_classes(task: Task[Any]) -> None:
-    """Check that a network from elsewhere can be trained further: it has an output for each of the data's classes.
-
-    Raises:
-        models.tasks.TaskError: it has others, or in another order, so that its last layer would be lost.
-    """
-    if task.outputs != list(range(len(task.network_classes))) or "outputs" in task.description:
-        raise TaskError(
-            f"train_task.{task.name}.weights: an arm trains this network, whose outputs are not the data's classes in "
-            f"their order, so that its last layer would be lost; it has: {', '.join(task.network_classes)}; the data "
-            f"have: {', '.join(task.classes)}. Remove the arm, or give the data these classes with `map`"
-        )
 
 
 def task_seed(seed: int, name: str, number: int = 1) -> int:
