@@ -34,11 +34,7 @@ from pipeline.settings.plugins import plugin_modules
 from pipeline.settings.training import Restore, restorer_modules
 from pipeline.training.joint import LabelledPairs, joint_objective, train_jointly
 from pipeline.training.loop import Loop, no_stream
-from pipeline.training.task_networks import (
-    task_checkpoint_folder,
-    task_seed,
-    train_task_network,
-)
+from pipeline.training.task_networks import task_checkpoint_folder, task_seed, train_task_network
 
 TRAIN = "train"
 FINISHED_FOLDER = "finished"  # beside the checkpoint of a training: its networks and costs, until all are evaluated

@@ -22,7 +22,7 @@ from pipeline.reporting import score_rows
 from pipeline.running.artifacts import ON_CLEAN_FOLDER, RECORDS_FILE, arm_images_folder, record_files
 from pipeline.running.atomic_outputs import StageFileError
 from pipeline.settings.params import Params, ParamsError, load_params
-from pipeline.settings.training import RetrainedTask, Retraining
+from pipeline.settings.retraining import RetrainedTask, Retraining
 from pipeline.statistics.comparison import ONE_TRAINING
 from pipeline.statistics.resampling import Resamples
 from pipeline.statistics.systems import System

@@ -17,7 +17,7 @@ from pipeline import publish
 from pipeline.reporting.score_rows import GAINS, RESULTS
 from pipeline.running.digests import data_digest
 from pipeline.settings.params import Params, load_params
-from pipeline.settings.training import RetrainedTask
+from pipeline.settings.retraining import RetrainedTask
 from pipeline.statistics.verdicts import COLUMNS
 from pipeline.tracking.comparison_rows import ComparisonTables, Folders, trainings
 from pipeline.tracking.runs import Row

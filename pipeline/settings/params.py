@@ -22,7 +22,8 @@ from pipeline.settings.grammar import (
     mixture_name,
     objective_losses,
 )
-from pipeline.settings.training import Restore, Retraining, TrainPrior, TrainRestorer
+from pipeline.settings.retraining import Retraining
+from pipeline.settings.training import Restore, TrainPrior, TrainRestorer
 
 __all__ = ["ELSEWHERE", "PARAMS_FILE", "RUN_IN_ROOT", "Params", "ParamsError", "load_params", "read_yaml"]
 

@@ -24,7 +24,8 @@ from models.restorers import load_restorer
 from models.restorers.contract import Restorer
 from models.tasks.contract import Task
 from pipeline.running.seeds import seed_for
-from pipeline.settings.training import Joint, TrainRestorer
+from pipeline.settings.retraining import Joint
+from pipeline.settings.training import TrainRestorer
 from pipeline.training.distributed import TrainingRank
 from pipeline.training.loop import Loop
 from pipeline.training.optimisation import LOWEST_RATE, Optimisation, TrainingError
